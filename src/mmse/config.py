@@ -1,0 +1,64 @@
+"""Config from TOML into frozen dataclasses, with errors that name the key and the nearest known one."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from mmse.errors import UsageError
+
+T = TypeVar("T")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file; raises `UsageError` naming the file and the line."""
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}.", "Give the path of a shop.toml, or make one: mmse demo --help.")
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}.", "Mend that line.") from error
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """An instance of the config dataclass `cls` from plain values.
+
+    `where` names the file and section for messages. Raises `UsageError` for an unknown key (naming the nearest
+    known one), a wrong type, or a value that the class's `__post_init__` refuses.
+    """
+    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"Did you mean '{close[0]}'?" if close else f"Known keys: {', '.join(known)}."
+            raise UsageError(f"{where}: there is no key '{key}'.", hint)
+    try:
+        return msgspec.convert(dict(values), type=cls)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}: {_readable(str(error))}.", "Give a value of that kind.") from error
+
+
+def plain(config: object) -> dict[str, Any]:
+    """`config` as JSON-ready values, as it stands in a manifest."""
+    values = msgspec.to_builtins(config)
+    assert isinstance(values, dict)
+    return values
+
+
+def require(condition: bool, key: str, found: object, expected: str) -> None:
+    """For `__post_init__`: raises `ValueError` saying that `key` should be `expected`."""
+    if not condition:
+        raise ValueError(f"'{key}' is {found!r}, expected {expected}")
+
+
+def _readable(message: str) -> str:
+    """Msgspec says `Expected int, got str - at $.key`; people read `key: expected int, got str`."""
+    text, _, path = message.partition(" - at `$")
+    key = path.strip("`").lstrip(".")
+    return f"'{key}': {text[0].lower()}{text[1:]}" if key else text

@@ -1,0 +1,1 @@
+"""Metrics, the offline comparison of systems, the report."""

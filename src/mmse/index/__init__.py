@@ -1,0 +1,1 @@
+"""Indexes behind one protocol: exact and IVF."""

@@ -1,0 +1,1 @@
+"""From two tables to training groups: validation, stages, examination, history, split."""

@@ -1,0 +1,1 @@
+"""The two towers: features, text and identity and shopper views, fusion, objectives, recipes."""
