@@ -1,0 +1,259 @@
+"""What the towers see of an item: bags of text grains, ids of its attributes, and numbers.
+
+A `FeatureSpace` is fitted once on the training catalogue and stored with the model, so that an item that
+arrives later is described in the same terms: what was never seen (a new brand, a new item id) is left out and
+the item still has its text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
+
+from mmse.errors import ArtifactError
+from mmse.text import Bags, Tokenizer
+
+CATEGORY_LEVELS = 4
+PRICE_BUCKETS = 12
+STATISTICS = 4
+"""Numbers per item that come from the log: see `statistics`."""
+
+
+@dataclass(frozen=True)
+class ItemFeatures:
+    """Features of `n` items. Ids of 0 mean "none": their embedding is zero.
+
+    `text` holds the grains of title and attributes; `identity` the ids of category levels, brand, seller and
+    declared categories; `item_ids` the item's own id; `shopper` the ids of what a shopper's taste is about
+    (brand, category, price); `numbers` price against its category, rating, and the declared numeric columns.
+    """
+
+    text: Bags
+    identity: Int32[np.ndarray, "n identity"]
+    item_ids: Int32[np.ndarray, " n"]
+    shopper: Int32[np.ndarray, "n shopper"]
+    numbers: Float32[np.ndarray, "n numbers"]
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+
+class FeatureSpace:
+    """The vocabulary and the scales by which items are described to a model."""
+
+    def __init__(
+        self, declared: dict[str, list[str]], vocabulary: dict[str, dict[str, int]], scales: dict[str, Any]
+    ) -> None:
+        self.declared = declared
+        self.vocabulary = vocabulary
+        self.scales = scales
+
+    @property
+    def n_identity(self) -> int:
+        """Rows of the identity table, the empty one included."""
+        return 1 + sum(len(v) for f, v in self.vocabulary.items() if f.startswith("identity:"))
+
+    @property
+    def n_item_ids(self) -> int:
+        """Rows of the item-id table, the empty one included."""
+        return 1 + len(self.vocabulary["item_id"])
+
+    @property
+    def n_shopper(self) -> int:
+        """Rows of the shopper table, the empty one included."""
+        return 1 + sum(len(v) for f, v in self.vocabulary.items() if f.startswith("shopper:"))
+
+    @property
+    def n_numbers(self) -> int:
+        """Numbers per item, those from the log not included."""
+        return 4 + 2 * len(self.declared["numeric"])
+
+    @classmethod
+    def fit(
+        cls,
+        items: pa.Table,
+        known: Bool[np.ndarray, " n"],
+        *,
+        text: Sequence[str],
+        categorical: Sequence[str],
+        numeric: Sequence[str],
+    ) -> FeatureSpace:
+        """Learns vocabulary and scales from `items` (the columns of `groups/items.parquet`).
+
+        Only the `known` items, those that training will meet, get an id of their own. `text`, `categorical`
+        and `numeric` are the further columns that the shop declares.
+        """
+        declared = {"text": list(text), "categorical": list(categorical), "numeric": list(numeric)}
+        scales = {"price": _price_scales(items), "numeric": {c: _spread(_floats(items, c)) for c in numeric}}
+        space = cls(declared, {"item_id": _ids(items["item_id"].filter(pa.array(known)).to_pylist(), 1)}, scales)
+        for table, columns in (
+            ("identity", space._identity_columns(items)),
+            ("shopper", space._shopper_columns(items)),
+        ):
+            following = 1
+            for name, values in columns.items():
+                space.vocabulary[f"{table}:{name}"] = _ids([v for v in values if v is not None], following)
+                following += len(space.vocabulary[f"{table}:{name}"])
+        return space
+
+    def encode(self, items: pa.Table, tokenizer: Tokenizer) -> ItemFeatures:
+        """The features of every row of `items`."""
+        return ItemFeatures(
+            text=tokenizer.encode(self.item_texts(items)),
+            identity=self._lookup("identity", self._identity_columns(items)),
+            item_ids=_look_up(self.vocabulary["item_id"], items["item_id"].to_pylist()),
+            shopper=self._lookup("shopper", self._shopper_columns(items)),
+            numbers=self._numbers(items),
+        )
+
+    def item_texts(self, items: pa.Table) -> list[str]:
+        """What the text view reads of each item: title, brand, category, declared categories and texts."""
+        columns = ["title", "brand", "category", *self.declared["categorical"], *self.declared["text"]]
+        parts = [pc.fill_null(pc.cast(items[c], pa.string()), "") for c in columns if c in items.column_names]
+        joined: list[str] = pc.binary_join_element_wise(*parts, " ").to_pylist()
+        return joined
+
+    def save(self, folder: Path) -> None:
+        """Writes `features.json` into `folder`."""
+        said = {"declared": self.declared, "scales": self.scales, "vocabulary": self.vocabulary}
+        (folder / "features.json").write_text(json.dumps(said, ensure_ascii=False), "utf-8")
+
+    @classmethod
+    def open(cls, folder: Path) -> FeatureSpace:
+        """The space saved in `folder`; raises `ArtifactError` where the file is missing or damaged."""
+        try:
+            said = json.loads((folder / "features.json").read_text("utf-8"))
+            return cls(said["declared"], said["vocabulary"], said["scales"])
+        except (OSError, ValueError, KeyError) as error:
+            raise ArtifactError(
+                f"Cannot read {folder / 'features.json'}: {error}.", "Train the model again."
+            ) from error
+
+    def _identity_columns(self, items: pa.Table) -> dict[str, list[str | None]]:
+        levels = _category_levels(_strings(items, "category"))
+        columns = {f"category{depth + 1}": level for depth, level in enumerate(levels)}
+        for name in ("brand", "seller", *self.declared["categorical"]):
+            columns[name] = _strings(items, name)
+        return columns
+
+    def _shopper_columns(self, items: pa.Table) -> dict[str, list[str | None]]:
+        levels = _category_levels(_strings(items, "category"))
+        relative = _relative_price(items, self.scales["price"])
+        steps = np.clip(np.round(relative * 3) + PRICE_BUCKETS // 2, 0, PRICE_BUCKETS - 1)
+        absolute = np.round(2 * np.log1p(np.maximum(_floats(items, "price"), 0)))
+        return {
+            "brand": _strings(items, "brand"),
+            "category1": levels[0],
+            "category2": levels[1],
+            "category3": levels[2],
+            "relative_price": [None if np.isnan(s) else str(int(s)) for s in steps],
+            "price": [None if np.isnan(a) else str(int(a)) for a in absolute],
+        }
+
+    def _lookup(self, table: str, columns: dict[str, list[str | None]]) -> Int32[np.ndarray, "n columns"]:
+        return np.stack([_look_up(self.vocabulary[f"{table}:{n}"], v) for n, v in columns.items()], axis=1)
+
+    def _numbers(self, items: pa.Table) -> Float32[np.ndarray, "n numbers"]:
+        columns = [*_with_presence(_relative_price(items, self.scales["price"]))]
+        columns += _with_presence(_floats(items, "rating") - 4.0)
+        for name in self.declared["numeric"]:
+            centre, spread = self.scales["numeric"][name]
+            columns += _with_presence((_floats(items, name) - centre) / spread)
+        return np.stack(columns, axis=1).astype(np.float32)
+
+
+def shopper_ids(
+    shopper: Int32[np.ndarray, "items shopper"], history: Int32[np.ndarray, "n length"]
+) -> Int32[np.ndarray, "n ids"]:
+    """The shopper-table ids of the items in each history, whose missing places are -1.
+
+    `shopper` is `ItemFeatures.shopper`.
+    """
+    ids = np.where(history[:, :, None] >= 0, shopper[history], 0)
+    return ids.reshape(len(history), -1).astype(np.int32)
+
+
+def statistics(counts: Int64[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n statistics"]:
+    """Each item's smoothed behaviour from counts of shown, clicked and ordered.
+
+    Gives log click rate, log orders per shown, log orders per click, each against the shop's own mean and
+    smoothed towards it (20 impressions, 5 clicks), and log(1 + shown). All zero where nothing was shown.
+    """
+    shown, clicked, ordered = (counts[:, i].astype(np.float64) for i in range(3))
+    if shown.sum() == 0:
+        return np.zeros((len(counts), STATISTICS), np.float32)
+    click_rate = max(clicked.sum() / shown.sum(), 1e-6)
+    order_rate = max(ordered.sum() / shown.sum(), 1e-7)
+    per_click = max(ordered.sum() / max(clicked.sum(), 1), 1e-6)
+    rates = [
+        np.log((clicked + 20 * click_rate) / (shown + 20) / click_rate),
+        np.log((ordered + 100 * order_rate) / (shown + 100) / order_rate),
+        np.log((ordered + 5 * per_click) / (clicked + 5) / per_click),
+        np.log1p(shown) / 5,
+    ]
+    return np.where(shown[:, None] > 0, np.stack(rates, axis=1), 0).astype(np.float32)
+
+
+def _strings(items: pa.Table, name: str) -> list[str | None]:
+    if name not in items.column_names:
+        return [None] * len(items)
+    values: list[str | None] = pc.cast(items[name], pa.string()).to_pylist()
+    return [v.strip().lower() or None if v is not None else None for v in values]
+
+
+def _floats(items: pa.Table, name: str) -> Float64[np.ndarray, " n"]:
+    if name not in items.column_names:
+        return np.full(len(items), np.nan)
+    values: Float64[np.ndarray, " n"] = pc.cast(items[name], pa.float64()).to_numpy(zero_copy_only=False)
+    return values
+
+
+def _category_levels(paths: list[str | None]) -> list[list[str | None]]:
+    """For each of the first levels, the path down to it: `a`, `a > b`, … and `None` below the leaf."""
+    split = [[part.strip() for part in p.split(">")] if p else [] for p in paths]
+    return [[" > ".join(s[: d + 1]) if len(s) > d else None for s in split] for d in range(CATEGORY_LEVELS)]
+
+
+def _price_scales(items: pa.Table) -> dict[str, float]:
+    """The median of log(1 + price) by category, and of all items under the empty name."""
+    price, category = np.log1p(np.maximum(_floats(items, "price"), 0)), _strings(items, "category")
+    known = ~np.isnan(price)
+    by_category: dict[str, list[float]] = {}
+    for name, value in zip(np.array(category, object)[known], price[known], strict=True):
+        by_category.setdefault(name or "", []).append(value)
+    medians = {name: float(np.median(values)) for name, values in by_category.items() if len(values) >= 5}
+    return medians | {"": float(np.median(price[known])) if known.any() else 0.0}
+
+
+def _relative_price(items: pa.Table, medians: dict[str, float]) -> Float64[np.ndarray, " n"]:
+    """Log price minus the median log price of the item's category; NaN where there is no price."""
+    price = np.log1p(np.maximum(_floats(items, "price"), 0))
+    usual = np.array([medians.get(c or "", medians[""]) for c in _strings(items, "category")], np.float64)
+    relative: Float64[np.ndarray, " n"] = price - usual
+    return relative
+
+
+def _spread(values: Float64[np.ndarray, " n"]) -> tuple[float, float]:
+    known = values[~np.isnan(values)]
+    return (float(known.mean()), float(known.std()) or 1.0) if len(known) else (0.0, 1.0)
+
+
+def _with_presence(values: Float64[np.ndarray, " n"]) -> list[Float64[np.ndarray, " n"]]:
+    present = ~np.isnan(values)
+    return [np.where(present, np.clip(values, -5, 5), 0.0), present.astype(np.float64)]
+
+
+def _ids(values: Sequence[str], following: int) -> dict[str, int]:
+    return {value: following + i for i, value in enumerate(dict.fromkeys(values))}
+
+
+def _look_up(vocabulary: dict[str, int], values: Sequence[str | None]) -> Int32[np.ndarray, " n"]:
+    return np.fromiter((vocabulary.get(v, 0) if v is not None else 0 for v in values), np.int32, len(values))

@@ -1,0 +1,66 @@
+"""The two losses of MMSE: one compares globally, one locally (our reading; see `docs/method.md`).
+
+Both are pure functions of scores. A batch has `requests` requests of up to `group` items each and one `pool`
+of distinct items shared by all of them: random items and the batch's own. `columns[r, j]` is the place in the
+pool of request r's j-th item; `stages[r, j]` its stage (0 where the group is padded).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+_NEVER = -1e4  # e^-10000 is 0, and unlike -inf its gradient is 0 where all negatives are masked
+
+
+def retrieval_loss(
+    scores: Float[Tensor, "requests pool"],
+    columns: Int[Tensor, "requests group"],
+    stages: Int[Tensor, "requests group"],
+    *,
+    correction: Float[Tensor, " pool"],
+    reached: Bool[Tensor, "requests pool"],
+    stage_weights: Float[Tensor, " stages"],
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """The global comparison: each item against the pool, weighted by the stage it reached.
+
+        L_ret = Σ_i α_{c(i)} · −log( e^{s_i/τ} / ( e^{s_i/τ} + Σ_n e^{s_n/τ − log Q(n)} ) )
+
+    as a mean over requests. `correction[n]` is −log Q(n), with Q(n) the expected number of times that n is
+    drawn into the pool (plus the log of the number of copies where a distinct pool entry stands for several);
+    with it the sum over the pool estimates the sum over the catalogue without bias (Bengio & Senécal,
+    *Adaptive Importance Sampling*, 2008; Yi et al., *Sampling-Bias-Corrected Neural Modeling*, RecSys 2019). −inf
+    takes an entry out. `reached[r, n]` masks what the same query reached anywhere in the batch, so that no
+    wanted item counts as its negative. `stage_weights[c]` is α_c, indexed by stage.
+    """
+    logits = scores / temperature
+    negatives = (logits + correction).masked_fill(reached | correction.isinf(), _NEVER)
+    against = torch.logsumexp(negatives, dim=1, keepdim=True)
+    own = logits.gather(1, columns)
+    return (stage_weights[stages] * F.softplus(against - own)).sum() / len(scores)
+
+
+def ranking_loss(
+    scores: Float[Tensor, "requests group"],
+    stages: Int[Tensor, "requests group"],
+    examination: Float[Tensor, "requests group"],
+    *,
+    margin: float,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """The local comparison: within one request, an item that got further scores higher.
+
+        L_rank = Σ_{a,b} ω_b · softplus( (m·(c(a)−c(b)) − (s_a − s_b)) / τ_r ),   c(a) > c(b) ≥ 1
+
+    as a mean over the pairs of a request and then over requests. `examination` is ω: the probability that the
+    item was looked at, so that an unexamined item is hardly evidence against itself.
+    """
+    higher, lower = stages.unsqueeze(2), stages.unsqueeze(1)
+    pairs = (higher > lower) & (lower >= 1)
+    gap = scores.unsqueeze(2) - scores.unsqueeze(1)
+    losses = F.softplus((margin * (higher - lower) - gap) / temperature) * examination.unsqueeze(1)
+    per_request = (losses * pairs).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1)
+    return per_request.mean()

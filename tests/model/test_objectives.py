@@ -1,0 +1,109 @@
+"""Each loss against a slow loop written from its formula, and the sign of logQ by a case worked by hand."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mmse.model.objectives import ranking_loss, retrieval_loss
+
+
+def slow_retrieval(
+    scores: Tensor, columns: Tensor, stages: Tensor, correction: Tensor, reached: Tensor, alpha: Tensor, tau: float
+) -> float:
+    total = 0.0
+    for r in range(len(scores)):
+        negatives = 0.0
+        for n in range(scores.shape[1]):
+            if not reached[r, n]:
+                negatives += math.exp(scores[r, n].item() / tau + correction[n].item())
+        for j in range(columns.shape[1]):
+            own = math.exp(scores[r, columns[r, j]].item() / tau)
+            total += alpha[stages[r, j]].item() * -math.log(own / (own + negatives))
+    return total / len(scores)
+
+
+def slow_ranking(scores: Tensor, stages: Tensor, examination: Tensor, margin: float, tau: float) -> float:
+    total = 0.0
+    for r in range(len(scores)):
+        losses = []
+        for a in range(scores.shape[1]):
+            for b in range(scores.shape[1]):
+                if stages[r, a] > stages[r, b] >= 1:
+                    gap = (scores[r, a] - scores[r, b]).item()
+                    wanted = margin * (stages[r, a] - stages[r, b]).item()
+                    losses.append(examination[r, b].item() * math.log1p(math.exp((wanted - gap) / tau)))
+        total += sum(losses) / len(losses) if losses else 0.0
+    return total / len(scores)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), requests=st.integers(1, 5), pool=st.integers(3, 12), group=st.integers(1, 5))
+def test_the_losses_are_what_the_formulas_say(seed: int, requests: int, pool: int, group: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    scores = torch.rand(requests, pool, generator=random, dtype=torch.float64) * 2 - 1
+    columns = torch.randint(0, pool, (requests, group), generator=random)
+    stages = torch.randint(0, 4, (requests, group), generator=random)
+    examination = torch.rand(requests, group, generator=random, dtype=torch.float64)
+    correction = torch.randn(pool, generator=random, dtype=torch.float64)
+    reached = torch.rand(requests, pool, generator=random) < 0.3
+    alpha = torch.tensor([0.0, 0.1, 1.0, 7.0], dtype=torch.float64)
+    fast = retrieval_loss(
+        scores, columns, stages, correction=correction, reached=reached, stage_weights=alpha, temperature=0.3
+    )
+    assert fast.item() == pytest.approx(slow_retrieval(scores, columns, stages, correction, reached, alpha, 0.3))
+    own = scores.gather(1, columns)
+    fast = ranking_loss(own, stages, examination, margin=0.1, temperature=0.2)
+    assert fast.item() == pytest.approx(slow_ranking(own, stages, examination, 0.1, 0.2))
+
+
+def test_logq_takes_from_what_is_drawn_often() -> None:
+    """Catalogue of two negatives, a drawn 8 times as often as b: uncorrected, a would count 8-fold.
+
+    Drawn 8 copies of a and 1 of b with expectations 8 and 1, the corrected sum is e^s_a + e^s_b, the sum over the
+    catalogue: with all scores 0, loss = −log(1 / (1 + 1 + 1)) = log 3, and not −log(1 / (1 + 64 + 1)).
+    """
+    copies, expected = torch.tensor([1.0, 8.0, 1.0]), torch.tensor([1.0, 8.0, 1.0])
+    loss = retrieval_loss(
+        torch.zeros(1, 3), torch.tensor([[0]]), torch.tensor([[3]]), correction=copies.log() - expected.log(),
+        reached=torch.tensor([[True, False, False]]), stage_weights=torch.tensor([0.0, 0, 1, 1]), temperature=1.0,
+    )  # fmt: skip
+    assert loss.item() == pytest.approx(math.log(3))
+
+
+def test_a_request_whose_every_negative_is_masked_costs_nothing_and_has_a_gradient() -> None:
+    scores = torch.zeros(1, 2, requires_grad=True)
+    loss = retrieval_loss(
+        scores, torch.tensor([[0]]), torch.tensor([[2]]), correction=torch.tensor([0.0, float("-inf")]),
+        reached=torch.tensor([[True, False]]), stage_weights=torch.tensor([0.0, 0, 1, 1]), temperature=0.1,
+    )  # fmt: skip
+    loss.backward()
+    assert loss.item() == 0
+    assert scores.grad is not None
+    assert torch.isfinite(scores.grad).all()
+
+
+def test_an_unexamined_item_is_no_evidence() -> None:
+    scores, stages = torch.tensor([[0.2, 0.5]]), torch.tensor([[2, 1]])
+    assert ranking_loss(scores, stages, torch.tensor([[1.0, 0.0]]), margin=0.1, temperature=0.1) == 0
+    assert ranking_loss(scores, stages, torch.tensor([[1.0, 1.0]]), margin=0.1, temperature=0.1) > 3
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.1])
+def test_gradients_of_both_losses(margin: float) -> None:
+    scores = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+    columns, stages = torch.randint(0, 6, (3, 4)), torch.randint(0, 4, (3, 4))
+    examination = torch.rand(3, 4, dtype=torch.float64)
+    correction, reached = torch.randn(6, dtype=torch.float64), torch.rand(3, 6) < 0.3
+    weights = torch.tensor([0.0, 0.1, 1.0, 7.0], dtype=torch.float64)
+
+    def both(s: Tensor) -> Tensor:
+        retrieval = retrieval_loss(
+            s, columns, stages, correction=correction, reached=reached, stage_weights=weights, temperature=0.5
+        )
+        return retrieval + ranking_loss(s.gather(1, columns), stages, examination, margin=margin, temperature=0.5)
+
+    assert torch.autograd.gradcheck(both, (scores,))
