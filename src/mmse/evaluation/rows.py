@@ -1,0 +1,146 @@
+"""The rows of an evaluation: one number with its interval, for one system, target, slice and metric.
+
+They are what the terminal, the report and `report.json` all show, so that no two of them can differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mmse.artifact import writable
+from mmse.config import require
+from mmse.errors import ArtifactError
+
+TARGETS = ("ordered", "clicked", "off_search", "truth", "judged")
+"""What a metric asks for: logged orders, logged clicks (and orders), orders drawn from the simulated truth outside
+the search, the simulated truth itself, grades by people."""
+
+ALL = "all"
+"""The slice of every request."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A mean over requests; `low` and `high` are None where there is no interval, `queries` counts distinct ones."""
+
+    system: str
+    target: str
+    slice: str
+    metric: str
+    k: int
+    value: float
+    low: float | None
+    high: float | None
+    queries: int
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`system` minus `versus`, paired; `significant` where the interval leaves 0 out."""
+
+    system: str
+    versus: str
+    target: str
+    slice: str
+    metric: str
+    k: int
+    value: float
+    low: float | None
+    high: float | None
+    significant: bool
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True, order=True)
+class Measure:
+    """What is measured: the column of a table whose rows are systems."""
+
+    target: str
+    metric: str
+    k: int
+
+    def __str__(self) -> str:
+        return f"{self.target} {self.metric}@{self.k}"
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """Systems by measures for one slice, both in the order in which they first came; a missing cell is absent."""
+
+    systems: list[str]
+    measures: list[Measure]
+    cells: Mapping[tuple[str, Measure], Row]
+
+    def get(self, system: str, measure: Measure) -> Row | None:
+        """The row of that cell, None where it was not measured."""
+        return self.cells.get((system, measure))
+
+    def best(self, measure: Measure) -> float | None:
+        """The highest value of a measure, None where no system has it."""
+        values = [row.value for (_, m), row in self.cells.items() if m == measure]
+        return max(values, default=None)
+
+
+def pivot(rows: Iterable[Row], slice_: str = ALL) -> Pivot:
+    """The rows of one slice as a table: systems down, (target, metric, k) across, targets in `TARGETS` order."""
+    kept = [row for row in rows if row.slice == slice_]
+    systems = list(dict.fromkeys(row.system for row in kept))
+    cells = {(row.system, measure_of(row)): row for row in kept}
+    assert len(cells) == len(kept), "two rows measure the same"
+    measures = sorted(dict.fromkeys(m for _, m in cells), key=lambda m: TARGETS.index(m.target))
+    return Pivot(systems, measures, cells)
+
+
+def measure_of(row: Row | Difference) -> Measure:
+    """The (target, metric, k) of a row."""
+    return Measure(row.target, row.metric, row.k)
+
+
+def find_difference(
+    differences: Iterable[Difference], system: str, versus: str, measure: Measure, slice_: str = ALL
+) -> Difference | None:
+    """The difference of two systems on a measure, None where it was not taken."""
+    for d in differences:
+        if (d.system, d.versus, d.slice) == (system, versus, slice_) and measure_of(d) == measure:
+            return d
+    return None
+
+
+def write_rows(path: Path, rows: Sequence[Row], differences: Sequence[Difference], **more: object) -> None:
+    """Writes `{"rows": […], "differences": […], …}` as JSON; `more` is whatever else belongs beside them."""
+    assert not {"rows", "differences"} & more.keys()
+    whole = msgspec.json.encode({"rows": rows, "differences": differences, **more})
+    with writable(path):
+        path.write_bytes(msgspec.json.format(whole, indent=2) + b"\n")
+
+
+def read_rows(path: Path) -> tuple[list[Row], list[Difference]]:
+    """The rows and differences of a file that `write_rows` wrote; raises `ArtifactError` where it is not one."""
+    try:
+        whole: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return (
+            msgspec.convert(whole["rows"], type=list[Row]),
+            msgspec.convert(whole["differences"], type=list[Difference]),
+        )
+    except FileNotFoundError as error:
+        raise ArtifactError(f"There is no file {path}.", "Make it: mmse evaluate --help.") from error
+    except (msgspec.MsgspecError, KeyError) as error:
+        raise ArtifactError(f"{path} does not hold evaluation rows: {error}.", "Evaluate again.") from error
+
+
+def _check(row: Row | Difference) -> None:
+    require(row.target in TARGETS, "target", row.target, f"one of {', '.join(TARGETS)}")
+    require(row.k >= 1, "k", row.k, "at least 1")
+    require(math.isfinite(row.value), "value", row.value, "a finite number (leave out what was not measured)")
+    require((row.low is None) == (row.high is None), "low", row.low, "an interval with both ends, or none")
