@@ -1,0 +1,93 @@
+"""How sellers and shoppers put things into words: every concept has names, each side its favourites among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float, Int
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Wording:
+    """`names` in one flat array, a concept's names adjacent from `first`; -1 is no concept and no name.
+
+    `sellers` and `shoppers` are, per concept, the cumulative probability of its names.
+    """
+
+    names: pa.StringArray
+    first: Int[np.ndarray, " n_concepts"]
+    sellers: Float[np.ndarray, "n_concepts width"]
+    shoppers: Float[np.ndarray, "n_concepts width"]
+
+    @classmethod
+    def of(cls, concepts: Sequence[tuple[str, ...]], gap: float, rng: np.random.Generator) -> Wording:
+        """Favourites are drawn once per concept; `gap` 0 gives both sides the same, 1 draws them independently."""
+        counts = np.fromiter(map(len, concepts), np.int64, len(concepts))
+        exists = np.arange(counts.max()) < counts[:, None]
+        sellers = _shares(exists, rng)
+        shoppers = (1 - gap) * sellers + gap * _shares(exists, rng)
+        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        names = pa.array(list(chain.from_iterable(concepts)), pa.string())
+        return cls(names, first, np.cumsum(sellers, axis=1), np.cumsum(shoppers, axis=1))
+
+    def choose(
+        self,
+        concepts: Int[np.ndarray, "*shape"],
+        favourites: Float[np.ndarray, "n_concepts width"],
+        rng: np.random.Generator,
+    ) -> Int[np.ndarray, "*shape"]:
+        """A name for each concept, drawn by `favourites` (`sellers` or `shoppers`)."""
+        limits = favourites[concepts]
+        drawn = rng.random(concepts.shape)[..., None]
+        choice = (drawn > limits[..., :-1]).sum(axis=-1)
+        return np.where(concepts < 0, -1, self.first[concepts] + choice)
+
+    def join(self, names: Int[np.ndarray, "n slots"], keys: Float[np.ndarray, "n slots"]) -> pa.StringArray:
+        """One text per row: its names in ascending order of their keys, -1 left out."""
+        ordered = np.take_along_axis(names, np.argsort(keys, axis=1, kind="stable"), axis=1)
+        columns = [self.names.take(pa.array(column, mask=column < 0)) for column in ordered.T]
+        return pc.binary_join_element_wise(*columns, " ", null_handling="skip")
+
+
+def mistyped(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """Each text with one slip of the finger: a letter lost, doubled, swapped with the next, or a wrong one."""
+    places = rng.random(len(texts))
+    slips = rng.integers(0, 4, len(texts))
+    letters = rng.integers(0, len(LETTERS), len(texts))
+    drawn = zip(texts, places.tolist(), slips.tolist(), letters.tolist(), strict=True)
+    return [_slip(text, int(place * len(text)), slip, LETTERS[letter]) for text, place, slip, letter in drawn]
+
+
+def made_up_names(count: int, rng: np.random.Generator) -> list[str]:
+    """Distinct pronounceable names, for brands and sellers."""
+    onsets = np.array(["b", "br", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "st", "t", "tr", "v", "z", "h"])
+    vowels = np.array(["a", "e", "i", "o", "u", "ea", "io"])
+    ends = np.array(["n", "x", "ra", "lo", "s", "ta", "vo", "k", "ma", "l", "ria", "do"])
+    names: dict[str, None] = {}
+    while len(names) < count:
+        n = 2 * count
+        parts = [rng.choice(part, n) for part in (onsets, vowels, onsets, vowels, ends)]
+        for name in map("".join, zip(*parts, strict=True)):
+            names.setdefault(name.capitalize())
+    return list(names)[:count]
+
+
+def _shares(exists: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "n_concepts width"]:
+    weights = np.where(exists, rng.gamma(0.8, size=exists.shape) + 0.05, 0.0)
+    shares: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _slip(text: str, place: int, slip: int, letter: str) -> str:
+    before, at, after = text[:place], text[place], text[place + 1 :]
+    if at == " ":
+        return before + after if after else text
+    changed = {0: "", 1: at + at, 2: after[:1] + at, 3: letter}[slip]
+    return (before + changed + (after[1:] if slip == 2 else after)).strip()
