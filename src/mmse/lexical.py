@@ -81,6 +81,17 @@ class Bm25:
                 scores[start + query, : len(kept)] = found.data[begin:end][kept]
         return Ranking(rows, scores)
 
+    def pair_scores(self, queries: Sequence[str], rows: Int32[np.ndarray, "n k"]) -> Float32[np.ndarray, "n k"]:
+        """The score of each query's given texts; 0 where a row is -1."""
+        counts = _count(queries, self.vocabulary, grow=False)
+        by_text = self._weights.T.tocsr()
+        scores = np.zeros(rows.shape, np.float32)
+        for column in range(rows.shape[1]):
+            given = np.flatnonzero(rows[:, column] >= 0)
+            products = counts[given].multiply(by_text[rows[given, column]])
+            scores[given, column] = np.asarray(products.sum(axis=1)).ravel()
+        return scores
+
 
 def _count(texts: Sequence[str], vocabulary: dict[str, int], *, grow: bool) -> sparse.csr_array:
     """How often each word of the vocabulary stands in each text; unknown words join it if `grow`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,12 +40,13 @@ class GradedFits:
 
     def fit(self, intents: Int[np.ndarray, "..."], items: Int[np.ndarray, "..."]) -> Fit:
         """The fit of each pair, for rows that broadcast."""
-        keys = np.repeat(np.arange(len(self.first) - 1), np.diff(self.first)) * self.n_items + self.item
         wanted = intents.astype(np.int64) * self.n_items + items
-        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        place = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
         lacking = np.float32(1) - self.grade[place]
         return Fit(
-            np.float32(WORST_GRADE_CLICK) * lacking, np.float32(WORST_GRADE_ORDER) * lacking, keys[place] == wanted
+            np.float32(WORST_GRADE_CLICK) * lacking,
+            np.float32(WORST_GRADE_ORDER) * lacking,
+            self._keys[place] == wanted,
         )
 
     def related_items(self, intents: Int[np.ndarray, " n"]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -56,4 +58,9 @@ class GradedFits:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is needed to make this again."""
-        return dict(vars(self))
+        return {"item": self.item, "grade": self.grade, "first": self.first, "n_items": self.n_items}
+
+    @functools.cached_property
+    def _keys(self) -> Int64[np.ndarray, " n_pairs"]:
+        intents = np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
+        return np.asarray(intents * self.n_items + self.item, np.int64)

@@ -109,7 +109,7 @@ def send_requests(
     """
     shopper = np.sort(rng.choice(len(shoppers.activity), n_requests, p=shoppers.activity))
     intent = _pick_intents(departments, intents, shoppers, shopper, rng)
-    begins = _times_of_day(rng.integers(0, days, n_requests), rng)
+    begins = times_of_day(rng.integers(0, days, n_requests), rng)
     order = np.lexsort((begins, shopper))
     shopper, intent, begins = shopper[order], intent[order], begins[order]
     again = (rng.random(n_requests) < AGAIN_RATE) & (np.diff(shopper, prepend=-1) == 0)
@@ -177,7 +177,7 @@ def _pick_intents(
     return np.asarray(by_department[place])
 
 
-def _times_of_day(day: Int[np.ndarray, " n"], rng: np.random.Generator) -> Float64[np.ndarray, " n"]:
+def times_of_day(day: Int[np.ndarray, " n"], rng: np.random.Generator) -> Float64[np.ndarray, " n"]:
     """A moment of each day: most of them around eight in the evening, some around noon."""
     evening = rng.random(len(day)) < 0.6
     hour = np.where(evening, rng.normal(20, 2.2, len(day)), rng.normal(12.5, 3.0, len(day)))

@@ -192,7 +192,7 @@ def _events(world: World, behaviour: Behaviour, rows: np.ndarray, pages: Pages, 
     time = _epoch_us(behaviour) + (asked.time[rows] * DAY_US).astype(np.int64)
     texts, text_of = np.unique(asked.text[rows], return_inverse=True)
     shoppers, shopper_of = np.unique(asked.shopper[rows], return_inverse=True)
-    return pa.table(
+    events = pa.table(
         {
             "request_id": _ids("r", rows).take(pa.array(request)),
             "timestamp": pa.array(time[request], pa.timestamp("us")),
@@ -203,9 +203,11 @@ def _events(world: World, behaviour: Behaviour, rows: np.ndarray, pages: Pages, 
             "ordered": actions.ordered[request, slot],
             "user_id": _ids("u", shoppers).take(pa.array(shopper_of[request])),
             "explored": pages.explored[request, slot],
-            "price": world.items["price"].combine_chunks().take(pa.array(items)),
         }
     )
+    if "price" not in world.items.column_names:
+        return events
+    return events.append_column("price", world.items["price"].combine_chunks().take(pa.array(items)))
 
 
 def _popularity(catalogue: Catalogue, rng: np.random.Generator) -> Float32[np.ndarray, " n_items"]:
