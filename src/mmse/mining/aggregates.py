@@ -1,0 +1,119 @@
+"""What is counted over the finished groups: item statistics, histories, queries, examination, facts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmse.mining.examination import Curve
+from mmse.mining.session import Session
+from mmse.mining.split import Slices
+from mmse.records import Stage
+from mmse.tables import literal
+
+
+def write(session: Session, out: Path, slices: Slices, curve: Curve) -> None:
+    """Writes every table of the `groups` folder `out` beside the shards, which must be there."""
+    _write_snapshots(out, slices)
+    _count_items(session, out, slices)
+    _copy(session, _ITEM_STATS.format(last=slices.periods + 2), out / "item_stats.parquet")
+    _copy(session, _ITEMS, out / "items.parquet")
+    _copy(
+        session,
+        _INTERACTIONS.format(seen=_every_slice(out, slices), least=Stage.CLICKED.value),
+        out / "interactions.parquet",
+    )
+    _copy(session, _QUERIES.format(train=literal(str(out / "train/*/*.parquet"))), out / "queries.parquet")
+    _copy(session, 'SELECT "table", reason, row FROM rejected ORDER BY ALL', out / "rejected.parquet")
+    _write_examination(session, out, curve)
+
+
+def counts(session: Session, slices: Slices) -> dict[str, Any]:
+    """Facts for the manifest, once `write` has run: items, and rows and stages of each split."""
+    (items,) = session.run("SELECT count(*) FROM items")[0]
+    train, valid, test = range(slices.periods), [slices.periods], [slices.periods + 1]
+    found = {row[0]: row[1:] for row in session.run(_TOTALS)}
+    rows, stages = {}, {}
+    for split, members in (("train", train), ("valid", valid), ("test", test)):
+        shown, clicked, ordered = (sum(found.get(s, (0, 0, 0))[column] for s in members) for column in range(3))
+        rows[split] = shown
+        stages[split] = {"unclicked": shown - clicked, "clicked": clicked - ordered, "ordered": ordered}
+    return {"items": items, "rows": rows, "stages": stages}
+
+
+_TOTALS = """
+    SELECT slice, CAST(sum(shown) AS BIGINT), CAST(sum(clicked) AS BIGINT), CAST(sum(ordered) AS BIGINT)
+      FROM item_slices GROUP BY slice"""
+
+_ITEM_STATS = """
+    SELECT CAST(snapshot AS SMALLINT) AS snapshot, item_row, CAST(sum(shown) AS BIGINT) AS shown,
+           CAST(sum(clicked) AS BIGINT) AS clicked, CAST(sum(ordered) AS BIGINT) AS ordered
+      FROM item_slices JOIN range(1, {last} + 1) AS snapshots(snapshot) ON slice < snapshot
+     GROUP BY snapshot, item_row ORDER BY snapshot, item_row"""
+
+_ITEMS = """
+    SELECT items.*, first_seen
+      FROM items LEFT JOIN (SELECT item_row, min(first_seen) AS first_seen FROM item_slices GROUP BY item_row)
+     USING (item_row) ORDER BY item_row"""
+
+_INTERACTIONS = """
+    SELECT user_id, timestamp, item_row, stage FROM ({seen})
+     WHERE stage >= {least} AND user_id IS NOT NULL ORDER BY user_id, timestamp, item_row"""
+
+_QUERIES = """
+    SELECT query, count(*) AS requests
+      FROM (SELECT any_value(query) AS query FROM read_parquet({train}) GROUP BY request_id)
+     GROUP BY query ORDER BY requests DESC, query"""
+
+
+def _every_slice(out: Path, slices: Slices) -> str:
+    parts = (
+        f"SELECT {number} AS slice, * FROM read_parquet({literal(str(out / name / '*.parquet'))}, "
+        "hive_partitioning = false)"
+        for number, name in enumerate(slices.names())
+    )
+    return " UNION ALL ".join(parts)
+
+
+def _count_items(session: Session, out: Path, slices: Slices) -> None:
+    """Makes `item_slices`: what became of each item in each slice of the log."""
+    session.run(f"""
+        CREATE OR REPLACE TABLE item_slices AS
+        SELECT slice, item_row, count(*) AS shown, count_if(stage >= {Stage.CLICKED:d}) AS clicked,
+               count_if(stage >= {Stage.ORDERED:d}) AS ordered, min(timestamp) AS first_seen
+          FROM ({_every_slice(out, slices)}) GROUP BY slice, item_row""")
+
+
+def _copy(session: Session, sql: str, path: Path) -> None:
+    session.run(f"COPY ({sql}) TO {literal(str(path))} (FORMAT parquet)")
+
+
+def _write_snapshots(out: Path, slices: Slices) -> None:
+    before = np.asarray(slices.boundaries, np.int64)
+    numbers = pa.array(np.arange(len(before)), pa.int16())
+    table = pa.table({"snapshot": numbers, "before": pa.array(before).cast(pa.timestamp("us"))})
+    pq.write_table(table, out / "snapshots.parquet")
+
+
+def _write_examination(session: Session, out: Path, curve: Curve) -> None:
+    """The curve beside what the train rows say of each position."""
+    train = literal(str(out / "train/*/*.parquet"))
+    counted = session.run(f"""
+        SELECT position, count(*), count_if(stage >= {Stage.CLICKED:d}) FROM read_parquet({train}) GROUP BY position""")
+    shown = {position: (n, clicked) for position, n, clicked in counted}
+    rows = [shown.get(int(position), (0, 0)) for position in curve.positions]
+    error = pa.array(curve.error, pa.float32(), mask=np.isnan(curve.error))
+    table = pa.table(
+        {
+            "position": pa.array(curve.positions, pa.int32()),
+            "examination": pa.array(curve.examination, pa.float32()),
+            "shown": pa.array([n for n, _ in rows], pa.int64()),
+            "clicked": pa.array([clicked for _, clicked in rows], pa.int64()),
+            "standard_error": error,
+        }
+    )
+    pq.write_table(table, out / "examination.parquet")

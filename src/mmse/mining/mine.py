@@ -1,0 +1,187 @@
+"""The mining stage: two tables in, the `groups` folder out.
+
+    events → checked rows, by shard → requests made whole → cut by time → examination → groups/
+    items  → checked rows, numbered                                    → statistics, interactions
+
+Every step reads and writes files and holds one shard, or DuckDB's bounded memory, at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from jaxtyping import Int64
+
+from mmse.artifact import Manifest, read_manifest, writing
+from mmse.config import plain, require
+from mmse.mining import aggregates, bias, rows, shards
+from mmse.mining.examination import Curve, fit
+from mmse.mining.requests import Merged, merge_shard
+from mmse.mining.session import Session, session
+from mmse.mining.split import Slices, cut
+from mmse.tables import EventsConfig, ItemsConfig, Table, open_events, open_items
+
+KIND = "groups"
+ROWS_PER_SHARD = 1_500_000
+BYTES_PER_ROW = 80
+"""A guess for CSV and JSON, whose rows are not counted before they are read."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class MineConfig:
+    """`[mine]` of shop.toml.
+
+    `valid_share` and `test_share` of the requests, the latest, are held back; train is cut into `periods` of equal
+    size. `shards` is the number of files per slice, by default one per 1.5 million rows of the log; a shard has
+    to fit in memory. `memory_limit` bounds DuckDB; `threads` `None` means every core; `max_bias_pairs` bounds the
+    pairs that position bias is learned from.
+    """
+
+    valid_share: float = 0.1
+    test_share: float = 0.1
+    periods: int = 8
+    shards: int | None = None
+    memory_limit: str = "1500MB"
+    threads: int | None = None
+    max_bias_pairs: int = 200_000
+
+    def __post_init__(self) -> None:
+        require(0 <= self.valid_share < 1, "valid_share", self.valid_share, "a share between 0 and 1")
+        require(0 <= self.test_share < 1, "test_share", self.test_share, "a share between 0 and 1")
+        held_back = self.valid_share + self.test_share
+        require(held_back < 1, "valid_share + test_share", held_back, "less than 1, so that train is left something")
+        require(1 <= self.periods <= 99, "periods", self.periods, "1 to 99")
+        require(self.shards is None or 1 <= self.shards <= 999, "shards", self.shards, "1 to 999, or none")
+        require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more, or none")
+        require(self.max_bias_pairs >= 0, "max_bias_pairs", self.max_bias_pairs, "0 or more")
+
+
+def mine(
+    items: ItemsConfig,
+    events: EventsConfig,
+    config: MineConfig,
+    out: Path,
+    *,
+    base: Path,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Writes the `groups` folder `out` from the tables of a shop whose shop.toml lies in `base`.
+
+    `docs/tables.md` describes the folder. Raises `TableError` for what is wrong with a table, `OutputError` where
+    `out` cannot be written; then `out` is as it was before.
+    """
+    report = progress or (lambda what, done, total: None)
+    with session(memory_limit=config.memory_limit, threads=config.threads) as opened:
+        item_table = open_items(opened.connection, items, base)
+        event_table = open_events(opened.connection, events, base)
+        said = {"items": plain(items), "events": plain(events), "mine": plain(config)}
+        inputs = {"items": item_table.fingerprint(), "events": event_table.fingerprint()}
+        with writing(out, kind=KIND, config=said, inputs=inputs) as draft:
+            work = _Work(draft.folder / ".work")
+            opened.spill_to(work.folder / "spill")
+            report("items", 0, 1)
+            items_checked = rows.read_items(opened, item_table, items)
+            report("events", 0, 1)
+            n_shards = config.shards or _shards(event_table)
+            events_checked = rows.read_events(opened, event_table, events, n_shards, work.clean)
+            merged = _merge(opened, work, report)
+            timestamps = _timestamps(work)
+            slices = cut(
+                timestamps,
+                valid_share=config.valid_share,
+                test_share=config.test_share,
+                periods=config.periods,
+            )
+            curve = _examination(opened, work, slices, config)
+            _write_shards(work, slices, curve, draft.folder, report, config.threads)
+            report("statistics", 0, 1)
+            aggregates.write(opened, draft.folder, slices, curve)
+            draft.counts.update(
+                {
+                    "requests": _requests(timestamps, slices),
+                    **aggregates.counts(opened, slices),
+                    "read": {"items": items_checked.rows, "events": events_checked.rows},
+                    "rejected": {"items": items_checked.rejected, "events": events_checked.rejected},
+                    **asdict(merged),
+                    "not_shown": events_checked.not_shown,
+                    "position_bias": "clicks of the log" if curve.fitted else "none: too few clicks, all 1",
+                }
+            )
+            opened.close()
+            shutil.rmtree(work.folder)
+            report("statistics", 1, 1)
+    return read_manifest(out, KIND)
+
+
+class _Work:
+    """The folder of what is only needed while mining; it goes with the draft."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clean = folder / "clean"
+        self.merged = folder / "merged"
+        self.merged.mkdir(parents=True)
+
+    def shards(self) -> list[str]:
+        """The names of the merged shards."""
+        return sorted(path.stem.removeprefix("rows-") for path in self.merged.glob("rows-*.parquet"))
+
+
+def _shards(events: Table) -> int:
+    n_rows = events.rows if events.rows is not None else (events.bytes() or 0) / BYTES_PER_ROW
+    return min(999, max(1, math.ceil(n_rows / ROWS_PER_SHARD)))
+
+
+def _merge(opened: Session, work: _Work, report: Progress) -> Merged:
+    """Merges every shard of good rows; each shard's raw rows are deleted after it, so the disk is used once."""
+    total = Merged()
+    folders = sorted(path for path in work.clean.glob("shard=*") if not path.name.startswith("shard=-"))
+    for done, folder in enumerate(folders):
+        report("requests", done, len(folders))
+        total += merge_shard(opened, folder, work.merged)
+        shutil.rmtree(folder)
+    return total
+
+
+def _timestamps(work: _Work) -> Int64[np.ndarray, " n"]:
+    """Every request's timestamp in microseconds, 8 bytes each."""
+    columns = [
+        pq.read_table(work.merged / f"requests-{shard}.parquet", columns=["timestamp"]).column(0).to_numpy()
+        for shard in work.shards()
+    ]
+    return np.concatenate(columns).astype("datetime64[us]").astype(np.int64)
+
+
+def _requests(timestamps: Int64[np.ndarray, " n"], slices: Slices) -> dict[str, int]:
+    per_slice = np.bincount(slices.of(timestamps), minlength=slices.periods + 2)
+    train = int(per_slice[: slices.periods].sum())
+    return {"train": train, "valid": int(per_slice[-2]), "test": int(per_slice[-1])}
+
+
+def _examination(opened: Session, work: _Work, slices: Slices, config: MineConfig) -> Curve:
+    before = slices.starts[slices.periods]
+    counts = bias.gather(opened, work.shards(), work.merged, before=before, max_pairs=config.max_bias_pairs)
+    positions = bias.positions(opened, work.merged)
+    return fit(counts, positions)
+
+
+def _write_shards(work: _Work, slices: Slices, curve: Curve, out: Path, report: Progress, threads: int | None) -> None:
+    names = work.shards()
+    with ThreadPoolExecutor(min(2, threads or os.cpu_count() or 1)) as pool:
+        writes = [
+            pool.submit(shards.write_shard, work.merged, name, number, slices, curve, out)
+            for number, name in enumerate(names)
+        ]
+        for done, write in enumerate(writes):
+            report("groups", done, len(names))
+            write.result()

@@ -1,0 +1,62 @@
+"""Where the time of a log is cut: train periods, then validation, then test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+
+from mmse.errors import TableError
+
+
+@dataclass(frozen=True)
+class Slices:
+    """The log in order of time: `periods` slices of train, then one of validation, then one of test.
+
+    `starts[i]` (microseconds since 1970) is where slice `i` begins; it ends before `starts[i + 1]`, the last one
+    before `end`. A slice whose start equals the next one's is empty.
+    """
+
+    starts: tuple[int, ...]
+    end: int
+
+    @property
+    def periods(self) -> int:
+        """How many slices belong to train."""
+        return len(self.starts) - 2
+
+    @property
+    def boundaries(self) -> tuple[int, ...]:
+        """One per snapshot: what came strictly before it is known to a request of the slice of that number."""
+        return (*self.starts, self.end)
+
+    def names(self) -> list[str]:
+        """The folder of each slice below groups/."""
+        return [*(f"train/period={p:02d}" for p in range(self.periods)), "valid", "test"]
+
+    def of(self, timestamps: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """The slice of each timestamp of this log."""
+        return np.searchsorted(np.asarray(self.starts), timestamps, side="right").astype(np.int64) - 1
+
+
+def cut(timestamps: Int64[np.ndarray, " n"], *, valid_share: float, test_share: float, periods: int) -> Slices:
+    """Cuts requests at the quantiles of their timestamps (microseconds, any order); the array is reordered.
+
+    A boundary is a request's own timestamp, and all requests of that timestamp come after it. Raises `TableError`
+    where train would be left empty.
+    """
+    n = len(timestamps)
+    n_train = round(n * (1 - valid_share - test_share))
+    n_before_test = round(n * (1 - test_share))
+    ranks = [*(n_train * p // periods for p in range(periods)), n_train, n_before_test]
+    inside = sorted({rank for rank in ranks if rank < n})
+    timestamps.partition(inside)
+    end = int(timestamps[inside[-1] :].max()) + 1
+    starts = [int(timestamps[rank]) if rank < n else end for rank in ranks]
+    if starts[0] == starts[periods]:
+        raise TableError(
+            f"The {n} requests of the events table cannot be split by time: too many share their timestamp.",
+            "Give a log of more requests, or one whose timestamps tell them apart.",
+        )
+    return Slices(tuple(starts), end)
