@@ -188,15 +188,15 @@ def calibrate(
     def recall(lists: int) -> float:
         return _overlap(index._probe(probes, k, lists, None).ids, truth)
 
-    best = recall(index.nlist)
-    target = min(index.config.target_recall, best)
-    if best < index.config.target_recall:
-        target = best * 0.995
+    target, low, high = index.config.target_recall, 1, 1
+    while (reached := recall(high)) < target and high < index.nlist:
+        low, high = high + 1, min(2 * high, index.nlist)
+    if reached < target:
         log.warning(
             "recall@%d reaches %.3f with all lists, short of the wanted %.3f: try codes = 'fp16' or kind = 'exact'",
-            *(k, best, index.config.target_recall),
+            *(k, reached, target),
         )
-    low, high = 1, index.nlist
+        low, target = 1, reached * 0.995
     while low < high:
         middle = (low + high) // 2
         if recall(middle) >= target:
