@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Int, Int32, Int64
 from scipy import sparse
 
 K1: Final = 0.6
@@ -103,6 +103,8 @@ def _count(texts: Sequence[str], vocabulary: dict[str, int], *, grow: bool) -> s
     lengths = np.fromiter(map(len, known), np.int64, len(known))
     columns = np.fromiter(chain.from_iterable(known), np.int32, int(lengths.sum()))
     indptr = np.concatenate([[0], np.cumsum(lengths)])
+    if indptr[-1] < np.iinfo(np.int32).max:  # scipy multiplies faster with indices of 32 bits
+        indptr = indptr.astype(np.int32)
     shape = (len(split), len(vocabulary))
     counts = sparse.csr_array((np.ones(len(columns), np.float32), columns, indptr), shape=shape)
     counts.sum_duplicates()
@@ -122,9 +124,7 @@ def _blocks(counts: sparse.csr_array, postings: Int64[np.ndarray, " n_words"]) -
     return blocks
 
 
-def _best(
-    rows: Int32[np.ndarray, " found"], scores: Float32[np.ndarray, " found"], k: int
-) -> Int64[np.ndarray, " kept"]:
+def _best(rows: Int[np.ndarray, " found"], scores: Float32[np.ndarray, " found"], k: int) -> Int64[np.ndarray, " kept"]:
     """Places of the `k` highest scores, highest first; equal scores by lower row, at the edge of `k` too."""
     places = np.arange(len(scores))
     if len(scores) > k:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, Int32
@@ -24,6 +24,7 @@ EXPLORED_FROM: Final = (0.6, 0.25, 0.15)
 NEIGHBOURS: Final = 10
 
 
+@runtime_checkable
 class Recall(Protocol):
     """Finds the candidates of queries."""
 

@@ -8,7 +8,7 @@ That the two disagree is the point.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int
@@ -34,6 +34,7 @@ class Fit:
     related: Bool[np.ndarray, "..."]
 
 
+@runtime_checkable
 class Fits(Protocol):
     """The fit of items to intents; both arguments are rows that broadcast against each other."""
 
