@@ -162,6 +162,16 @@ def test_charts_by_target_and_slice(tmp_path: Path) -> None:
     assert [chart["title"] for chart in charts["training"]] == ["Training loss", "While training"]
 
 
+def test_only_losses_and_shares_are_drawn_of_the_training(tmp_path: Path) -> None:
+    points = [
+        {"step": 5, "epoch": 1, "loss": 2.5, "ordered": float("nan"), "clicked_requests": 400},
+        {"step": 9, "epoch": 2, "loss": None, "ordered": 0.7, "clicked_requests": 400},
+    ]
+    loss, shares = render(tmp_path, *made_up(), {"training": points}).charts["training"]
+    assert loss["series"] == [{"name": "loss", "slot": 0, "x": [5], "value": [2.5]}]
+    assert shares["series"] == [{"name": "ordered", "slot": 0, "x": [9], "value": [0.7]}]
+
+
 def test_facts_and_indexes_are_shown(tmp_path: Path) -> None:
     context = {
         "facts": {"Items": 20_000, "Model": "3f9c"},

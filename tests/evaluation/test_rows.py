@@ -61,6 +61,7 @@ def test_files_that_hold_something_else(tmp_path: Path, content: str) -> None:
         ({"k": 0}, "k"),
         ({"value": float("nan")}, "finite"),
         ({"low": None}, "both ends"),
+        ({"high": float("inf")}, "finite ends"),
     ],
 )
 def test_nonsense_is_refused(change: dict[str, object], words: str) -> None:

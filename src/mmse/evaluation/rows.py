@@ -144,3 +144,5 @@ def _check(row: Row | Difference) -> None:
     require(row.k >= 1, "k", row.k, "at least 1")
     require(math.isfinite(row.value), "value", row.value, "a finite number (leave out what was not measured)")
     require((row.low is None) == (row.high is None), "low", row.low, "an interval with both ends, or none")
+    ends = (row.low or 0.0, row.high or 0.0)
+    require(all(math.isfinite(end) for end in ends), "low", ends, "finite ends")

@@ -29,7 +29,8 @@ class ReportContext:
     `shop` and `ours` name the shop and the system that the report is about. `facts` are shown under the title in
     their order (items, requests per split, dates, fingerprint, seed, commit, hardware …). `simulated` puts a badge
     wherever numbers stand. `warnings` are sentences that a reader should see before the numbers. `training` holds
-    points with a `step` and named quantities. `ann` holds one record an index with the same keys each, the first
+    points with a `step` and named quantities: losses, and shares
+    from 0 to 1; others are not drawn. `ann` holds one record an index with the same keys each, the first
     its name. `command` makes this report again.
     """
 
@@ -38,7 +39,7 @@ class ReportContext:
     simulated: bool = False
     facts: dict[str, str | int | float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    training: list[dict[str, float]] = field(default_factory=list)
+    training: list[dict[str, float | None]] = field(default_factory=list)
     ann: list[dict[str, str | int | float]] = field(default_factory=list)
     command: str = ""
 

@@ -98,7 +98,8 @@
           range: [chart.slices.length - 0.5, -0.5], tickfont: { color: look.ink } }) }];
     },
     training(chart, look) {
-      const traces = chart.series.map((s) => ({ x: s.x, y: s.value, name: shorter(s.name, 24), mode: "lines",
+      const traces = chart.series.map((s) => ({ x: s.x, y: s.value, name: shorter(s.name, 24),
+        mode: s.x.length < 30 ? "lines+markers" : "lines", marker: { symbol: symbols[s.slot], size: 7 },
         line: { color: look.s[s.slot], dash: dashes[s.slot], width: 2 } }));
       return [traces, { height: 300, showlegend: true, hovermode: "x unified", xaxis: axis(look, { title: { text: "step" } }),
         yaxis: axis(look, { hoverformat: ".4f" }) }];

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -204,23 +205,16 @@ def slice_gains(results: Results) -> list[dict[str, Any]]:
     return charts
 
 
-def training_curves(training: Sequence[dict[str, float]]) -> list[dict[str, Any]]:
-    """One chart of the losses and one of the other quantities, over `step`."""
-    names = list(dict.fromkeys(name for point in training for name in point if name != "step"))
-    groups = {
-        "Training loss": [name for name in names if "loss" in name],
-        "While training": [name for name in names if "loss" not in name and name not in ("epoch", "seconds")],
-    }
-    charts = []
-    for title, group in groups.items():
-        series = []
-        for slot, name in enumerate(group):
-            points = [p for p in training if p.get(name) is not None]
-            x, value = [p["step"] for p in points], [p[name] for p in points]
-            series.append({"name": name, "slot": slot % SLOTS, "x": x, "value": value})
-        if any(s["x"] for s in series):
-            charts.append({"kind": "training", "title": title, "series": series})
-    return charts
+def training_curves(training: Sequence[Mapping[str, float | None]]) -> list[dict[str, Any]]:
+    """One chart of the losses and one of the shares (recall and its like), over `step`; others are not drawn."""
+    drawn: dict[str, list[dict[str, Any]]] = {"Training loss": [], "While training": []}
+    for name in dict.fromkeys(name for point in training for name in point if name not in ("step", "epoch")):
+        points = [(p["step"], value) for p in training if (value := p.get(name)) is not None and math.isfinite(value)]
+        group = drawn["Training loss" if "loss" in name else "While training"]
+        if points and ("loss" in name or all(0 <= value <= 1 for _, value in points)):
+            x, values = zip(*points, strict=True)
+            group.append({"name": name.replace("_", " "), "slot": len(group) % SLOTS, "x": x, "value": values})
+    return [{"kind": "training", "title": title, "series": series} for title, series in drawn.items() if series]
 
 
 def _series(results: Results, system: str, points: Sequence[Row | Difference]) -> dict[str, Any]:
