@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Int64
 
 from mmse.mining.examination import Curve
 from mmse.mining.session import Session
@@ -16,18 +17,19 @@ from mmse.records import Stage
 from mmse.tables import literal
 
 
-def write(session: Session, out: Path, slices: Slices, curve: Curve) -> None:
-    """Writes every table of the `groups` folder `out` beside the shards, which must be there."""
+def write(session: Session, out: Path, merged: Path, slices: Slices, curve: Curve) -> None:
+    """Writes every table of the `groups` folder `out` beside the shards, which must be there.
+
+    `merged` is the working folder with each shard's requests.
+    """
     _write_snapshots(out, slices)
     _count_items(session, out, slices)
-    _copy(session, _ITEM_STATS.format(last=slices.periods + 2), out / "item_stats.parquet")
+    _write_item_stats(session, out / "item_stats.parquet", slices)
     _copy(session, _ITEMS, out / "items.parquet")
-    _copy(
-        session,
-        _INTERACTIONS.format(seen=_every_slice(out, slices), least=Stage.CLICKED.value),
-        out / "interactions.parquet",
-    )
-    _copy(session, _QUERIES.format(train=literal(str(out / "train/*/*.parquet"))), out / "queries.parquet")
+    interactions = _INTERACTIONS.format(seen=_every_slice(out, slices), least=Stage.CLICKED.value)
+    _copy(session, interactions, out / "interactions.parquet")
+    requests = literal(str(merged / "requests-*.parquet"))
+    _copy(session, _QUERIES.format(requests=requests, end=slices.starts[slices.periods]), out / "queries.parquet")
     _copy(session, 'SELECT "table", reason, row FROM rejected ORDER BY ALL', out / "rejected.parquet")
     _write_examination(session, out, curve)
 
@@ -49,12 +51,6 @@ _TOTALS = """
     SELECT slice, CAST(sum(shown) AS BIGINT), CAST(sum(clicked) AS BIGINT), CAST(sum(ordered) AS BIGINT)
       FROM item_slices GROUP BY slice"""
 
-_ITEM_STATS = """
-    SELECT CAST(snapshot AS SMALLINT) AS snapshot, item_row, CAST(sum(shown) AS BIGINT) AS shown,
-           CAST(sum(clicked) AS BIGINT) AS clicked, CAST(sum(ordered) AS BIGINT) AS ordered
-      FROM item_slices JOIN range(1, {last} + 1) AS snapshots(snapshot) ON slice < snapshot
-     GROUP BY snapshot, item_row ORDER BY snapshot, item_row"""
-
 _ITEMS = """
     SELECT items.*, first_seen
       FROM items LEFT JOIN (SELECT item_row, min(first_seen) AS first_seen FROM item_slices GROUP BY item_row)
@@ -65,9 +61,20 @@ _INTERACTIONS = """
      WHERE stage >= {least} AND user_id IS NOT NULL ORDER BY user_id, timestamp, item_row"""
 
 _QUERIES = """
-    SELECT query, count(*) AS requests
-      FROM (SELECT any_value(query) AS query FROM read_parquet({train}) GROUP BY request_id)
+    SELECT query, count(*) AS requests FROM read_parquet({requests}) WHERE timestamp < make_timestamp({end})
      GROUP BY query ORDER BY requests DESC, query"""
+
+STATS_SCHEMA = pa.schema(
+    [
+        ("snapshot", pa.int16()),
+        ("item_row", pa.int32()),
+        ("shown", pa.int64()),
+        ("clicked", pa.int64()),
+        ("ordered", pa.int64()),
+    ]
+)
+ITEMS_AT_ONCE = 2_000_000
+"""Item statistics are summed up for so many items at a time, 24 bytes each."""
 
 
 def _every_slice(out: Path, slices: Slices) -> str:
@@ -83,9 +90,30 @@ def _count_items(session: Session, out: Path, slices: Slices) -> None:
     """Makes `item_slices`: what became of each item in each slice of the log."""
     session.run(f"""
         CREATE OR REPLACE TABLE item_slices AS
-        SELECT slice, item_row, count(*) AS shown, count_if(stage >= {Stage.CLICKED:d}) AS clicked,
-               count_if(stage >= {Stage.ORDERED:d}) AS ordered, min(timestamp) AS first_seen
+        SELECT slice, item_row, count(*) AS shown, count(*) FILTER (stage >= {Stage.CLICKED:d}) AS clicked,
+               count(*) FILTER (stage >= {Stage.ORDERED:d}) AS ordered, min(timestamp) AS first_seen
           FROM ({_every_slice(out, slices)}) GROUP BY slice, item_row""")
+
+
+def _write_item_stats(session: Session, path: Path, slices: Slices) -> None:
+    """Adds up the slices: snapshot `s` holds what came in the slices before `s`."""
+    (n_items,) = session.run("SELECT count(*) FROM items")[0]
+    with pq.ParquetWriter(path, STATS_SCHEMA) as writer:
+        for first in range(0, n_items, ITEMS_AT_ONCE):
+            sums = np.zeros((min(ITEMS_AT_ONCE, n_items - first), 3), np.int64)
+            for slice_ in range(len(slices.starts)):
+                found = session.arrow(f"""
+                    SELECT item_row, shown, clicked, ordered FROM item_slices
+                     WHERE slice = {slice_} AND item_row >= {first} AND item_row < {first + ITEMS_AT_ONCE}""")
+                rows = found.column("item_row").to_numpy() - first
+                sums[rows] += np.stack([found.column(name).to_numpy() for name in STATS_SCHEMA.names[2:]], axis=1)
+                writer.write_table(_stats(slice_ + 1, first, sums))
+
+
+def _stats(snapshot: int, first: int, sums: Int64[np.ndarray, "n 3"]) -> pa.Table:
+    seen = np.flatnonzero(sums[:, 0])
+    columns = [np.full(len(seen), snapshot), seen + first, *sums[seen].T]
+    return pa.table([pa.array(c, t) for c, t in zip(columns, STATS_SCHEMA.types, strict=True)], schema=STATS_SCHEMA)
 
 
 def _copy(session: Session, sql: str, path: Path) -> None:

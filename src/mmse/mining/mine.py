@@ -30,7 +30,7 @@ from mmse.mining.split import Slices, cut
 from mmse.tables import EventsConfig, ItemsConfig, Table, open_events, open_items
 
 KIND = "groups"
-ROWS_PER_SHARD = 1_500_000
+ROWS_PER_SHARD = 3_000_000
 BYTES_PER_ROW = 80
 """A guess for CSV and JSON, whose rows are not counted before they are read."""
 
@@ -42,7 +42,7 @@ class MineConfig:
     """`[mine]` of shop.toml.
 
     `valid_share` and `test_share` of the requests, the latest, are held back; train is cut into `periods` of equal
-    size. `shards` is the number of files per slice, by default one per 1.5 million rows of the log; a shard has
+    size. `shards` is the number of files per slice, by default one per 3 million rows of the log; a shard has
     to fit in memory. `memory_limit` bounds DuckDB; `threads` `None` means every core; `max_bias_pairs` bounds the
     pairs that position bias is learned from.
     """
@@ -105,7 +105,7 @@ def mine(
             curve = _examination(opened, work, slices, config)
             _write_shards(work, slices, curve, draft.folder, report, config.threads)
             report("statistics", 0, 1)
-            aggregates.write(opened, draft.folder, slices, curve)
+            aggregates.write(opened, draft.folder, work.merged, slices, curve)
             draft.counts.update(
                 {
                     "requests": _requests(timestamps, slices),
