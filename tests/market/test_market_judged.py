@@ -96,6 +96,8 @@ def test_every_query_is_asked_and_the_seed_decides(files: tuple[Path, Path], tmp
     events = "events/part-00000.parquet"
     assert one.files[events] == again.files[events] != other.files[events]
     assert one.counts["requests"] == 8 * 12
+    simulate_judged(JudgedConfig(n_requests=5), *files, tmp_path / "few", None)
+    assert read_manifest(tmp_path / "few", "shop").counts["requests"] == 5
 
 
 @pytest.mark.parametrize("kind", ["csv.gz", "parquet", "jsonl"])

@@ -88,7 +88,7 @@ class Engine:
     pools: tuple[Pool, Pool, Pool]
     page_size: int
     exploration: float
-    estimate_weight: float = 0.7
+    estimate_weight: float = 0.5
 
     def pages(
         self,

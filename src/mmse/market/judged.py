@@ -34,11 +34,13 @@ def _judged_behaviour() -> Behaviour:
 class JudgedConfig:
     """Simulated behaviour on a judged catalogue.
 
-    `requests_per_query` is a mean; `zipf` skews it mildly. `n_shoppers` None is one per ten requests. Pages are
-    short (a query's judged items and random ones), so the rates of clicks and orders are a bit higher.
+    `n_requests` None is `requests_per_query` times the queries; `zipf` skews that mildly. `n_shoppers` None is one
+    per ten requests. Pages are short (a query's judged items and random ones), so the rates of clicks and orders
+    are a bit higher.
     """
 
     seed: int = 0
+    n_requests: int | None = None
     requests_per_query: int = 12
     zipf: float = 0.3
     n_shoppers: int | None = None
@@ -46,6 +48,7 @@ class JudgedConfig:
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require(self.n_requests is None or self.n_requests >= 1, "n_requests", self.n_requests, "1 or more")
         require(self.requests_per_query >= 1, "requests_per_query", self.requests_per_query, "1 or more")
         require(0 <= self.zipf <= 2, "zipf", self.zipf, "0 to 2")
         require(self.n_shoppers is None or self.n_shoppers >= 1, "n_shoppers", self.n_shoppers, "1 or more")
@@ -89,7 +92,7 @@ def _world(config: JudgedConfig, judged: Judged) -> World:
     rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(3,)))
     n_items, n_queries = judged.items.num_rows, len(judged.queries)
     fits = GradedFits.of(judged.query, judged.item, judged.grade, n_intents=n_queries, n_items=n_items)
-    n_requests = n_queries * config.requests_per_query
+    n_requests = config.n_requests or n_queries * config.requests_per_query
     shoppers = gather_shoppers(config.n_shoppers or -(-n_requests // 10), 1, rng)
     everywhere = Pool.of(np.zeros(n_items, np.int32))
     titles = [title or "" for title in judged.items["title"].to_pylist()]
@@ -104,7 +107,7 @@ def _world(config: JudgedConfig, judged: Judged) -> World:
         exploration=config.behaviour.exploration,
         estimate_weight=0.0,
     )
-    requests = _requests(config, n_queries, shoppers, rng)
+    requests = _requests(config, n_queries, n_requests, shoppers, rng)
     return World(judged.items, _declared(judged.items), engine, judged.queries, requests)
 
 
@@ -123,12 +126,14 @@ def _preferences(fits: GradedFits, n_items: int, shoppers: Shoppers, rng: np.ran
     )
 
 
-def _requests(config: JudgedConfig, n_queries: int, shoppers: Shoppers, rng: np.random.Generator) -> Requests:
-    """Every query at least once, the rest by a mild Zipf law, spread evenly over the days."""
-    n_requests = n_queries * config.requests_per_query
+def _requests(
+    config: JudgedConfig, n_queries: int, n_requests: int, shoppers: Shoppers, rng: np.random.Generator
+) -> Requests:
+    """Every query at least once if there are requests enough, the rest by a mild Zipf law; even over the days."""
     share = 1.0 / (rng.permutation(n_queries) + 10.0) ** config.zipf
-    further = rng.choice(n_queries, n_requests - n_queries, p=share / share.sum())
-    query = np.concatenate([np.arange(n_queries), further])
+    once = rng.permutation(n_queries)[:n_requests]
+    further = rng.choice(n_queries, n_requests - len(once), p=share / share.sum())
+    query = np.concatenate([once, further])
     time = times_of_day(rng.integers(0, config.behaviour.days, n_requests), rng)
     order = np.argsort(time, kind="stable")
     shopper = rng.choice(len(shoppers.activity), n_requests, p=shoppers.activity)

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Float64, Int32
 
 from mmse.errors import TableError
 
@@ -18,12 +18,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Judged:
-    """The items as they came, and the judged pairs: query and item are rows, the grade runs from 0 to 1."""
+    """The items as they came, and the judged pairs: query and item are rows.
+
+    `relevance` is on the scale of the file, `grade` is the same from 0 to 1.
+    """
 
     items: pa.Table
     queries: list[str]
     query: Int32[np.ndarray, " n_pairs"]
     item: Int32[np.ndarray, " n_pairs"]
+    relevance: Float64[np.ndarray, " n_pairs"]
     grade: Float32[np.ndarray, " n_pairs"]
 
 
@@ -50,7 +54,12 @@ def read_judged(items: Path, judgements: Path, split: str | None) -> Judged:
     spread = highest - lowest
     grade = (pairs["grade"] - lowest) / spread if spread > 0 else np.ones(len(query))
     return Judged(
-        table, queries.tolist(), query.astype(np.int32), pairs["item"].astype(np.int32), grade.astype(np.float32)
+        items=table,
+        queries=queries.tolist(),
+        query=query.astype(np.int32),
+        item=pairs["item"].astype(np.int32),
+        relevance=pairs["grade"].astype(np.float64),
+        grade=grade.astype(np.float32),
     )
 
 

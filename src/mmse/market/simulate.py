@@ -47,7 +47,7 @@ class MarketConfig:
     n_requests: int = 60_000
     n_shoppers: int | None = None
     n_intents: int | None = None
-    vocabulary_gap: float = 0.6
+    vocabulary_gap: float = 0.5
     zipf: float = 0.9
     behaviour: Behaviour = field(default_factory=Behaviour)
 

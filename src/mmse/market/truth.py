@@ -36,6 +36,11 @@ class Truth:
     _shoppers: Int32[np.ndarray, " n_requests"]
     _preferences: Preferences
 
+    @property
+    def request_ids(self) -> list[str]:
+        """All requests of the log, in order of time."""
+        return list(self._request_ids.to_pylist())
+
     @classmethod
     def open(cls, folder: Path) -> Truth:
         """The truth in `folder`; raises `ArtifactError` where it is missing, damaged or of another kind."""

@@ -28,7 +28,10 @@ class Wording:
 
     @classmethod
     def of(cls, concepts: Sequence[tuple[str, ...]], gap: float, rng: np.random.Generator) -> Wording:
-        """Favourites are drawn once per concept; `gap` 0 gives both sides the same, 1 draws them independently."""
+        """Favourites are drawn once per concept, names written first being the likelier ones.
+
+        `gap` 0 gives both sides the same, 1 draws them independently.
+        """
         counts = np.fromiter(map(len, concepts), np.int64, len(concepts))
         exists = np.arange(counts.max()) < counts[:, None]
         sellers = _shares(exists, rng)
@@ -80,7 +83,8 @@ def made_up_names(count: int, rng: np.random.Generator) -> list[str]:
 
 
 def _shares(exists: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "n_concepts width"]:
-    weights = np.where(exists, rng.gamma(0.8, size=exists.shape) + 0.05, 0.0)
+    usual = 1.0 / np.arange(1, exists.shape[1] + 1) ** 2
+    weights = np.where(exists, (rng.gamma(0.8, size=exists.shape) + 0.05) * usual, 0.0)
     shares: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
     return shares
 
