@@ -46,7 +46,9 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 def plain(config: object) -> dict[str, Any]:
     """`config` as JSON-ready values, as it stands in a manifest."""
-    values = msgspec.to_builtins(config)
+    assert dataclasses.is_dataclass(config)
+    assert not isinstance(config, type)
+    values = msgspec.to_builtins(dataclasses.asdict(config))  # msgspec alone leaves out defaults of what it converted
     assert isinstance(values, dict)
     return values
 

@@ -1,0 +1,53 @@
+"""The whole chain on a simulated shop, and what to show of a run when it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.text import Text
+
+from mmse import artifact
+from mmse.cli.show import evaluation_table, hits_table
+from mmse.config import plain
+from mmse.evaluation.stage import read_report
+from mmse.market.simulate import KIND, MarketConfig, simulate
+from mmse.pipeline import Listener, Shop, read_shop
+from mmse.retriever import Retriever
+from mmse.training.logged import read_logged
+
+
+def simulated_shop(folder: Path, config: MarketConfig, listener: Listener) -> Shop:
+    """The shop that `config` describes, simulated into `folder` unless it is there already."""
+    there = False
+    if (folder / artifact.MANIFEST).is_file():
+        there = artifact.verify(folder, KIND).config == plain(config)
+    listener.stage("shop", "up to date: same config" if there else "simulated items and behaviour", not there)
+    if not there:
+        simulate(config, folder, listener.part)
+    return read_shop(folder / "shop.toml")
+
+
+def summary(run: Path) -> RenderableType:
+    """The evaluation of a run, and one query of its test window answered."""
+    hits: list[RenderableType] = []
+    asked = read_logged(run / "groups", "test", 1)
+    if len(asked):
+        query, user = asked.queries[0], asked.users[0]
+        hits = [hits_table(query, Retriever.open(run).search(query, 5, user)), Text()]
+    return Group(Text(), evaluation_table(read_report(run / "report")), Text(), *hits)
+
+
+def what_next(run: Path, seconds: float | None = None) -> RenderableType:
+    """What to try on a finished run."""
+    asked = read_logged(run / "groups", "test", 2)
+    query = asked.queries[-1] if len(asked) else "a query"
+    lines = [
+        f'mmse search {run} "{query}"      your own words, too',
+        f"{run}/report/report.html      open it in a browser: curves, slices, every number",
+        f"mmse evaluate {run} --json      the same numbers for a program",
+        "mmse run shop.toml      the same on your own two tables (docs/tables.md)",
+    ]
+    took = f"Done in {seconds:.0f} s. " if seconds is not None else ""
+    return Panel(Text("\n".join(lines)), title=f"{took}What to try next", title_align="left", expand=False)

@@ -1,0 +1,296 @@
+"""The commands. Results go to standard output, progress and failures to standard error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+
+from mmse import __version__
+from mmse.cli import demo as demonstration
+from mmse.cli.show import evaluation_table, hits_table, progress_on
+from mmse.config import build, plain
+from mmse.errors import MmseError, UsageError
+
+if TYPE_CHECKING:
+    from mmse.artifact import Manifest
+    from mmse.pipeline import Shop
+
+Config = TypeVar("Config")
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+app = typer.Typer(
+    name="mmse",
+    help="A shop's items and behaviour log in, product search out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+ShopFile = Annotated[Path, typer.Argument(help="The shop.toml that names the two tables.", metavar="SHOP.toml")]
+RunFolder = Annotated[Path, typer.Argument(help="A run folder, made by `mmse run`.", metavar="RUN")]
+Out = Annotated[Path | None, typer.Option("--out", help="The run folder. Default: `run` beside shop.toml.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads for training. Default: all cores.", min=1)]
+
+
+def main() -> None:
+    """Runs the command line and leaves with its exit code: 0 done, 1 failed, 2 wrong usage or input."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    logging.basicConfig(level=logging.WARNING, handlers=[RichHandler(console=err, show_time=False, show_path=False)])
+    try:
+        app()
+    except MmseError as error:
+        if debug:
+            raise
+        err.print(
+            f"[bold red]error:[/] {escape(error.cause)}\n[bold]to mend it:[/] {escape(error.cure)}", soft_wrap=True
+        )
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("Interrupted. Finished stages are kept; the same command goes on from there.")
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        err.print(f"[bold red]error:[/] {escape(type(error).__name__)}: {escape(str(error))}", soft_wrap=True)
+        err.print("This is a fault of mmse. Run the command again with --debug and report what it prints.")
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def about(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    """A shop's items and behaviour log in, product search out. Any command takes --debug for a full traceback."""
+    if version:
+        out.print(f"mmse {__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: mmse demo --out demo")
+def demo(
+    folder: Annotated[Path, typer.Option("--out", help="Where shop and run are written.")] = Path("demo"),
+    items: Annotated[int, typer.Option(help="Items of the simulated shop.", min=100)] = 20_000,
+    requests: Annotated[int, typer.Option(help="Requests in its log.", min=100)] = 60_000,
+    seed: Annotated[int, typer.Option(help="Another seed, another shop.", min=0)] = 0,
+    threads: Threads = None,
+) -> None:
+    """Simulates a shop, runs every stage on its log, and shows what was gained."""
+    from mmse.market.simulate import MarketConfig
+    from mmse.pipeline import run as run_stages
+
+    _use_threads(threads)
+    start = time.perf_counter()
+    config = MarketConfig(seed=seed, n_items=items, n_requests=requests)
+    with progress_on(err) as listener:
+        shop = demonstration.simulated_shop(folder / "shop", config, listener)
+        run_stages(shop, folder / "run", listener)
+    out.print(demonstration.summary(folder / "run"))
+    out.print(demonstration.what_next(folder / "run", time.perf_counter() - start))
+
+
+@app.command(
+    epilog="Examples: mmse simulate myshop --n-items 5000 · "
+    "mmse simulate judged --items items.csv --judgements judgements.csv --split train"
+)
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="The shop folder to write.", metavar="OUT")],
+    n_items: Annotated[int, typer.Option(help="Items of a made-up catalogue.", min=100)] = 20_000,
+    n_requests: Annotated[int, typer.Option(help="Requests to a made-up catalogue.", min=100)] = 60_000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    items: Annotated[Path | None, typer.Option(help="A real catalogue, instead of a made-up one.")] = None,
+    judgements: Annotated[
+        Path | None, typer.Option(help="Human grades of its items: query, item_id, relevance.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Use only the judgements of this `split`.")] = None,
+    requests_per_query: Annotated[int, typer.Option(help="Requests per judged query, on average.", min=1)] = 12,
+) -> None:
+    """Writes a shop whose truth is known: items, a behaviour log, shop.toml, and the truth apart."""
+    from mmse.artifact import read_manifest
+    from mmse.market.judged import JudgedConfig, simulate_judged
+    from mmse.market.simulate import KIND, MarketConfig
+    from mmse.market.simulate import simulate as simulate_shop
+
+    if (items is None) != (judgements is None):
+        raise UsageError("--items and --judgements go together.", "Give both, or neither for a made-up catalogue.")
+    with progress_on(err) as listener:
+        if items is not None and judgements is not None:
+            judged = JudgedConfig(seed=seed, requests_per_query=requests_per_query)
+            simulate_judged(judged, items, judgements, folder, split, listener.part)
+        else:
+            config = MarketConfig(seed=seed, n_items=n_items, n_requests=n_requests)
+            simulate_shop(config, folder, listener.part)
+    for name, value in read_manifest(folder, KIND).counts.items():
+        out.print(
+            f"{name.replace('_', ' '):>28}  {value:,.4g}"
+            if isinstance(value, float)
+            else f"{name.replace('_', ' '):>28}  {value:,}"
+        )
+    out.print(f"\nThe behaviour is simulated. Next: mmse run {folder / 'shop.toml'}")
+
+
+@app.command(epilog="Example: mmse run shop.toml --out run")
+def run(shop_file: ShopFile, folder: Out = None, threads: Threads = None) -> None:
+    """Runs every stage that is not up to date: mine, train, embed, index, evaluate."""
+    from mmse.pipeline import read_shop
+    from mmse.pipeline import run as run_stages
+
+    _use_threads(threads)
+    shop = read_shop(shop_file)
+    target = _run_folder(shop_file, folder)
+    with progress_on(err) as listener:
+        run_stages(shop, target, listener)
+    out.print(demonstration.summary(target))
+    out.print(demonstration.what_next(target))
+
+
+@app.command(epilog="Example: mmse mine shop.toml --out run")
+def mine(shop_file: ShopFile, folder: Out = None) -> None:
+    """Mines the log into training groups: stages, examination, history, splits."""
+    from mmse import pipeline
+
+    _one_stage(pipeline.mine_stage, pipeline.read_shop(shop_file), folder)
+
+
+@app.command(epilog="Example: mmse train shop.toml --out run --resume")
+def train(
+    shop_file: ShopFile,
+    folder: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stood.")] = False,
+    recipe: Annotated[str | None, typer.Option(help="Another recipe than the shop's: mmse, dssm.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    threads: Threads = None,
+) -> None:
+    """Trains the towers on the mined groups; keeps the best checkpoint by validation recall."""
+    from mmse import pipeline
+
+    _use_threads(threads)
+    shop = pipeline.read_shop(shop_file)
+    shop = replace(shop, train=_changed(shop.train, recipe=recipe, epochs=epochs, seed=seed))
+    _one_stage(partial(pipeline.train_stage, resume=resume), shop, folder)
+
+
+@app.command(epilog="Example: mmse embed shop.toml --as-of end")
+def embed(
+    shop_file: ShopFile,
+    folder: Out = None,
+    as_of: Annotated[str | None, typer.Option(help="What the log may say of items: up to `test` or its `end`.")] = None,
+) -> None:
+    """Embeds the catalogue with the trained model."""
+    from mmse import pipeline
+
+    shop = pipeline.read_shop(shop_file)
+    _one_stage(pipeline.embed_stage, replace(shop, embed=_changed(shop.embed, as_of=as_of)), folder)
+
+
+@app.command(epilog="Example: mmse index shop.toml --kind exact")
+def index(
+    shop_file: ShopFile,
+    folder: Out = None,
+    kind: Annotated[str | None, typer.Option(help="exact or ivf.")] = None,
+) -> None:
+    """Indexes the vectors of the catalogue."""
+    from mmse import pipeline
+
+    shop = pipeline.read_shop(shop_file)
+    _one_stage(pipeline.index_stage, replace(shop, index=_changed(shop.index, kind=kind)), folder)
+
+
+@app.command(epilog='Example: mmse search run "wireless headphones" -k 5')
+def search(
+    folder: RunFolder,
+    query: Annotated[str, typer.Argument(help="What a shopper would type.")],
+    k: Annotated[int, typer.Option("-k", "--hits", help="How many hits.", min=1)] = 10,
+    user: Annotated[str | None, typer.Option(help="A user_id of the log: its history counts.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Searches a run: hits with the share of each view and why they matched."""
+    from mmse.retriever import Retriever
+
+    hits = Retriever.open(folder).search(query, k, user)
+    if as_json:
+        said = [dataclasses.asdict(hit) | {"reason": hit.reason} for hit in hits]
+        out.print_json(json.dumps({"query": query, "user_id": user, "hits": said}, default=str))
+    else:
+        out.print(hits_table(query, hits))
+
+
+@app.command(
+    epilog="Examples: mmse evaluate run · mmse evaluate run --judgements grades.csv --relevant-from 2.5 --split dev"
+)
+def evaluate(
+    folder: RunFolder,
+    judgements: Annotated[Path | None, typer.Option(help="Human grades: query, item_id, relevance.")] = None,
+    relevant_from: Annotated[float | None, typer.Option(help="The grade from which an item is relevant.")] = None,
+    split: Annotated[str | None, typer.Option(help="Use only the judgements of this `split`.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compares our model with the baselines: on the log's test window, or on human judgements."""
+    from mmse.artifact import fingerprint_of_files
+    from mmse.evaluation.judged import evaluate_judged
+    from mmse.evaluation.stage import PAGE, read_report, write_report
+    from mmse.pipeline import evaluate_stage, shop_of
+
+    shop = shop_of(folder)
+    if judgements is None and (relevant_from is not None or split is not None):
+        raise UsageError("--relevant-from and --split go with --judgements.", "Name the judgements file.")
+    with progress_on(err) as listener:
+        if judgements is None:
+            evaluate_stage(shop, folder, listener)
+            evaluation, report = read_report(folder / "report"), folder / "report" / PAGE
+        else:
+            if relevant_from is None:
+                raise UsageError(
+                    "--judgements needs --relevant-from.", "Give the grade from which an item is relevant."
+                )
+            evaluation = evaluate_judged(
+                folder, judgements, shop.evaluate, relevant_from=relevant_from, split=split, progress=listener.part
+            )
+            target = folder / f"report-{judgements.name.split('.')[0]}"
+            said = {"judgements": str(judgements), "relevant_from": relevant_from, "split": split}
+            write_report(folder, target, evaluation, said, {"judgements": fingerprint_of_files([judgements])})
+            report = target / PAGE
+    if as_json:
+        out.print_json(msgspec.json.encode({"rows": evaluation.rows, "differences": evaluation.differences}).decode())
+    else:
+        out.print(evaluation_table(evaluation))
+        out.print(f"Report: {report}")
+
+
+def _one_stage(stage: Callable[..., Manifest], shop: Shop, folder: Path | None) -> None:
+    with progress_on(err) as listener:
+        manifest = stage(shop, _run_folder(shop.path, folder), listener)
+    for key, value in manifest.counts.items():
+        out.print(f"{key.replace('_', ' '):>28}  {value}", markup=False)
+
+
+def _changed(config: Config, **given: object) -> Config:
+    """`config` with the options that were given; raises `UsageError` for a value it refuses."""
+    said = {key: value for key, value in given.items() if value is not None}
+    return build(type(config), plain(config) | said, "option")
+
+
+def _run_folder(shop_file: Path, folder: Path | None) -> Path:
+    return folder if folder is not None else shop_file.parent / "run"
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)

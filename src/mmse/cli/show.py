@@ -1,0 +1,112 @@
+"""What the commands show on a terminal: tables of hits and of systems, and progress on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from mmse.evaluation.offline import Evaluation
+from mmse.evaluation.rows import Measure, Row, find_difference, pivot
+from mmse.pipeline import Listener
+from mmse.records import Hit
+from mmse.training.loop import Step
+
+_COLOURS = {"text": "cyan", "identity": "magenta", "shopper": "yellow"}
+
+
+def hits_table(query: str, hits: Sequence[Hit]) -> RenderableType:
+    """The hits of one query: item, score, each view's share of it, and why it matched."""
+    if not hits:
+        return Text(f"No item was found for “{query}”: the catalogue is empty.")
+    table = Table(title=Text(f"“{query}”"), title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("item", overflow="fold", ratio=5)
+    table.add_column("score", justify="right")
+    for view in hits[0].parts:
+        table.add_column(view, justify="right", style=_COLOURS.get(view, ""))
+    table.add_column("why", overflow="fold", ratio=3)
+    for hit in hits:
+        facts = [str(hit.item[c]) for c in ("category", "brand") if c in hit.item]
+        facts += [f"{hit.item['price']:,.2f}"] if "price" in hit.item else []
+        item = Text.assemble(hit.title, "\n", (" · ".join([hit.item_id, *facts]), "dim"))
+        shares = [f"{part:+.2f}" for part in hit.parts.values()]
+        table.add_row(str(hit.rank), item, f"{hit.score:.3f}", *shares, Text(hit.reason))
+    return table
+
+
+def evaluation_table(evaluation: Evaluation) -> RenderableType:
+    """Systems down, metrics across; a star marks a system that ours differs from beyond its interval."""
+    shown: list[RenderableType] = []
+    table, ours = pivot(evaluation.rows), evaluation.ours
+    for title, measures in _by_target(table.measures):
+        grid = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+        grid.add_column("")
+        for measure in measures:
+            grid.add_column(f"{measure.metric}@{measure.k}", justify="right")
+        for system in table.systems:
+            cells = [_cell(evaluation, table.get(system, m), table.best(m)) for m in measures]
+            grid.add_row(Text(system, style="bold" if system == ours else ""), *cells)
+        shown += [grid, Text()]
+    shown.append(Text(f"± is half a 95% interval over queries; * differs from {ours} beyond it (paired).", style="dim"))
+    shown += [Text(f"! {warning}", style="yellow") for warning in evaluation.warnings]
+    return Group(*shown)
+
+
+@contextmanager
+def progress_on(console: Console) -> Iterator[Listener]:
+    """A listener that draws stages, their parts and training on `console`."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+               TimeElapsedColumn(), TextColumn("{task.fields[note]}", style="dim"))  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def stage(name: str, why: str, runs: bool) -> None:
+            for task in list(tasks.values()):
+                bars.remove_task(task)
+            tasks.clear()
+            mark = "[bold green]run [/]" if runs else "[dim]skip[/]"
+            console.print(f"{mark} [bold]{escape(name)}[/] [dim]({escape(why)})[/]", highlight=False)
+
+        def part(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(escape(what), total=total, note="")
+            bars.update(tasks[what], completed=done, total=total)
+
+        def step(said: Step) -> None:
+            if "train" not in tasks:
+                tasks["train"] = bars.add_task("train", total=said.steps, note="")
+            note = f"loss {said.loss:.3f} · {said.requests_per_s:,.0f} requests/s · {said.seconds_left:.0f} s left"
+            bars.update(tasks["train"], completed=said.step, note=note)
+            if said.recall is not None:
+                line = f"     epoch {said.epoch}: loss {said.loss:.3f}, recall@100 {said.recall:.4f} on validation"
+                console.print(f"[dim]{line}, {said.requests_per_s:,.0f} requests/s[/]", highlight=False)
+
+        yield Listener(stage, part, step)
+
+
+def _by_target(measures: Sequence[Measure]) -> list[tuple[str, list[Measure]]]:
+    titles = {
+        "ordered": "Recall of logged orders (test window, whole catalogue)",
+        "clicked": "Recall of logged clicks and orders, nDCG and MRR with stage gains",
+        "off_search": "Recall of orders drawn from the simulated truth, outside the search",
+        "truth": "Against the simulated truth",
+        "judged": "Recall of what people judged relevant",
+    }
+    return [(title, [m for m in measures if m.target == target]) for target, title in titles.items()
+            if any(m.target == target for m in measures)]  # fmt: skip
+
+
+def _cell(evaluation: Evaluation, row: Row | None, best: float | None) -> Text:
+    if row is None:
+        return Text("–", style="dim")
+    measure = Measure(row.target, row.metric, row.k)
+    other = find_difference(evaluation.differences, evaluation.ours, row.system, measure)
+    half = f" ±{(row.high - row.low) / 2:.3f}" if row.low is not None and row.high is not None else ""
+    mark = "*" if other and other.significant else " "
+    return Text.assemble((f"{row.value:.3f}", "bold green" if row.value == best else ""), (half, "dim"), mark)

@@ -1,0 +1,85 @@
+"""The report stage: an evaluation as a folder with its rows (`report.json`) and one page for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mmse import __version__, artifact
+from mmse.artifact import MANIFEST, Manifest
+from mmse.config import plain
+from mmse.evaluation.offline import EvaluateConfig, Evaluation, Progress, evaluate_log
+from mmse.evaluation.report import render_report
+from mmse.evaluation.rows import read_rows, write_rows
+
+ROWS = "report.json"
+PAGE = "report.html"
+
+
+def evaluate_run(
+    run: Path, config: EvaluateConfig, *, inputs: Mapping[str, str], truth: Path | None, progress: Progress | None
+) -> Manifest:
+    """Evaluates `run` on its test window into the folder `run/report`."""
+    return write_report(run, run / "report", evaluate_log(run, config, truth, progress), plain(config), inputs)
+
+
+def write_report(
+    run: Path, out: Path, evaluation: Evaluation, config: Mapping[str, Any], inputs: Mapping[str, str]
+) -> Manifest:
+    """Writes `report.json` and `report.html` of `evaluation` into the stage folder `out`."""
+    about = {
+        "ours": evaluation.ours, "warnings": evaluation.warnings, "agreement": evaluation.agreement,
+        "facts": evaluation.facts,
+    }  # fmt: skip
+    with artifact.writing(out, kind="report", config=config, inputs=inputs) as draft:
+        write_rows(draft.folder / ROWS, evaluation.rows, evaluation.differences, **about)
+        render_report(evaluation.rows, evaluation.differences, _context(run, out, evaluation), draft.folder / PAGE)
+        draft.counts |= {"rows": len(evaluation.rows)} | evaluation.facts
+    return artifact.read_manifest(out, "report")
+
+
+def read_report(folder: Path) -> Evaluation:
+    """The evaluation in a report folder; raises `ArtifactError` where there is none."""
+    artifact.verify(folder, "report")
+    rows, differences = read_rows(folder / ROWS)
+    said = msgspec.json.decode((folder / ROWS).read_bytes())
+    return Evaluation(said["ours"], rows, differences, said["warnings"], said["agreement"], said["facts"])
+
+
+def _context(run: Path, out: Path, evaluation: Evaluation) -> dict[str, Any]:
+    """What the page says of the run besides its numbers, from the manifests of its stages."""
+    stages = {kind: _manifest(run / kind, kind) for kind in ("groups", "model", "vectors", "index")}
+    mined, trained = stages["groups"], stages["model"]
+    facts: dict[str, str | int | float] = {}
+    if mined:
+        facts["items"] = mined.counts["items"]
+        facts |= {f"{split} requests": n for split, n in mined.counts["requests"].items()}
+    if trained:
+        facts |= {
+            "model": trained.fingerprint[:12],
+            "seed": trained.config["seed"],
+            "trained on": trained.counts["device"],
+        }
+    facts |= {name: value for name, value in evaluation.facts.items() if not isinstance(value, bool)}
+    facts |= {"mmse": __version__, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+    training = run / "model" / "training.json"
+    return {
+        "shop": run.resolve().parent.name,
+        "ours": evaluation.ours,
+        "simulated": bool(evaluation.facts.get("simulated")),
+        "facts": facts,
+        "warnings": evaluation.warnings,
+        "training": json.loads(training.read_text("utf-8")) if training.is_file() else [],
+        "ann": evaluation.agreement,
+        "command": f"mmse evaluate {run.name}",
+    }
+
+
+def _manifest(folder: Path, kind: str) -> Manifest | None:
+    return artifact.read_manifest(folder, kind) if (folder / MANIFEST).is_file() else None

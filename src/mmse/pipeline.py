@@ -1,0 +1,227 @@
+"""All stages of a shop in order, each run only where its inputs or its config have changed, and why it was run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mmse import artifact
+from mmse.artifact import Manifest
+from mmse.config import build, plain, read_toml
+from mmse.embed import EmbedConfig, embed
+from mmse.errors import ArtifactError, UsageError
+from mmse.evaluation.offline import EvaluateConfig
+from mmse.evaluation.stage import evaluate_run
+from mmse.index import IndexConfig
+from mmse.index.stage import index_vectors
+from mmse.mining.mine import MineConfig, mine
+from mmse.mining.session import session
+from mmse.tables import EventsConfig, ItemsConfig, open_events, open_items
+from mmse.training.loop import Step, TrainConfig, train
+
+log = logging.getLogger(__name__)
+
+SHOP = "shop.json"
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A `shop.toml`, read and checked: where the tables are, and a config per stage."""
+
+    path: Path
+    items: ItemsConfig
+    events: EventsConfig
+    truth: Path | None = None
+    mine: MineConfig = field(default_factory=MineConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
+    index: IndexConfig = field(default_factory=IndexConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    baselines: tuple[str, ...] = ("dssm",)
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative sources start from."""
+        return self.path.parent
+
+
+@dataclass(frozen=True)
+class _Truth:
+    source: str
+
+
+@dataclass(frozen=True)
+class _Baselines:
+    recipes: tuple[str, ...] = ("dssm",)
+
+
+SECTIONS: dict[str, type] = {
+    "items": ItemsConfig,
+    "events": EventsConfig,
+    "truth": _Truth,
+    "mine": MineConfig,
+    "train": TrainConfig,
+    "embed": EmbedConfig,
+    "index": IndexConfig,
+    "evaluate": EvaluateConfig,
+    "baselines": _Baselines,
+}
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears of progress: a stage and why it runs or not, parts of its work, and training steps."""
+
+    stage: Callable[[str, str, bool], None] = lambda name, why, runs: None
+    part: Callable[[str, int, int], None] = lambda what, done, total: None
+    step: Callable[[Step], None] = lambda step: None
+
+
+def read_shop(path: Path) -> Shop:
+    """The shop that `path` describes; raises `UsageError` naming the file, the section and the key."""
+    said = read_toml(path)
+    for section in said:
+        if section not in SECTIONS:
+            raise UsageError(f"{path}: there is no section [{section}].", f"Known sections: {', '.join(SECTIONS)}.")
+    for section in ("items", "events"):
+        if section not in said:
+            raise UsageError(f"{path} has no section [{section}].", f'Add [{section}] with source = "…".')
+    read: dict[str, Any] = {name: build(SECTIONS[name], values, f"{path} [{name}]") for name, values in said.items()}
+    truth, baselines = read.pop("truth", None), read.pop("baselines", _Baselines())
+    place = path.parent / truth.source if truth else None
+    return Shop(path=path, truth=place, baselines=baselines.recipes, **read)
+
+
+def run(shop: Shop, out: Path, listener: Listener = Listener()) -> dict[str, Manifest]:
+    """Runs every stage of `shop` that is not up to date into the run folder `out`; gives all manifests."""
+    made = {"groups": mine_stage(shop, out, listener), "model": train_stage(shop, out, listener)}
+    for recipe in shop.baselines:
+        made[f"baselines/{recipe}"] = baseline_stage(shop, out, recipe, listener)
+    made["vectors"] = embed_stage(shop, out, listener)
+    made["index"] = index_stage(shop, out, listener)
+    made["report"] = evaluate_stage(shop, out, listener)
+    return made
+
+
+def mine_stage(shop: Shop, out: Path, listener: Listener, *, force: bool = False) -> Manifest:
+    """Mines the shop's log into `out/groups`."""
+    remember(shop, out)
+    config = {"items": plain(shop.items), "events": plain(shop.events), "mine": plain(shop.mine)}
+    with session(memory_limit=shop.mine.memory_limit, threads=shop.mine.threads) as opened:
+        tables = (
+            open_items(opened.connection, shop.items, shop.base),
+            open_events(opened.connection, shop.events, shop.base),
+        )
+        inputs = {table.name: table.fingerprint() for table in tables}
+    return _stage(
+        out / "groups", "groups", config, inputs, listener, force=force,
+        make=lambda: mine(shop.items, shop.events, shop.mine, out / "groups", base=shop.base, progress=listener.part),
+    )  # fmt: skip
+
+
+def train_stage(
+    shop: Shop, out: Path, listener: Listener, *, force: bool = False, resume: bool = True, name: str = "model"
+) -> Manifest:
+    """Trains the shop's recipe into `out/model`; an unfinished run with the same data and config goes on."""
+    inputs = {"groups": _fingerprint(out / "groups", "groups")}
+    return _stage(
+        out / name, "model", plain(shop.train), inputs, listener, force=force,
+        make=lambda: train(out / "groups", out / name, shop.train, resume=resume, on_step=listener.step),
+    )  # fmt: skip
+
+
+def baseline_stage(shop: Shop, out: Path, recipe: str, listener: Listener) -> Manifest:
+    """Trains another recipe with the same towers, data and budget, to be compared with."""
+    other = replace(shop, train=replace(shop.train, recipe=recipe, objective={}))
+    return train_stage(other, out, listener, name=f"baselines/{recipe}")
+
+
+def embed_stage(shop: Shop, out: Path, listener: Listener, *, force: bool = False) -> Manifest:
+    """Embeds the catalogue into `out/vectors`."""
+    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "model")}
+    return _stage(
+        out / "vectors", "vectors", plain(shop.embed), inputs, listener, force=force,
+        make=lambda: embed(out / "groups", out / "model", out / "vectors", shop.embed),
+    )  # fmt: skip
+
+
+def index_stage(shop: Shop, out: Path, listener: Listener, *, force: bool = False) -> Manifest:
+    """Indexes the vectors into `out/index`."""
+    inputs = {"vectors": _fingerprint(out / "vectors", "vectors"), "model": _fingerprint(out / "model", "model")}
+    return _stage(
+        out / "index", "index", plain(shop.index), inputs, listener, force=force,
+        make=lambda: index_vectors(out / "vectors", out / "index", shop.index, listener.part),
+    )  # fmt: skip
+
+
+def evaluate_stage(shop: Shop, out: Path, listener: Listener, *, force: bool = False) -> Manifest:
+    """Evaluates the run on its test window into `out/report`."""
+    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "vectors", "index")}
+    for recipe in shop.baselines:
+        inputs[recipe] = _fingerprint(out / "baselines" / recipe, "model")
+    if shop.truth:
+        inputs["truth"] = _fingerprint(shop.truth, "truth")
+    return _stage(
+        out / "report", "report", plain(shop.evaluate), inputs, listener, force=force,
+        make=lambda: evaluate_run(out, shop.evaluate, inputs=inputs, truth=shop.truth, progress=listener.part),
+    )  # fmt: skip
+
+
+def remember(shop: Shop, out: Path) -> None:
+    """Notes in the run folder which shop it was made from, so that `mmse evaluate RUN` finds its config and truth."""
+    with artifact.writable(out):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / SHOP).write_text(json.dumps({"shop": str(shop.path.resolve())}) + "\n", "utf-8")
+
+
+def shop_of(run: Path) -> Shop:
+    """The shop that a run folder was made from; raises `ArtifactError` where it does not say, or it is gone."""
+    if not (run / SHOP).is_file():
+        raise ArtifactError(f"{run} is not a run folder: it has no {SHOP}.", "Make one: mmse run shop.toml --out RUN.")
+    return read_shop(Path(json.loads((run / SHOP).read_text("utf-8"))["shop"]))
+
+
+def _stage(
+    folder: Path, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str], listener: Listener,
+    *, force: bool, make: Callable[[], Manifest],
+) -> Manifest:  # fmt: skip
+    """Makes `folder` unless it is up to date; tells the listener which, and why."""
+    why = "asked for" if force else _reason(folder, kind, config, inputs)
+    name = folder.parent.name + "/" + folder.name if folder.parent.name == "baselines" else folder.name
+    listener.stage(name, why or "up to date: same inputs, same config", why is not None)
+    return make() if why else artifact.read_manifest(folder, kind)
+
+
+def _reason(folder: Path, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str | None:
+    """Why `folder` has to be made, None where it is up to date."""
+    if not (folder / artifact.MANIFEST).is_file():
+        return "not there yet"
+    try:
+        manifest = artifact.verify(folder, kind)
+    except ArtifactError as error:
+        return error.cause
+    for name in sorted(inputs.keys() | manifest.inputs.keys()):
+        if inputs.get(name) != manifest.inputs.get(name):
+            return f"its input '{name}' has changed"
+    changed = _changed(json.loads(json.dumps(config)), dict(manifest.config))
+    return f"its config has changed: {changed}" if changed else None
+
+
+def _changed(now: dict[str, Any], then: dict[str, Any], prefix: str = "") -> str:
+    """The first keys that differ, as `key: then → now`."""
+    said = []
+    for key in sorted(now.keys() | then.keys()):
+        new, old = now.get(key), then.get(key)
+        if isinstance(new, dict) and isinstance(old, dict):
+            said.append(_changed(new, old, f"{prefix}{key}."))
+        elif new != old:
+            said.append(f"{prefix}{key}: {old} → {new}")
+    return ", ".join(filter(None, said[:6]))
+
+
+def _fingerprint(folder: Path, kind: str) -> str:
+    return artifact.read_manifest(folder, kind).fingerprint

@@ -1,0 +1,209 @@
+"""Batches: which requests and items a step compares, known by seed, epoch and position alone.
+
+The requests of a batch come from one period, so that every item in it, the random ones included, is described by
+what the log knew of it before that period.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
+from torch import Tensor
+
+from mmse.model.features import ItemFeatures, shopper_ids
+from mmse.model.inputs import ItemInputs, QueryInputs, Sizes, item_inputs, query_inputs
+from mmse.model.recipes import Recipe
+from mmse.records import Stage
+from mmse.training.groups import Requests
+from mmse.training.shards import Shards
+
+MAX_CLICKED = 4
+"""At most so many clicked items of a request come before its unclicked ones are considered."""
+
+WINDOW = 8
+"""So many shards are open at once; their batches are shuffled together."""
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """The share of training cases in which a memory is hidden, so that the rest learns to do without it."""
+
+    item_id: float = 0.4
+    query: float = 0.5
+    user: float = 0.5
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's requests and the pool of distinct items they are compared with; see `model.objectives`."""
+
+    queries: QueryInputs
+    items: ItemInputs
+    columns: Int[Tensor, "requests group"]
+    stages: Int[Tensor, "requests group"]
+    examination: Float[Tensor, "requests group"]
+    correction: Float[Tensor, " pool"]
+    reached: Bool[Tensor, "requests pool"]
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        if device.type == "cpu":
+            return self
+        return Batch(
+            self.queries.to(device), self.items.to(device), self.columns.to(device), self.stages.to(device),
+            self.examination.to(device), self.correction.to(device), self.reached.to(device),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Group:
+    """The sampled rows of some requests; padded places have stage 0 and item row -1."""
+
+    item_rows: Int32[np.ndarray, "requests group"]
+    stages: Int64[np.ndarray, "requests group"]
+    examination: Float32[np.ndarray, "requests group"]
+
+
+def sample_group(requests: Requests, chosen: Int64[np.ndarray, " n"], size: int, rng: np.random.Generator) -> Group:
+    """For each chosen request `size` of its rows: all orders, up to `MAX_CLICKED` clicks, then unclicked at random."""
+    starts, lengths = requests.offsets[chosen], np.diff(requests.offsets)[chosen]
+    inside = np.arange(max(size, int(lengths.max(initial=0))))
+    real = inside < lengths[:, None]
+    rows = np.where(real, starts[:, None] + inside, 0)
+    stages = np.where(real, requests.stages[rows], Stage.RANDOM)
+    key = stages + rng.random(stages.shape)
+    nth_clicked = np.argsort(np.argsort(np.where(stages == Stage.CLICKED, -key, 0), axis=1), axis=1)
+    key -= 1.5 * ((stages == Stage.CLICKED) & (nth_clicked >= MAX_CLICKED))
+    order = np.argsort(-key, axis=1)[:, :size]
+    rows, stages = np.take_along_axis(rows, order, 1), np.take_along_axis(stages, order, 1)
+    padded = stages == Stage.RANDOM
+    return Group(
+        np.where(padded, -1, requests.item_rows[rows]).astype(np.int32),
+        stages.astype(np.int64),
+        np.where(padded, 0, requests.examination[rows]).astype(np.float32),
+    )
+
+
+class Batches:
+    """All batches of an epoch, in an order that depends on nothing but the seed and the epoch.
+
+    `draws` is, for every item, how often one request brings it into a batch; with it `Batch.correction` is −log
+    of the expected number of copies in the pool.
+    """
+
+    def __init__(
+        self, shards: Shards, features: ItemFeatures, sizes: Sizes, recipe: Recipe,
+        *, batch_requests: int, group_size: int, dropout: Dropout, seed: int,
+    ) -> None:  # fmt: skip
+        self.shards, self.features, self.sizes, self.recipe = shards, features, sizes, recipe
+        self.batch_requests, self.group_size, self.dropout, self.seed = batch_requests, group_size, dropout, seed
+        self.draws = np.zeros(len(features))
+        rng = np.random.default_rng([seed, 0])
+        for requests, usable in shards.all_usable():
+            group = sample_group(requests, usable, group_size, rng)
+            counted = group.item_rows[group.stages >= self._lowest_in_batch]
+            self.draws += np.bincount(counted, minlength=len(features))
+        self.draws /= max(shards.n_requests, 1)
+
+    def __len__(self) -> int:
+        return sum(self._batches_of(n) for n in self.shards.usable_counts)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of `epoch` from position `start` on."""
+        order = np.random.default_rng([self.seed, 1, epoch])
+        shards = order.permutation(len(self.shards))
+        position = 0
+        for window in np.array_split(shards, max(1, -(-len(shards) // WINDOW))):
+            parts = []
+            for shard in window:
+                shuffled = order.permutation(self.shards.usable_counts[shard])
+                parts += [(shard, part) for part in np.array_split(shuffled, self._batches_of(len(shuffled)))]
+            for i in order.permutation(len(parts)):
+                if position >= start:
+                    rng = np.random.default_rng([self.seed, 2, epoch, position])
+                    requests, usable = self.shards.usable(parts[i][0])
+                    yield self.batch(requests, usable[parts[i][1]], rng)
+                position += 1
+
+    def batch(self, requests: Requests, chosen: Int64[np.ndarray, " n"], rng: np.random.Generator) -> Batch:
+        """The batch of the `chosen` requests; `rng` draws group rows, random items and dropout."""
+        group = sample_group(requests, chosen, self.group_size, rng)
+        random = rng.integers(0, len(self.features), self.recipe.n_random)
+        present = group.item_rows >= 0
+        pool, places = np.unique(np.concatenate([group.item_rows[present], random]), return_inverse=True)
+        columns = np.zeros(group.item_rows.shape, np.int64)
+        columns[present] = places[: present.sum()]
+        return Batch(
+            queries=self._queries(requests, chosen, rng),
+            items=self._items(requests.snapshot, pool, rng),
+            columns=torch.from_numpy(columns),
+            stages=torch.from_numpy(group.stages),
+            examination=torch.from_numpy(group.examination),
+            correction=torch.from_numpy(self._correction(pool, columns, group.stages, places[present.sum() :])),
+            reached=torch.from_numpy(self._reached(requests.query[chosen], columns, present, len(pool))),
+        )
+
+    def _queries(self, requests: Requests, chosen: Int64[np.ndarray, " n"], rng: np.random.Generator) -> QueryInputs:
+        query = requests.query[chosen]
+        return query_inputs(
+            requests.texts.take(query),
+            _dropped(requests.memory[query], self.dropout.query, rng),
+            _dropped(requests.user[chosen], self.dropout.user, rng),
+            shopper_ids(self.features.shopper, requests.history[chosen]),
+            self.sizes,
+        )
+
+    def _items(self, snapshot: int, pool: Int64[np.ndarray, " pool"], rng: np.random.Generator) -> ItemInputs:
+        inputs = item_inputs(self.features, self.shards.statistics(snapshot), pool, self.sizes)
+        kept = torch.from_numpy(_dropped(inputs.item_ids.numpy(), self.dropout.item_id, rng))
+        return ItemInputs(inputs.text, inputs.identity, kept, inputs.shopper, inputs.numbers)
+
+    def _correction(
+        self,
+        pool: Int64[np.ndarray, " pool"],
+        columns: Int64[np.ndarray, "requests group"],
+        stages: Int64[np.ndarray, "requests group"],
+        random_places: Int64[np.ndarray, " random"],
+    ) -> Float32[np.ndarray, " pool"]:
+        """The log of each pool entry's copies, less the log of how many were expected; −inf where it has none."""
+        copies = np.bincount(random_places, minlength=len(pool))
+        expected = np.full(len(pool), self.recipe.n_random / len(self.features))
+        if self.recipe.in_batch != "none":
+            copies = copies + np.bincount(columns[stages >= self._lowest_in_batch], minlength=len(pool))
+            expected += self.draws[pool] * len(columns)
+        with np.errstate(divide="ignore"):
+            logs = np.log(copies.astype(np.float64))
+        return (logs - np.log(np.maximum(expected, 1e-9)) * self.recipe.logq).astype(np.float32)
+
+    def _reached(
+        self,
+        query: Int32[np.ndarray, " requests"],
+        columns: Int64[np.ndarray, "requests group"],
+        present: Bool[np.ndarray, "requests group"],
+        n_pool: int,
+    ) -> Bool[np.ndarray, "requests pool"]:
+        """Which pool entries each request, or with `mask_reached` its query, has in the batch."""
+        owner = np.unique(query, return_inverse=True)[1] if self.recipe.mask_reached else np.arange(len(query))
+        reached = np.zeros((int(owner.max(initial=-1)) + 1, n_pool), bool)
+        reached[np.broadcast_to(owner[:, None], columns.shape)[present], columns[present]] = True
+        by_request: Bool[np.ndarray, "requests pool"] = reached[owner]
+        return by_request
+
+    def _batches_of(self, n_requests: int) -> int:
+        return max(1, round(n_requests / self.batch_requests)) if n_requests else 0
+
+    @property
+    def _lowest_in_batch(self) -> Stage:
+        return Stage.CLICKED if self.recipe.in_batch == "clicked" else Stage.UNCLICKED
+
+
+def _dropped(ids: Int64[np.ndarray, " n"], share: float, rng: np.random.Generator) -> Int64[np.ndarray, " n"]:
+    hidden: Bool[np.ndarray, " n"] = rng.random(len(ids)) < share
+    return np.where(hidden, np.int64(0), ids)

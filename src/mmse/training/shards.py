@@ -1,0 +1,75 @@
+"""The training shards of a `groups/` folder, read one at a time and kept while memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from mmse.errors import ArtifactError
+from mmse.mining.groups import ItemStats
+from mmse.mining.history import History
+from mmse.model.encoder import Encoder
+from mmse.model.features import statistics
+from mmse.records import Stage
+from mmse.training.groups import Requests, period_of, read_requests
+
+
+class Shards:
+    """The training requests, a shard at a time; at most `cache_mb` of encoded shards stay in memory.
+
+    A request is usable where an item of it was clicked or ordered, or where even unclicked items teach
+    (`all_stages`).
+    """
+
+    def __init__(self, groups: Path, encoder: Encoder, *, all_stages: bool, cache_mb: int = 2_000) -> None:
+        self.paths = sorted((groups / "train").glob("period=*/*.parquet"))
+        self._encoder, self._history, self._all_stages = encoder, History.open(groups), all_stages
+        self._item_stats = ItemStats.open(groups)
+        self._known: dict[int, Float32[np.ndarray, "items statistics"]] = {}
+        self._cache: dict[int, Requests] = {}
+        self._room = cache_mb * 1_000_000
+        self.usable_counts = [len(usable) for _, usable in map(self.usable, range(len(self.paths)))]
+        if not self.n_requests:
+            raise ArtifactError(
+                f"{groups} has no training request with a click or an order, so there is nothing to learn from.",
+                "Check the mapping of 'clicked' and 'ordered' in shop.toml, or bring a longer log.",
+            )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def n_requests(self) -> int:
+        """How many requests an epoch trains on."""
+        return sum(self.usable_counts)
+
+    def usable(self, shard: int) -> tuple[Requests, Int64[np.ndarray, " usable"]]:
+        """The requests of a shard and the places of those that teach something."""
+        requests = self._read(shard)
+        if self._all_stages:
+            return requests, np.arange(len(requests))
+        clicked = np.logical_or.reduceat(requests.stages >= Stage.CLICKED, requests.offsets[:-1])
+        return requests, np.flatnonzero(clicked)
+
+    def all_usable(self) -> Iterator[tuple[Requests, Int64[np.ndarray, " usable"]]]:
+        """`usable` of every shard."""
+        return map(self.usable, range(len(self)))
+
+    def statistics(self, snapshot: int) -> Float32[np.ndarray, "items statistics"]:
+        """What the log knew of every item before `snapshot`."""
+        if snapshot not in self._known:
+            self._known[snapshot] = statistics(self._item_stats.at(snapshot))
+        return self._known[snapshot]
+
+    def _read(self, shard: int) -> Requests:
+        if shard in self._cache:
+            return self._cache[shard]
+        path = self.paths[shard]
+        requests = read_requests(path, period_of(path), self._encoder, self._history)
+        if requests.nbytes <= self._room:
+            self._cache[shard] = requests
+            self._room -= requests.nbytes
+        return requests
