@@ -6,9 +6,11 @@ come from outside enter SQL only through `identifier` and `literal`.
 
 from __future__ import annotations
 
+import csv
 import difflib
 import gzip
 import hashlib
+import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -143,6 +145,8 @@ def open_events(connection: duckdb.DuckDBPyConnection, config: EventsConfig, bas
 def unreadable(table: str, files: Iterable[str], error: Exception) -> TableError:
     """The `TableError` for files that DuckDB opened and could not read to the end."""
     said = str(error).split("\n")[0].removesuffix(".")
+    if "CSV Parser state machine" in said:
+        said = "some lines end in CR LF and others in LF"
     named = next((file for file in files if Path(file).name in said), None)
     files = list(files)
     where = named or (files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more")
@@ -208,11 +212,39 @@ def _scan(files: list[str], format_: str, table: str) -> str:
         return f"read_parquet({listed}, union_by_name = true, hive_partitioning = false)"
     if format_ == "json":
         return f"read_ndjson_objects({listed}, ignore_errors = true)"
+    delimiter = "," if _is_url(files[0]) else _delimiter(files[0])
     return (
-        f"read_csv({listed}, header = true, all_varchar = true, delim = {literal(_delimiter(files[0]))}, quote = '\"', "
-        f"escape = '\"', hive_partitioning = false, store_rejects = true, "
+        f"read_csv({listed}, header = true, {_csv_columns(files, delimiter, table)}, delim = {literal(delimiter)}, "
+        "quote = '\"', escape = '\"', comment = '', strict_mode = true, "
+        "hive_partitioning = false, store_rejects = true, "
         f"rejects_table = '{table}_bad_lines', rejects_scan = '{table}_bad_scan')"
     )
+
+
+def _csv_columns(files: list[str], delimiter: str, table: str) -> str:
+    """Columns from the header, all text: DuckDB's own guess gives up on, or is misled by, a few bad lines."""
+    if _is_url(files[0]):
+        return "all_varchar = true"
+    header = _header(files[0], delimiter)
+    for file in files[1:]:
+        if _header(file, delimiter) != header:
+            raise TableError(
+                f"{file} of the {table} table has another header line than {files[0]}.",
+                "Write both with the same columns in the same order.",
+            )
+    named = ", ".join(f"{identifier(name)}: 'VARCHAR'" for name in header)
+    return f"auto_detect = false, columns = {{{named}}}"
+
+
+def _header(file: str, delimiter: str) -> list[str]:
+    with _text(file) as text:
+        names = next(csv.reader(text, delimiter=delimiter), [])
+    if not names or len(set(names)) < len(names) or "" in names:
+        raise TableError(
+            f"The first line of {file} should name its columns, each once; found: {', '.join(names) or 'nothing'}.",
+            "Write a header line with a name for each column.",
+        )
+    return names
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, scan: str, format_: str) -> dict[str, str]:
@@ -281,11 +313,14 @@ def _delimiter(file: str) -> str:
     """The separator of the header line: the one of tab, comma, semicolon and bar that it holds most of."""
     if file.lower().removesuffix(".gz").endswith(".tsv"):
         return "\t"
-    if _is_url(file):
-        return ","
-    with gzip.open(file, "rt", errors="replace") if file.endswith(".gz") else Path(file).open(errors="replace") as text:
+    with _text(file) as text:
         header = re.sub(r'"[^"]*"', "", text.readline())
     return max(",;\t|", key=header.count)
+
+
+def _text(file: str) -> io.TextIOWrapper:
+    raw = gzip.GzipFile(file) if file.endswith(".gz") else Path(file).open("rb")  # noqa: SIM115 - the wrapper closes it
+    return io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
 
 
 def _check_file(file: Path, table: str) -> None:

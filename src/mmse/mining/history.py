@@ -28,15 +28,15 @@ class History:
 
     def __init__(
         self,
-        users: Sequence[str],
+        users: pa.Array | pa.ChunkedArray,
         timestamps: Int64[np.ndarray, " m"],
         item_rows: Int32[np.ndarray, " m"],
         stages: Int8[np.ndarray, " m"],
         *,
         length: int,
     ) -> None:
-        """`users` and `timestamps` (microseconds) are of each interaction, sorted by both."""
-        encoded = pa.array(users, pa.string()).dictionary_encode()
+        """`users` (text) and `timestamps` (microseconds) are of each interaction, sorted by both."""
+        encoded = users.dictionary_encode()
         codes = encoded.indices.to_numpy().astype(np.int64)
         self.length = length
         self._codes = {user: code for code, user in enumerate(encoded.dictionary.to_pylist())}

@@ -113,7 +113,8 @@ def _find_requests(session: Session) -> Merged:
                max(query) AS last_query, min(user_id) AS user_id, max(user_id) AS last_user
           FROM seen GROUP BY request_id""")
     queries, users, timestamps = session.run("""
-        SELECT count_if(query <> last_query), count_if(user_id <> last_user), count_if(timestamp <> last)
+        SELECT count(*) FILTER (query <> last_query), count(*) FILTER (user_id <> last_user),
+               count(*) FILTER (timestamp <> last)
           FROM spread""")[0]
     session.run("""
         CREATE OR REPLACE TABLE found AS

@@ -49,11 +49,14 @@ def write_shard(merged: Path, shard: str, number: int, slices: Slices, curve: Cu
 
 
 def _joined(requests: pa.Table, rows: pa.Table, within: pa.Array, curve: Curve) -> pa.Table:
-    """The rows of one file; text columns stay dictionaries over the requests, which Parquet writes as they are."""
-    text = {
-        name: pa.DictionaryArray.from_arrays(within, requests.column(name).combine_chunks())
-        for name in ("request_id", "query", "user_id")
-    }
+    """The rows of one file; text columns are dictionaries over the requests, which Parquet writes as they are.
+
+    Their values are made distinct first: written with repeats, the same table gives another file each time.
+    """
+    text = {}
+    for name in ("request_id", "query", "user_id"):
+        values = requests.column(name).combine_chunks().dictionary_encode()
+        text[name] = pa.DictionaryArray.from_arrays(values.indices.take(within), values.dictionary)
     examination = curve.at(rows.column("position").to_numpy().astype(np.int64)).astype(np.float32)
     return pa.table(
         {

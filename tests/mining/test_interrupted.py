@@ -1,0 +1,118 @@
+"""Whatever ends `mine` early leaves its target whole or absent, and the next run sweeps what was left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+from toy import log, mine_shop, write_shop
+
+from mmse.artifact import verify
+from mmse.errors import OutputError, TableError
+from mmse.mining.session import Session
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {toy!r})
+from toy import mine, MineConfig, ItemsConfig, EventsConfig
+
+def progress(what, done, total):
+    if what == {what!r}:
+        os.kill(os.getpid(), signal.{signal})
+
+shop = Path({shop!r})
+mine(ItemsConfig(), EventsConfig("events.parquet"), MineConfig(shards=2), shop / "groups", base=shop, progress=progress)
+"""
+
+
+def run_child(shop: Path, what: str, name: str) -> int:
+    code = CHILD.format(toy=str(Path(__file__).parent), what=what, signal=name, shop=str(shop))
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
+
+
+def left(shop: Path) -> list[str]:
+    return sorted(path.name for path in shop.iterdir() if path.name not in ("events.parquet", "items.parquet"))
+
+
+@pytest.mark.parametrize("what", ["events", "groups"])
+def test_killed(tmp_path: Path, what: str) -> None:
+    write_shop(tmp_path, log())
+    assert run_child(tmp_path, what, "SIGKILL") == -signal.SIGKILL
+    assert not (tmp_path / "groups").exists()
+    mine_shop(tmp_path)
+    verify(tmp_path / "groups", "groups")
+    assert left(tmp_path) == ["groups"]
+
+
+def test_interrupted_with_a_former_result(tmp_path: Path) -> None:
+    write_shop(tmp_path, log())
+    former = mine_shop(tmp_path).fingerprint
+    assert run_child(tmp_path, "requests", "SIGINT") != 0
+    assert verify(tmp_path / "groups", "groups").fingerprint == former
+    assert left(tmp_path) == ["groups"]
+
+
+def test_ctrl_c_stops_a_running_query(tmp_path: Path) -> None:
+    """The query alone would run for minutes."""
+    code = """
+import os, signal, threading
+from mmse.mining.session import Session
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+Session(memory_limit="500MB", threads=1).run("SELECT sum(hash(range)) FROM range(1_000_000_000_000)")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)
+    assert b"KeyboardInterrupt" in done.stderr
+
+
+def test_an_output_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    write_shop(tmp_path, log())
+    with pytest.raises(OutputError, match="Cannot write"):
+        mine_shop(tmp_path, out=tmp_path / "items.parquet" / "groups")
+
+
+def test_duckdb_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shop(tmp_path, log())
+    run = Session._wait
+
+    def full(self: Session, work: object, reading: object) -> object:
+        def refuse() -> None:
+            raise duckdb.IOException("IO Error: Could not write file: No space left on device")
+
+        return run(self, refuse if reading is not None else work, reading)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Session, "_wait", full)
+    with pytest.raises(OutputError, match="No space left"):
+        mine_shop(tmp_path)
+    assert left(tmp_path) == []
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root and a kernel that allows it")
+    try:
+        write_shop(tmp_path, log(3000))
+        with pytest.raises(OutputError, match="No space left"):
+            mine_shop(tmp_path, out=small / "groups")
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_parquet_damaged_in_the_middle(tmp_path: Path) -> None:
+    write_shop(tmp_path, log(3000))
+    file = tmp_path / "events.parquet"
+    content = bytearray(file.read_bytes())
+    content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
+    file.write_bytes(content)
+    with pytest.raises(TableError, match=r"cannot be read from .*events\.parquet"):
+        mine_shop(tmp_path)
+    assert left(tmp_path) == []
