@@ -44,10 +44,11 @@ EVENTS = """
     WITH request AS (
         SELECT range AS n, md5(range::VARCHAR) AS request_id,
                TIMESTAMP '2025-01-01' + to_microseconds(range * 25_000_000) AS timestamp,
-               CAST(exp(random() * ln(200000)) AS INTEGER) AS q, 'user-' || CAST(random() * 300000 AS INTEGER) AS user_id
+               CAST(exp(random() * ln(200000)) AS INTEGER) AS q,
+               'user-' || CAST(random() * 300000 AS INTEGER) AS user_id
           FROM range({requests}))
     SELECT request_id, timestamp, 'some query words ' || q AS query,
-           'item-' || lpad(((q * 131 + CAST(exp(random() * ln(3000)) AS BIGINT)) % {items})::VARCHAR, 8, '0') AS item_id,
+           'item-' || lpad(((q * 131 + exp(random() * ln(3000))::BIGINT) % {items})::VARCHAR, 8, '0') AS item_id,
            position::INTEGER AS position, random() < 0.3 / position AS clicked, random() < 0.02 / position AS ordered,
            user_id, hash(n) % 10 = 0 AS explored
       FROM request, range(1, 21) AS slot(position)"""
@@ -115,7 +116,7 @@ def measure(folder: Path, repeats: int) -> dict[str, list[dict[str, Any]]]:
 def summary(runs: dict[str, list[dict[str, Any]]], n_rows: int, folder: Path) -> dict[str, Any]:
     def ratio(key: str, beside: str) -> float:
         middle = {job: statistics.median(run[key] for run in runs[job]) for job in JOBS}
-        return round(middle["mine"] / middle[beside], 2)
+        return float(round(middle["mine"] / middle[beside], 2))
 
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return {

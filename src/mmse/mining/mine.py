@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from mmse.artifact import Manifest, read_manifest, writing
 from mmse.config import plain, require
 from mmse.mining import aggregates, bias, rows, shards
 from mmse.mining.examination import Curve, fit
-from mmse.mining.requests import Merged, merge_shard
+from mmse.mining.requests import Merged, read_shard, write_rows
 from mmse.mining.session import Session, session
 from mmse.mining.split import Slices, cut
 from mmse.tables import EventsConfig, ItemsConfig, Table, open_events, open_items
@@ -143,14 +143,22 @@ def _shards(events: Table) -> int:
 
 
 def _merge(opened: Session, work: _Work, report: Progress) -> Merged:
-    """Merges every shard of good rows; each shard's raw rows are deleted after it, so the disk is used once."""
+    """Merges every shard of good rows; each shard's raw rows are deleted after it, so the disk is used once.
+
+    While one shard's rows are merged and written in a thread, DuckDB reads the next one.
+    """
     total = Merged()
+    writes: list[Future[Merged]] = []
     folders = sorted(path for path in work.clean.glob("shard=*") if not path.name.startswith("shard=-"))
-    for done, folder in enumerate(folders):
-        report("requests", done, len(folders))
-        total += merge_shard(opened, folder, work.merged)
-        shutil.rmtree(folder)
-    return total
+    with ThreadPoolExecutor(1) as writer:
+        for done, folder in enumerate(folders):
+            report("requests", done, len(folders))
+            found, unmerged = read_shard(opened, folder, work.merged)
+            total = sum((write.result() for write in writes), total + found)
+            name = folder.name.removeprefix("shard=")
+            writes = [writer.submit(write_rows, unmerged, work.merged / f"rows-{name}.parquet")]
+            shutil.rmtree(folder)
+        return sum((write.result() for write in writes), total)
 
 
 def _timestamps(work: _Work) -> Int64[np.ndarray, " n"]:

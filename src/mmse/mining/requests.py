@@ -49,11 +49,10 @@ class Rows:
     flags: Int8[np.ndarray, " n"]
 
 
-def merge_shard(session: Session, shard: Path, out: Path) -> Merged:
-    """Writes `requests-SSS.parquet` and `rows-SSS.parquet` of one shard to `out`, in order of time.
+def read_shard(session: Session, shard: Path, out: Path) -> tuple[Merged, Rows]:
+    """Writes `requests-SSS.parquet` of one shard to `out`, in order of time; gives the rows, not merged yet.
 
-    Requests: `request_no` (from 0 in the shard), `request_id, timestamp, query, user_id`; rows, sorted by request
-    and position: `request_no, item_row, position, stage, explored`.
+    Requests have `request_no` (from 0 in the shard), `request_id, timestamp, query, user_id`.
     """
     name = shard.name.removeprefix("shard=")
     session.run(f"CREATE OR REPLACE VIEW seen AS SELECT * FROM {shard_files(shard)}")
@@ -68,10 +67,24 @@ def merge_shard(session: Session, shard: Path, out: Path) -> Merged:
     sorted_rows = session.arrow("""
         SELECT request_no, item_row, position, flags FROM seen JOIN request USING (request_id)
          ORDER BY request_no, position, item_row""")
-    rows = merge_duplicates(Rows(*(sorted_rows.column(f.name).to_numpy() for f in fields(Rows))))
-    _write_rows(rows, out / f"rows-{name}.parquet")
-    unclicked = int(np.count_nonzero((rows.flags & (ORDERED | CLICKED)) == ORDERED))
-    return several + Merged(sorted_rows.num_rows - len(rows.flags), unclicked)
+    return several, Rows(*(sorted_rows.column(f.name).to_numpy() for f in fields(Rows)))
+
+
+def write_rows(rows: Rows, path: Path) -> Merged:
+    """Merges and writes rows: `request_no, item_row, position, stage, explored`, by request and position."""
+    merged = merge_duplicates(rows)
+    table = pa.table(
+        {
+            "request_no": merged.request_no,
+            "item_row": merged.item_row,
+            "position": merged.position,
+            "stage": STAGES[merged.flags & (CLICKED | ORDERED)],
+            "explored": (merged.flags & EXPLORED) > 0,
+        }
+    )
+    pq.write_table(table, path, compression="lz4", use_dictionary=False)
+    unclicked = int(np.count_nonzero((merged.flags & (ORDERED | CLICKED)) == ORDERED))
+    return Merged(len(rows.flags) - len(merged.flags), unclicked)
 
 
 def merge_duplicates(rows: Rows) -> Rows:
@@ -90,19 +103,6 @@ def merge_duplicates(rows: Rows) -> Rows:
     keep[places[first]] = True
     merged[places[first]] = flags
     return Rows(rows.request_no[keep], rows.item_row[keep], rows.position[keep], merged[keep])
-
-
-def _write_rows(rows: Rows, path: Path) -> None:
-    table = pa.table(
-        {
-            "request_no": rows.request_no,
-            "item_row": rows.item_row,
-            "position": rows.position,
-            "stage": STAGES[rows.flags & (CLICKED | ORDERED)],
-            "explored": (rows.flags & EXPLORED) > 0,
-        }
-    )
-    pq.write_table(table, path, compression="lz4", use_dictionary=False)
 
 
 def _find_requests(session: Session) -> Merged:
