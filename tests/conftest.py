@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+from mmse.pipeline import Shop, run
+from shop import make_shop
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +20,23 @@ def judged_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no judged data at {folder}: set MMSE_DATA to a folder with homedepot/ and crowdflower/")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Training is bit-reproducible on one thread only, and two cores serve two test processes better so."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A small simulated shop, mined into `run` beside it."""
+    return make_shop(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def small_run(small_shop: Shop) -> Path:
+    """The run folder of the small shop with every stage done."""
+    out = small_shop.base.parent / "run"
+    run(small_shop, out)
+    return out

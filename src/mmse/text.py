@@ -73,6 +73,9 @@ class Tokenizer:
     def train(cls, texts: Iterable[str], *, vocab_size: int, bigram_buckets: int, max_tokens: int) -> Tokenizer:
         """A byte-pair tokenizer of at most `vocab_size` subwords learned from `texts`; it never joins two words.
 
+        The same texts give the same tokenizer: subwords carry no mark of their place in a word, because the library
+        numbers marked ones in the order of a hash table.
+
         Source: Sennrich et al., *Neural Machine Translation of Rare Words with Subword Units*, ACL 2016.
         """
         subwords = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))  # noqa: S106
@@ -82,7 +85,7 @@ class Tokenizer:
         )
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size, min_frequency=2, special_tokens=["<unk>"], show_progress=False,
-            limit_alphabet=2_000, continuing_subword_prefix="##",
+            limit_alphabet=2_000,
         )  # fmt: skip
         subwords.train_from_iterator(texts, trainer)
         return cls(subwords, bigram_buckets, max_tokens)

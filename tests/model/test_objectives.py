@@ -12,18 +12,18 @@ from mmse.model.objectives import ranking_loss, retrieval_loss
 
 
 def slow_retrieval(
-    scores: Tensor, columns: Tensor, stages: Tensor, correction: Tensor, reached: Tensor, alpha: Tensor, tau: float
+    own: Tensor, against: Tensor, stages: Tensor, correction: Tensor, reached: Tensor, alpha: Tensor, tau: float
 ) -> float:
     total = 0.0
-    for r in range(len(scores)):
+    for r in range(len(own)):
         negatives = 0.0
-        for n in range(scores.shape[1]):
+        for n in range(against.shape[1]):
             if not reached[r, n]:
-                negatives += math.exp(scores[r, n].item() / tau + correction[n].item())
-        for j in range(columns.shape[1]):
-            own = math.exp(scores[r, columns[r, j]].item() / tau)
-            total += alpha[stages[r, j]].item() * -math.log(own / (own + negatives))
-    return total / len(scores)
+                negatives += math.exp(against[r, n].item() / tau + correction[n].item())
+        for j in range(own.shape[1]):
+            wanted = math.exp(own[r, j].item() / tau)
+            total += alpha[stages[r, j]].item() * -math.log(wanted / (wanted + negatives))
+    return total / len(own)
 
 
 def slow_ranking(scores: Tensor, stages: Tensor, examination: Tensor, margin: float, tau: float) -> float:
@@ -45,45 +45,44 @@ def slow_ranking(scores: Tensor, stages: Tensor, examination: Tensor, margin: fl
 def test_the_losses_are_what_the_formulas_say(seed: int, requests: int, pool: int, group: int) -> None:
     random = torch.Generator().manual_seed(seed)
     scores = torch.rand(requests, pool, generator=random, dtype=torch.float64) * 2 - 1
-    columns = torch.randint(0, pool, (requests, group), generator=random)
+    own = torch.rand(requests, group, generator=random, dtype=torch.float64) * 2 - 1
     stages = torch.randint(0, 4, (requests, group), generator=random)
     examination = torch.rand(requests, group, generator=random, dtype=torch.float64)
     correction = torch.randn(pool, generator=random, dtype=torch.float64)
     reached = torch.rand(requests, pool, generator=random) < 0.3
     alpha = torch.tensor([0.0, 0.1, 1.0, 7.0], dtype=torch.float64)
     fast = retrieval_loss(
-        scores, columns, stages, correction=correction, reached=reached, stage_weights=alpha, temperature=0.3
+        own, scores, stages, correction=correction, reached=reached, stage_weights=alpha, temperature=0.3
     )
-    assert fast.item() == pytest.approx(slow_retrieval(scores, columns, stages, correction, reached, alpha, 0.3))
-    own = scores.gather(1, columns)
+    assert fast.item() == pytest.approx(slow_retrieval(own, scores, stages, correction, reached, alpha, 0.3))
     fast = ranking_loss(own, stages, examination, margin=0.1, temperature=0.2)
     assert fast.item() == pytest.approx(slow_ranking(own, stages, examination, 0.1, 0.2))
 
 
 def test_logq_takes_from_what_is_drawn_often() -> None:
-    """Catalogue of two negatives, a drawn 8 times as often as b: uncorrected, a would count 8-fold.
+    """Two negatives, a expected 8 times as often as b and drawn 8 times: each weighs e^0, so the loss is log 3.
 
-    Drawn 8 copies of a and 1 of b with expectations 8 and 1, the corrected sum is e^s_a + e^s_b, the sum over the
-    catalogue: with all scores 0, loss = −log(1 / (1 + 1 + 1)) = log 3, and not −log(1 / (1 + 64 + 1)).
+    All scores are 0: −log(1 / (1 + 1 + 1)). With the sign reversed it would be −log(1 / (1 + 64 + 1)).
     """
-    copies, expected = torch.tensor([1.0, 8.0, 1.0]), torch.tensor([1.0, 8.0, 1.0])
+    copies, expected = torch.tensor([8.0, 1.0]), torch.tensor([8.0, 1.0])
     loss = retrieval_loss(
-        torch.zeros(1, 3), torch.tensor([[0]]), torch.tensor([[3]]), correction=copies.log() - expected.log(),
-        reached=torch.tensor([[True, False, False]]), stage_weights=torch.tensor([0.0, 0, 1, 1]), temperature=1.0,
+        torch.zeros(1, 1), torch.zeros(1, 2), torch.tensor([[3]]), correction=copies.log() + -expected.log(),
+        reached=torch.zeros(1, 2, dtype=torch.bool), stage_weights=torch.tensor([0.0, 0, 1, 1]), temperature=1.0,
     )  # fmt: skip
     assert loss.item() == pytest.approx(math.log(3))
 
 
 def test_a_request_whose_every_negative_is_masked_costs_nothing_and_has_a_gradient() -> None:
-    scores = torch.zeros(1, 2, requires_grad=True)
+    own, against = torch.zeros(1, 1, requires_grad=True), torch.zeros(1, 2, requires_grad=True)
     loss = retrieval_loss(
-        scores, torch.tensor([[0]]), torch.tensor([[2]]), correction=torch.tensor([0.0, float("-inf")]),
-        reached=torch.tensor([[True, False]]), stage_weights=torch.tensor([0.0, 0, 1, 1]), temperature=0.1,
+        own, against, torch.tensor([[2]]), correction=torch.zeros(2), reached=torch.ones(1, 2, dtype=torch.bool),
+        stage_weights=torch.tensor([0.0, 0, 1, 1]), temperature=0.1,
     )  # fmt: skip
-    loss.backward()
+    torch.autograd.backward(loss)
     assert loss.item() == 0
-    assert scores.grad is not None
-    assert torch.isfinite(scores.grad).all()
+    for gradient in (own.grad, against.grad):
+        assert gradient is not None
+        assert torch.isfinite(gradient).all()
 
 
 def test_an_unexamined_item_is_no_evidence() -> None:
@@ -94,16 +93,17 @@ def test_an_unexamined_item_is_no_evidence() -> None:
 
 @pytest.mark.parametrize("margin", [0.0, 0.1])
 def test_gradients_of_both_losses(margin: float) -> None:
-    scores = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
-    columns, stages = torch.randint(0, 6, (3, 4)), torch.randint(0, 4, (3, 4))
+    own = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    against = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+    stages = torch.randint(0, 4, (3, 4))
     examination = torch.rand(3, 4, dtype=torch.float64)
     correction, reached = torch.randn(6, dtype=torch.float64), torch.rand(3, 6) < 0.3
     weights = torch.tensor([0.0, 0.1, 1.0, 7.0], dtype=torch.float64)
 
-    def both(s: Tensor) -> Tensor:
+    def both(o: Tensor, a: Tensor) -> Tensor:
         retrieval = retrieval_loss(
-            s, columns, stages, correction=correction, reached=reached, stage_weights=weights, temperature=0.5
+            o, a, stages, correction=correction, reached=reached, stage_weights=weights, temperature=0.5
         )
-        return retrieval + ranking_loss(s.gather(1, columns), stages, examination, margin=margin, temperature=0.5)
+        return retrieval + ranking_loss(o, stages, examination, margin=margin, temperature=0.5)
 
-    assert torch.autograd.gradcheck(both, (scores,))
+    assert torch.autograd.gradcheck(both, (own, against))

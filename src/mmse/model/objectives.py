@@ -1,8 +1,8 @@
 """The two losses of MMSE: one compares globally, one locally (our reading; see `docs/method.md`).
 
-Both are pure functions of scores. A batch has `requests` requests of up to `group` items each and one `pool`
-of distinct items shared by all of them: random items and the batch's own. `columns[r, j]` is the place in the
-pool of request r's j-th item; `stages[r, j]` its stage (0 where the group is padded).
+Both are pure functions of scores. A batch has `requests` requests of up to `group` items each, and `negatives`
+distinct items that all of them are compared with. `own[r, j]` is the score of request r's j-th item, `stages[r, j]`
+the stage it reached (0 where the group is padded).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _NEVER = -1e4  # e^-10000 is 0, and unlike -inf its gradient is 0 where all nega
 
 
 def retrieval_loss(
-    scores: Float[Tensor, "requests pool"],
-    columns: Int[Tensor, "requests group"],
+    own: Float[Tensor, "requests group"],
+    against: Float[Tensor, "requests negatives"],
     stages: Int[Tensor, "requests group"],
     *,
-    correction: Float[Tensor, " pool"],
-    reached: Bool[Tensor, "requests pool"],
+    correction: Float[Tensor, " negatives"],
+    reached: Bool[Tensor, "requests negatives"],
     stage_weights: Float[Tensor, " stages"],
     temperature: float,
 ) -> Float[Tensor, ""]:
@@ -29,22 +29,19 @@ def retrieval_loss(
 
         L_ret = Σ_i α_{c(i)} · −log( e^{s_i/τ} / ( e^{s_i/τ} + Σ_n e^{s_n/τ − log Q(n)} ) )
 
-    as a mean over requests. `correction[n]` is −log Q(n), with Q(n) the expected number of times that n is
-    drawn into the pool (plus the log of the number of copies where a distinct pool entry stands for several);
-    with it the sum over the pool estimates the sum over the catalogue without bias (Bengio & Senécal,
-    *Adaptive Importance Sampling*, 2008; Yi et al., *Sampling-Bias-Corrected Neural Modeling*, RecSys 2019). −inf
-    takes an entry out. `reached[r, n]` masks what the same query reached anywhere in the batch, so that no
-    wanted item counts as its negative. `stage_weights[c]` is α_c, indexed by stage.
+    as a mean over requests. `against` are the scores s_n of the pool. `correction[n]` is −log Q(n), with Q(n) the
+    expected number of times that n is drawn (plus the log of how often it was, since the pool holds it once); with
+    it the sum over the pool estimates the sum over the catalogue without bias (Bengio and Senécal, *Adaptive
+    Importance Sampling*, 2008; Yi et al., *Sampling-Bias-Corrected Neural Modeling*, RecSys 2019). `reached[r, n]`
+    takes n out of what r is compared with. `stage_weights[c]` is α_c, indexed by stage.
     """
-    logits = scores / temperature
-    negatives = (logits + correction).masked_fill(reached | correction.isinf(), _NEVER)
-    against = torch.logsumexp(negatives, dim=1, keepdim=True)
-    own = logits.gather(1, columns)
-    return (stage_weights[stages] * F.softplus(against - own)).sum() / len(scores)
+    negatives = (against / temperature + correction).masked_fill(reached, _NEVER)
+    total = torch.logsumexp(negatives, dim=1, keepdim=True)
+    return (stage_weights[stages] * F.softplus(total - own / temperature)).sum() / len(own)
 
 
 def ranking_loss(
-    scores: Float[Tensor, "requests group"],
+    own: Float[Tensor, "requests group"],
     stages: Int[Tensor, "requests group"],
     examination: Float[Tensor, "requests group"],
     *,
@@ -60,7 +57,7 @@ def ranking_loss(
     """
     higher, lower = stages.unsqueeze(2), stages.unsqueeze(1)
     pairs = (higher > lower) & (lower >= 1)
-    gap = scores.unsqueeze(2) - scores.unsqueeze(1)
+    gap = own.unsqueeze(2) - own.unsqueeze(1)
     losses = F.softplus((margin * (higher - lower) - gap) / temperature) * examination.unsqueeze(1)
     per_request = (losses * pairs).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1)
     return per_request.mean()

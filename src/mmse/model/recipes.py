@@ -19,11 +19,11 @@ class Recipe:
     """
 
     temperature: float = 0.07
-    stage_weights: tuple[float, float, float] = (0.0, 1.0, 10.0)
+    stage_weights: tuple[float, float, float] = (0.0, 1.0, 7.0)
     n_random: int = 1024
-    in_batch: Literal["none", "clicked", "shown"] = "shown"
-    logq: bool = True
-    mask_reached: bool = True
+    in_batch: Literal["none", "clicked", "shown"] = "clicked"
+    logq: bool = False
+    mask_reached: bool = False
     rank_weight: float = 0.3
     rank_margin: float = 0.1
     rank_temperature: float = 0.1
@@ -43,7 +43,11 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     # Wang et al., Learning Multi-Stage Multi-Grained Semantic Embeddings for E-Commerce Search, WWW 2023, in our
     # reading: the paper's weights, temperature and λ are not published with the abstract.
+    # The formula's logQ correction and false-negative masks are off: against a uniform catalogue the model learns what
+    # the engine chose to show, against what others clicked it learns taste (docs/log.md has the measurements).
     "mmse": Recipe(),
+    # The same with the formula as it is written.
+    "mmse_logq": Recipe(in_batch="shown", logq=True, mask_reached=True),
     # Huang et al., Learning Deep Structured Semantic Models for Web Search using Clickthrough Data, CIKM 2013:
     # softmax of clicked-or-ordered items. Where we differ: the negatives are the batch's, not four random items.
     "dssm": Recipe(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64
 from torch import Tensor
 
 from mmse.model.features import ItemFeatures, shopper_ids
@@ -39,15 +39,19 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's requests and the pool of distinct items they are compared with; see `model.objectives`."""
+    """One step's requests and the distinct items they bring or are compared with; see `model.objectives`.
+
+    `columns` are the places in `items` of each request's own items, `negatives` those of what all are compared with.
+    """
 
     queries: QueryInputs
     items: ItemInputs
     columns: Int[Tensor, "requests group"]
     stages: Int[Tensor, "requests group"]
     examination: Float[Tensor, "requests group"]
-    correction: Float[Tensor, " pool"]
-    reached: Bool[Tensor, "requests pool"]
+    negatives: Int[Tensor, " negatives"]
+    correction: Float[Tensor, " negatives"]
+    reached: Bool[Tensor, "requests negatives"]
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -58,7 +62,8 @@ class Batch:
             return self
         return Batch(
             self.queries.to(device), self.items.to(device), self.columns.to(device), self.stages.to(device),
-            self.examination.to(device), self.correction.to(device), self.reached.to(device),
+            self.examination.to(device), self.negatives.to(device), self.correction.to(device),
+            self.reached.to(device),
         )  # fmt: skip
 
 
@@ -78,9 +83,10 @@ def sample_group(requests: Requests, chosen: Int64[np.ndarray, " n"], size: int,
     real = inside < lengths[:, None]
     rows = np.where(real, starts[:, None] + inside, 0)
     stages = np.where(real, requests.stages[rows], Stage.RANDOM)
-    key = stages + rng.random(stages.shape)
-    nth_clicked = np.argsort(np.argsort(np.where(stages == Stage.CLICKED, -key, 0), axis=1), axis=1)
-    key -= 1.5 * ((stages == Stage.CLICKED) & (nth_clicked >= MAX_CLICKED))
+    key = np.where(real, stages + rng.random(stages.shape), -1.0)
+    clicked = stages == Stage.CLICKED
+    nth_clicked = np.argsort(np.argsort(np.where(clicked, -key, 0), axis=1), axis=1)
+    key -= 2.0 * (clicked & (nth_clicked >= MAX_CLICKED))  # below the unclicked, above the padding
     order = np.argsort(-key, axis=1)[:, :size]
     rows, stages = np.take_along_axis(rows, order, 1), np.take_along_axis(stages, order, 1)
     padded = stages == Stage.RANDOM
@@ -122,7 +128,7 @@ class Batches:
         position = 0
         for window in np.array_split(shards, max(1, -(-len(shards) // WINDOW))):
             parts = []
-            for shard in window:
+            for shard in map(int, window):
                 shuffled = order.permutation(self.shards.usable_counts[shard])
                 parts += [(shard, part) for part in np.array_split(shuffled, self._batches_of(len(shuffled)))]
             for i in order.permutation(len(parts)):
@@ -140,14 +146,18 @@ class Batches:
         pool, places = np.unique(np.concatenate([group.item_rows[present], random]), return_inverse=True)
         columns = np.zeros(group.item_rows.shape, np.int64)
         columns[present] = places[: present.sum()]
+        asker = requests.query[chosen] if self.recipe.mask_reached else np.arange(len(chosen))
+        copies, expected = self._draws(pool, columns, group.stages, places[present.sum() :])
+        negatives = np.flatnonzero(copies)
         return Batch(
             queries=self._queries(requests, chosen, rng),
             items=self._items(requests.snapshot, pool, rng),
             columns=torch.from_numpy(columns),
             stages=torch.from_numpy(group.stages),
             examination=torch.from_numpy(group.examination),
-            correction=torch.from_numpy(self._correction(pool, columns, group.stages, places[present.sum() :])),
-            reached=torch.from_numpy(self._reached(requests.query[chosen], columns, present, len(pool))),
+            negatives=torch.from_numpy(negatives),
+            correction=torch.from_numpy(pool_correction(copies[negatives], expected[negatives], logq=self.recipe.logq)),
+            reached=torch.from_numpy(reached_by(asker, columns, present, len(pool))[:, negatives]),
         )
 
     def _queries(self, requests: Requests, chosen: Int64[np.ndarray, " n"], rng: np.random.Generator) -> QueryInputs:
@@ -165,36 +175,20 @@ class Batches:
         kept = torch.from_numpy(_dropped(inputs.item_ids.numpy(), self.dropout.item_id, rng))
         return ItemInputs(inputs.text, inputs.identity, kept, inputs.shopper, inputs.numbers)
 
-    def _correction(
+    def _draws(
         self,
         pool: Int64[np.ndarray, " pool"],
         columns: Int64[np.ndarray, "requests group"],
         stages: Int64[np.ndarray, "requests group"],
         random_places: Int64[np.ndarray, " random"],
-    ) -> Float32[np.ndarray, " pool"]:
-        """The log of each pool entry's copies, less the log of how many were expected; −inf where it has none."""
-        copies = np.bincount(random_places, minlength=len(pool))
+    ) -> tuple[Float64[np.ndarray, " pool"], Float64[np.ndarray, " pool"]]:
+        """How often each item was drawn as a negative, and how often that was to be expected."""
+        copies = np.bincount(random_places, minlength=len(pool)).astype(np.float64)
         expected = np.full(len(pool), self.recipe.n_random / len(self.features))
         if self.recipe.in_batch != "none":
-            copies = copies + np.bincount(columns[stages >= self._lowest_in_batch], minlength=len(pool))
+            copies += np.bincount(columns[stages >= self._lowest_in_batch], minlength=len(pool))
             expected += self.draws[pool] * len(columns)
-        with np.errstate(divide="ignore"):
-            logs = np.log(copies.astype(np.float64))
-        return (logs - np.log(np.maximum(expected, 1e-9)) * self.recipe.logq).astype(np.float32)
-
-    def _reached(
-        self,
-        query: Int32[np.ndarray, " requests"],
-        columns: Int64[np.ndarray, "requests group"],
-        present: Bool[np.ndarray, "requests group"],
-        n_pool: int,
-    ) -> Bool[np.ndarray, "requests pool"]:
-        """Which pool entries each request, or with `mask_reached` its query, has in the batch."""
-        owner = np.unique(query, return_inverse=True)[1] if self.recipe.mask_reached else np.arange(len(query))
-        reached = np.zeros((int(owner.max(initial=-1)) + 1, n_pool), bool)
-        reached[np.broadcast_to(owner[:, None], columns.shape)[present], columns[present]] = True
-        by_request: Bool[np.ndarray, "requests pool"] = reached[owner]
-        return by_request
+        return copies, expected
 
     def _batches_of(self, n_requests: int) -> int:
         return max(1, round(n_requests / self.batch_requests)) if n_requests else 0
@@ -202,6 +196,31 @@ class Batches:
     @property
     def _lowest_in_batch(self) -> Stage:
         return Stage.CLICKED if self.recipe.in_batch == "clicked" else Stage.UNCLICKED
+
+
+def pool_correction(
+    copies: Float[np.ndarray, " pool"], expected: Float[np.ndarray, " pool"], *, logq: bool
+) -> Float32[np.ndarray, " pool"]:
+    """What is added to the logit of a pool entry that was drawn `copies` times, where `expected` were to be expected.
+
+    log copies − log expected, or log copies alone without `logq`.
+    """
+    correction: Float32[np.ndarray, " pool"] = np.log(copies / expected if logq else copies).astype(np.float32)
+    return correction
+
+
+def reached_by(
+    query: Int[np.ndarray, " requests"],
+    columns: Int64[np.ndarray, "requests group"],
+    present: Bool[np.ndarray, "requests group"],
+    n_pool: int,
+) -> Bool[np.ndarray, "requests pool"]:
+    """Which pool entries the query of each request has anywhere in the batch; `present` is False where padded."""
+    distinct, owner = np.unique(query, return_inverse=True)
+    reached = np.zeros((len(distinct), n_pool), bool)
+    reached[np.broadcast_to(owner[:, None], columns.shape)[present], columns[present]] = True
+    by_request: Bool[np.ndarray, "requests pool"] = reached[owner]
+    return by_request
 
 
 def _dropped(ids: Int64[np.ndarray, " n"], share: float, rng: np.random.Generator) -> Int64[np.ndarray, " n"]:

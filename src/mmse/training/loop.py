@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -28,6 +29,7 @@ from mmse.model.fusion import fuse_item, fuse_query
 from mmse.model.objectives import ranking_loss, retrieval_loss
 from mmse.model.recipes import RECIPES, Recipe
 from mmse.model.two_tower import VIEWS, ModelConfig
+from mmse.tables import ItemsConfig
 from mmse.text import Tokenizer, normalise
 from mmse.training.batches import Batch, Batches, Dropout
 from mmse.training.checkpoint import Checkpoints, Progress
@@ -131,7 +133,7 @@ def train(
         features = encoder.encode_items(items)
     else:
         checkpoints.start()
-        tokenizer, space = _describe(groups, items, made_of, config)
+        tokenizer, space = describe(groups, config)
         features = space.encode(items, tokenizer)
         encoder = Encoder.fresh(config.to_model(), tokenizer, space, features)
         encoder.save(checkpoints.folder)
@@ -197,30 +199,32 @@ def losses(encoder: Encoder, batch: Batch, recipe: Recipe) -> tuple[Float[Tensor
     towers = encoder.towers
     tokens = towers.token_table()
     queries = fuse_query(*towers.embed_queries(batch.queries, tokens))
-    scores = (queries @ fuse_item(towers.embed_items(batch.items, tokens)).T).float()
+    items = fuse_item(towers.embed_items(batch.items, tokens))
+    own = (queries.unsqueeze(1) * F.embedding(batch.columns, items)).sum(dim=2).float()
+    against = (queries @ items[batch.negatives].T).float()
     retrieval = retrieval_loss(
-        scores, batch.columns, batch.stages, correction=batch.correction, reached=batch.reached,
-        stage_weights=scores.new_tensor((0.0, *recipe.stage_weights)), temperature=recipe.temperature,
+        own, against, batch.stages, correction=batch.correction, reached=batch.reached,
+        stage_weights=own.new_tensor((0.0, *recipe.stage_weights)), temperature=recipe.temperature,
     )  # fmt: skip
     if recipe.rank_weight == 0:
         return retrieval, torch.zeros_like(retrieval)
     ranking = ranking_loss(
-        scores.gather(1, batch.columns), batch.stages, batch.examination,
-        margin=recipe.rank_margin, temperature=recipe.rank_temperature,
-    )  # fmt: skip
+        own, batch.stages, batch.examination, margin=recipe.rank_margin, temperature=recipe.rank_temperature
+    )
     return retrieval, ranking
 
 
-def _describe(groups: Path, items: Any, made_of: Manifest, config: TrainConfig) -> tuple[Tokenizer, FeatureSpace]:  # noqa: ANN401
-    """A tokenizer and a feature space from the catalogue and the training queries."""
+def describe(groups: Path, config: TrainConfig) -> tuple[Tokenizer, FeatureSpace]:
+    """A tokenizer and a feature space from the catalogue and the training queries of `groups`."""
+    items = pq.read_table(groups / "items.parquet")
+    declared = build(ItemsConfig, artifact.read_manifest(groups, "groups").config["items"], str(groups))
     shown = ItemStats.open(groups)
     known = shown.at(shown.snapshots.valid)[:, 0] > 0
-    declared = made_of.config["items"]
     space = FeatureSpace.fit(
-        items, known, text=declared["text"], categorical=declared["categorical"], numeric=declared["numeric"]
+        items, known, text=declared.text, categorical=declared.categorical, numeric=declared.numeric
     )
     queries = pq.read_table(groups / "queries.parquet")["query"].to_pylist()
-    texts = [normalise(t) for t in [*space.item_texts(items), *queries]]
+    texts = map(normalise, [*space.item_texts(items), *queries])
     tokenizer = Tokenizer.train(
         texts, vocab_size=config.vocab_size, bigram_buckets=config.bigram_buckets, max_tokens=config.max_tokens
     )

@@ -1,0 +1,43 @@
+"""A small simulated shop, mined once for all tests that need groups, and a trained run on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmse.market.simulate import MarketConfig, simulate
+from mmse.pipeline import Listener, Shop, mine_stage, read_shop
+
+SMALL = MarketConfig(seed=3, n_items=400, n_requests=1_500, n_shoppers=120)
+TRAIN = """
+[train]
+dim = 16
+epochs = 2
+batch_requests = 64
+vocab_size = 1000
+bigram_buckets = 512
+query_buckets = 256
+user_buckets = 128
+validate_requests = 200
+checkpoint_steps = 4
+
+[train.objective]
+n_random = 64
+
+[evaluate]
+requests = 150
+truth_requests = 60
+draws = 50
+
+[mine]
+periods = 3
+"""
+
+
+def make_shop(folder: Path) -> Shop:
+    """Simulates the small shop into `folder` and mines it into `folder/run`."""
+    simulate(SMALL, folder / "shop")
+    toml = folder / "shop" / "shop.toml"
+    toml.write_text(toml.read_text("utf-8") + TRAIN, "utf-8")
+    shop = read_shop(toml)
+    mine_stage(shop, folder / "run", Listener())
+    return shop

@@ -1,0 +1,80 @@
+"""Imports go down only: the floors of docs/architecture.md, read from every import of the package."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "mmse"
+FLOORS: dict[int, set[str]] = {
+    0: {"errors", "__init__"},
+    1: {"records", "artifact", "config", "tables"},
+    2: {"text", "lexical"},
+    3: {"model", "mining", "market"},
+    4: {"training"},
+    5: {"embed", "index"},
+    6: {"retriever"},
+    7: {"evaluation"},
+    8: {"pipeline"},
+    9: {"cli", "__main__"},
+}
+STRANGERS = FLOORS[3]
+"""These stand on one floor and do not know one another."""
+
+
+def floor_of(room: str) -> int:
+    return next(floor for floor, rooms in FLOORS.items() if room in rooms)
+
+
+def imports() -> list[tuple[Path, str, str]]:
+    """Every (file, room it stands in, module of mmse it imports), imports inside functions included."""
+    found = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                assert node.level == 0, f"{path}: relative import"
+                names = [
+                    f"{node.module}.{alias.name}" if node.module == "mmse" else node.module for alias in node.names
+                ]
+            found += [(path, room, name) for name in names if name.split(".")[0] == "mmse"]
+    return found
+
+
+def test_every_file_stands_on_a_floor() -> None:
+    rooms = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in SOURCE.rglob("*.py")}
+    assert rooms == set().union(*FLOORS.values()) - ({"__main__"} - rooms)
+
+
+def test_imports_go_down_only() -> None:
+    for path, room, name in imports():
+        other = name.split(".")[1] if "." in name else "__init__"
+        other = other if any(other in rooms for rooms in FLOORS.values()) else "__init__"
+        if other == room:
+            continue
+        assert floor_of(other) <= floor_of(room), f"{path} imports upward: {name}"
+        assert not {other, room} <= STRANGERS, f"{path}: {room} must not know {other}"
+
+
+def test_rooms_have_no_cycles() -> None:
+    graph: dict[str, set[str]] = {}
+    for _, room, name in imports():
+        other = name.split(".")[1] if "." in name else "__init__"
+        if other != room:
+            graph.setdefault(room, set()).add(other)
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"rooms import one another in a circle: {error.args[1]}")
+
+
+def test_the_package_itself_is_light() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, mmse; print([m for m in ('torch', 'duckdb', 'faiss', 'numpy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

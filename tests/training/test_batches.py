@@ -1,0 +1,144 @@
+"""Batches: what is sampled of a request, what counts as a negative, and how often it was to be expected."""
+
+import math
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import Int8
+
+from mmse.mining.groups import ItemStats
+from mmse.model.encoder import Encoder
+from mmse.model.recipes import Recipe
+from mmse.pipeline import Shop
+from mmse.records import Stage
+from mmse.text import Bags
+from mmse.training.batches import MAX_CLICKED, Batches, Dropout, pool_correction, reached_by, sample_group
+from mmse.training.groups import Requests
+from mmse.training.loop import describe
+from mmse.training.shards import Shards
+
+NO_TEXT = Bags(np.zeros(2, np.int64), np.zeros(0, np.int32))
+
+
+def requests_of(stages: list[list[int]]) -> Requests:
+    """Requests of the given stages; item rows are 0, 1, 2, … over all of them."""
+    flat: Int8[np.ndarray, " rows"] = np.array([s for page in stages for s in page], np.int8)
+    n = len(stages)
+    return Requests(
+        snapshot=0, texts=NO_TEXT, memory=np.zeros(1, np.int64), query=np.zeros(n, np.int32),
+        user=np.zeros(n, np.int64), history=np.full((n, 1), -1, np.int32),
+        offsets=np.cumsum([0, *map(len, stages)]).astype(np.int64), item_rows=np.arange(len(flat), dtype=np.int32),
+        stages=flat, examination=np.linspace(0.1, 1, len(flat), dtype=np.float32),
+    )  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=25), min_size=1, max_size=6),
+    st.integers(2, 9),
+    st.integers(0, 99),
+)
+def test_orders_come_first_then_some_clicks_then_unclicked(pages: list[list[int]], size: int, seed: int) -> None:
+    requests = requests_of(pages)
+    group = sample_group(requests, np.arange(len(pages)), size, np.random.default_rng(seed))
+    for r, page in enumerate(pages):
+        real = group.item_rows[r] >= 0
+        assert real.sum() == min(size, len(page))
+        rows = group.item_rows[r][real]
+        assert len(set(rows.tolist())) == len(rows)
+        assert (requests.stages[rows] == group.stages[r][real]).all()
+        np.testing.assert_array_equal(requests.examination[rows], group.examination[r][real])
+        ordered, clicked = page.count(Stage.ORDERED), page.count(Stage.CLICKED)
+        assert (group.stages[r] == Stage.ORDERED).sum() == min(ordered, size)
+        wanted = min(clicked, MAX_CLICKED, size - min(ordered, size))
+        assert (group.stages[r] == Stage.CLICKED).sum() >= wanted
+
+
+def test_the_sign_of_logq() -> None:
+    """An item drawn 8 times where 8 were expected weighs as one drawn once where one was expected: e^0 = 1.
+
+    With the sign reversed it would weigh 64-fold, without a correction 8-fold.
+    """
+    copies, expected = np.array([8.0, 1.0]), np.array([8.0, 1.0])
+    assert np.exp(pool_correction(copies, expected, logq=True)).tolist() == pytest.approx([1, 1])
+    assert np.exp(pool_correction(copies, expected, logq=False)).tolist() == pytest.approx([8, 1])
+
+
+def test_the_corrected_pool_estimates_the_sum_over_the_catalogue() -> None:
+    """Over many draws, Σ over the pool of e^s · copies / expected is the sum of e^s over all items."""
+    rng = np.random.default_rng(0)
+    scores, chance = rng.normal(size=50), rng.dirichlet(np.ones(50))
+    expected = 20 / 50 + 30 * chance
+    sums = []
+    for _ in range(4_000):
+        drawn = np.concatenate([rng.integers(0, 50, 20), rng.choice(50, 30, p=chance)])
+        copies = np.bincount(drawn, minlength=50).astype(float)
+        there = np.flatnonzero(copies)
+        weights = np.exp(pool_correction(copies[there], expected[there], logq=True))
+        sums.append((np.exp(scores[there]) * weights).sum())
+    assert np.mean(sums) == pytest.approx(np.exp(scores).sum(), rel=0.03)
+
+
+def test_what_the_query_reached_elsewhere_is_masked() -> None:
+    """Requests 0 and 2 ask the same: each has the other's items masked; request 1 asks something else."""
+    query = np.array([7, 5, 7], np.int32)
+    columns = np.array([[0, 1], [2, 0], [3, 0]])
+    present = np.array([[True, True], [True, False], [True, False]])
+    same = reached_by(query, columns, present, 4)
+    assert same.tolist() == [[True, True, False, True], [False, False, True, False], [True, True, False, True]]
+    own = reached_by(np.arange(3, dtype=np.int32), columns, present, 4)
+    assert own.tolist() == [[True, True, False, False], [False, False, True, False], [False, False, False, True]]
+
+
+@pytest.fixture(scope="module")
+def batches(small_shop: Shop) -> Batches:
+    groups = small_shop.base.parent / "run" / "groups"
+    tokenizer, space = describe(groups, small_shop.train)
+    items = pq.read_table(groups / "items.parquet")
+    features = space.encode(items, tokenizer)
+    encoder = Encoder.fresh(small_shop.train.to_model(), tokenizer, space, features)
+    shards = Shards(groups, encoder, all_stages=False)
+    return Batches(
+        shards, features, encoder.towers.sizes, Recipe(n_random=64, in_batch="shown"),
+        batch_requests=64, group_size=8, dropout=Dropout(), seed=5,
+    )  # fmt: skip
+
+
+def test_an_epoch_is_the_same_from_any_position(batches: Batches) -> None:
+    whole = list(batches.epoch(1))
+    assert len(whole) == len(batches)
+    for batch, again in zip(whole[3:], batches.epoch(1, start=3), strict=True):
+        assert batch.columns.equal(again.columns)
+        assert batch.items.text.rows.equal(again.items.text.rows)
+        assert batch.queries.user.equal(again.queries.user)
+
+
+def test_an_epoch_holds_every_usable_request_once_and_the_next_in_another_order(batches: Batches) -> None:
+    assert sum(map(len, batches.epoch(0))) == batches.shards.n_requests
+    first, second = next(batches.epoch(0)), next(batches.epoch(1))
+    assert first.columns.shape != second.columns.shape or not first.columns.equal(second.columns)
+
+
+def test_every_request_of_a_batch_has_something_clicked_and_its_own_items_masked(batches: Batches) -> None:
+    for batch in batches.epoch(0):
+        assert (batch.stages >= Stage.CLICKED).any(dim=1).all()
+        for r in range(len(batch)):
+            own = batch.columns[r][batch.stages[r] > 0]
+            assert batch.reached[r, torch.isin(batch.negatives, own)].all()
+
+
+def test_item_statistics_come_from_before_the_period(batches: Batches, small_shop: Shop) -> None:
+    counts = ItemStats.open(small_shop.base.parent / "run" / "groups")
+    assert not batches.shards.statistics(0).any()
+    for snapshot in range(1, counts.snapshots.end + 1):
+        assert (counts.at(snapshot) >= counts.at(snapshot - 1)).all()
+
+
+def test_how_often_an_item_is_drawn_adds_up(batches: Batches) -> None:
+    per_request = [len(b.columns[b.stages > 0]) / len(b) for b in batches.epoch(0)]
+    assert batches.draws.sum() == pytest.approx(np.mean(per_request), rel=0.1)
+    assert math.isfinite(float(batches.draws.max()))

@@ -1,0 +1,132 @@
+"""Training: it learns, it goes on after a kill with the same weights, and it refuses what cannot be."""
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmse.config import build
+from mmse.errors import ArtifactError, UsageError
+from mmse.pipeline import Shop
+from mmse.training.loop import Step, TrainConfig, train
+
+
+class Killed(BaseException):
+    """Stands for a kill between two steps."""
+
+
+def groups_of(shop: Shop) -> Path:
+    return shop.base.parent / "run" / "groups"
+
+
+def weights(model: Path) -> dict[str, torch.Tensor]:
+    return dict(load_file(model / "towers.safetensors"))
+
+
+def test_it_learns_and_says_how_fast(small_shop: Shop, tmp_path: Path) -> None:
+    steps: list[Step] = []
+    manifest = train(groups_of(small_shop), tmp_path / "model", small_shop.train, on_step=steps.append)
+    losses = [s.loss for s in steps if s.recall is None]
+    assert losses[-1] < losses[0]
+    assert manifest.counts["validation_recall@100"] > 0.5
+    assert steps[-1].step == steps[-1].steps == manifest.counts["steps"]
+    assert steps[-1].requests_per_s > 0
+    assert [s.recall for s in steps if s.recall is not None]
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("at_step", [3, 5, 13, 14])
+def test_a_killed_run_goes_on_to_the_same_weights(small_shop: Shop, tmp_path: Path, at_step: int) -> None:
+    def kill(step: Step) -> None:
+        if step.step == at_step:
+            raise Killed
+
+    train(groups_of(small_shop), tmp_path / "whole", small_shop.train)
+    with pytest.raises(Killed):
+        train(groups_of(small_shop), tmp_path / "broken", small_shop.train, on_step=kill)
+    assert not (tmp_path / "broken").exists()
+    seen: list[Step] = []
+    train(groups_of(small_shop), tmp_path / "broken", small_shop.train, resume=True, on_step=seen.append)
+    if at_step > 4:  # a checkpoint is written after every fourth step and each epoch
+        assert seen[0].step > 1
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_an_unfinished_run_of_another_config_is_not_continued(small_shop: Shop, tmp_path: Path) -> None:
+    def kill(step: Step) -> None:
+        if step.step == 6:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(groups_of(small_shop), tmp_path / "model", small_shop.train, on_step=kill)
+    seen: list[Step] = []
+    other = replace(small_shop.train, seed=9)
+    train(groups_of(small_shop), tmp_path / "model", other, resume=True, on_step=seen.append)
+    assert seen[0].step == 1
+
+
+def test_a_process_that_is_killed_leaves_no_model_and_can_be_resumed(small_shop: Shop, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    code = (
+        "import sys, torch; from pathlib import Path; torch.set_num_threads(1)\n"
+        "from mmse.pipeline import read_shop; from mmse.training.loop import train\n"
+        f"shop = read_shop(Path({str(small_shop.path)!r}))\n"
+        f"train(Path({str(groups_of(small_shop))!r}), Path({str(out)!r}), shop.train,"
+        " on_step=lambda s: print(s.step, flush=True))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while int(process.stdout.readline()) < 6:
+            pass
+        process.send_signal(signal.SIGKILL)
+    assert not out.exists()
+    seen: list[Step] = []
+    start = time.monotonic()
+    train(groups_of(small_shop), out, small_shop.train, resume=True, on_step=seen.append)
+    assert seen[0].step > 4
+    assert time.monotonic() - start < 60
+    assert (out / "manifest.json").is_file()
+
+
+def test_a_folder_that_is_no_groups_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="not a finished 'groups' folder"):
+        train(tmp_path, tmp_path / "model", TrainConfig())
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"recipe": "mmes"}, "recipe"),
+        ({"objective": {"temprature": 1}}, "temperature"),
+        ({"views": ["text", "sound"]}, "views"),
+        ({"epochs": "five"}, "epochs"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"objective": {"n_random": 0, "in_batch": "none"}}, "negatives"),
+        ({"dim": 5}, "multiple of 4"),
+        ({"epoch": 3}, "epochs"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(values: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        build(TrainConfig, values, "shop.toml [train]")
+
+
+def test_cuda_is_refused_where_there_is_none(small_shop: Shop, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(UsageError, match="no CUDA device"):
+        train(groups_of(small_shop), tmp_path / "model", replace(small_shop.train, device="cuda"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_cuda_trains_the_same_recipe(small_shop: Shop, tmp_path: Path) -> None:
+    manifest = train(groups_of(small_shop), tmp_path / "model", replace(small_shop.train, device="cuda"))
+    assert manifest.counts["validation_recall@100"] > 0.5
