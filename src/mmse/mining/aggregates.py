@@ -58,7 +58,7 @@ _ITEMS = """
 
 _INTERACTIONS = """
     SELECT user_id, timestamp, item_row, stage FROM ({seen})
-     WHERE stage >= {least} AND user_id IS NOT NULL ORDER BY user_id, timestamp, item_row"""
+     WHERE stage >= {least} AND user_id IS NOT NULL ORDER BY user_id, timestamp, item_row, stage"""
 
 _QUERIES = """
     SELECT query, count(*) AS requests FROM read_parquet({requests}) WHERE timestamp < make_timestamp({end})
