@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy import event, mine_shop, read, write_shop
 
+from mining.toy import event, mine_shop, read, write_shop
 from mmse.mining.examination import Counts, fit
 from mmse.mining.mine import MineConfig
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from toy import log, mine_shop, write_shop
 
+from mining.toy import log, mine_shop, write_shop
 from mmse.artifact import verify
 from mmse.errors import OutputError, TableError
 from mmse.mining.session import Session
@@ -19,8 +19,8 @@ from mmse.mining.session import Session
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, {toy!r})
-from toy import mine, MineConfig, ItemsConfig, EventsConfig
+sys.path.insert(0, {tests!r})
+from mining.toy import mine, MineConfig, ItemsConfig, EventsConfig
 
 def progress(what, done, total):
     if what == {what!r}:
@@ -32,7 +32,7 @@ mine(ItemsConfig(), EventsConfig("events.parquet"), MineConfig(shards=2), shop /
 
 
 def run_child(shop: Path, what: str, name: str) -> int:
-    code = CHILD.format(toy=str(Path(__file__).parent), what=what, signal=name, shop=str(shop))
+    code = CHILD.format(tests=str(Path(__file__).parents[1]), what=what, signal=name, shop=str(shop))
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
 
 

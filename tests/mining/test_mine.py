@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import DAY, ITEMS, Row, event, log, mine_shop, obvious, read, write_shop
 
+from mining.toy import DAY, ITEMS, Row, event, log, mine_shop, obvious, read, write_shop
 from mmse.artifact import verify
 from mmse.mining.groups import ItemStats, open_snapshots, shard_files
 from mmse.mining.history import History

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from toy import DAY, ITEMS, Row, event, log, mine_shop, read, write_csv, write_shop
 
+from mining.toy import DAY, ITEMS, Row, event, log, mine_shop, read, write_csv, write_shop
 from mmse.errors import TableError
 from mmse.tables import EventsConfig, ItemsConfig
 
