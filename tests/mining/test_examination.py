@@ -92,7 +92,7 @@ def test_mining_learns_the_curve_from_train_alone_and_writes_it_to_the_rows(tmp_
         rows.append(event(f"r{minute}", minute, "ba"[minute % 2], 2, second, **explored))
     write_shop(tmp_path, rows)
     counts = mine_shop(tmp_path, config=MineConfig(periods=2, shards=2, threads=1)).counts
-    assert counts["position_bias"] == "clicks of the log"
+    assert counts["position_bias_from"] == "the same query and item at several positions"
     one, two = read(tmp_path, "examination.parquet")
     assert (one["examination"], one["shown"], one["clicked"]) == (1, 800, 400)
     assert (two["examination"], two["shown"], two["clicked"]) == (0.5, 800, 200)

@@ -25,7 +25,7 @@ def test_the_toy_shop_by_hand(tmp_path: Path) -> None:
     assert counts["stages"]["valid"] == {"unclicked": 3, "clicked": 1, "ordered": 1}
     assert counts["items"] == 4
     assert counts["rejected"] == {"items": {}, "events": {}}
-    assert counts["position_bias"].startswith("none")
+    assert counts["position_bias_from"].startswith("none")
     verify(tmp_path / "groups", "groups")
     assert not (tmp_path / "groups" / ".work").exists()
     assert read(tmp_path, "queries.parquet") == [{"query": "red shoe", "requests": 6}]

@@ -12,7 +12,7 @@ from mmse.model.objectives import ranking_loss, retrieval_loss
 
 
 def slow_retrieval(
-    own: Tensor, against: Tensor, stages: Tensor, correction: Tensor, reached: Tensor, alpha: Tensor, tau: float
+    own: Tensor, against: Tensor, weights: Tensor, correction: Tensor, reached: Tensor, tau: float
 ) -> float:
     total = 0.0
     for r in range(len(own)):
@@ -22,7 +22,7 @@ def slow_retrieval(
                 negatives += math.exp(against[r, n].item() / tau + correction[n].item())
         for j in range(own.shape[1]):
             wanted = math.exp(own[r, j].item() / tau)
-            total += alpha[stages[r, j]].item() * -math.log(wanted / (wanted + negatives))
+            total += weights[r, j].item() * -math.log(wanted / (wanted + negatives))
     return total / len(own)
 
 
@@ -50,11 +50,9 @@ def test_the_losses_are_what_the_formulas_say(seed: int, requests: int, pool: in
     examination = torch.rand(requests, group, generator=random, dtype=torch.float64)
     correction = torch.randn(pool, generator=random, dtype=torch.float64)
     reached = torch.rand(requests, pool, generator=random) < 0.3
-    alpha = torch.tensor([0.0, 0.1, 1.0, 7.0], dtype=torch.float64)
-    fast = retrieval_loss(
-        own, scores, stages, correction=correction, reached=reached, stage_weights=alpha, temperature=0.3
-    )
-    assert fast.item() == pytest.approx(slow_retrieval(own, scores, stages, correction, reached, alpha, 0.3))
+    weights = torch.tensor([0.0, 0.1, 1.0, 7.0], dtype=torch.float64)[stages]
+    fast = retrieval_loss(own, scores, weights, correction=correction, reached=reached, temperature=0.3)
+    assert fast.item() == pytest.approx(slow_retrieval(own, scores, weights, correction, reached, 0.3))
     fast = ranking_loss(own, stages, examination, margin=0.1, temperature=0.2)
     assert fast.item() == pytest.approx(slow_ranking(own, stages, examination, 0.1, 0.2))
 
@@ -66,8 +64,8 @@ def test_logq_takes_from_what_is_drawn_often() -> None:
     """
     copies, expected = torch.tensor([8.0, 1.0]), torch.tensor([8.0, 1.0])
     loss = retrieval_loss(
-        torch.zeros(1, 1), torch.zeros(1, 2), torch.tensor([[3]]), correction=copies.log() + -expected.log(),
-        reached=torch.zeros(1, 2, dtype=torch.bool), stage_weights=torch.tensor([0.0, 0, 1, 1]), temperature=1.0,
+        torch.zeros(1, 1), torch.zeros(1, 2), torch.ones(1, 1), correction=copies.log() + -expected.log(),
+        reached=torch.zeros(1, 2, dtype=torch.bool), temperature=1.0,
     )  # fmt: skip
     assert loss.item() == pytest.approx(math.log(3))
 
@@ -75,8 +73,8 @@ def test_logq_takes_from_what_is_drawn_often() -> None:
 def test_a_request_whose_every_negative_is_masked_costs_nothing_and_has_a_gradient() -> None:
     own, against = torch.zeros(1, 1, requires_grad=True), torch.zeros(1, 2, requires_grad=True)
     loss = retrieval_loss(
-        own, against, torch.tensor([[2]]), correction=torch.zeros(2), reached=torch.ones(1, 2, dtype=torch.bool),
-        stage_weights=torch.tensor([0.0, 0, 1, 1]), temperature=0.1,
+        own, against, torch.ones(1, 1), correction=torch.zeros(2), reached=torch.ones(1, 2, dtype=torch.bool),
+        temperature=0.1,
     )  # fmt: skip
     torch.autograd.backward(loss)
     assert loss.item() == 0
@@ -98,12 +96,10 @@ def test_gradients_of_both_losses(margin: float) -> None:
     stages = torch.randint(0, 4, (3, 4))
     examination = torch.rand(3, 4, dtype=torch.float64)
     correction, reached = torch.randn(6, dtype=torch.float64), torch.rand(3, 6) < 0.3
-    weights = torch.tensor([0.0, 0.1, 1.0, 7.0], dtype=torch.float64)
+    weights = torch.tensor([0.0, 0.1, 1.0, 7.0], dtype=torch.float64)[stages]
 
     def both(o: Tensor, a: Tensor) -> Tensor:
-        retrieval = retrieval_loss(
-            o, a, stages, correction=correction, reached=reached, stage_weights=weights, temperature=0.5
-        )
+        retrieval = retrieval_loss(o, a, weights, correction=correction, reached=reached, temperature=0.5)
         return retrieval + ranking_loss(o, stages, examination, margin=margin, temperature=0.5)
 
     assert torch.autograd.gradcheck(both, (own, against))

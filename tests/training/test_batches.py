@@ -33,6 +33,7 @@ def requests_of(stages: list[list[int]]) -> Requests:
         user=np.zeros(n, np.int64), history=np.full((n, 1), -1, np.int32),
         offsets=np.cumsum([0, *map(len, stages)]).astype(np.int64), item_rows=np.arange(len(flat), dtype=np.int32),
         stages=flat, examination=np.linspace(0.1, 1, len(flat), dtype=np.float32),
+        explored=np.arange(len(flat)) % 2 == 0,
     )  # fmt: skip
 
 
@@ -52,6 +53,9 @@ def test_orders_come_first_then_some_clicks_then_unclicked(pages: list[list[int]
         assert len(set(rows.tolist())) == len(rows)
         assert (requests.stages[rows] == group.stages[r][real]).all()
         np.testing.assert_array_equal(requests.examination[rows], group.examination[r][real])
+        unclicked = group.stages[r][real] == Stage.UNCLICKED
+        np.testing.assert_array_equal(group.weights((0.5, 1.0, 2.0))[r][real][unclicked], 0.5 * (rows[unclicked] % 2))
+        assert not group.weights((0.5, 1.0, 2.0))[r][~real].any()
         ordered, clicked = page.count(Stage.ORDERED), page.count(Stage.CLICKED)
         assert (group.stages[r] == Stage.ORDERED).sum() == min(ordered, size)
         wanted = min(clicked, MAX_CLICKED, size - min(ordered, size))

@@ -41,6 +41,11 @@ class Counts:
     shown: Int64[np.ndarray, " m"]
     clicked: Int64[np.ndarray, " m"]
 
+    def of(self, stratum: int) -> Counts:
+        """The counts of one stratum."""
+        there = self.stratum == stratum
+        return Counts(self.stratum[there], self.position[there], self.shown[there], self.clicked[there])
+
 
 @dataclass(frozen=True)
 class Curve:

@@ -31,6 +31,7 @@ from mmse.tables import EventsConfig, ItemsConfig, Table, open_events, open_item
 
 KIND = "groups"
 ROWS_PER_SHARD = 3_000_000
+ENOUGH_EXPLORED_CLICKS = 1_000
 BYTES_PER_ROW = 80
 """A guess for CSV and JSON, whose rows are not counted before they are read."""
 
@@ -102,7 +103,7 @@ def mine(
                 test_share=config.test_share,
                 periods=config.periods,
             )
-            curve = _examination(opened, work, slices, config)
+            curve, bias_from = _examination(opened, work, slices, config)
             _write_shards(work, slices, curve, draft.folder, report, config.threads)
             report("statistics", 0, 1)
             aggregates.write(opened, draft.folder, work.merged, slices, curve)
@@ -114,7 +115,7 @@ def mine(
                     "rejected": {"items": items_checked.rejected, "events": events_checked.rejected},
                     **asdict(merged),
                     "not_shown": events_checked.not_shown,
-                    "position_bias": "clicks of the log" if curve.fitted else "none: too few clicks, all 1",
+                    "position_bias_from": bias_from,
                 }
             )
             opened.close()
@@ -176,11 +177,21 @@ def _requests(timestamps: Int64[np.ndarray, " n"], slices: Slices) -> dict[str, 
     return {"train": train, "valid": int(per_slice[-2]), "test": int(per_slice[-1])}
 
 
-def _examination(opened: Session, work: _Work, slices: Slices, config: MineConfig) -> Curve:
+def _examination(opened: Session, work: _Work, slices: Slices, config: MineConfig) -> tuple[Curve, str]:
+    """The curve, and what it was learned from: the slots filled at random alone, where they have enough clicks.
+
+    Only there is an item's place independent of who looks: a ranker that knows its shoppers puts the same item
+    higher for those who like it, and pairs of query and item take that for position bias.
+    """
     before = slices.starts[slices.periods]
     counts = bias.gather(opened, work.shards(), work.merged, before=before, max_pairs=config.max_bias_pairs)
     positions = bias.positions(opened, work.merged)
-    return fit(counts, positions)
+    explored = counts.of(bias.EXPLORED_STRATUM)
+    source = "slots filled at random"
+    if explored.clicked.sum() < ENOUGH_EXPLORED_CLICKS:
+        explored, source = counts, "the same query and item at several positions"
+    curve = fit(explored, positions)
+    return curve, source if curve.fitted else "none: too few clicks, all 1"
 
 
 def _write_shards(work: _Work, slices: Slices, curve: Curve, out: Path, report: Progress, threads: int | None) -> None:

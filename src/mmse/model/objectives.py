@@ -18,26 +18,25 @@ _NEVER = -1e4  # e^-10000 is 0, and unlike -inf its gradient is 0 where all nega
 def retrieval_loss(
     own: Float[Tensor, "requests group"],
     against: Float[Tensor, "requests negatives"],
-    stages: Int[Tensor, "requests group"],
+    weights: Float[Tensor, "requests group"],
     *,
     correction: Float[Tensor, " negatives"],
     reached: Bool[Tensor, "requests negatives"],
-    stage_weights: Float[Tensor, " stages"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """The global comparison: each item against the pool, weighted by the stage it reached.
+    """The global comparison: each item against the pool, with the weight of the stage it reached.
 
         L_ret = Σ_i α_{c(i)} · −log( e^{s_i/τ} / ( e^{s_i/τ} + Σ_n e^{s_n/τ − log Q(n)} ) )
 
-    as a mean over requests. `against` are the scores s_n of the pool. `correction[n]` is −log Q(n), with Q(n) the
-    expected number of times that n is drawn (plus the log of how often it was, since the pool holds it once); with
-    it the sum over the pool estimates the sum over the catalogue without bias (Bengio and Senécal, *Adaptive
-    Importance Sampling*, 2008; Yi et al., *Sampling-Bias-Corrected Neural Modeling*, RecSys 2019). `reached[r, n]`
-    takes n out of what r is compared with. `stage_weights[c]` is α_c, indexed by stage.
+    as a mean over requests. `weights` are the α_{c(i)} (0 where padded), `against` the scores s_n of the pool.
+    `correction[n]` is −log Q(n), with Q(n) the expected number of times that n is drawn (plus the log of how often
+    it was, since the pool holds it once); with it the sum over the pool estimates the sum over the catalogue without
+    bias (Bengio and Senécal, *Adaptive Importance Sampling*, 2008; Yi et al., *Sampling-Bias-Corrected Neural
+    Modeling*, RecSys 2019). `reached[r, n]` takes n out of what r is compared with.
     """
     negatives = (against / temperature + correction).masked_fill(reached, _NEVER)
     total = torch.logsumexp(negatives, dim=1, keepdim=True)
-    return (stage_weights[stages] * F.softplus(total - own / temperature)).sum() / len(own)
+    return (weights * F.softplus(total - own / temperature)).sum() / len(own)
 
 
 def ranking_loss(

@@ -18,7 +18,7 @@ class Recipe:
     request's negatives what its query reached elsewhere in the batch. `rank_weight` is λ.
     """
 
-    temperature: float = 0.07
+    temperature: float = 0.05
     stage_weights: tuple[float, float, float] = (0.0, 1.0, 7.0)
     n_random: int = 1024
     in_batch: Literal["none", "clicked", "shown"] = "clicked"

@@ -48,6 +48,7 @@ class Batch:
     items: ItemInputs
     columns: Int[Tensor, "requests group"]
     stages: Int[Tensor, "requests group"]
+    weights: Float[Tensor, "requests group"]
     examination: Float[Tensor, "requests group"]
     negatives: Int[Tensor, " negatives"]
     correction: Float[Tensor, " negatives"]
@@ -62,8 +63,8 @@ class Batch:
             return self
         return Batch(
             self.queries.to(device), self.items.to(device), self.columns.to(device), self.stages.to(device),
-            self.examination.to(device), self.negatives.to(device), self.correction.to(device),
-            self.reached.to(device),
+            self.weights.to(device), self.examination.to(device), self.negatives.to(device),
+            self.correction.to(device), self.reached.to(device),
         )  # fmt: skip
 
 
@@ -74,6 +75,14 @@ class Group:
     item_rows: Int32[np.ndarray, "requests group"]
     stages: Int64[np.ndarray, "requests group"]
     examination: Float32[np.ndarray, "requests group"]
+    explored: Bool[np.ndarray, "requests group"]
+
+    def weights(self, by_stage: tuple[float, float, float]) -> Float32[np.ndarray, "requests group"]:
+        """α of each item. An unclicked item in a slot filled at random was chosen by nobody: it weighs nothing."""
+        alpha = np.array((0.0, *by_stage), np.float32)
+        chosen = ~self.explored | (self.stages > Stage.UNCLICKED)
+        weights: Float32[np.ndarray, "requests group"] = alpha[self.stages] * chosen
+        return weights
 
 
 def sample_group(requests: Requests, chosen: Int64[np.ndarray, " n"], size: int, rng: np.random.Generator) -> Group:
@@ -94,6 +103,7 @@ def sample_group(requests: Requests, chosen: Int64[np.ndarray, " n"], size: int,
         np.where(padded, -1, requests.item_rows[rows]).astype(np.int32),
         stages.astype(np.int64),
         np.where(padded, 0, requests.examination[rows]).astype(np.float32),
+        requests.explored[rows],
     )
 
 
@@ -154,6 +164,7 @@ class Batches:
             items=self._items(requests.snapshot, pool, rng),
             columns=torch.from_numpy(columns),
             stages=torch.from_numpy(group.stages),
+            weights=torch.from_numpy(group.weights(self.recipe.stage_weights)),
             examination=torch.from_numpy(group.examination),
             negatives=torch.from_numpy(negatives),
             correction=torch.from_numpy(pool_correction(copies[negatives], expected[negatives], logq=self.recipe.logq)),

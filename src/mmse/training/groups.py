@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float32, Int8, Int32, Int64
+from jaxtyping import Bool, Float32, Int8, Int32, Int64
 
 from mmse.errors import ArtifactError
 from mmse.mining.history import History
@@ -49,6 +49,7 @@ class Requests:
     item_rows: Int32[np.ndarray, " rows"]
     stages: Int8[np.ndarray, " rows"]
     examination: Float32[np.ndarray, " rows"]
+    explored: Bool[np.ndarray, " rows"]
 
     def __len__(self) -> int:
         return len(self.query)
@@ -88,6 +89,7 @@ def read_requests(path: Path, snapshot: int, encoder: Encoder, history: History)
         item_rows=table["item_row"].to_numpy(),
         stages=table["stage"].to_numpy(),
         examination=table["examination"].to_numpy(),
+        explored=table["explored"].to_numpy(zero_copy_only=False),
     )
 
 

@@ -50,10 +50,10 @@ class TrainConfig:
     views: tuple[str, ...] = VIEWS
     query_buckets: int = 16_384
     user_buckets: int = 8_192
-    vocab_size: int = 16_000
-    bigram_buckets: int = 32_768
+    vocab_size: int = 4_000
+    bigram_buckets: int = 0
     max_tokens: int = 48
-    epochs: int = 5
+    epochs: int = 3
     batch_requests: int = 512
     group_size: int = 8
     learning_rate: float = 4e-3
@@ -203,8 +203,8 @@ def losses(encoder: Encoder, batch: Batch, recipe: Recipe) -> tuple[Float[Tensor
     own = (queries.unsqueeze(1) * F.embedding(batch.columns, items)).sum(dim=2).float()
     against = (queries @ items[batch.negatives].T).float()
     retrieval = retrieval_loss(
-        own, against, batch.stages, correction=batch.correction, reached=batch.reached,
-        stage_weights=own.new_tensor((0.0, *recipe.stage_weights)), temperature=recipe.temperature,
+        own, against, batch.weights, correction=batch.correction, reached=batch.reached,
+        temperature=recipe.temperature,
     )  # fmt: skip
     if recipe.rank_weight == 0:
         return retrieval, torch.zeros_like(retrieval)
