@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from opened_shop import Shop, open_shop, three_shops
+from market.opened_shop import Shop, open_shop, three_shops
 from scipy.stats import spearmanr
 
 from mmse.artifact import read_manifest

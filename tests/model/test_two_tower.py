@@ -80,11 +80,11 @@ def test_the_backward_of_summed_bags_is_pytorchs_own() -> None:
     ours = torch.randn(4, 6, requires_grad=True)
     theirs = ours.detach().clone().requires_grad_()
     weight = torch.randn(3, 6)
-    (sum_bags(ours, index) * weight).sum().backward()
+    torch.autograd.backward((sum_bags(ours, index) * weight).sum())
     summed = torch.nn.functional.embedding_bag(
         index.rows.long(), theirs, index.offsets.long(), mode="sum", include_last_offset=True
     )
-    (summed * weight).sum().backward()
+    torch.autograd.backward((summed * weight).sum())
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 

@@ -85,9 +85,7 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def demo(
     folder: Annotated[Path, typer.Option("--out", help="Where shop and run are written.")] = Path("demo"),
     items: Annotated[int, typer.Option(help="Items of the simulated shop.", min=100)] = 20_000,
-    requests: Annotated[
-        int, typer.Option(help="Requests sent; about 2% find nothing and leave no row.", min=100)
-    ] = 62_000,
+    requests: Annotated[int, typer.Option(help="Requests sent; some find nothing.", min=100)] = 62_000,
     seed: Annotated[int, typer.Option(help="Another seed, another shop.", min=0)] = 0,
     threads: Threads = None,
 ) -> None:

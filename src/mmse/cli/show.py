@@ -92,14 +92,19 @@ def progress_on(console: Console) -> Iterator[Listener]:
 
 def _by_target(measures: Sequence[Measure]) -> list[tuple[str, list[Measure]]]:
     titles = {
-        "ordered": "Recall of logged orders (test window, whole catalogue)",
-        "clicked": "Recall of logged clicks and orders, nDCG and MRR with stage gains",
-        "off_search": "Recall of orders drawn from the simulated truth, outside the search",
-        "truth": "Against the simulated truth",
-        "judged": "Recall of what people judged relevant",
+        ("ordered", True): "Recall of logged orders (test window, whole catalogue)",
+        ("clicked", True): "Recall of logged clicks and orders",
+        ("clicked", False): "Ranking of logged clicks and orders, ordered items worth three clicked ones",
+        ("off_search", True): "Recall of orders drawn from the simulated truth, outside the search",
+        ("truth", False): "Against the simulated truth",
+        ("judged", True): "Recall of what people judged relevant (whole catalogue)",
+        ("judged", False): "First relevant item",
     }
-    return [(title, [m for m in measures if m.target == target]) for target, title in titles.items()
-            if any(m.target == target for m in measures)]  # fmt: skip
+    grouped = [
+        (title, [m for m in measures if m.target == target and (m.metric == "recall") == recall])
+        for (target, recall), title in titles.items()
+    ]
+    return [(title, those) for title, those in grouped if those]
 
 
 def _cell(evaluation: Evaluation, row: Row | None, best: float | None) -> Text:
@@ -107,6 +112,11 @@ def _cell(evaluation: Evaluation, row: Row | None, best: float | None) -> Text:
         return Text("–", style="dim")
     measure = Measure(row.target, row.metric, row.k)
     other = find_difference(evaluation.differences, evaluation.ours, row.system, measure)
-    half = f" ±{(row.high - row.low) / 2:.3f}" if row.low is not None and row.high is not None else ""
+    half = f" ±{_short((row.high - row.low) / 2)}" if row.low is not None and row.high is not None else ""
     mark = "*" if other and other.significant else " "
-    return Text.assemble((f"{row.value:.3f}", "bold green" if row.value == best else ""), (half, "dim"), mark)
+    return Text.assemble((_short(row.value), "bold green" if row.value == best else ""), (half, "dim"), mark)
+
+
+def _short(share: float) -> str:
+    """A share to three places without its leading zero, so that a table fits 80 columns."""
+    return f"{share:.3f}".replace("0.", ".", 1) if abs(share) < 1 else f"{share:.2f}"

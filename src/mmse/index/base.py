@@ -40,7 +40,7 @@ class IndexConfig:
 
     kind: str = "ivf"
     codes: str = "sq8"
-    target_recall: float = 0.98
+    target_recall: float = 0.99
     recall_k: int = 100
     probes: int = 500
     lists_per_root: float = 4.0

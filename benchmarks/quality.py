@@ -1,0 +1,85 @@
+"""The demo's shop over several seeds: our model against the baselines, on the simulated truth and on the log.
+
+    python benchmarks/quality.py [--seeds 0 1 2] [--items 20000] [--requests 62000]
+
+Every seed is another simulated shop, another model and other baselines. Behaviour is simulated. Writes
+benchmarks/results/quality.json (every row) and benchmarks/results/quality.md (the table of the README).
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from machine import ROOT, keep, where
+
+from mmse.evaluation.offline import Evaluation
+from mmse.evaluation.rows import Measure, find_difference, pivot
+from mmse.evaluation.stage import read_report
+from mmse.market.simulate import MarketConfig, simulate
+from mmse.pipeline import Shop, read_shop, run
+
+MEASURES = {
+    "off-search recall@100": Measure("off_search", "recall", 100),
+    "order rate@10": Measure("truth", "order_rate", 10),
+    "true top 100 found": Measure("truth", "share_of_top", 100),
+    "logged order recall@10": Measure("ordered", "recall", 10),
+    "logged order recall@100": Measure("ordered", "recall", 100),
+}
+BASELINES = ("dssm", "mmse_logq")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--items", type=int, default=20_000)
+    parser.add_argument("--requests", type=int, default=62_000)
+    asked = parser.parse_args()
+    result = where() | {"seeds": asked.seeds, "items": asked.items, "requests": asked.requests, "simulated": True}
+    found: dict[int, Evaluation] = {}
+    for seed in asked.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            simulate(MarketConfig(seed=seed, n_items=asked.items, n_requests=asked.requests), Path(folder) / "shop")
+            shop = with_seed(Path(folder) / "shop" / "shop.toml", seed)
+            run(shop, Path(folder) / "run")
+            found[seed] = read_report(Path(folder) / "run" / "report")
+            print(table({seed: found[seed]}), flush=True)
+    result["rows"] = {seed: [_plain(row) for row in e.rows if row.slice == "all"] for seed, e in found.items()}
+    keep("quality", result)
+    (ROOT / "benchmarks" / "results" / "quality.md").write_text(table(found) + "\n", "utf-8")
+    print(table(found))
+
+
+def with_seed(toml: Path, seed: int) -> Shop:
+    """The shop with its training seed and baselines set."""
+    names = ", ".join(f'"{name}"' for name in BASELINES)
+    toml.write_text(f"{toml.read_text('utf-8')}\n[train]\nseed = {seed}\n\n[baselines]\nrecipes = [{names}]\n", "utf-8")
+    return read_shop(toml)
+
+
+def table(found: dict[int, Evaluation]) -> str:
+    """One line a seed and system, intervals of 95% over queries; a star where ours differs beyond it, paired."""
+    lines = ["| seed | system | " + " | ".join(MEASURES) + " |", "|---|---|" + "---|" * len(MEASURES)]
+    for seed, evaluation in found.items():
+        rows = pivot(evaluation.rows)
+        for system in rows.systems:
+            cells = []
+            for measure in MEASURES.values():
+                row = rows.get(system, measure)
+                if row is None or row.low is None or row.high is None:
+                    cells.append("–")
+                    continue
+                other = find_difference(evaluation.differences, evaluation.ours, system, measure)
+                star = "\\*" if other and other.significant else ""
+                cells.append(f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]{star}")
+            lines.append(f"| {seed} | {system} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _plain(row: object) -> dict[str, object]:
+    return {name: getattr(row, name) for name in ("system", "target", "metric", "k", "value", "low", "high", "queries")}
+
+
+if __name__ == "__main__":
+    main()
