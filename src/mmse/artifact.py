@@ -94,7 +94,7 @@ def writable(target: Path) -> Iterator[None]:
                 f"No space left on the disk while writing {target}.",
                 "Free some space or choose an output folder on another disk, then run the same command again.",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
             raise OutputError(
                 f"Cannot write {target}: {error.strerror} ({error.filename}).",
                 "Choose an output folder that you may write to.",
@@ -178,7 +178,12 @@ def _replace(source: Path, target: Path) -> None:
     former = target.parent / f".{target.name}.former-{os.getpid()}"
     if target.exists():
         target.rename(former)
-    source.rename(target)
+    try:
+        source.rename(target)
+    except BaseException:
+        if former.exists():
+            former.rename(target)
+        raise
     _sync(target.parent)
     shutil.rmtree(former, ignore_errors=True)
 
@@ -192,7 +197,8 @@ def _sweep(target: Path) -> None:
             former.rename(target)
             log.warning("%s was put back: a former run was killed while replacing it", target)
     for draft in target.parent.glob(f".{target.name}.writing-*"):
-        if not _alive(int(draft.name.rsplit("-", 1)[1])):
+        owner = draft.name.rsplit("-", 1)[1]
+        if owner.isdecimal() and not _alive(int(owner)):
             shutil.rmtree(draft)
 
 
