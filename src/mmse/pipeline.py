@@ -11,7 +11,7 @@ from typing import Any
 
 from mmse import artifact
 from mmse.artifact import Manifest
-from mmse.config import build, plain, read_toml
+from mmse.config import build, plain, read_toml, require
 from mmse.embed import EmbedConfig, embed
 from mmse.errors import ArtifactError, UsageError
 from mmse.evaluation.offline import EvaluateConfig
@@ -20,6 +20,7 @@ from mmse.index import IndexConfig
 from mmse.index.stage import index_vectors
 from mmse.mining.mine import MineConfig, mine
 from mmse.mining.session import session
+from mmse.model.recipes import RECIPES
 from mmse.tables import EventsConfig, ItemsConfig, open_events, open_items
 from mmse.training.loop import Step, TrainConfig, train
 
@@ -58,6 +59,10 @@ class _Truth:
 class _Baselines:
     recipes: tuple[str, ...] = ("dssm",)
 
+    def __post_init__(self) -> None:
+        for recipe in self.recipes:
+            require(recipe in RECIPES, "recipes", recipe, f"one of {', '.join(RECIPES)}")
+
 
 SECTIONS: dict[str, type] = {
     "items": ItemsConfig,
@@ -84,9 +89,14 @@ class Listener:
 def read_shop(path: Path) -> Shop:
     """The shop that `path` describes; raises `UsageError` naming the file, the section and the key."""
     said = read_toml(path)
-    for section in said:
+    for section, values in said.items():
         if section not in SECTIONS:
             raise UsageError(f"{path}: there is no section [{section}].", f"Known sections: {', '.join(SECTIONS)}.")
+        if not isinstance(values, dict):
+            raise UsageError(
+                f"{path} [{section}]: expected a table of keys and values, found {values!r}.",
+                f"Write [{section}] on a line of its own, once, and its keys below.",
+            )
     for section in ("items", "events"):
         if section not in said:
             raise UsageError(f"{path} has no section [{section}].", f'Add [{section}] with source = "…".')
@@ -109,7 +119,6 @@ def run(shop: Shop, out: Path, listener: Listener = Listener()) -> dict[str, Man
 
 def mine_stage(shop: Shop, out: Path, listener: Listener, *, force: bool = False) -> Manifest:
     """Mines the shop's log into `out/groups`."""
-    remember(shop, out)
     config = {"items": plain(shop.items), "events": plain(shop.events), "mine": plain(shop.mine)}
     with session(memory_limit=shop.mine.memory_limit, threads=shop.mine.threads) as opened:
         tables = (
@@ -117,6 +126,7 @@ def mine_stage(shop: Shop, out: Path, listener: Listener, *, force: bool = False
             open_events(opened.connection, shop.events, shop.base),
         )
         inputs = {table.name: table.fingerprint() for table in tables}
+    remember(shop, out)
     return _stage(
         out / "groups", "groups", config, inputs, listener, force=force,
         make=lambda: mine(shop.items, shop.events, shop.mine, out / "groups", base=shop.base, progress=listener.part),
@@ -179,10 +189,15 @@ def remember(shop: Shop, out: Path) -> None:
 
 
 def shop_of(run: Path) -> Shop:
-    """The shop that a run folder was made from; raises `ArtifactError` where it does not say, or it is gone."""
-    if not (run / SHOP).is_file():
-        raise ArtifactError(f"{run} is not a run folder: it has no {SHOP}.", "Make one: mmse run shop.toml --out RUN.")
-    return read_shop(Path(json.loads((run / SHOP).read_text("utf-8"))["shop"]))
+    """The shop a run folder was made from; `ArtifactError` where it does not say, `UsageError` where it is gone."""
+    try:
+        shop = Path(json.loads((run / SHOP).read_text("utf-8"))["shop"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{run} is not a run folder: it has no {SHOP} that names its shop.",
+            "Make one: mmse run shop.toml --out RUN.",
+        ) from error
+    return read_shop(shop)
 
 
 def _stage(
