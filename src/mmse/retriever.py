@@ -22,6 +22,13 @@ from mmse.model.features import shopper_ids
 from mmse.records import Hit
 
 _LATEST = np.iinfo(np.int64).max
+_MADE_FROM = (
+    ("vectors", "groups", "from other groups", "`mmse train`, `mmse embed` and `mmse index`"),
+    ("vectors", "model", "by another model", "`mmse embed` and `mmse index`"),
+    ("index", "model", "by another model", "`mmse embed` and `mmse index`"),
+    ("index", "vectors", "from other vectors", "`mmse index`"),
+)
+"""What was made from what in a run folder, how that is said, and what puts it right."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +46,17 @@ class Retriever:
     def open(cls, run: Path) -> Retriever:
         """The retriever of a run folder (`groups/ model/ vectors/ index/`).
 
-        Raises `ArtifactError` where a folder is missing or damaged, or where the index was made by another model.
+        Raises `ArtifactError` where a folder is missing or damaged, or was not made from the others.
         """
-        index, model = artifact.verify(run / "index", "index"), artifact.verify(run / "model", "model")
-        if index.inputs["model"] != model.fingerprint:
-            raise ArtifactError(
-                f"{run / 'index'} was made by another model (fingerprint {index.inputs['model']}) than "
-                f"{run / 'model'} (fingerprint {model.fingerprint}): their scores would mean nothing.",
-                "Run `mmse embed` and `mmse index` again.",
-            )
+        made = {kind: artifact.verify(run / kind, kind) for kind in ("groups", "model", "vectors", "index")}
+        for kind, name, by, again in _MADE_FROM:
+            then, now = made[kind].inputs.get(name), made[name].fingerprint
+            if then != now:
+                raise ArtifactError(
+                    f"{run / kind} was made {by} (fingerprint {then}) than {run / name} (fingerprint {now}): "
+                    "their scores would mean nothing.",
+                    f"Run {again} again.",
+                )
         return cls(
             encoder=Encoder.open(run / "model"),
             index=open_index(run / "index"),

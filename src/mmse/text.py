@@ -25,8 +25,12 @@ MAX_CHARACTERS = 2_000
 
 
 def normalise(text: str) -> str:
-    """`text` in NFC, lower case, with white space collapsed: two queries equal in this form are one query."""
-    return " ".join(unicodedata.normalize("NFC", text[:MAX_CHARACTERS]).lower().split())
+    """`text` in NFC, lower case, with white space collapsed: two queries equal in this form are one query.
+
+    Half a surrogate pair, which a command line that is not UTF-8 may hold, becomes `?`: the tokenizer takes none.
+    """
+    valid = text[:MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+    return " ".join(unicodedata.normalize("NFC", valid).lower().split())
 
 
 def bucket(text: str, buckets: int) -> int:
