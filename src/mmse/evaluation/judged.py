@@ -8,7 +8,7 @@ import numpy as np
 
 from mmse.errors import TableError
 from mmse.evaluation import metrics
-from mmse.evaluation.offline import CUTS, EvaluateConfig, Evaluation, Measured, Progress, ranking, summarise
+from mmse.evaluation.offline import CUTS, EvaluateConfig, Evaluation, Measured, Progress, agreement, ranking, summarise
 from mmse.evaluation.rows import ALL
 from mmse.evaluation.systems import Questions, systems_of
 from mmse.market.judgements import read_judged
@@ -42,13 +42,15 @@ def evaluate_judged(
     wanted = metrics.from_pairs(query, judged.item[good], np.ones(int(good.sum())), len(queries))
     asked = Questions(queries, [None] * len(queries), np.full((len(queries), 1), -1, np.int32))
     systems = systems_of(run)
-    found = []
+    rankings = []
     for done, system in enumerate(systems):
         say(f"rank with {system.name}", done, len(systems))
-        found.append(metrics.locate(ranking(system, asked), wanted))
+        rankings.append(ranking(system, asked))
     say("rank", len(systems), len(systems))
+    found = [metrics.locate(ranked, wanted) for ranked in rankings]
     measured = [Measured("judged", ALL, "recall", k, np.stack([metrics.recall(f, k) for f in found])) for k in CUTS]
     measured.append(Measured("judged", ALL, "mrr", 10, np.stack([metrics.mrr(f, 10) for f in found])))
     result = summarise(measured, systems, np.arange(len(queries)), config.to_bootstrap(), say)
+    result.agreement = agreement(systems, rankings)
     result.facts = {"judged queries": len(queries), "relevant from": relevant_from, "split": split or "all"}
     return result

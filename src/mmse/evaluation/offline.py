@@ -109,7 +109,7 @@ def evaluate_log(
     queries = np.unique(logged.queries, return_inverse=True)[1].astype(np.int64)
     result = summarise(measured, systems, queries, config.to_bootstrap(), say)
     result.facts = {"test requests": len(logged), "simulated": truth is not None}
-    result.agreement = _agreement(systems, rankings)
+    result.agreement = agreement(systems, rankings)
     result.warnings = _warnings(logged, truth)
     return result
 
@@ -206,7 +206,7 @@ def summarise(
     return result
 
 
-def _agreement(
+def agreement(
     systems: Sequence[System], rankings: Sequence[Int[np.ndarray, "n depth"]]
 ) -> list[dict[str, str | int | float]]:
     """How much of our exact ranking each index of ours finds."""

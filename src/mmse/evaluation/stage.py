@@ -39,7 +39,7 @@ def write_report(
     }  # fmt: skip
     with artifact.writing(out, kind="report", config=config, inputs=inputs) as draft:
         write_rows(draft.folder / ROWS, evaluation.rows, evaluation.differences, **about)
-        render_report(evaluation.rows, evaluation.differences, _context(run, out, evaluation), draft.folder / PAGE)
+        render_report(evaluation.rows, evaluation.differences, _context(run, evaluation), draft.folder / PAGE)
         draft.counts |= {"rows": len(evaluation.rows)} | evaluation.facts
     return artifact.read_manifest(out, "report")
 
@@ -52,7 +52,7 @@ def read_report(folder: Path) -> Evaluation:
     return Evaluation(said["ours"], rows, differences, said["warnings"], said["agreement"], said["facts"])
 
 
-def _context(run: Path, out: Path, evaluation: Evaluation) -> dict[str, Any]:
+def _context(run: Path, evaluation: Evaluation) -> dict[str, Any]:
     """What the page says of the run besides its numbers, from the manifests of its stages."""
     stages = {kind: _manifest(run / kind, kind) for kind in ("groups", "model", "vectors", "index")}
     mined, trained = stages["groups"], stages["model"]
@@ -72,6 +72,7 @@ def _context(run: Path, out: Path, evaluation: Evaluation) -> dict[str, Any]:
     return {
         "shop": run.resolve().parent.name,
         "ours": evaluation.ours,
+        "same": [index["index"] for index in evaluation.agreement],
         "simulated": bool(evaluation.facts.get("simulated")),
         "facts": facts,
         "warnings": evaluation.warnings,

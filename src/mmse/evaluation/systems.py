@@ -54,10 +54,14 @@ def systems_of(run: Path) -> list[System]:
     Raises `ArtifactError` where the run's folders do not belong together, or where its vectors know the test window.
     """
     groups, vectors = run / "groups", artifact.verify(run / "vectors", "vectors")
-    model = artifact.verify(run / "model", "model")
+    mined, model = artifact.read_manifest(groups, "groups"), artifact.verify(run / "model", "model")
     if vectors.inputs["model"] != model.fingerprint:
         raise ArtifactError(
             f"{run / 'vectors'} was made by another model than {run / 'model'}.", "Run `mmse embed` again."
+        )
+    if vectors.inputs["groups"] != mined.fingerprint:
+        raise ArtifactError(
+            f"{run / 'vectors'} was made from other groups than {groups}.", "Run `mmse train` and `mmse embed` again."
         )
     if vectors.config["as_of"] != "test" and any((groups / "test").glob("*.parquet")):
         raise ArtifactError(
@@ -69,18 +73,33 @@ def systems_of(run: Path) -> list[System]:
     encoder, name = Encoder.open(run / "model"), str(model.config["recipe"])
     features = encoder.encode_items(items)
     ours = [System(name, _by_vectors(encoder, features, open_array(run / "vectors")), ours=True)]
-    if (run / "index").is_dir() and artifact.read_manifest(run / "index", "index").config["kind"] != "exact":
-        kind = artifact.read_manifest(run / "index", "index").config["kind"]
-        ours.append(System(f"{name} ({kind})", _by_index(encoder, features, run / "index"), approximate=True))
+    if (run / "index").is_dir():
+        ours += _through_index(run, vectors.fingerprint, name, encoder, features)
     others = []
     for folder in sorted((run / "baselines").glob("*/manifest.json")):
-        artifact.verify(folder.parent, "model")
+        if artifact.verify(folder.parent, "model").inputs["groups"] != mined.fingerprint:
+            raise ArtifactError(
+                f"{folder.parent} was trained on other groups than {groups}.",
+                f"Run `mmse run` again, or delete {folder.parent} where it is no longer wanted.",
+            )
         other = Encoder.open(folder.parent)
         described = other.encode_items(items)
         embedded = other.items(described, statistics(stats.at(stats.snapshots.test)))
         others.append(System(folder.parent.name, _by_vectors(other, described, embedded)))
     lexical = System("bm25", _by_words(Bm25.build(encoder.space.item_texts(items))))
     return [*ours, *others, lexical, System("popularity", _by_popularity(stats))]
+
+
+def _through_index(run: Path, vectors: str, name: str, encoder: Encoder, features: ItemFeatures) -> list[System]:
+    """Our model through the run's index; none where that is exact, as the ranking by its vectors is the same."""
+    index = artifact.verify(run / "index", "index")
+    if index.inputs["vectors"] != vectors:
+        raise ArtifactError(
+            f"{run / 'index'} was made from other vectors than {run / 'vectors'}.", "Run `mmse index` again."
+        )
+    if index.config["kind"] == "exact":
+        return []
+    return [System(f"{name} ({index.config['kind']})", _by_index(encoder, features, run / "index"), approximate=True)]
 
 
 def _by_vectors(encoder: Encoder, features: ItemFeatures, vectors: Float32[np.ndarray, "items width"]) -> Ranker:

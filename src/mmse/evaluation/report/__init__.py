@@ -26,7 +26,8 @@ __all__ = ["ReportContext", "render_report"]
 class ReportContext:
     """What the report says besides its rows.
 
-    `shop` and `ours` name the shop and the system that the report is about. `facts` are shown under the title in
+    `shop` and `ours` name the shop and the system that the report is about, `same` the systems that are ours by another
+    way (through an index) and no rivals. `facts` are shown under the title in
     their order (items, requests per split, dates, fingerprint, seed, commit, hardware …). `simulated` puts a badge
     wherever numbers stand. `warnings` are sentences that a reader should see before the numbers. `training` holds
     points with a `step` and named quantities: losses, and shares
@@ -36,6 +37,7 @@ class ReportContext:
 
     shop: str
     ours: str
+    same: tuple[str, ...] = ()
     simulated: bool = False
     facts: dict[str, str | int | float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -59,7 +61,7 @@ def render_report(
 
 
 def _sections(rows: Sequence[Row], differences: Sequence[Difference], about: ReportContext) -> dict[str, Any]:
-    results = views.Results(rows, differences, about.ours)
+    results = views.Results(rows, differences, about.ours, frozenset(about.same))
     lines = views.lines(results)
     charts = {
         "curves": views.curves(results),

@@ -67,11 +67,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Results:
-    """The rows and differences of one evaluation, seen from the system called `ours`."""
+    """The rows and differences of one evaluation, seen from the system called `ours`.
+
+    `same` are systems that are ours by another way, such as through an index: they are shown and are no rivals.
+    """
 
     rows: Sequence[Row]
     differences: Sequence[Difference]
     ours: str
+    same: frozenset[str] = frozenset()
 
     @property
     def systems(self) -> list[str]:
@@ -92,7 +96,7 @@ class Results:
 
     def verdict(self, ours: Row | None, other: Row | None) -> Verdict | None:
         """How ours compares with the other row, by the paired difference where one was taken."""
-        if ours is None or other is None or other.system == self.ours:
+        if ours is None or other is None or other.system == self.ours or other.system in self.same:
             return None
         d = self._by_key.get((other.system, other.slice, measure_of(other)))
         if d is None or d.low is None:
@@ -116,7 +120,7 @@ def cards(results: Results) -> list[Card]:
         if ours is None:
             continue
         rows = sorted((row for s in table.systems if (row := table.get(s, measure))), key=lambda row: -row.value)
-        best = next((row for row in rows if row.system != results.ours), None)
+        best = next((row for row in rows if results.verdict(ours, row) is not None), None)
         top = max(max(row.value, row.high or 0.0) for row in rows)
         name = measure_name(measure)
         made.append(
@@ -194,7 +198,7 @@ def slice_gains(results: Results) -> list[dict[str, Any]]:
         series = []
         for versus in results.systems:
             points = [d for s in slices for d in kept if (d.versus, d.slice) == (versus, s)]
-            if points and versus != results.ours:
+            if points and versus not in {results.ours, *results.same}:
                 extra = {"y": [d.slice for d in points], "significant": [d.significant for d in points]}
                 series.append({**_series(results, versus, points), **extra})
         nearest = sorted(series, key=lambda one: abs(float(np.mean(one["value"]))))[:2]
