@@ -1,0 +1,400 @@
+"""Logged metrics by hand on made-up requests; slices, differences, judgements and the truth on small shops."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mmse import pipeline
+from mmse.artifact import MANIFEST, writing
+from mmse.embed import EmbedConfig
+from mmse.errors import ArtifactError, TableError
+from mmse.evaluation.bootstrap import BootstrapConfig
+from mmse.evaluation.judged import evaluate_judged
+from mmse.evaluation.offline import (
+    CUTS,
+    EvaluateConfig,
+    Measured,
+    evaluate_log,
+    logged_metrics,
+    ranking,
+    summarise,
+    truth_metrics,
+)
+from mmse.evaluation.rows import ALL, Row
+from mmse.evaluation.slices import Slice, slices_of
+from mmse.evaluation.stage import read_report, write_report
+from mmse.evaluation.systems import Questions, System, systems_of
+from mmse.market.truth import Truth
+from mmse.pipeline import Listener, Shop
+from mmse.records import Stage
+from mmse.training.logged import Logged, read_logged
+
+NAN = float("nan")
+FAST = EvaluateConfig(requests=60, truth_requests=30, draws=30)
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    """Nobody listens."""
+
+
+def logged(
+    queries: Sequence[str], pairs: Sequence[tuple[int, int, Stage, bool]], history: Sequence[int] | None = None
+) -> Logged:
+    """Requests with these queries; a pair is request, item row, stage, and whether its slot was explored."""
+    request, rows, stages, explored = zip(*pairs, strict=True) if pairs else ((), (), (), ())
+    return Logged(
+        request_ids=[f"r{i}" for i in range(len(queries))],
+        queries=list(queries),
+        users=[None] * len(queries),
+        history=np.array(history if history is not None else [-1] * len(queries), np.int32)[:, None],
+        request=np.array(request, np.int64),
+        item_rows=np.array(rows, np.int32),
+        stages=np.array(stages, np.int64),
+        explored=np.array(explored, bool),
+    )
+
+
+def padded(*rankings: Sequence[int]) -> np.ndarray:
+    found = np.full((len(rankings), max(CUTS)), -1)
+    for row, one in zip(found, rankings, strict=True):
+        row[: len(one)] = one
+    return found
+
+
+class TestLoggedMetricsByHand:
+    """Request 0 ordered item 4 and clicked 7; request 1 clicked 2 (explored) and 9; request 2 did nothing."""
+
+    LOG = logged(
+        ["red tent", "stove", "lamp"],
+        [
+            (0, 4, Stage.ORDERED, False),
+            (0, 7, Stage.CLICKED, False),
+            (1, 2, Stage.CLICKED, True),
+            (1, 9, Stage.CLICKED, False),
+        ],
+    )
+    FIRST = padded([7, 4], [*range(10, 20), 2], [4])
+    SECOND = padded([0, 1, 4], [9], [])
+
+    def measured(self, *slices: Slice) -> dict[tuple[str, str, str, int], np.ndarray]:
+        every = Slice(ALL, np.ones(3, bool), np.ones(4, bool))
+        found = logged_metrics([self.FIRST, self.SECOND], self.LOG, slices or [every])
+        return {(m.target, m.slice, m.metric, m.k): m.values for m in found}
+
+    def test_which_are_measured(self) -> None:
+        recalls = {(target, ALL, "recall", k) for target in ("ordered", "clicked") for k in CUTS}
+        assert self.measured().keys() == recalls | {("clicked", ALL, "ndcg", 10), ("clicked", ALL, "mrr", 10)}
+
+    def test_recall(self) -> None:
+        m = self.measured()
+        np.testing.assert_array_equal(m["ordered", ALL, "recall", 10], [[1, NAN, NAN], [1, NAN, NAN]])
+        np.testing.assert_array_equal(m["clicked", ALL, "recall", 10], [[2 / 2, 0 / 2, NAN], [1 / 2, 1 / 2, NAN]])
+        np.testing.assert_array_equal(m["clicked", ALL, "recall", 50], [[2 / 2, 1 / 2, NAN], [1 / 2, 1 / 2, NAN]])
+
+    def test_ndcg_gives_an_order_three_and_a_click_one(self) -> None:
+        second, third = 1 / np.log2(3), 1 / 2
+        ideal = 3 + 1 * second
+        expected = [[(1 + 3 * second) / ideal, 0, NAN], [3 * third / ideal, 1 / (1 + second), NAN]]
+        np.testing.assert_allclose(self.measured()["clicked", ALL, "ndcg", 10], expected)
+
+    def test_mrr(self) -> None:
+        np.testing.assert_allclose(self.measured()["clicked", ALL, "mrr", 10], [[1, 0, NAN], [1 / 3, 1, NAN]])
+
+    def test_a_slice_of_requests_and_one_of_pairs(self) -> None:
+        requests = Slice("first", np.array([True, False, False]), np.ones(4, bool))
+        pairs = Slice("explored slots", np.ones(3, bool), self.LOG.explored)
+        m = self.measured(requests, pairs)
+        np.testing.assert_array_equal(m["clicked", "first", "recall", 10], [[1, NAN, NAN], [1 / 2, NAN, NAN]])
+        np.testing.assert_array_equal(m["clicked", "explored slots", "recall", 10], [[NAN, 0, NAN], [NAN, 0, NAN]])
+        np.testing.assert_array_equal(m["clicked", "explored slots", "recall", 100], [[NAN, 1, NAN], [NAN, 0, NAN]])
+        assert np.isnan(m["ordered", "explored slots", "recall", 10]).all()
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> Path:
+    """Ten training requests, five queries; of four items the last was first shown in validation."""
+    moments = pa.array([0, 1, 2, 3], pa.timestamp("us"))
+    snapshot, row, shown = [1, 1, 1, 2, 2, 2, 2, 3], [0, 1, 2, 0, 1, 2, 3, 3], [5, 3, 2, 9, 9, 9, 1, 4]
+    with writing(tmp_path / "groups", kind="groups", config={}, inputs={}) as draft:
+        tables = {
+            "queries": {"query": ["a", "b", "c", "d", "e f"], "requests": [3, 3, 2, 1, 1]},
+            "snapshots": {"snapshot": [0, 1, 2, 3], "before": moments},
+            "item_stats": {"snapshot": snapshot, "item_row": row, "shown": shown, "clicked": shown, "ordered": shown},
+            "items": {"item_id": ["w", "x", "y", "z"]},
+        }
+        for name, columns in tables.items():
+            pq.write_table(pa.table(columns), draft.folder / f"{name}.parquet")
+    return tmp_path / "groups"
+
+
+class TestSlices:
+    """Of ten training requests `a` and `b` made three each: up to a third is head, up to two thirds torso."""
+
+    LOG = logged(
+        ["a", "b", "c", "D ", "E\tF", "unheard of"],
+        [(0, 0, Stage.CLICKED, False), (1, 3, Stage.CLICKED, True), (5, 3, Stage.ORDERED, False)],
+        history=[2, -1, -1, 0, -1, -1],
+    )
+
+    def test_assignment(self, groups: Path) -> None:
+        found = {s.name: s for s in slices_of(groups, self.LOG)}
+        requests = {name: np.flatnonzero(s.requests).tolist() for name, s in found.items()}
+        pairs = {name: np.flatnonzero(s.pairs).tolist() for name, s in found.items()}
+        everything, all_pairs = list(range(6)), [0, 1, 2]
+        assert requests == {
+            ALL: everything, "head query": [0], "torso query": [1], "tail query": [2, 3, 4, 5], "new query": [5],
+            "new item": everything, "with history": [0, 3], "without history": [1, 2, 4, 5],
+            "explored slots": everything,
+        }  # fmt: skip
+        assert {name: p for name, p in pairs.items() if p != all_pairs} == {"new item": [1, 2], "explored slots": [1]}
+
+    def test_a_log_without_training_has_only_new_queries(self, groups: Path) -> None:
+        empty = pa.table({"query": pa.array([], pa.string()), "requests": pa.array([], pa.int64())})
+        pq.write_table(empty, groups / "queries.parquet")
+        found = {s.name: s.requests.sum() for s in slices_of(groups, self.LOG)}
+        assert (found["head query"], found["torso query"], found["tail query"], found["new query"]) == (0, 0, 6, 6)
+
+
+def made_up(name: str, *, ours: bool = False) -> System:
+    return System(name, lambda asked, depth: np.zeros((len(asked), depth), np.int64), ours=ours)
+
+
+def test_differences_are_ours_minus_the_other() -> None:
+    values = np.array([[1.0, 1.0, 0.0, 1.0], [0.0, 0.5, 0.0, 0.5], [1.0, 1.0, 1.0, 1.0]])
+    systems = [made_up("weak"), made_up("mmse", ours=True), made_up("strong")]
+    swapped = [made_up("weak", ours=True), made_up("mmse"), made_up("strong")]
+    at = Measured("ordered", ALL, "recall", 10, values)
+    clusters, config = np.arange(4, dtype=np.int64), BootstrapConfig(draws=50)
+    result = summarise([at], systems, clusters, config, quiet)
+    assert result.ours == "mmse"
+    assert [(row.system, row.value, row.queries) for row in result.rows] == [
+        ("weak", 3 / 4, 4), ("mmse", 1 / 4, 4), ("strong", 1.0, 4),
+    ]  # fmt: skip
+    assert [(d.system, d.versus, d.value) for d in result.differences] == [
+        ("mmse", "weak", -1 / 2), ("mmse", "strong", -3 / 4),
+    ]  # fmt: skip
+    one = result.differences[0]
+    other = summarise([at], swapped, clusters, config, quiet).differences[0]
+    assert (other.system, other.versus) == ("weak", "mmse")
+    assert (other.value, other.low, other.high) == (-one.value, -(one.high or 0), -(one.low or 0))
+    for d in result.differences:
+        assert d.low is not None
+        assert d.high is not None
+        assert d.low <= d.value <= d.high
+
+
+def test_what_no_request_defines_has_no_row_and_one_query_no_interval() -> None:
+    systems = [made_up("mmse", ours=True), made_up("bm25")]
+    measured = [
+        Measured("ordered", "new item", "recall", 10, np.full((2, 3), NAN)),
+        Measured("ordered", ALL, "recall", 10, np.array([[1.0, NAN, 0.0], [0.0, NAN, 1.0]])),
+    ]
+    result = summarise(measured, systems, np.zeros(3, np.int64), BootstrapConfig(draws=20), quiet)
+    assert result.rows == [Row(name, "ordered", ALL, "recall", 10, 0.5, None, None, 1) for name in ("mmse", "bm25")]
+    assert result.differences == []
+
+
+def test_a_ranking_of_a_small_catalogue_is_padded() -> None:
+    asked = Questions(["a"], [None], np.full((1, 1), -1, np.int32))
+    found = ranking(System("s", lambda q, depth: np.array([[2, 0, 1]])), asked)
+    assert found.shape == (1, max(CUTS))
+    assert found[0, :4].tolist() == [2, 0, 1, -1]
+
+
+@pytest.fixture(scope="module")
+def measured(small_shop: Shop, small_run: Path) -> dict[tuple[str, str, int], np.ndarray]:
+    log = read_logged(small_run / "groups", "test", 40, clicked_only=False)
+    assert small_shop.truth
+    world = Truth.open(small_shop.truth)
+    ids = pq.read_table(small_run / "groups" / "items.parquet")["item_id"].to_pylist()
+    columns = np.array([world.item_ids.index(item_id) for item_id in ids])
+    propensity = world.order_propensity(log.request_ids)[:, columns]
+    best = np.argsort(-propensity, axis=1, kind="stable")
+    rankings = [np.pad(r, ((0, 0), (0, 1000 - r.shape[1])), constant_values=-1) for r in (best, best[:, ::-1])]
+    config = EvaluateConfig(truth_requests=30, draws=20)
+    found = truth_metrics(rankings, log, small_shop.truth, small_run / "groups", config, quiet)
+    return {(m.target, m.metric, m.k): m.values for m in found}
+
+
+class TestTruth:
+    """What the simulated truth says of rankers whose worth is known."""
+
+    @pytest.mark.parametrize(("metric", "k"), [("order_rate", 10), ("order_rate", 100), ("share_of_top", 100)])
+    def test_ranking_by_true_propensity_is_perfect(
+        self, measured: dict[tuple[str, str, int], np.ndarray], metric: str, k: int
+    ) -> None:
+        best, worst = measured["truth", metric, k]
+        np.testing.assert_allclose(best[:30], 1)
+        assert np.isnan(best[30:]).all(), "only the first `truth_requests` are held against the truth"
+        assert (worst[:30] < 1).all()
+
+    def test_orders_outside_the_search(self, measured: dict[tuple[str, str, int], np.ndarray]) -> None:
+        best, worst = measured["off_search", "recall", 100]
+        assert np.nanmean(best) > np.nanmean(worst)
+        np.testing.assert_array_equal(measured["off_search", "recall", 500][:, :30], 1)
+
+
+class TestALog:
+    """The whole evaluation of the small run, and what it refuses."""
+
+    @pytest.fixture
+    def copied(self, small_run: Path, tmp_path: Path) -> Path:
+        shutil.copytree(small_run, tmp_path / "run")
+        return tmp_path / "run"
+
+    def test_a_report_comes_back_as_it_was_written(self, small_shop: Shop, copied: Path) -> None:
+        evaluation = evaluate_log(copied, FAST, small_shop.truth)
+        write_report(copied, copied / "again", evaluation, {}, {})
+        assert read_report(copied / "again") == evaluation
+        assert evaluation.ours == "mmse"
+        assert evaluation.facts == {"test requests": 60, "simulated": True}
+        systems = {row.system for row in evaluation.rows}
+        assert systems == {"mmse", "mmse (ivf)", "dssm", "bm25", "popularity"}
+        assert {d.versus for d in evaluation.differences} == systems - {"mmse"}
+        assert {row.target for row in evaluation.rows} == {"ordered", "clicked", "off_search", "truth"}
+        assert all(0 <= row.value <= 1 for row in evaluation.rows)
+        assert [said["index"] for said in evaluation.agreement] == ["mmse (ivf)"]
+
+    def test_the_same_seed_gives_the_same_numbers(self, small_run: Path) -> None:
+        assert evaluate_log(small_run, FAST) == evaluate_log(small_run, FAST)
+
+    def test_no_report(self, copied: Path) -> None:
+        shutil.rmtree(copied / "report")
+        with pytest.raises(ArtifactError, match="report"):
+            read_report(copied / "report")
+
+    def test_vectors_as_of_the_end_are_refused(self, small_shop: Shop, copied: Path) -> None:
+        pipeline.embed_stage(replace(small_shop, embed=EmbedConfig(as_of="end")), copied, Listener())
+        with pytest.raises(ArtifactError, match="embedded as of 'end': it knows the test window's orders") as caught:
+            evaluate_log(copied, FAST)
+        assert "--as-of test" in caught.value.cure
+
+    def test_a_log_without_a_test_window(self, copied: Path) -> None:
+        for file in (copied / "groups" / "test").glob("*.parquet"):
+            file.unlink()
+        with pytest.raises(ArtifactError, match="has no test request"):
+            evaluate_log(copied, FAST)
+
+    @pytest.mark.parametrize(
+        ("folder", "name", "said"),
+        [
+            ("vectors", "model", "was made by another model"),
+            ("vectors", "groups", "was made from other groups"),
+            ("index", "vectors", "was made from other vectors"),
+            ("baselines/dssm", "groups", "was trained on other groups"),
+        ],
+    )
+    def test_folders_that_do_not_belong_together(self, copied: Path, folder: str, name: str, said: str) -> None:
+        file = copied / folder / MANIFEST
+        manifest = json.loads(file.read_text())
+        manifest["inputs"][name] = "feedface"
+        file.write_text(json.dumps(manifest))
+        with pytest.raises(ArtifactError, match=said):
+            systems_of(copied)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+@pytest.fixture(scope="module")
+def grades(small_run: Path) -> list[tuple[str, str, float, str]]:
+    items = pq.read_table(small_run / "groups" / "items.parquet").slice(0, 12).to_pylist()
+    rows = []
+    for i, item in enumerate(items):
+        split = "dev" if i % 3 else "held"
+        rows += [(item["title"], item["item_id"], 3.0, split), (item["title"], items[i - 1]["item_id"], 1.0, split)]
+    return rows
+
+
+class TestJudgements:
+    """Grades of the small shop's own items: each query is the title of the item graded 3."""
+
+    COLUMNS = ("query", "item_id", "relevance", "split")
+
+    @pytest.fixture
+    def judge(self, small_run: Path, tmp_path: Path) -> Callable[..., object]:
+        def judged(rows: Sequence[Sequence[object]], columns: Sequence[str] = self.COLUMNS, **given: object) -> object:
+            file = write_csv(tmp_path / "grades.csv", columns, rows)
+            return evaluate_judged(small_run, file, FAST, **({"relevant_from": 2.5} | given))  # type: ignore[arg-type]
+
+        return judged
+
+    def test_a_title_finds_its_item(self, small_run: Path, tmp_path: Path, grades: list[Sequence[object]]) -> None:
+        file = write_csv(tmp_path / "grades.csv", self.COLUMNS, grades)
+        result = evaluate_judged(small_run, file, FAST, relevant_from=2.5)
+        queries = len({row[0] for row in grades})
+        assert result.facts == {"judged queries": queries, "relevant from": 2.5, "split": "all"}
+        assert {(row.target, row.slice) for row in result.rows} == {("judged", ALL)}
+        assert {(row.metric, row.k) for row in result.rows} == {("mrr", 10), *(("recall", k) for k in CUTS)}
+        value = {(row.system, row.metric, row.k): row.value for row in result.rows}
+        assert value["bm25", "recall", 10] == 1
+        assert value["mmse", "recall", 500] == value["popularity", "recall", 500] == 1
+        assert {row.queries for row in result.rows} == {queries}
+
+    def test_one_split_only(self, small_run: Path, tmp_path: Path, grades: list[Sequence[object]]) -> None:
+        file = write_csv(tmp_path / "grades.csv", self.COLUMNS, grades)
+        result = evaluate_judged(small_run, file, FAST, relevant_from=2.5, split="held")
+        held = {row[0] for row in grades if row[3] == "held"} - {row[0] for row in grades if row[3] != "held"}
+        assert result.facts["judged queries"] == len(held)
+        assert result.facts["split"] == "held"
+
+    def test_a_threshold_that_no_grade_reaches(self, judge: Callable[..., object], grades: list[object]) -> None:
+        with pytest.raises(TableError, match=r"no relevance reaches 4\.0; the highest is 3\.0"):
+            judge(grades, relevant_from=4.0)
+
+    def test_an_item_that_the_run_does_not_have(self, judge: Callable[..., object], grades: list[object]) -> None:
+        with pytest.raises(TableError, match=r"grades\.csv, row 25: item_id 'ghost' is not among the items"):
+            judge([*grades, ("tent", "ghost", 3, "dev")])
+
+    def test_an_unknown_split(self, judge: Callable[..., object], grades: list[object]) -> None:
+        with pytest.raises(TableError, match="no rows of split 'final', found dev, held"):
+            judge(grades, split="final")
+
+    def test_a_missing_column(self, judge: Callable[..., object], grades: list[tuple[object, ...]]) -> None:
+        with pytest.raises(TableError, match="has no column 'relevance': expected query, item_id, relevance"):
+            judge([row[:2] for row in grades], self.COLUMNS[:2])
+        with pytest.raises(TableError, match="has no column 'split'"):
+            judge([row[:3] for row in grades], self.COLUMNS[:3], split="dev")
+
+    def test_no_rows(self, judge: Callable[..., object]) -> None:
+        with pytest.raises(TableError, match="has no rows"):
+            judge([])
+
+    @pytest.mark.parametrize(
+        ("row", "said"),
+        [
+            (("tent", None, "good", "dev"), "relevance is 'good', expected a number"),
+            ((" ", None, 3, "dev"), "the query is empty"),
+            (("tent", None, "nan", "dev"), "expected a number"),
+        ],
+    )
+    def test_a_bad_row(
+        self, judge: Callable[..., object], grades: list[Sequence[object]], row: tuple[object, ...], said: str
+    ) -> None:
+        with pytest.raises(TableError, match=said) as caught:
+            judge([*grades, (row[0], grades[0][1], *row[2:])])
+        assert "row 25" in caught.value.cause
+
+    @pytest.mark.parametrize("content", ["", "\n", "\x00\xff\xfe"])
+    def test_an_empty_file(self, small_run: Path, tmp_path: Path, content: str) -> None:
+        file = tmp_path / "grades.csv"
+        file.write_text(content, "latin-1")
+        with pytest.raises(TableError, match=r"grades\.csv"):
+            evaluate_judged(small_run, file, FAST, relevant_from=1.0)
+
+    def test_no_file(self, small_run: Path, tmp_path: Path) -> None:
+        with pytest.raises(TableError, match="There is no file"):
+            evaluate_judged(small_run, tmp_path / "none.csv", FAST, relevant_from=1.0)
