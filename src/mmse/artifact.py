@@ -94,7 +94,15 @@ def writable(target: Path) -> Iterator[None]:
                 f"No space left on the disk while writing {target}.",
                 "Free some space or choose an output folder on another disk, then run the same command again.",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
+        if error.errno in (
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.ENOTDIR,
+            errno.EEXIST,
+            errno.ENAMETOOLONG,
+            errno.ENOENT,
+        ):
             raise OutputError(
                 f"Cannot write {target}: {error.strerror} ({error.filename}).",
                 "Choose an output folder that you may write to.",

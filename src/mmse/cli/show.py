@@ -17,14 +17,16 @@ from mmse.pipeline import Listener
 from mmse.records import Hit
 from mmse.training.loop import Step
 
+_QUERY = 72
 _COLOURS = {"text": "cyan", "identity": "magenta", "shopper": "yellow"}
 
 
 def hits_table(query: str, hits: Sequence[Hit]) -> RenderableType:
     """The hits of one query: item, score, each view's share of it, and why it matched."""
     if not hits:
-        return Text(f"No item was found for “{query}”: the catalogue is empty.")
-    table = Table(title=Text(f"“{query}”"), title_justify="left", box=None, header_style="bold", pad_edge=False)
+        return Text("No item was found: the catalogue is empty.")
+    shown = query if len(query) <= _QUERY else f"{query[:_QUERY]}…"
+    table = Table(title=Text(f"“{shown}”"), title_justify="left", box=None, header_style="bold", pad_edge=False)
     table.add_column("#", justify="right", style="dim")
     table.add_column("item", overflow="fold", ratio=5)
     table.add_column("score", justify="right")
@@ -63,7 +65,8 @@ def progress_on(console: Console) -> Iterator[Listener]:
     """A listener that draws stages, their parts and training on `console`."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
                TimeElapsedColumn(), TextColumn("{task.fields[note]}", style="dim"))  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as bars:
+    quiet = not console.is_terminal  # in a file or a pipe the bars would leave empty lines
+    with Progress(*columns, console=console, transient=True, disable=quiet) as bars:
         tasks: dict[str, TaskID] = {}
 
         def stage(name: str, why: str, runs: bool) -> None:
