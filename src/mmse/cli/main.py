@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from mmse.pipeline import Shop
 
 Config = TypeVar("Config")
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 app = typer.Typer(
     name="mmse",
     help="A shop's items and behaviour log in, product search out.",
@@ -46,13 +46,19 @@ RunFolder = Annotated[Path, typer.Argument(help="A run folder, made by `mmse run
 Out = Annotated[Path | None, typer.Option("--out", help="The run folder. Default: `run` beside shop.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads for training. Default: all cores.", min=1)]
+_INTERRUPTED = 130
+"""The exit code into which typer turns Ctrl-C, without a word."""
 
 
 def main() -> None:
     """Runs the command line and leaves with its exit code: 0 done, 1 failed, 2 wrong usage or input."""
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
-    logging.basicConfig(level=logging.WARNING, handlers=[RichHandler(console=err, show_time=False, show_path=False)])
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_time=False, show_path=False)],
+    )
     try:
         app()
     except MmseError as error:
@@ -62,14 +68,17 @@ def main() -> None:
             f"[bold red]error:[/] {escape(error.cause)}\n[bold]to mend it:[/] {escape(error.cure)}", soft_wrap=True
         )
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as left:
+        if isinstance(left, SystemExit) and left.code != _INTERRUPTED:
+            raise
         err.print("Interrupted. Finished stages are kept; the same command goes on from there.")
         sys.exit(1)
     except Exception as error:
         if debug:
             raise
         err.print(f"[bold red]error:[/] {escape(type(error).__name__)}: {escape(str(error))}", soft_wrap=True)
-        err.print("This is a fault of mmse. Run the command again with --debug and report what it prints.")
+        said = "This is a fault of mmse. Run the command again with --debug and report what it prints."
+        err.print(said, soft_wrap=True)
         sys.exit(1)
 
 
@@ -140,7 +149,7 @@ def simulate(
             if isinstance(value, float)
             else f"{name.replace('_', ' '):>28}  {value:,}"
         )
-    out.print(f"\nThe behaviour is simulated. Next: mmse run {folder / 'shop.toml'}")
+    out.print(f"\nThe behaviour is simulated. Next: mmse run {folder / 'shop.toml'}", markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: mmse run shop.toml --out run")
@@ -222,6 +231,7 @@ def search(
     """Searches a run: hits with the share of each view and why they matched."""
     from mmse.retriever import Retriever
 
+    query, user = _as_text(query), _as_text(user) if user is not None else None
     hits = Retriever.open(folder).search(query, k, user)
     if as_json:
         said = [dataclasses.asdict(hit) | {"reason": hit.reason} for hit in hits]
@@ -269,7 +279,7 @@ def evaluate(
         out.print_json(msgspec.json.encode({"rows": evaluation.rows, "differences": evaluation.differences}).decode())
     else:
         out.print(evaluation_table(evaluation))
-        out.print(f"Report: {report}")
+        out.print(f"Report: {report}", markup=False, soft_wrap=True)
 
 
 def _one_stage(stage: Callable[..., Manifest], shop: Shop, folder: Path | None) -> None:
@@ -283,6 +293,11 @@ def _changed(config: Config, **given: object) -> Config:
     """`config` with the options that were given; raises `UsageError` for a value it refuses."""
     said = {key: value for key, value in given.items() if value is not None}
     return build(type(config), plain(config) | said, "option")
+
+
+def _as_text(argument: str) -> str:
+    """`argument` with `?` for what is no text: a terminal may send any bytes, and JSON has no place for them."""
+    return argument.encode("utf-8", "replace").decode("utf-8")
 
 
 def _run_folder(shop_file: Path, folder: Path | None) -> Path:
