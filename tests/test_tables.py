@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mmse.config import build
 from mmse.errors import TableError, UsageError
-from mmse.tables import EventsConfig, ItemsConfig, identifier, literal, open_events, open_items
+from mmse.tables import EventsConfig, ItemsConfig, files_in, identifier, literal, open_events, open_items
 
 
 @pytest.fixture
@@ -122,3 +122,16 @@ def test_the_fingerprint_follows_the_files(tmp_path: Path, connection: duckdb.Du
 def test_config_mistakes_are_named(values: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         build(ItemsConfig, values, "shop.toml [items]")
+
+
+@pytest.mark.parametrize("source", ["items.csv", "*.csv", "folder", "folder/*.csv", "**/*s.csv"])
+@pytest.mark.parametrize("name", ["shop [2026]", "what?", "a*b"])
+def test_a_base_with_a_name_like_a_pattern(
+    tmp_path: Path, connection: duckdb.DuckDBPyConnection, source: str, name: str
+) -> None:
+    items(tmp_path / name, "items.csv")
+    items(tmp_path / name, "folder/items.csv")
+    table = open_items(connection, ItemsConfig(source), tmp_path / name)
+    assert connection.execute(f"SELECT DISTINCT title FROM {table.scan}").fetchall() == [("shoe",)]
+    found = connection.execute(f"SELECT count(*) FROM read_csv({files_in(tmp_path / name, '*.csv')})").fetchone()
+    assert found == (1,)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import glob
 import gzip
 import hashlib
 import io
@@ -131,6 +132,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def files_in(folder: Path, pattern: str) -> str:
+    """The files in `folder` that match the glob `pattern`, as a SQL string; the folder's own name is no pattern."""
+    return literal(str(Path(glob.escape(str(folder))) / pattern))
+
+
 def open_items(connection: duckdb.DuckDBPyConnection, config: ItemsConfig, base: Path) -> Table:
     """The items table of `config`, its required and declared columns checked; raises `TableError`."""
     required = (*ITEM_REQUIRED, *config.extra)
@@ -160,14 +166,15 @@ def locate(source: str, base: Path, table: str) -> list[str]:
     """The files of `source`, sorted; raises `TableError` where there is none, or one is empty."""
     if _is_url(source):
         return [source]
-    path = base / Path(source).expanduser()
+    given = Path(source).expanduser()
+    path = base / given
     if path.is_dir():
         found = [p for p in path.rglob("*") if p.is_file() and _format(p.name) and not _hidden(p.relative_to(path))]
     elif path.is_file():
         found = [path]
     else:
-        root = Path(path.anchor)
-        found = [p for p in root.glob(str(path.relative_to(root))) if p.is_file()]
+        root = Path(given.anchor) if given.is_absolute() else base  # a base with brackets in its name is no pattern
+        found = [p for p in root.glob(str(given.relative_to(given.anchor))) if p.is_file()]
     if not found:
         raise TableError(
             f"No file for the {table} table: nothing matches {path}.",

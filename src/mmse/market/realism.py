@@ -12,6 +12,7 @@ from jaxtyping import Float64, Int
 from plotly.subplots import make_subplots
 
 from mmse.artifact import read_manifest
+from mmse.tables import files_in
 
 INK, MUTED, ORDERS, GRID = "#1f3a5f", "#7a8794", "#d9722e", "#e8ecf0"
 TITLES = (
@@ -33,8 +34,7 @@ def realism_figure(shop: Path) -> str:
     figure = make_subplots(rows=2, cols=3, subplot_titles=TITLES, horizontal_spacing=0.07, vertical_spacing=0.17)
     with duckdb.connect() as database:
         for name, path in (("items", "items.parquet"), ("events", "events/*.parquet")):
-            source = str(shop / path).replace("'", "''")
-            database.execute(f"CREATE VIEW {name} AS FROM '{source}'")
+            database.execute(f"CREATE VIEW {name} AS FROM read_parquet({files_in(shop, path)})")
         _concentration(figure, database)
         _positions(figure, database)
         _arrivals(figure, database)

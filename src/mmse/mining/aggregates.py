@@ -14,7 +14,7 @@ from mmse.mining.examination import Curve
 from mmse.mining.session import Session
 from mmse.mining.split import Slices
 from mmse.records import Stage
-from mmse.tables import literal
+from mmse.tables import files_in, literal
 
 
 def write(session: Session, out: Path, merged: Path, slices: Slices, curve: Curve) -> None:
@@ -28,7 +28,7 @@ def write(session: Session, out: Path, merged: Path, slices: Slices, curve: Curv
     _copy(session, _ITEMS, out / "items.parquet")
     interactions = _INTERACTIONS.format(seen=_every_slice(out, slices), least=Stage.CLICKED.value)
     _copy(session, interactions, out / "interactions.parquet")
-    requests = literal(str(merged / "requests-*.parquet"))
+    requests = files_in(merged, "requests-*.parquet")
     _copy(session, _QUERIES.format(requests=requests, end=slices.starts[slices.periods]), out / "queries.parquet")
     _copy(session, 'SELECT "table", reason, row FROM rejected ORDER BY ALL', out / "rejected.parquet")
     _write_examination(session, out, curve)
@@ -79,8 +79,7 @@ ITEMS_AT_ONCE = 2_000_000
 
 def _every_slice(out: Path, slices: Slices) -> str:
     parts = (
-        f"SELECT {number} AS slice, * FROM read_parquet({literal(str(out / name / '*.parquet'))}, "
-        "hive_partitioning = false)"
+        f"SELECT {number} AS slice, * FROM read_parquet({files_in(out / name, '*.parquet')}, hive_partitioning = false)"
         for number, name in enumerate(slices.names())
     )
     return " UNION ALL ".join(parts)
@@ -129,7 +128,7 @@ def _write_snapshots(out: Path, slices: Slices) -> None:
 
 def _write_examination(session: Session, out: Path, curve: Curve) -> None:
     """The curve beside what the train rows say of each position."""
-    train = literal(str(out / "train/*/*.parquet"))
+    train = files_in(out, "train/*/*.parquet")
     counted = session.run(f"""
         SELECT position, count(*), count_if(stage >= {Stage.CLICKED:d}) FROM read_parquet({train}) GROUP BY position""")
     shown = {position: (n, clicked) for position, n, clicked in counted}

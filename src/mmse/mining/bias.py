@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from mmse.mining.examination import Counts
 from mmse.mining.session import Session
 from mmse.records import Stage
-from mmse.tables import literal
+from mmse.tables import files_in, literal
 
 EXPLORED_STRATUM = 0
 
@@ -66,5 +66,5 @@ def positions(session: Session, merged: Path) -> Int64[np.ndarray, " k"]:
     """Every position of the log, ascending."""
     found = session.arrow(f"""
         SELECT DISTINCT CAST(position AS BIGINT) AS position
-          FROM read_parquet({literal(str(merged / "rows-*.parquet"))}) ORDER BY position""")
+          FROM read_parquet({files_in(merged, "rows-*.parquet")}) ORDER BY position""")
     return np.ascontiguousarray(found.column("position").to_numpy(), np.int64)

@@ -14,7 +14,7 @@ from mmse.errors import TableError
 from mmse.mining import rules
 from mmse.mining.rules import Rule
 from mmse.mining.session import Session
-from mmse.tables import EventsConfig, ItemsConfig, Table, identifier, literal
+from mmse.tables import EventsConfig, ItemsConfig, Table, files_in, identifier, literal
 
 CLICKED, ORDERED, EXPLORED = 1, 2, 4
 """The bits of `flags`: duplicates of a row are merged with one `bit_or`."""
@@ -85,7 +85,7 @@ def read_events(session: Session, table: Table, config: EventsConfig, shards: in
 
 def shard_files(folder: Path) -> str:
     """SQL that reads one shard's Parquet files."""
-    return f"read_parquet({literal(str(folder / '*.parquet'))}, hive_partitioning = false)"
+    return f"read_parquet({files_in(folder, '*.parquet')}, hive_partitioning = false)"
 
 
 def _events(table: Table, event_rules: list[Rule], shards: int) -> str:
