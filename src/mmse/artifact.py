@@ -25,6 +25,9 @@ from mmse.errors import ArtifactError, OutputError
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+_REFUSED = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT,
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -94,15 +97,7 @@ def writable(target: Path) -> Iterator[None]:
                 f"No space left on the disk while writing {target}.",
                 "Free some space or choose an output folder on another disk, then run the same command again.",
             ) from error
-        if error.errno in (
-            errno.EACCES,
-            errno.EPERM,
-            errno.EROFS,
-            errno.ENOTDIR,
-            errno.EEXIST,
-            errno.ENAMETOOLONG,
-            errno.ENOENT,
-        ):
+        if error.errno in _REFUSED and _on_the_way(error.filename, target):
             raise OutputError(
                 f"Cannot write {target}: {error.strerror} ({error.filename}).",
                 "Choose an output folder that you may write to.",
@@ -218,6 +213,14 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return pid != os.getpid()
+
+
+def _on_the_way(name: object, target: Path) -> bool:
+    """Whether the file that was refused lies at, above or beside `target`, and not at what the stage reads."""
+    if name is None:
+        return True
+    path, place = Path(str(name)).absolute(), target.absolute()
+    return place.is_relative_to(path) or (path.is_relative_to(place.parent) and path.name.startswith((".", place.name)))
 
 
 def _sync(path: Path) -> None:

@@ -138,7 +138,7 @@ def groups(tmp_path: Path) -> Path:
 
 
 class TestSlices:
-    """Of ten training requests `a` and `b` made three each: up to a third is head, up to two thirds torso."""
+    """Of ten training requests `a` and `b` made three each, so `b` begins before a third and `c` before two."""
 
     LOG = logged(
         ["a", "b", "c", "D ", "E\tF", "unheard of"],
@@ -152,7 +152,7 @@ class TestSlices:
         pairs = {name: np.flatnonzero(s.pairs).tolist() for name, s in found.items()}
         everything, all_pairs = list(range(6)), [0, 1, 2]
         assert requests == {
-            ALL: everything, "head query": [0], "torso query": [1], "tail query": [2, 3, 4, 5], "new query": [5],
+            ALL: everything, "head query": [0, 1], "torso query": [2], "tail query": [3, 4, 5], "new query": [5],
             "new item": everything, "with history": [0, 3], "without history": [1, 2, 4, 5],
             "explored slots": everything,
         }  # fmt: skip

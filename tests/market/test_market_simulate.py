@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from market.opened_shop import Shop, open_shop, three_shops
 
+from market.opened_shop import Shop, open_shop, three_shops
 from mmse.artifact import read_manifest, verify
 from mmse.market.behaviour import Behaviour
 from mmse.market.simulate import MarketConfig, simulate

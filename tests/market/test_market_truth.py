@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from market.opened_shop import Shop, open_shop, three_shops
 from scipy.stats import spearmanr
 
+from market.opened_shop import Shop, open_shop, three_shops
 from mmse.artifact import read_manifest
 from mmse.errors import ArtifactError, UsageError
 from mmse.lexical import words

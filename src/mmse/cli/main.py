@@ -20,8 +20,6 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from mmse import __version__
-from mmse.cli import demo as demonstration
-from mmse.cli.show import evaluation_table, hits_table, progress_on
 from mmse.config import build, plain
 from mmse.errors import MmseError, UsageError
 
@@ -99,6 +97,8 @@ def demo(
     threads: Threads = None,
 ) -> None:
     """Simulates a shop, runs every stage on its log, and shows what was gained."""
+    from mmse.cli import demo as demonstration
+    from mmse.cli.show import progress_on
     from mmse.market.simulate import MarketConfig
     from mmse.pipeline import run as run_stages
 
@@ -130,6 +130,7 @@ def simulate(
 ) -> None:
     """Writes a shop whose truth is known: items, a behaviour log, shop.toml, and the truth apart."""
     from mmse.artifact import read_manifest
+    from mmse.cli.show import progress_on
     from mmse.market.judged import JudgedConfig, simulate_judged
     from mmse.market.simulate import KIND, MarketConfig
     from mmse.market.simulate import simulate as simulate_shop
@@ -155,6 +156,8 @@ def simulate(
 @app.command(epilog="Example: mmse run shop.toml --out run")
 def run(shop_file: ShopFile, folder: Out = None, threads: Threads = None) -> None:
     """Runs every stage that is not up to date: mine, train, embed, index, evaluate."""
+    from mmse.cli import demo as demonstration
+    from mmse.cli.show import progress_on
     from mmse.pipeline import read_shop
     from mmse.pipeline import run as run_stages
 
@@ -229,6 +232,7 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Searches a run: hits with the share of each view and why they matched."""
+    from mmse.cli.show import hits_table
     from mmse.retriever import Retriever
 
     query, user = _as_text(query), _as_text(user) if user is not None else None
@@ -252,6 +256,7 @@ def evaluate(
 ) -> None:
     """Compares our model with the baselines: on the log's test window, or on human judgements."""
     from mmse.artifact import fingerprint_of_files
+    from mmse.cli.show import evaluation_table, progress_on
     from mmse.evaluation.judged import evaluate_judged
     from mmse.evaluation.stage import PAGE, read_report, write_report
     from mmse.pipeline import evaluate_stage, shop_of
@@ -283,6 +288,8 @@ def evaluate(
 
 
 def _one_stage(stage: Callable[..., Manifest], shop: Shop, folder: Path | None) -> None:
+    from mmse.cli.show import progress_on
+
     with progress_on(err) as listener:
         manifest = stage(shop, _run_folder(shop.path, folder), listener)
     for key, value in manifest.counts.items():

@@ -27,13 +27,15 @@ class Slice:
 def slices_of(groups: Path, logged: Logged) -> list[Slice]:
     """All requests; head, torso and tail queries; new queries; new items; with and without history; explored slots.
 
-    Head queries are the most frequent ones that make up a third of the training requests, torso queries those of
-    the next third, tail queries the rest, new ones included. A new item was not shown in the training window.
+    Queries are taken by falling frequency: those that begin within the first third of the training requests are head,
+    within the next third torso, the rest, new ones included, tail. A new item was not shown in the training window.
     """
     every, any_pair = np.ones(len(logged), bool), np.ones(len(logged.request), bool)
     trained = pq.read_table(groups / "queries.parquet")
-    share = np.cumsum(trained["requests"].to_numpy()) / max(1, trained["requests"].to_numpy().sum())
-    band = dict(zip(trained["query"].to_pylist(), np.searchsorted([1 / 3, 2 / 3], share, side="right"), strict=True))
+    requests = trained["requests"].to_numpy()
+    before = (np.cumsum(requests) - requests) / max(1, requests.sum())
+    thirds = np.searchsorted([1 / 3, 2 / 3], before, side="right")
+    band = dict(zip(trained["query"].to_pylist(), thirds, strict=True))
     bands = np.array([band.get(normalise(q), 3) for q in logged.queries], np.int64)
     head, torso, tail, new = (np.asarray(b) for b in (bands == 0, bands == 1, bands >= 2, bands == 3))
     stats = ItemStats.open(groups)
