@@ -47,14 +47,14 @@ def evaluation_table(evaluation: Evaluation) -> RenderableType:
     shown: list[RenderableType] = []
     table, ours = pivot(evaluation.rows), evaluation.ours
     for title, measures in _by_target(table.measures):
-        grid = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+        grid = Table(box=None, header_style="bold", pad_edge=False)
         grid.add_column("")
         for measure in measures:
             grid.add_column(f"{measure.metric}@{measure.k}", justify="right")
         for system in table.systems:
             cells = [_cell(evaluation, table.get(system, m), table.best(m)) for m in measures]
             grid.add_row(Text(system, style="bold" if system == ours else ""), *cells)
-        shown += [grid, Text()]
+        shown += [Text(title, style="italic"), grid, Text()]
     shown.append(Text(f"± is half a 95% interval over queries; * differs from {ours} beyond it (paired).", style="dim"))
     shown += [Text(f"! {warning}", style="yellow") for warning in evaluation.warnings]
     return Group(*shown)
@@ -97,7 +97,7 @@ def _by_target(measures: Sequence[Measure]) -> list[tuple[str, list[Measure]]]:
     titles = {
         ("ordered", True): "Recall of logged orders (test window, whole catalogue)",
         ("clicked", True): "Recall of logged clicks and orders",
-        ("clicked", False): "Ranking of logged clicks and orders, ordered items worth three clicked ones",
+        ("clicked", False): "Ranking of logged clicks and orders (an order is worth three clicks)",
         ("off_search", True): "Recall of orders drawn from the simulated truth, outside the search",
         ("truth", False): "Against the simulated truth",
         ("judged", True): "Recall of what people judged relevant (whole catalogue)",

@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,8 @@ def train(
             on_step(meter.step(progress, batch, loss, retrieval, ranking))
             if progress.step % config.checkpoint_steps == 0:
                 checkpoints.save(towers, adam, progress)
-        found = recall(replace(encoder), features, valid_statistics, valid)
+        with meter.paused():
+            found = recall(replace(encoder), features, valid_statistics, valid)
         progress.history.append(
             {"epoch": progress.epoch + 1, "step": progress.step, "loss": meter.mean_loss()} | plain(found)
         )
@@ -265,6 +267,13 @@ class _Meter:
             ranking.item(), self._requests / elapsed, left,
         )  # fmt: skip
         return self.last
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside is not training and does not count as its time."""
+        start = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - start
 
     def mean_loss(self) -> float:
         mean, self._losses = float(np.mean(self._losses)) if self._losses else float("nan"), []
