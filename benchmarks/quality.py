@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from machine import ROOT, keep, where
@@ -22,6 +23,7 @@ from mmse.pipeline import Shop, read_shop, run
 
 MEASURES = {
     "off-search recall@100": Measure("off_search", "recall", 100),
+    "off-search recall@1000": Measure("off_search", "recall", 1000),
     "order rate@10": Measure("truth", "order_rate", 10),
     "true top 100 found": Measure("truth", "share_of_top", 100),
     "logged order recall@10": Measure("ordered", "recall", 10),
@@ -45,7 +47,8 @@ def main() -> None:
             run(shop, Path(folder) / "run")
             found[seed] = read_report(Path(folder) / "run" / "report")
             print(table({seed: found[seed]}), flush=True)
-    result["rows"] = {seed: [_plain(row) for row in e.rows if row.slice == "all"] for seed, e in found.items()}
+    result["rows"] = {seed: [asdict(row) for row in e.rows if row.slice == "all"] for seed, e in found.items()}
+    result["differences"] = {seed: [asdict(d) for d in e.differences if d.slice == "all"] for seed, e in found.items()}
     keep("quality", result)
     (ROOT / "benchmarks" / "results" / "quality.md").write_text(table(found) + "\n", "utf-8")
     print(table(found))
@@ -75,10 +78,6 @@ def table(found: dict[int, Evaluation]) -> str:
                 cells.append(f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]{star}")
             lines.append(f"| {seed} | {system} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _plain(row: object) -> dict[str, object]:
-    return {name: getattr(row, name) for name in ("system", "target", "metric", "k", "value", "low", "high", "queries")}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from jaxtyping import Float32, Int32
 
 from mmse import artifact
@@ -19,6 +20,7 @@ from mmse.lexical import words
 from mmse.mining.history import History
 from mmse.model.encoder import Encoder
 from mmse.model.features import shopper_ids
+from mmse.model.fusion import view_scores
 from mmse.records import Hit
 
 _LATEST = np.iinfo(np.int64).max
@@ -92,14 +94,15 @@ class Retriever:
 
     def _hit(self, rank: int, row: int, query: Float32[np.ndarray, " width"], asked: set[str]) -> Hit:
         item = {name: value for name, value in self.items.slice(row, 1).to_pylist()[0].items() if value is not None}
-        shares = (query * self.vectors[row]).reshape(len(self.encoder.views), -1).sum(axis=1)
+        pair = torch.from_numpy(np.stack([query, self.vectors[row]])).unsqueeze(1)
+        shares = view_scores(pair[0], pair[1], len(self.encoder.views))[0]
         text = self.encoder.space.item_texts(self.items.slice(row, 1))[0]
         return Hit(
             rank=rank,
             item_id=item["item_id"],
             title=item["title"],
             score=float(shares.sum()),
-            parts=dict(zip(self.encoder.views, map(float, shares), strict=True)),
+            parts=dict(zip(self.encoder.views, shares.tolist(), strict=True)),
             matched=tuple(w for w in dict.fromkeys(words(text)) if w in asked),
             item=item,
         )
