@@ -28,17 +28,17 @@ def hits_table(query: str, hits: Sequence[Hit]) -> RenderableType:
     shown = query if len(query) <= _QUERY else f"{query[:_QUERY]}…"
     table = Table(title=Text(f"“{shown}”"), title_justify="left", box=None, header_style="bold", pad_edge=False)
     table.add_column("#", justify="right", style="dim")
-    table.add_column("item", overflow="fold", ratio=5)
+    table.add_column("item, and why it was found", overflow="fold", ratio=1)
     table.add_column("score", justify="right")
     for view in hits[0].parts:
         table.add_column(view, justify="right", style=_COLOURS.get(view, ""))
-    table.add_column("why", overflow="fold", ratio=3)
     for hit in hits:
         facts = [str(hit.item[c]) for c in ("category", "brand") if c in hit.item]
         facts += [f"{hit.item['price']:,.2f}"] if "price" in hit.item else []
-        item = Text.assemble(hit.title, "\n", (" · ".join([hit.item_id, *facts]), "dim"))
+        about = " · ".join([hit.item_id, *facts])
+        item = Text.assemble(hit.title, "\n", (about, "dim"), "\n", (hit.reason, "italic dim"))
         shares = [f"{part:+.2f}" for part in hit.parts.values()]
-        table.add_row(str(hit.rank), item, f"{hit.score:.3f}", *shares, Text(hit.reason))
+        table.add_row(str(hit.rank), item, f"{hit.score:.3f}", *shares)
     return table
 
 
