@@ -23,7 +23,7 @@ from mmse.text import Bags, Tokenizer
 
 CATEGORY_LEVELS = 4
 PRICE_BUCKETS = 12
-STATISTICS = 4
+STATISTICS = 3
 """Numbers per item that come from the log: see `statistics`."""
 
 
@@ -184,8 +184,9 @@ def shopper_ids(
 def statistics(counts: Int64[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n statistics"]:
     """Each item's smoothed behaviour from counts of shown, clicked and ordered.
 
-    Gives log click rate, log orders per shown, log orders per click, each against the shop's own mean and
-    smoothed towards it (20 impressions, 5 clicks), and log(1 + shown). All zero where nothing was shown.
+    Gives log click rate, log orders per shown and log orders per click, each against the shop's own mean and
+    smoothed towards it (20 shown, 100 shown, 5 clicks). Zero, the shop's mean, where nothing was shown: how often an
+    item was shown says what the engine preferred, and would be held against every new item.
     """
     shown, clicked, ordered = (counts[:, i].astype(np.float64) for i in range(3))
     if shown.sum() == 0:
@@ -197,7 +198,6 @@ def statistics(counts: Int64[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n stati
         np.log((clicked + 20 * click_rate) / (shown + 20) / click_rate),
         np.log((ordered + 100 * order_rate) / (shown + 100) / order_rate),
         np.log((ordered + 5 * per_click) / (clicked + 5) / per_click),
-        np.log1p(shown) / 5,
     ]
     return np.where(shown[:, None] > 0, np.stack(rates, axis=1), 0).astype(np.float32)
 
