@@ -129,8 +129,11 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
     return manifest
 
 
-def verify(folder: Path, kind: str) -> Manifest:
-    """`read_manifest`, and every file checked against its recorded size; raises `ArtifactError` naming the file."""
+def verify(folder: Path, kind: str, *, content: bool = False) -> Manifest:
+    """`read_manifest`, and every file checked against its recorded size; raises `ArtifactError` naming the file.
+
+    With `content` every file is read and held against its digest as well.
+    """
     manifest = read_manifest(folder, kind)
     for name, recorded in manifest.files.items():
         size = int(recorded.split(":", 1)[0])
@@ -140,6 +143,10 @@ def verify(folder: Path, kind: str) -> Manifest:
             raise ArtifactError(
                 f"{path} is damaged: expected {size} bytes, found {found}.",
                 f"Delete {folder} and run its stage again.",
+            )
+        if content and _recorded(path) != recorded:
+            raise ArtifactError(
+                f"{path} is damaged: its content is not what was written.", f"Delete {folder} and run its stage again."
             )
     return manifest
 
@@ -156,10 +163,8 @@ def fingerprint_of_files(paths: list[Path]) -> str:
 def _write_manifest(draft: Draft, *, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
     files = {}
     for path in sorted(p for p in draft.folder.rglob("*") if p.is_file()):
-        with path.open("rb") as handle:
-            digest = hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-            os.fsync(handle.fileno())
-        files[path.relative_to(draft.folder).as_posix()] = f"{path.stat().st_size}:{digest}"
+        _sync(path)
+        files[path.relative_to(draft.folder).as_posix()] = _recorded(path)
     said = {
         "kind": kind,
         "schema_version": SCHEMA_VERSION,
@@ -175,6 +180,13 @@ def _write_manifest(draft: Draft, *, kind: str, config: Mapping[str, Any], input
     (draft.folder / MANIFEST).write_text(text + "\n", "utf-8")
     _sync(draft.folder / MANIFEST)
     _sync(draft.folder)
+
+
+def _recorded(path: Path) -> str:
+    """What a manifest says of a file: its size and the digest of its content."""
+    with path.open("rb") as handle:
+        digest = hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return f"{path.stat().st_size}:{digest}"
 
 
 def _replace(source: Path, target: Path) -> None:

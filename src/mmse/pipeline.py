@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmse import artifact
+from mmse import __version__, artifact
 from mmse.artifact import Manifest
 from mmse.config import build, plain, read_toml, require
 from mmse.embed import EmbedConfig, embed
@@ -113,7 +113,10 @@ def run(shop: Shop, out: Path, listener: Listener = Listener()) -> dict[str, Man
         made[f"baselines/{recipe}"] = baseline_stage(shop, out, recipe, listener)
     made["vectors"] = embed_stage(shop, out, listener)
     made["index"] = index_stage(shop, out, listener)
-    made["report"] = evaluate_stage(shop, out, listener)
+    if made["groups"].counts["requests"]["test"]:
+        made["report"] = evaluate_stage(shop, out, listener)
+    else:
+        listener.stage("report", "no test window to evaluate on: mine.test_share is 0, or the log is too short", False)
     return made
 
 
@@ -216,9 +219,11 @@ def _reason(folder: Path, kind: str, config: Mapping[str, Any], inputs: Mapping[
     if not (folder / artifact.MANIFEST).is_file():
         return "not there yet"
     try:
-        manifest = artifact.verify(folder, kind)
+        manifest = artifact.verify(folder, kind, content=True)
     except ArtifactError as error:
         return error.cause
+    if manifest.made["mmse"] != __version__:
+        return f"it was made by mmse {manifest.made['mmse']}, this is {__version__}"
     for name in sorted(inputs.keys() | manifest.inputs.keys()):
         if inputs.get(name) != manifest.inputs.get(name):
             return f"its input '{name}' has changed"

@@ -40,5 +40,6 @@ class Hit:
         """Why it was found, in words: what it shares with the query, and the view that says most for it."""
         view, share = max(self.parts.items(), key=lambda part: part[1])
         learned = {"text": "similar text", "identity": "what this query leads to", "shopper": "this shopper's taste"}
-        most = f"{learned.get(view, view)} {share / self.score:.0%}" if self.score > 0 else "nothing close"
+        speaking = sum(max(part, 0.0) for part in self.parts.values())
+        most = f"{learned.get(view, view)} {share / speaking:.0%}" if speaking > 0 else "nothing close"
         return f"has {', '.join(self.matched)}; {most}" if self.matched else f"no word in common; {most}"

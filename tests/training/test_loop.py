@@ -1,5 +1,6 @@
 """Training: it learns, it goes on after a kill with the same weights, and it refuses what cannot be."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -7,14 +8,19 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from mmse.artifact import read_manifest
 from mmse.config import build
 from mmse.errors import ArtifactError, UsageError
-from mmse.pipeline import Shop
+from mmse.pipeline import Listener, Shop, mine_stage
 from mmse.training.loop import Step, TrainConfig, train
+from shop import make_shop
 
 
 class Killed(BaseException):
@@ -32,8 +38,8 @@ def weights(model: Path) -> dict[str, torch.Tensor]:
 def test_it_learns_and_says_how_fast(small_shop: Shop, tmp_path: Path) -> None:
     steps: list[Step] = []
     manifest = train(groups_of(small_shop), tmp_path / "model", small_shop.train, on_step=steps.append)
-    losses = [s.loss for s in steps if s.recall is None]
-    assert losses[-1] < losses[0]
+    first, second = (epoch["loss"] for epoch in json.loads((tmp_path / "model" / "training.json").read_text()))
+    assert second < first
     assert manifest.counts["validation_recall@100"] > 0.5
     assert steps[-1].step == steps[-1].steps == manifest.counts["steps"]
     assert steps[-1].requests_per_s > 0
@@ -58,6 +64,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(small_shop: Shop, tmp_path: Pa
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "broken")
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    manifests = [read_manifest(tmp_path / name, "model") for name in ("whole", "broken")]
+    assert manifests[0].fingerprint == manifests[1].fingerprint, "the losses it tells of differ"
 
 
 def test_an_unfinished_run_of_another_config_is_not_continued(small_shop: Shop, tmp_path: Path) -> None:
@@ -94,6 +102,20 @@ def test_a_process_that_is_killed_leaves_no_model_and_can_be_resumed(small_shop:
     assert seen[0].step > 4
     assert time.monotonic() - start < 60
     assert (out / "manifest.json").is_file()
+
+
+def test_a_period_without_a_click_is_passed_over(tmp_path: Path) -> None:
+    """Clicks began to be logged late: the first of three periods has none."""
+    shop = make_shop(tmp_path)
+    events = pq.read_table(tmp_path / "shop" / "events")
+    moments = events["timestamp"].cast(pa.int64())
+    late = pc.greater(moments, pc.quantile(moments, 0.4)[0].as_py())
+    for name in ("clicked", "ordered"):
+        events = events.set_column(events.schema.get_field_index(name), name, pc.and_(events[name], late))
+    pq.write_table(events, tmp_path / "shop" / "events" / "part-00000.parquet")
+    mine_stage(shop, tmp_path / "run", Listener())
+    manifest = train(tmp_path / "run" / "groups", tmp_path / "model", shop.train)
+    assert manifest.counts["steps"] > 0
 
 
 def test_a_folder_that_is_no_groups_folder_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from mmse.evaluation.stage import read_report
 from mmse.market.simulate import KIND, MarketConfig, simulate
 from mmse.pipeline import Listener, Shop, read_shop
 from mmse.retriever import Retriever
-from mmse.training.logged import read_logged
+from mmse.training.logged import Logged, read_logged
 
 
 def simulated_shop(folder: Path, config: MarketConfig, listener: Listener) -> Shop:
@@ -30,18 +30,20 @@ def simulated_shop(folder: Path, config: MarketConfig, listener: Listener) -> Sh
 
 
 def summary(run: Path) -> RenderableType:
-    """The evaluation of a run, and one query of its test window answered."""
-    hits: list[RenderableType] = []
-    asked = read_logged(run / "groups", "test", 1)
+    """The evaluation of a run where it has one, and a query of its log answered."""
+    shown: list[RenderableType] = [Text()]
+    if (run / "report").is_dir():
+        shown += [evaluation_table(read_report(run / "report")), Text()]
+    asked = _asked(run, 1)
     if len(asked):
         query, user = asked.queries[0], asked.users[0]
-        hits = [hits_table(query, Retriever.open(run).search(query, 5, user)), Text()]
-    return Group(Text(), evaluation_table(read_report(run / "report")), Text(), *hits)
+        shown += [hits_table(query, Retriever.open(run).search(query, 5, user)), Text()]
+    return Group(*shown)
 
 
 def what_next(run: Path, seconds: float | None = None) -> RenderableType:
     """What to try on a finished run."""
-    asked = read_logged(run / "groups", "test", 2)
+    asked = _asked(run, 2)
     query = asked.queries[-1] if len(asked) else "a query"
     lines = {
         f'mmse search {run} "{query}"': "your own words, too",
@@ -52,3 +54,9 @@ def what_next(run: Path, seconds: float | None = None) -> RenderableType:
     text = Text("\n").join(Text.assemble((what, "bold"), "\n", (f"    {why}", "dim")) for what, why in lines.items())
     took = f"Done in {seconds:.0f} s. " if seconds is not None else ""
     return Panel(text, title=f"{took}What to try next", title_align="left", expand=False)
+
+
+def _asked(run: Path, n: int) -> Logged:
+    """Requests of the newest window that has any which clicked something."""
+    found = (read_logged(run / "groups", split, n) for split in ("test", "valid"))
+    return next((logged for logged in found if len(logged)), read_logged(run / "groups", "valid", 0))

@@ -187,11 +187,12 @@ def _examination(opened: Session, work: _Work, slices: Slices, config: MineConfi
     counts = bias.gather(opened, work.shards(), work.merged, before=before, max_pairs=config.max_bias_pairs)
     positions = bias.positions(opened, work.merged)
     explored = counts.of(bias.EXPLORED_STRATUM)
-    source = "slots filled at random"
-    if explored.clicked.sum() < ENOUGH_EXPLORED_CLICKS:
-        explored, source = counts, "the same query and item at several positions"
-    curve = fit(explored, positions)
-    return curve, source if curve.fitted else "none: too few clicks, all 1"
+    if explored.clicked.sum() >= ENOUGH_EXPLORED_CLICKS and len(np.unique(explored.position)) > 1:
+        curve = fit(explored, positions)
+        if curve.fitted:
+            return curve, "slots filled at random"
+    curve = fit(counts, positions)
+    return curve, "the same query and item at several positions" if curve.fitted else "none: too few clicks, all 1"
 
 
 def _write_shards(work: _Work, slices: Slices, curve: Curve, out: Path, report: Progress, threads: int | None) -> None:

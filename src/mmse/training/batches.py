@@ -140,7 +140,8 @@ class Batches:
             parts = []
             for shard in map(int, window):
                 shuffled = order.permutation(self.shards.usable_counts[shard])
-                parts += [(shard, part) for part in np.array_split(shuffled, self._batches_of(len(shuffled)))]
+                n_batches = self._batches_of(len(shuffled))
+                parts += [(shard, part) for part in np.array_split(shuffled, n_batches)] if n_batches else []
             for i in order.permutation(len(parts)):
                 if position >= start:
                     rng = np.random.default_rng([self.seed, 2, epoch, position])

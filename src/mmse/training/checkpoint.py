@@ -23,11 +23,16 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 @dataclass
 class Progress:
-    """Where a run stands: the next batch is `position` of `epoch`, after `step` steps in all."""
+    """Where a run stands: the next batch is `position` of `epoch`, after `step` steps in all.
+
+    `loss_sum` is over the `loss_steps` steps of the epoch so far, wherever they ran.
+    """
 
     epoch: int = 0
     position: int = 0
     step: int = 0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
     best: float = -1.0
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Bool, Int32, Int64
 
+from mmse.mining.groups import shard_files
 from mmse.mining.history import History
 from mmse.records import Stage
+from mmse.text import bucket
 from mmse.training.groups import SHARD, read_shard
 
-_EMPTY = SHARD.empty_table()
+_PAIRS = SHARD.empty_table()
+_REQUESTS = _PAIRS.append_column("drawn", pa.array([], pa.int64()))
 
 
 @dataclass(frozen=True)
@@ -38,23 +42,23 @@ class Logged:
 
 
 def read_logged(groups: Path, split: str, limit: int, *, clicked_only: bool = True) -> Logged:
-    """Up to `limit` requests of `split`: a random sample, fixed by their hash.
+    """Up to `limit` requests of `split`: a random sample in random order, both fixed by the hash of their ids.
 
     With `clicked_only`, requests that clicked or ordered nothing are passed over.
     """
-    requests, pairs, n = [_EMPTY], [_EMPTY.append_column("request", pa.array([], pa.int64()))], 0
-    for path in sorted((groups / split).glob("*.parquet")):
+    requests, pairs = [_REQUESTS], [_PAIRS]
+    for path in shard_files(groups, split):
         table, starts = read_shard(path)
         owner = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(table))))
         positive = table["stage"].to_numpy() >= Stage.CLICKED
-        taken = np.unique(owner[positive]) if clicked_only else np.arange(len(starts))
-        place = np.searchsorted(taken, owner[positive])
-        within = place < limit - n
-        requests.append(table.take(pa.array(starts[taken[: limit - n]])))
-        rows = table.filter(pa.array(positive)).filter(pa.array(within))
-        pairs.append(rows.append_column("request", pa.array(place[within] + n)))
-        n += min(len(taken), limit - n)
-    whole, taken_rows = (pa.concat_tables(t, promote_options="permissive") for t in (requests, pairs))
+        asked = np.unique(owner[positive]) if clicked_only else np.arange(len(starts))
+        first = table.take(pa.array(starts[asked]))
+        drawn = pa.array([bucket(request_id, 2**62) for request_id in first["request_id"].to_pylist()], pa.int64())
+        requests.append(first.append_column("drawn", drawn).sort_by("drawn").slice(0, limit))
+        pairs.append(table.filter(pa.array(positive)))
+    whole = pa.concat_tables(requests).sort_by("drawn").slice(0, limit)
+    place = pc.index_in(pa.concat_tables(pairs)["request_id"], whole["request_id"].combine_chunks())
+    taken_rows = pa.concat_tables(pairs).append_column("request", place).filter(pc.is_valid(place))
     users = whole["user_id"].to_pylist()
     times = whole["timestamp"].cast(pa.int64()).to_numpy()
     return Logged(
@@ -62,7 +66,7 @@ def read_logged(groups: Path, split: str, limit: int, *, clicked_only: bool = Tr
         queries=whole["query"].to_pylist(),
         users=users,
         history=History.open(groups).before(users, times).item_rows,
-        request=taken_rows["request"].to_numpy(),
+        request=taken_rows["request"].to_numpy().astype(np.int64),
         item_rows=taken_rows["item_row"].to_numpy(),
         stages=taken_rows["stage"].to_numpy().astype(np.int64),
         explored=taken_rows["explored"].to_numpy(zero_copy_only=False),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -167,14 +168,16 @@ def train(
             adam.step()
             progress.step += 1
             progress.position += 1
+            progress.loss_sum += loss.item()
+            progress.loss_steps += 1
             on_step(meter.step(progress, batch, loss, retrieval, ranking))
             if progress.step % config.checkpoint_steps == 0:
                 checkpoints.save(towers, adam, progress)
         with meter.paused():
             found = recall(replace(encoder), features, valid_statistics, valid)
-        progress.history.append(
-            {"epoch": progress.epoch + 1, "step": progress.step, "loss": meter.mean_loss()} | plain(found)
-        )
+        mean_loss = progress.loss_sum / max(progress.loss_steps, 1)
+        progress.history.append({"epoch": progress.epoch + 1, "step": progress.step, "loss": mean_loss} | plain(found))
+        progress.loss_sum, progress.loss_steps = 0.0, 0
         if found.deciding > progress.best or not progress.best_epoch:
             progress.best, progress.best_epoch = found.deciding, progress.epoch + 1
             checkpoints.save_best(towers)
@@ -250,11 +253,11 @@ def _schedule(done: float, warmup: float) -> float:
 
 
 class _Meter:
-    """Loss and speed, averaged over the steps since the last look."""
+    """The loss of the last steps, and the speed since this process began."""
 
     def __init__(self, steps: int, done: int) -> None:
         self._steps, self._first, self._start = steps, done, time.perf_counter()
-        self._requests, self._losses = 0, list[float]()
+        self._requests, self._losses = 0, deque[float](maxlen=50)
         self.last = Step(0, done, steps, float("nan"), float("nan"), float("nan"), 0.0, float("inf"))
 
     def step(self, progress: Progress, batch: Batch, loss: Tensor, retrieval: Tensor, ranking: Tensor) -> Step:
@@ -263,7 +266,7 @@ class _Meter:
         elapsed = time.perf_counter() - self._start
         left = elapsed / (progress.step - self._first) * (self._steps - progress.step)
         self.last = Step(
-            progress.epoch + 1, progress.step, self._steps, float(np.mean(self._losses[-50:])), retrieval.item(),
+            progress.epoch + 1, progress.step, self._steps, float(np.mean(self._losses)), retrieval.item(),
             ranking.item(), self._requests / elapsed, left,
         )  # fmt: skip
         return self.last
@@ -274,7 +277,3 @@ class _Meter:
         start = time.perf_counter()
         yield
         self._start += time.perf_counter() - start
-
-    def mean_loss(self) -> float:
-        mean, self._losses = float(np.mean(self._losses)) if self._losses else float("nan"), []
-        return mean

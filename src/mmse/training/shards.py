@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from mmse.errors import ArtifactError
-from mmse.mining.groups import ItemStats
+from mmse.mining.groups import ItemStats, shard_files
 from mmse.mining.history import History
 from mmse.model.encoder import Encoder
 from mmse.model.features import statistics
@@ -25,7 +25,7 @@ class Shards:
     """
 
     def __init__(self, groups: Path, encoder: Encoder, *, all_stages: bool, cache_mb: int = 2_000) -> None:
-        self.paths = sorted((groups / "train").glob("period=*/*.parquet"))
+        self.paths = shard_files(groups, "train")
         self._encoder, self._history, self._all_stages = encoder, History.open(groups), all_stages
         self._item_stats = ItemStats.open(groups)
         self._known: dict[int, Float32[np.ndarray, "items statistics"]] = {}
