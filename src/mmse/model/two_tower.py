@@ -127,7 +127,7 @@ def _table(rows: int, dim: int) -> nn.Parameter:
 
 
 def _memory(rows: int, dim: int) -> nn.Parameter:
-    """Starts at zero: what training never met adds nothing, rather than noise."""
+    """Starts at zero: a row that training never met adds nothing, rather than noise."""
     return nn.Parameter(torch.zeros(rows, dim))
 
 
