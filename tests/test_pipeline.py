@@ -121,13 +121,6 @@ def test_touched_events_are_mined_again(small_shop: Shop, tmp_path: Path) -> Non
     assert {n: f for n, f in second.files.items() if n != MANIFEST} == first.files, "the same rows, the same files"
 
 
-def test_a_stage_that_is_asked_for_runs(copied: tuple[Shop, Path]) -> None:
-    shop, out = copied
-    said = Heard()
-    pipeline.index_stage(shop, out, said.listener, force=True)
-    assert said.ran == {"index": "asked for"}
-
-
 def test_a_model_of_other_groups_is_not_embedded(copied: tuple[Shop, Path]) -> None:
     shop, out = copied
     pipeline.mine_stage(replace(shop, mine=replace(shop.mine, periods=2)), out, Listener())

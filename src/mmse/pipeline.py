@@ -120,7 +120,7 @@ def run(shop: Shop, out: Path, listener: Listener = Listener()) -> dict[str, Man
     return made
 
 
-def mine_stage(shop: Shop, out: Path, listener: Listener, *, force: bool = False) -> Manifest:
+def mine_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     """Mines the shop's log into `out/groups`."""
     config = {"items": plain(shop.items), "events": plain(shop.events), "mine": plain(shop.mine)}
     with session(memory_limit=shop.mine.memory_limit, threads=shop.mine.threads) as opened:
@@ -131,18 +131,16 @@ def mine_stage(shop: Shop, out: Path, listener: Listener, *, force: bool = False
         inputs = {table.name: table.fingerprint() for table in tables}
     remember(shop, out)
     return _stage(
-        out / "groups", "groups", config, inputs, listener, force=force,
+        out / "groups", "groups", config, inputs, listener,
         make=lambda: mine(shop.items, shop.events, shop.mine, out / "groups", base=shop.base, progress=listener.part),
     )  # fmt: skip
 
 
-def train_stage(
-    shop: Shop, out: Path, listener: Listener, *, force: bool = False, resume: bool = True, name: str = "model"
-) -> Manifest:
+def train_stage(shop: Shop, out: Path, listener: Listener, *, resume: bool = True, name: str = "model") -> Manifest:
     """Trains the shop's recipe into `out/model`; an unfinished run with the same data and config goes on."""
     inputs = {"groups": _fingerprint(out / "groups", "groups")}
     return _stage(
-        out / name, "model", plain(shop.train), inputs, listener, force=force,
+        out / name, "model", plain(shop.train), inputs, listener,
         make=lambda: train(out / "groups", out / name, shop.train, resume=resume, on_step=listener.step),
     )  # fmt: skip
 
@@ -153,25 +151,25 @@ def baseline_stage(shop: Shop, out: Path, recipe: str, listener: Listener) -> Ma
     return train_stage(other, out, listener, name=f"baselines/{recipe}")
 
 
-def embed_stage(shop: Shop, out: Path, listener: Listener, *, force: bool = False) -> Manifest:
+def embed_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     """Embeds the catalogue into `out/vectors`."""
     inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "model")}
     return _stage(
-        out / "vectors", "vectors", plain(shop.embed), inputs, listener, force=force,
+        out / "vectors", "vectors", plain(shop.embed), inputs, listener,
         make=lambda: embed(out / "groups", out / "model", out / "vectors", shop.embed),
     )  # fmt: skip
 
 
-def index_stage(shop: Shop, out: Path, listener: Listener, *, force: bool = False) -> Manifest:
+def index_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     """Indexes the vectors into `out/index`."""
     inputs = {"vectors": _fingerprint(out / "vectors", "vectors"), "model": _fingerprint(out / "model", "model")}
     return _stage(
-        out / "index", "index", plain(shop.index), inputs, listener, force=force,
+        out / "index", "index", plain(shop.index), inputs, listener,
         make=lambda: index_vectors(out / "vectors", out / "index", shop.index, listener.part),
     )  # fmt: skip
 
 
-def evaluate_stage(shop: Shop, out: Path, listener: Listener, *, force: bool = False) -> Manifest:
+def evaluate_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     """Evaluates the run on its test window into `out/report`."""
     inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "vectors", "index")}
     for recipe in shop.baselines:
@@ -179,7 +177,7 @@ def evaluate_stage(shop: Shop, out: Path, listener: Listener, *, force: bool = F
     if shop.truth:
         inputs["truth"] = _fingerprint(shop.truth, "truth")
     return _stage(
-        out / "report", "report", plain(shop.evaluate), inputs, listener, force=force,
+        out / "report", "report", plain(shop.evaluate), inputs, listener,
         make=lambda: evaluate_run(out, shop.evaluate, inputs=inputs, truth=shop.truth, progress=listener.part),
     )  # fmt: skip
 
@@ -205,10 +203,10 @@ def shop_of(run: Path) -> Shop:
 
 def _stage(
     folder: Path, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str], listener: Listener,
-    *, force: bool, make: Callable[[], Manifest],
+    *, make: Callable[[], Manifest],
 ) -> Manifest:  # fmt: skip
     """Makes `folder` unless it is up to date; tells the listener which, and why."""
-    why = "asked for" if force else _reason(folder, kind, config, inputs)
+    why = _reason(folder, kind, config, inputs)
     name = folder.parent.name + "/" + folder.name if folder.parent.name == "baselines" else folder.name
     listener.stage(name, why or "up to date: same inputs, same config", why is not None)
     return make() if why else artifact.read_manifest(folder, kind)

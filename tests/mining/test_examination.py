@@ -99,3 +99,26 @@ def test_mining_learns_the_curve_from_train_alone_and_writes_it_to_the_rows(tmp_
     assert two["standard_error"] == pytest.approx(0.5 * (1 / 400 + 1 / 200) ** 0.5, rel=1e-3)
     weights = {(row["position"], row["examination"]) for row in read(tmp_path, "t*/**/*.parquet")}
     assert weights == {(1, 1.0), (2, 0.5)}
+
+
+@pytest.mark.parametrize(("everywhere", "source"), [(True, "slots filled at random"), (False, "the same query")])
+def test_random_slots_alone_decide_where_they_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, everywhere: bool, source: str
+) -> None:
+    """Random slots say 1/2 and the ranked pairs 1/4; where the random slots hold one position, the pairs are heard."""
+    monkeypatch.setattr("mmse.mining.mine.ENOUGH_EXPLORED_CLICKS", 100)
+    rows = []
+    for minute in range(1200):
+        explored, odd = minute < 600, minute % 2
+        first = 2 if odd else 1
+        second = 2 if minute % (4 if explored else 8) == 1 else 1
+        one, two = ("ab", "ba")[odd]
+        who = {"user_id": None}
+        rows.append(event(f"r{minute}", minute, one, 1, first, explored=explored and everywhere, **who))
+        rows.append(event(f"r{minute}", minute, two, 2, second, explored=explored, **who))
+    write_shop(tmp_path, rows)
+    config = MineConfig(periods=2, shards=1, threads=1, valid_share=0.0, test_share=0.0)
+    counts = mine_shop(tmp_path, config=config).counts
+    assert counts["position_bias_from"].startswith(source)
+    examination = read(tmp_path, "examination.parquet")[1]["examination"]
+    assert examination == pytest.approx(0.5, abs=0.02) if everywhere else examination < 0.5

@@ -58,16 +58,16 @@ def test_the_losses_are_what_the_formulas_say(seed: int, requests: int, pool: in
 
 
 def test_logq_takes_from_what_is_drawn_often() -> None:
-    """Two negatives, a expected 8 times as often as b and drawn 8 times: each weighs e^0, so the loss is log 3.
+    """Two negatives drawn once each, a where 8 were expected and b where 1 was: they weigh 1/8 and 1.
 
-    All scores are 0: −log(1 / (1 + 1 + 1)). With the sign reversed it would be −log(1 / (1 + 64 + 1)).
+    All scores are 0, so the loss is −log(1 / (1 + 1/8 + 1)). With the sign reversed it would be −log(1 / (1 + 8 + 1)).
     """
-    copies, expected = torch.tensor([8.0, 1.0]), torch.tensor([8.0, 1.0])
+    expected = torch.tensor([8.0, 1.0])
     loss = retrieval_loss(
-        torch.zeros(1, 1), torch.zeros(1, 2), torch.ones(1, 1), correction=copies.log() + -expected.log(),
+        torch.zeros(1, 1), torch.zeros(1, 2), torch.ones(1, 1), correction=-expected.log(),
         reached=torch.zeros(1, 2, dtype=torch.bool), temperature=1.0,
     )  # fmt: skip
-    assert loss.item() == pytest.approx(math.log(3))
+    assert loss.item() == pytest.approx(math.log(1 + 1 / 8 + 1))
 
 
 def test_a_request_whose_every_negative_is_masked_costs_nothing_and_has_a_gradient() -> None:

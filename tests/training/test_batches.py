@@ -63,13 +63,13 @@ def test_orders_come_first_then_some_clicks_then_unclicked(pages: list[list[int]
 
 
 def test_the_sign_of_logq() -> None:
-    """An item drawn 8 times where 8 were expected weighs as one drawn once where one was expected: e^0 = 1.
+    """Drawn 8 times where 8 were expected weighs 1, drawn twice where 8 were expected 1/4, twice where 1 was, 2.
 
-    With the sign reversed it would weigh 64-fold, without a correction 8-fold.
+    With the sign reversed these would be 64, 16 and 2, without a correction 8, 2 and 2.
     """
-    copies, expected = np.array([8.0, 1.0]), np.array([8.0, 1.0])
-    assert np.exp(pool_correction(copies, expected, logq=True)).tolist() == pytest.approx([1, 1])
-    assert np.exp(pool_correction(copies, expected, logq=False)).tolist() == pytest.approx([8, 1])
+    copies, expected = np.array([8.0, 2.0, 2.0]), np.array([8.0, 8.0, 1.0])
+    assert np.exp(pool_correction(copies, expected, logq=True)).tolist() == pytest.approx([1, 1 / 4, 2])
+    assert np.exp(pool_correction(copies, expected, logq=False)).tolist() == pytest.approx([8, 2, 2])
 
 
 def test_the_corrected_pool_estimates_the_sum_over_the_catalogue() -> None:
