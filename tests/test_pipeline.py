@@ -121,6 +121,27 @@ def test_touched_events_are_mined_again(small_shop: Shop, tmp_path: Path) -> Non
     assert {n: f for n, f in second.files.items() if n != MANIFEST} == first.files, "the same rows, the same files"
 
 
+def test_a_file_whose_content_alone_was_changed_is_made_again(copied: tuple[Shop, Path]) -> None:
+    shop, out = copied
+    weights = out / "model" / "towers.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    said = Heard()
+    pipeline.train_stage(shop, out, said.listener)
+    assert list(said.ran) == ["model"]
+    assert "its content is not what was written" in said.ran["model"]
+    assert weights.read_bytes() == whole
+
+
+def test_a_log_without_a_test_window_ends_with_an_index(small_shop: Shop, tmp_path: Path) -> None:
+    said = Heard()
+    shop = replace(small_shop, mine=replace(small_shop.mine, test_share=0.0), baselines=())
+    made = pipeline.run(shop, tmp_path / "run", said.listener)
+    assert "report" not in made
+    assert not (tmp_path / "run" / "report").exists()
+    assert (tmp_path / "run" / "index" / MANIFEST).is_file()
+
+
 def test_a_model_of_other_groups_is_not_embedded(copied: tuple[Shop, Path]) -> None:
     shop, out = copied
     pipeline.mine_stage(replace(shop, mine=replace(shop.mine, periods=2)), out, Listener())

@@ -45,12 +45,13 @@ def what_next(run: Path, seconds: float | None = None) -> RenderableType:
     """What to try on a finished run."""
     asked = _asked(run, 2)
     query = asked.queries[-1] if len(asked) else "a query"
-    lines = {
-        f'mmse search {run} "{query}"': "your own words, too",
-        f"{run}/report/report.html": "in a browser: curves, slices, every number",
-        f"mmse evaluate {run} --json": "the same numbers for a program",
-        "mmse run shop.toml": "the same on your own two tables (docs/tables.md)",
-    }
+    lines = {f'mmse search {run} "{query}"': "your own words, too"}
+    if (run / "report").is_dir():
+        lines |= {
+            f"{run}/report/report.html": "in a browser: curves, slices, every number",
+            f"mmse evaluate {run} --json": "the same numbers for a program",
+        }
+    lines["mmse run shop.toml"] = "the same on your own two tables (docs/tables.md)"
     text = Text("\n").join(Text.assemble((what, "bold"), "\n", (f"    {why}", "dim")) for what, why in lines.items())
     took = f"Done in {seconds:.0f} s. " if seconds is not None else ""
     return Panel(text, title=f"{took}What to try next", title_align="left", expand=False)
