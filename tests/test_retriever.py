@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from mmse import pipeline
@@ -52,6 +53,12 @@ def asked(small_run: Path) -> tuple[str, str]:
     return logged.queries[known], user
 
 
+@pytest.fixture(scope="module")
+def items(small_run: Path) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = pq.read_table(small_run / "groups" / "items.parquet").to_pylist()
+    return found
+
+
 @pytest.fixture
 def copied(small_run: Path, tmp_path: Path) -> Path:
     shutil.copytree(small_run, tmp_path / "run")
@@ -62,33 +69,36 @@ def test_hits_come_best_first_and_their_parts_add_up(retriever: Retriever, asked
     query, user = asked
     hits = retriever.search(query, 25, user)
     assert [hit.rank for hit in hits] == list(range(1, 26))
-    scores = [hit.score for hit in hits]
-    assert scores == sorted(scores, reverse=True)
+    free = [hit for hit in hits if not hit.moved_by]
+    assert [hit.score for hit in free] == sorted((hit.score for hit in free), reverse=True)
     assert len({hit.item_id for hit in hits}) == 25
-    vector = retriever.query_vectors([query], [user])[0]
-    exact = retriever.vectors @ vector
-    np.testing.assert_allclose(scores, [exact[int(str(hit.item["item_row"]))] for hit in hits], rtol=1e-5)
-    assert scores[0] == pytest.approx(exact.max(), rel=1e-5)
+    now, vector = retriever.snapshot(), retriever.query_vectors([query], [user])[0]
+    words_of = now.lexical.ask(query, retriever.ranking.boosts)
+    weight = retriever.ranking.fusion.weights(retriever.ranking.known.counts([query]))[0]
     for hit in hits:
-        assert tuple(hit.parts) == retriever.encoder.views
-        assert sum(hit.parts.values()) == pytest.approx(hit.score, rel=1e-5)
+        row = now.rows([hit.item_id])
+        assert tuple(hit.parts) == (*retriever.encoder.views, "words")
+        near, share = float(now.vectors(row)[0] @ vector), float(now.lexical.scores(words_of, row)[0] / words_of.most)
+        assert hit.score == pytest.approx(near + weight * share, rel=1e-4, abs=1e-5)
+        assert hit.parts["words"] == pytest.approx(weight * share, rel=1e-4, abs=1e-6)
 
 
-def test_a_hit_is_its_item(retriever: Retriever, asked: tuple[str, str]) -> None:
-    rows = {item["item_id"]: item for item in retriever.items.to_pylist()}
+def test_a_hit_is_its_item(retriever: Retriever, asked: tuple[str, str], items: list[dict[str, object]]) -> None:
+    rows = {item["item_id"]: item for item in items}
     for hit in retriever.search(asked[0], 20):
         row = rows[hit.item_id]
         assert hit.title == row["title"]
         assert hit.item == {name: value for name, value in row.items() if value is not None}
-        text = words(retriever.encoder.space.item_texts(retriever.items.slice(row["item_row"], 1))[0])
+        table = retriever.snapshot().table(retriever.snapshot().rows([hit.item_id]))
+        text = words(retriever.encoder.space.item_texts(table)[0])
         assert set(hit.matched) == set(words(asked[0])) & set(text)
         assert len(set(hit.matched)) == len(hit.matched)
 
 
-def test_matched_words_are_the_querys(retriever: Retriever) -> None:
-    title = retriever.items["title"][7].as_py()
+def test_matched_words_are_the_querys(retriever: Retriever, items: list[dict[str, object]]) -> None:
+    title = str(items[7]["title"])
     hits = retriever.search(f"  {title.upper()}!  nonesuch", 400)
-    hit = next(hit for hit in hits if hit.item_id == retriever.items["item_id"][7].as_py())
+    hit = next(hit for hit in hits if hit.item_id == items[7]["item_id"])
     assert set(hit.matched) >= set(words(title))
     assert "nonesuch" not in hit.matched
 
@@ -185,7 +195,7 @@ def test_vectors_of_other_groups_are_refused(small_shop: Shop, copied: Path) -> 
         Retriever.open(copied)
 
 
-@pytest.mark.parametrize("stage", ["groups", "model", "vectors", "index"])
+@pytest.mark.parametrize("stage", ["groups", "model", "vectors", "index", "ranking"])
 @pytest.mark.parametrize("damage", [shutil.rmtree, lambda folder: (folder / MANIFEST).write_text("{")])
 def test_a_missing_or_damaged_folder_is_named(copied: Path, stage: str, damage: Callable[[Path], object]) -> None:
     damage(copied / stage)
@@ -194,7 +204,8 @@ def test_a_missing_or_damaged_folder_is_named(copied: Path, stage: str, damage: 
 
 
 @pytest.mark.parametrize(
-    "file", ["groups/items.parquet", "model/towers.safetensors", "vectors/items.npy", "index/ids.npy"]
+    "file",
+    ["groups/items.parquet", "model/towers.safetensors", "vectors/items.npy", "index/ids.npy", "ranking/ranking.json"],
 )
 def test_a_truncated_file_is_named(copied: Path, file: str) -> None:
     content = (copied / file).read_bytes()
@@ -215,4 +226,6 @@ def test_a_truncated_file_is_named(copied: Path, file: str) -> None:
     ],
 )
 def test_the_reason_in_words(parts: dict[str, float], matched: tuple[str, ...], said: str) -> None:
-    assert Hit(1, "i1", "Red tent", sum(parts.values()), parts, matched, {}).reason == said
+    hit = Hit(1, "i1", "Red tent", sum(parts.values()), 0.5, parts, matched, (), {})
+    assert hit.reason == said
+    assert replace(hit, moved_by=("at most 2 per brand",)).reason == f"{said}; at most 2 per brand"

@@ -17,10 +17,11 @@ from mmse.errors import ArtifactError, UsageError
 from mmse.evaluation.offline import EvaluateConfig
 from mmse.evaluation.stage import evaluate_run
 from mmse.index import IndexConfig
-from mmse.index.stage import index_vectors
+from mmse.index.stage import index_catalogue
 from mmse.mining.mine import MineConfig, mine
 from mmse.mining.session import session
 from mmse.model.recipes import RECIPES
+from mmse.ranking.stage import RankingConfig, rank_run
 from mmse.tables import EventsConfig, ItemsConfig, open_events, open_items
 from mmse.training.loop import Step, TrainConfig, train
 
@@ -41,6 +42,7 @@ class Shop:
     train: TrainConfig = field(default_factory=TrainConfig)
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     index: IndexConfig = field(default_factory=IndexConfig)
+    ranking: RankingConfig = field(default_factory=RankingConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     baselines: tuple[str, ...] = ("dssm",)
 
@@ -72,6 +74,7 @@ SECTIONS: dict[str, type] = {
     "train": TrainConfig,
     "embed": EmbedConfig,
     "index": IndexConfig,
+    "ranking": RankingConfig,
     "evaluate": EvaluateConfig,
     "baselines": _Baselines,
 }
@@ -113,6 +116,7 @@ def run(shop: Shop, out: Path, listener: Listener = Listener()) -> dict[str, Man
         made[f"baselines/{recipe}"] = baseline_stage(shop, out, recipe, listener)
     made["vectors"] = embed_stage(shop, out, listener)
     made["index"] = index_stage(shop, out, listener)
+    made["ranking"] = ranking_stage(shop, out, listener)
     if made["groups"].counts["requests"]["test"]:
         made["report"] = evaluate_stage(shop, out, listener)
     else:
@@ -161,17 +165,31 @@ def embed_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
 
 
 def index_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
-    """Indexes the vectors into `out/index`."""
-    inputs = {"vectors": _fingerprint(out / "vectors", "vectors"), "model": _fingerprint(out / "model", "model")}
+    """Indexes the vectors, the words and the filterable columns into `out/index`."""
+    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "vectors", "model")}
     return _stage(
         out / "index", "index", plain(shop.index), inputs, listener,
-        make=lambda: index_vectors(out / "vectors", out / "index", shop.index, listener.part),
+        make=lambda: index_catalogue(
+            out / "groups", out / "model", out / "vectors", out / "index", shop.index, listener.part
+        ),
+    )  # fmt: skip
+
+
+def ranking_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
+    """Learns how the channels become one list, on the validation window, into `out/ranking`."""
+    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "model")}
+    config = plain(shop.ranking) | {"language": shop.index.language}
+    return _stage(
+        out / "ranking", "ranking", config, inputs, listener,
+        make=lambda: rank_run(
+            out / "groups", out / "model", out / "index", out / "ranking", shop.ranking, listener.part
+        ),
     )  # fmt: skip
 
 
 def evaluate_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     """Evaluates the run on its test window into `out/report`."""
-    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "vectors", "index")}
+    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "vectors", "index", "ranking")}
     for recipe in shop.baselines:
         inputs[recipe] = _fingerprint(out / "baselines" / recipe, "model")
     if shop.truth:

@@ -23,23 +23,33 @@ STAGE_GAINS = {Stage.CLICKED: 1.0, Stage.ORDERED: 3.0}
 class Hit:
     """One item found for one query.
 
-    `score` is the fused inner product; `parts` holds each view's share of it (they add up to `score`);
-    `matched` are the query's words that stand in the item's text.
+    `score` is the fused score; `parts` holds the share of each view and of the query's words in it (they add up to
+    `score`). `probability` is that a shopper who looks at the item clicks it, `None` where the channel that was asked
+    for is not calibrated. `matched` are the query's words that stand in the item's text, `moved_by` what rules, caps
+    and guards did to its place, in words.
     """
 
     rank: int
     item_id: str
     title: str
     score: float
+    probability: float | None
     parts: dict[str, float]
     matched: tuple[str, ...]
+    moved_by: tuple[str, ...]
     item: dict[str, object]
 
     @property
     def reason(self) -> str:
-        """Why it was found, in words: what it shares with the query, and the view that says most for it."""
-        view, share = max(self.parts.items(), key=lambda part: part[1])
-        learned = {"text": "similar text", "identity": "what this query leads to", "shopper": "this shopper's taste"}
-        speaking = sum(max(part, 0.0) for part in self.parts.values())
-        most = f"{learned.get(view, view)} {share / speaking:.0%}" if speaking > 0 else "nothing close"
-        return f"has {', '.join(self.matched)}; {most}" if self.matched else f"no word in common; {most}"
+        """Why it was found, in words: what it shares with the query, what says most for it, and what moved it."""
+        part, share = max(self.parts.items(), key=lambda one: one[1])
+        speaking = sum(max(one, 0.0) for one in self.parts.values())
+        most = f"{_SAID_OF.get(part, part)} {share / speaking:.0%}" if speaking > 0 else "nothing close"
+        words = f"has {', '.join(self.matched)}" if self.matched else "no word in common"
+        return "; ".join((words, most, *self.moved_by))
+
+
+_SAID_OF = {
+    "text": "similar text", "identity": "what this query leads to", "shopper": "this shopper's taste",
+    "words": "same words",
+}  # fmt: skip

@@ -9,12 +9,13 @@ from rich.panel import Panel
 from rich.text import Text
 
 from mmse import artifact
-from mmse.cli.show import evaluation_table, hits_table
+from mmse.cli.show import answer_table, evaluation_table
 from mmse.config import plain
 from mmse.evaluation.stage import read_report
 from mmse.market.simulate import KIND, MarketConfig, simulate
 from mmse.pipeline import Listener, Shop, read_shop
 from mmse.retriever import Retriever
+from mmse.search import Search
 from mmse.training.logged import Logged, read_logged
 
 
@@ -37,7 +38,8 @@ def summary(run: Path) -> RenderableType:
     asked = _asked(run, 1)
     if len(asked):
         query, user = asked.queries[0], asked.users[0]
-        shown += [hits_table(query, Retriever.open(run).search(query, 5, user)), Text()]
+        answer = Retriever.open(run).answer(Search(query, 5, user))
+        shown += [answer_table(query, answer), Text()]
     return Group(*shown)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import sys
@@ -20,6 +19,8 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from mmse import __version__
+from mmse.cli.items import items_app
+from mmse.cli.rules import rules_app
 from mmse.config import build, plain
 from mmse.errors import MmseError, UsageError
 
@@ -38,6 +39,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(items_app)
+app.add_typer(rules_app)
 
 ShopFile = Annotated[Path, typer.Argument(help="The shop.toml that names the two tables.", metavar="SHOP.toml")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder, made by `mmse run`.", metavar="RUN")]
@@ -155,7 +159,7 @@ def simulate(
 
 @app.command(epilog="Example: mmse run shop.toml --out run")
 def run(shop_file: ShopFile, folder: Out = None, threads: Threads = None) -> None:
-    """Runs every stage that is not up to date: mine, train, embed, index, evaluate."""
+    """Runs every stage that is not up to date: mine, train, embed, index, rank, evaluate."""
     from mmse.cli import demo as demonstration
     from mmse.cli.show import progress_on
     from mmse.pipeline import read_shop
@@ -216,32 +220,61 @@ def index(
     folder: Out = None,
     kind: Annotated[str | None, typer.Option(help="exact or ivf.")] = None,
 ) -> None:
-    """Indexes the vectors of the catalogue."""
+    """Indexes the catalogue: its vectors, its words, and the columns to filter by."""
     from mmse import pipeline
 
     shop = pipeline.read_shop(shop_file)
     _one_stage(pipeline.index_stage, replace(shop, index=_changed(shop.index, kind=kind)), folder)
 
 
-@app.command(epilog='Example: mmse search run "wireless headphones" -k 5')
+@app.command(epilog="Example: mmse rank shop.toml --out run")
+def rank(shop_file: ShopFile, folder: Out = None) -> None:
+    """Learns from the validation window how both channels become one list, and how likely a hit is to be clicked."""
+    from mmse import pipeline
+
+    _one_stage(pipeline.ranking_stage, pipeline.read_shop(shop_file), folder)
+
+
+@app.command(
+    epilog='Examples: mmse search run "wireless headphones" -k 5 · '
+    'mmse search run tent --filter "price=..100" --filter "category=Outdoor" --cap brand=2 --min-probability 0.1'
+)
 def search(
     folder: RunFolder,
     query: Annotated[str, typer.Argument(help="What a shopper would type.")],
     k: Annotated[int, typer.Option("-k", "--hits", help="How many hits.", min=1)] = 10,
     user: Annotated[str | None, typer.Option(help="A user_id of the log: its history counts.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--filter", help="brand=Bosch, price=10..20, or JSON (docs/search.md); all of several must hold."),
+    ] = None,
+    min_probability: Annotated[float, typer.Option(help="Leave out hits less likely to be clicked.")] = 0.0,
+    target_precision: Annotated[
+        float | None, typer.Option(help="As many hits as are clicked that often on average.")
+    ] = None,
+    cap: Annotated[list[str] | None, typer.Option(help="brand=2: at most two hits of a brand.")] = None,
+    boost: Annotated[
+        list[str] | None, typer.Option(help="1.5:brand=Bosch: multiplies the odds of what the filter lets through.")
+    ] = None,
+    channel: Annotated[str, typer.Option(help="hybrid, vector, lexical or rrf.")] = "hybrid",
     as_json: Json = False,
 ) -> None:
-    """Searches a run: hits with the share of each view and why they matched."""
-    from mmse.cli.show import hits_table
+    """Searches a run: hits, how likely each is, and why it stands where it stands."""
+    from mmse.cli import asking
+    from mmse.cli.show import answer_table
     from mmse.retriever import Retriever
 
     query, user = _as_text(query), _as_text(user) if user is not None else None
-    hits = Retriever.open(folder).search(query, k, user)
+    retriever = Retriever.open(folder)
+    asked = asking.search_of(
+        retriever.kinds, query, k, user, only=only or [], caps=cap or [], boosts=boost or [], channel=channel,
+        min_probability=min_probability, target_precision=target_precision,
+    )  # fmt: skip
+    answer = retriever.answer(asked)
     if as_json:
-        said = [dataclasses.asdict(hit) | {"reason": hit.reason} for hit in hits]
-        out.print_json(json.dumps({"query": query, "user_id": user, "hits": said}, default=str))
+        out.print_json(json.dumps({"query": query, "user_id": user} | asking.plain_answer(answer), default=str))
     else:
-        out.print(hits_table(query, hits))
+        out.print(answer_table(query, answer))
 
 
 @app.command(

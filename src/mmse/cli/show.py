@@ -15,20 +15,32 @@ from mmse.evaluation.offline import Evaluation
 from mmse.evaluation.rows import Measure, Row, find_difference, pivot
 from mmse.pipeline import Listener
 from mmse.records import Hit
+from mmse.search import Answer
 from mmse.training.loop import Step
 
 _QUERY = 72
-_COLOURS = {"text": "cyan", "identity": "magenta", "shopper": "yellow"}
+_COLOURS = {"text": "cyan", "identity": "magenta", "shopper": "yellow", "words": "green"}
+
+
+def answer_table(query: str, answer: Answer) -> RenderableType:
+    """The hits of one query, or that there is no good one, and where a rule leads instead."""
+    said: list[RenderableType] = []
+    if answer.redirect_url is not None:
+        said.append(Text(f"A rule sends this query to {answer.redirect_url}", style="bold"))
+    if answer.no_good_match:
+        return Group(*said, Text("No good match: nothing in the catalogue is likely enough to be wanted."))
+    if answer.query != query:
+        said.append(Text(f"Searched for “{answer.query}”, as a rule says.", style="dim"))
+    return Group(*said, hits_table(query, answer.hits))
 
 
 def hits_table(query: str, hits: Sequence[Hit]) -> RenderableType:
-    """The hits of one query: item, score, each view's share of it, and why it matched."""
-    if not hits:
-        return Text("No item was found: the catalogue is empty.")
+    """The hits of one query: item, how likely it is to be clicked, what its score is made of, and why it matched."""
     shown = query if len(query) <= _QUERY else f"{query[:_QUERY]}…"
     table = Table(title=Text(f"“{shown}”"), title_justify="left", box=None, header_style="bold", pad_edge=False)
     table.add_column("#", justify="right", style="dim")
     table.add_column("item, and why it was found", overflow="fold", ratio=1)
+    table.add_column("likely", justify="right")
     table.add_column("score", justify="right")
     for view in hits[0].parts:
         table.add_column(view, justify="right", style=_COLOURS.get(view, ""))
@@ -38,7 +50,8 @@ def hits_table(query: str, hits: Sequence[Hit]) -> RenderableType:
         about = " · ".join([hit.item_id, *facts])
         item = Text.assemble(hit.title, "\n", (about, "dim"), "\n", (hit.reason, "italic dim"))
         shares = [f"{part:+.2f}" for part in hit.parts.values()]
-        table.add_row(str(hit.rank), item, f"{hit.score:.3f}", *shares)
+        likely = "–" if hit.probability is None else f"{hit.probability:.0%}"
+        table.add_row(str(hit.rank), item, likely, f"{hit.score:.3f}", *shares)
     return table
 
 

@@ -22,6 +22,12 @@ Progress = Callable[[str, int, int], None]
 Allowed = Int[np.ndarray, " m"] | Bool[np.ndarray, " m"]
 """Which ids may be found: the ids themselves, or a mask where `mask[id]` says so (ids past its end may not)."""
 
+LANGUAGES = (
+    "none", "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
+    "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
+)  # fmt: skip
+"""What the lexical channel can stem; `none` leaves words as they are."""
+
 ABOUT = "index.json"
 CHUNK = 65_536
 """Vectors touched at a time, so that checking and adding a memory-mapped catalogue stays in bounded memory."""
@@ -35,7 +41,7 @@ class IndexConfig:
     byte a dimension, `fp16` two and finds a little more. `lists_per_root` sets the number of lists,
     `lists_per_root · √n`, at most `most_lists`; k-means sees `training_per_list` vectors a list. As many lists are
     probed as it takes to find `target_recall` of the exact first `recall_k`, measured on `probes` vectors when the
-    index is built.
+    index is built. `language` is that of the titles, for the stemmer of the lexical channel (`none`: no stemming).
     """
 
     kind: str = "ivf"
@@ -47,6 +53,7 @@ class IndexConfig:
     most_lists: int = 65_536
     training_per_list: int = 64
     seed: int = 0
+    language: str = "english"
 
     def __post_init__(self) -> None:
         require(self.kind in ("exact", "ivf"), "kind", self.kind, "'exact' or 'ivf'")
@@ -58,6 +65,7 @@ class IndexConfig:
         require(self.most_lists >= 1, "most_lists", self.most_lists, "at least 1")
         require(self.training_per_list >= 1, "training_per_list", self.training_per_list, "at least 1")
         require(self.seed >= 0, "seed", self.seed, "0 or above")
+        require(self.language in LANGUAGES, "language", self.language, f"one of {', '.join(LANGUAGES)}")
 
 
 @dataclass(frozen=True)
@@ -68,9 +76,18 @@ class Found:
     scores: Float32[np.ndarray, "n k"]
 
 
+def nothing_found(n: int, k: int) -> Found:
+    """A place for `k` hits of each of `n` queries, all of it padding."""
+    return Found(np.full((n, k), -1, dtype=np.int64), np.full((n, k), -np.inf, dtype=np.float32))
+
+
 @runtime_checkable
 class Index(Protocol):
     """Vectors by id, searched by inner product."""
+
+    @property
+    def ids(self) -> Int64[np.ndarray, " n"]:
+        """The ids it holds, sorted."""
 
     @property
     def dim(self) -> int:
@@ -149,9 +166,16 @@ def is_held(ids: Int64[np.ndarray, " n"], held: Int64[np.ndarray, " h"]) -> Bool
     return np.asarray(held[places] == ids)
 
 
+def is_dense(held: Int64[np.ndarray, " h"]) -> bool:
+    """Whether the ids in `held`, which is sorted, are 0 to n - 1, so that a mask over rows is one over ids."""
+    return len(held) > 0 and int(held[-1]) == len(held) - 1
+
+
 def allowed_ids(allowed: Allowed, held: Int64[np.ndarray, " h"]) -> Int64[np.ndarray, " a"]:
     """The ids of `held` (sorted) that `allowed` lets through, sorted."""
     if allowed.dtype == np.bool_:
+        if is_dense(held):
+            return np.flatnonzero(allowed[: len(held)])
         within = held[: np.searchsorted(held, len(allowed))]
         return np.asarray(within[allowed[within]])
     wanted = np.unique(allowed.astype(np.int64, copy=False))

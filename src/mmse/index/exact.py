@@ -22,6 +22,7 @@ from mmse.index.base import (
     checked_ids,
     checked_vectors,
     damaged,
+    nothing_found,
     read_about,
     write_about,
 )
@@ -34,6 +35,11 @@ class ExactIndex:
     def __init__(self, dim: int) -> None:
         self._ids: Int64[np.ndarray, " n"] = np.empty(0, dtype=np.int64)
         self._vectors: Float32[np.ndarray, "n d"] = np.empty((0, dim), dtype=np.float32)
+
+    @property
+    def ids(self) -> Int64[np.ndarray, " n"]:
+        """The ids it holds, sorted."""
+        return self._ids
 
     @property
     def dim(self) -> int:
@@ -96,7 +102,7 @@ class ExactIndex:
         return index
 
     def _best(self, queries: Float32[np.ndarray, "n d"], k: int, places: Int64[np.ndarray, " a"], whole: bool) -> Found:
-        best = _nothing(len(queries), k)
+        best = nothing_found(len(queries), k)
         if len(queries) == 0:
             return best
         for start in range(0, len(places), CHUNK):
@@ -107,10 +113,6 @@ class ExactIndex:
             )
             best = _merged(best, Found(self._ids[chunk][found], scores), k)
         return best
-
-
-def _nothing(n: int, k: int) -> Found:
-    return Found(np.full((n, k), -1, dtype=np.int64), np.full((n, k), -np.inf, dtype=np.float32))
 
 
 def _merged(best: Found, more: Found, k: int) -> Found:

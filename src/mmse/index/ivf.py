@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import faiss
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
 from mmse.config import plain
 from mmse.index.base import (
@@ -26,6 +27,8 @@ from mmse.index.base import (
     checked_ids,
     checked_vectors,
     damaged,
+    is_dense,
+    nothing_found,
     read_about,
     write_about,
 )
@@ -36,6 +39,31 @@ CODES = {"sq8": faiss.ScalarQuantizer.QT_8bit, "fp16": faiss.ScalarQuantizer.QT_
 FILE = "ivf.faiss"
 SPARSEST_BITMAP = 1024
 """A filter becomes a bitmap while that costs at most so many bits an allowed id; past it, a hash set."""
+EVERY = 16
+"""One row in so many of each list is looked at to estimate how many of its rows a filter lets through."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the rows lie: the list of each row (-1: not held), a sample of rows by list, the centroids.
+
+    The sample of list `l` is `sample[ends[l - 1] : ends[l]]`, every `EVERY`th of its `sizes[l]` rows.
+    """
+
+    list_of: Int32[np.ndarray, " rows"]
+    sizes: Int64[np.ndarray, " nlist"]
+    sample: Int64[np.ndarray, " s"]
+    ends: Int64[np.ndarray, " nlist"]
+    centroids: Float32[np.ndarray, "nlist d"]
+
+    def counted(self, rows: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " nlist"]:
+        """How many of `rows`, all of them held, lie in each list."""
+        return np.bincount(self.list_of.take(rows), minlength=len(self.sizes))
+
+    def estimated(self, mask: Bool[np.ndarray, " n"]) -> Int64[np.ndarray, " nlist"]:
+        """About how many rows of `mask` lie in each list, in a few tenths of a millisecond for a million rows."""
+        met = np.concatenate([[0], np.cumsum(mask.take(self.sample))])
+        return np.asarray(np.diff(met[self.ends], prepend=0) * EVERY)
 
 
 @final
@@ -53,6 +81,12 @@ class IvfIndex:
         self._ids: Int64[np.ndarray, " n"] = np.empty(0, dtype=np.int64)
         self._lists: Any = None
         self._mapped = False
+        self._layout: Layout | None = None
+
+    @property
+    def ids(self) -> Int64[np.ndarray, " n"]:
+        """The ids it holds, sorted."""
+        return self._ids
 
     @property
     def dim(self) -> int:
@@ -113,11 +147,9 @@ class IvfIndex:
         compared as without one; a query that still found fewer than exist searches all lists.
         """
         checked_vectors(vectors, self.dim, "query vectors")
-        let = None if allowed is None else allowed_ids(allowed, self._ids)
-        exist = len(self) if let is None else len(let)
+        selector, exist = self._let(allowed)
         if self._lists is None or exist == 0 or len(vectors) == 0:
-            return Found(np.full((len(vectors), k), -1), np.full((len(vectors), k), -np.inf, dtype=np.float32))
-        selector = None if let is None else _selector(let)
+            return nothing_found(len(vectors), k)
         queries = np.ascontiguousarray(vectors)
         probes = min(self.nlist, math.ceil(self.nprobe * len(self) / exist))
         found = self._probe(queries, k, probes, selector)
@@ -126,6 +158,43 @@ class IvfIndex:
             rest = self._probe(queries[short], k, self.nlist, selector)
             found.ids[short], found.scores[short] = rest.ids, rest.scores
         return found
+
+    def visit(
+        self,
+        query: Float32[np.ndarray, " d"],
+        k: int,
+        lists: Int64[np.ndarray, " p"],
+        *,
+        nearness: Float32[np.ndarray, " nlist"],
+        bits: UInt8[np.ndarray, " b"],
+    ) -> Int64[np.ndarray, " k"]:
+        """The ids of the `k` best in `lists` (one or more) of those whose bit is set, padded with -1.
+
+        `nearness` is the inner product of the query and each centroid: what is stored is the difference from it.
+        """
+        parameters = faiss.SearchParametersIVF()
+        parameters.nprobe, parameters.sel = len(lists), _bitmap_selector(bits)
+        ids, scores, near = np.empty(k, np.int64), np.empty(k, np.float32), nearness[lists]
+        pointers = [faiss.swig_ptr(array) for array in (query, lists, near, scores, ids)]
+        self._lists.search_preassigned_c(1, pointers[0], k, *pointers[1:], False, parameters)
+        return ids
+
+    def layout(self) -> Layout:
+        """Where the rows lie; made on the first call after a change (0.1 s for a million rows)."""
+        if self._layout is None:
+            assert self._lists is not None
+            inverted, list_of = self._lists.invlists, np.full(int(self._ids[-1]) + 1, -1, dtype=np.int32)
+            sizes, samples = np.zeros(self.nlist, dtype=np.int64), []
+            for place in range(self.nlist):
+                sizes[place] = inverted.list_size(place)
+                if sizes[place]:
+                    rows = faiss.rev_swig_ptr(inverted.get_ids(place), int(sizes[place]))
+                    list_of[rows] = place
+                    samples.append(rows[::EVERY].copy())
+            ends = np.cumsum(-(-sizes // EVERY))
+            centroids = self._lists.quantizer.reconstruct_n(0, self.nlist)
+            self._layout = Layout(list_of, sizes, np.concatenate(samples), ends, centroids)
+        return self._layout
 
     def save(self, folder: Path) -> None:
         """Writes `ivf.faiss` (any Faiss reads it), `ids.npy` and `index.json` into `folder`."""
@@ -162,8 +231,19 @@ class IvfIndex:
         scores[ids < 0] = -np.inf
         return Found(ids, scores)
 
+    def _let(self, allowed: Allowed | None) -> tuple[Any, int]:
+        """A Faiss selector of what is held and allowed (None: all of it), and how many that is."""
+        if allowed is None:
+            return None, len(self)
+        if allowed.dtype == np.bool_ and is_dense(self._ids):
+            mask = allowed[: len(self._ids)]
+            return _bitmap_selector(bitmap(mask)), int(np.count_nonzero(mask))
+        let = allowed_ids(allowed, self._ids)
+        return (_selector(let) if len(let) else None), len(let)
+
     def _thaw(self) -> None:
-        """Brings mapped lists into memory: Faiss ends the process when a mapped list is changed."""
+        """Readies the lists for a change, in memory: Faiss ends the process when a mapped list is changed."""
+        self._layout = None
         if self._mapped:
             self._lists = faiss.deserialize_index(faiss.serialize_index(self._lists))
             self._mapped = False
@@ -237,7 +317,16 @@ def _selector(ids: Int64[np.ndarray, " n"]) -> Any:  # noqa: ANN401
         return faiss.IDSelectorBatch(ids)
     mask = np.zeros(int(ids[-1]) + 1, dtype=bool)
     mask[ids] = True
-    return faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))  # type: ignore[call-arg, arg-type]
+    return _bitmap_selector(bitmap(mask))
+
+
+def _bitmap_selector(bits: UInt8[np.ndarray, " b"]) -> Any:  # noqa: ANN401
+    return faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
+
+
+def bitmap(mask: Bool[np.ndarray, " n"]) -> UInt8[np.ndarray, " b"]:
+    """A mask in the form that Faiss reads: one bit an id."""
+    return np.packbits(mask, bitorder="little")
 
 
 def _exact_ids(

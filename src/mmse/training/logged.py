@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64
 
 from mmse.mining.groups import shard_files
 from mmse.mining.history import History
@@ -70,4 +70,33 @@ def read_logged(groups: Path, split: str, limit: int, *, clicked_only: bool = Tr
         item_rows=taken_rows["item_row"].to_numpy(),
         stages=taken_rows["stage"].to_numpy().astype(np.int64),
         explored=taken_rows["explored"].to_numpy(zero_copy_only=False),
+    )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The slots that some requests were shown. Slot `s` showed `item_rows[s]` to the request at place `request[s]`."""
+
+    request: Int64[np.ndarray, " slots"]
+    item_rows: Int32[np.ndarray, " slots"]
+    stages: Int64[np.ndarray, " slots"]
+    examination: Float32[np.ndarray, " slots"]
+    explored: Bool[np.ndarray, " slots"]
+
+
+def read_shown(groups: Path, split: str, logged: Logged) -> Shown:
+    """Every slot of the requests of `logged`, which were read from the same `split`."""
+    wanted = pa.array(logged.request_ids, pa.string())
+    slots = [SHARD.empty_table().append_column("request", pa.array([], pa.int32()))]
+    for path in shard_files(groups, split):
+        table, _ = read_shard(path)
+        place = pc.index_in(table["request_id"], wanted)
+        slots.append(table.append_column("request", place).filter(pc.is_valid(place)))
+    whole = pa.concat_tables(slots)
+    return Shown(
+        request=whole["request"].to_numpy().astype(np.int64),
+        item_rows=whole["item_row"].to_numpy(),
+        stages=whole["stage"].to_numpy().astype(np.int64),
+        examination=whole["examination"].to_numpy(),
+        explored=whole["explored"].to_numpy(zero_copy_only=False),
     )

@@ -1,0 +1,114 @@
+"""The commands of a live catalogue: items in, out and changed, without a rebuild."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mmse.errors import UsageError
+
+if TYPE_CHECKING:
+    from mmse.live.edits import Edit
+
+out = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
+items_app = typer.Typer(
+    name="items",
+    help="Puts items in, changes or takes them out while the run is searched; nothing is built again.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+Run = Annotated[Path, typer.Argument(help="A run folder, made by `mmse run`.", metavar="RUN")]
+Item = Annotated[str, typer.Argument(help="The item_id.", metavar="ITEM")]
+
+
+@items_app.command(epilog="Example: mmse items apply run edits.jsonl")
+def apply(
+    run: Run, file: Annotated[Path, typer.Argument(help="One edit a line (docs/live.md).", metavar="EDITS.jsonl")]
+) -> None:
+    """Applies a file of upserts, changes and deletes: all of them, or none where one is wrong."""
+    from mmse.live.edits import parse
+
+    if not file.is_file():
+        raise UsageError(f"There is no file {file}.", "Give a file with one edit a line, in JSON.")
+    lines = [line for line in file.read_bytes().splitlines() if line.strip()]
+    _apply(run, [parse(line, f"{file}, line {number}") for number, line in enumerate(lines, 1)])
+
+
+@items_app.command("set", epilog="Example: mmse items set run i00016942 price=9.99 available=false")
+def set_(
+    run: Run, item: Item, values: Annotated[list[str], typer.Argument(help="column=value", metavar="COLUMN=VALUE…")]
+) -> None:
+    """Changes some columns of an item, such as its price or whether it is available."""
+    from mmse.live.edits import Change
+
+    _apply(run, [Change(item, dict(_value(said) for said in values))])
+
+
+@items_app.command(epilog="Example: mmse items delete run i00016942 i00010414")
+def delete(run: Run, items: Annotated[list[str], typer.Argument(help="The item_ids.", metavar="ITEM…")]) -> None:
+    """Takes items out of the catalogue."""
+    from mmse.live.edits import Delete
+
+    _apply(run, [Delete(item) for item in items])
+
+
+@items_app.command(epilog="Example: mmse items compact run")
+def compact(run: Run) -> None:
+    """Folds all edits into the index, which searches a little faster then; nothing is lost if it is interrupted."""
+    from mmse.live.catalogue import Catalogue
+
+    with Catalogue.open(run, writable=True) as catalogue:
+        folded = catalogue.compact()
+        out.print(f"Folded; {len(catalogue.snapshot()):,} items." if folded else "There was nothing to fold.")
+
+
+@items_app.command(epilog="Example: mmse items status run")
+def status(run: Run) -> None:
+    """Says how many items there are and how many edits are not yet folded into the index."""
+    from mmse.live.catalogue import Catalogue
+
+    with Catalogue.open(run) as catalogue:
+        now = catalogue.snapshot()
+        out.print(f"{len(now):,} items, version {now.version}; {now.changed:,} changed since the index was made.")
+
+
+@items_app.command("carry-over", epilog="Example: mmse items carry-over run")
+def carry_over(run: Run) -> None:
+    """After the index was made again: applies the edits of the former one to it."""
+    from mmse.live import carry_over as carry
+
+    carried = carry(run)
+    out.print(f"{carried.carried:,} edited items were carried over.")
+    if carried.left_out:
+        out.print(f"{carried.left_out:,} no longer fit; they stand with their reasons in {carried.aside}.")
+
+
+@items_app.command(epilog="Example: mmse items discard run")
+def discard(run: Run) -> None:
+    """After the index was made again: drops the edits of the former one."""
+    from mmse.live import discard as drop
+
+    out.print(f"The edits of {drop(run):,} items were dropped.")
+
+
+def _apply(run: Path, edits: list[Edit]) -> None:
+    from mmse.live.catalogue import Catalogue
+
+    with Catalogue.open(run, writable=True) as catalogue:
+        version = catalogue.apply(edits)
+        out.print(f"{len(edits):,} edits applied; {len(catalogue.snapshot()):,} items, version {version}.")
+
+
+def _value(said: str) -> tuple[str, Any]:
+    """A column and its value: JSON where it is some (a number, true, null), text where it is not."""
+    column, equals, text = said.partition("=")
+    if not equals:
+        raise UsageError(f"{said!r} has no '='.", "Write column=value, such as price=9.99.")
+    try:
+        return column, json.loads(text)
+    except ValueError:
+        return column, text

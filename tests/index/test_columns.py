@@ -1,0 +1,243 @@
+"""Masks over filterable columns, against cases worked by hand and an evaluator that looks at one row at a time."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmse.errors import ArtifactError, UsageError
+from mmse.filters import And, Between, Filter, Kind, Not, OneOf, Or, comparable, parse_filter, path_of, paths_above
+from mmse.index.columns import Columns, filterable
+
+KINDS = {
+    "category": Kind.PATH,
+    "brand": Kind.NAME,
+    "price": Kind.NUMBER,
+    "available": Kind.FLAG,
+    "colour": Kind.NAME,
+    "weight": Kind.NUMBER,
+}
+ROWS: list[dict[str, object]] = [
+    {"category": "Tools > Drills", "brand": "Bosch", "price": 19.99, "available": True, "colour": "red", "weight": 1},
+    {"category": "tools>drills > Hammer", "brand": " bosch ", "price": 20.0, "available": False, "colour": ""},
+    {"category": "Tools", "brand": "Makita", "price": None, "available": None, "colour": "Red", "weight": 3},
+    {"category": "Tools > Drills!", "brand": None, "price": 0.0, "available": True, "colour": "blue"},
+    {"category": None, "brand": "BOSCH", "price": 1e9, "available": False, "colour": None, "weight": 16_777_217},
+    {"category": " > ", "brand": "Straße", "price": -1.0, "available": True, "colour": "blue"},
+]
+SCHEMA = pa.schema(
+    {
+        "category": pa.string(),
+        "brand": pa.string(),
+        "price": pa.float64(),
+        "available": pa.bool_(),
+        "colour": pa.string(),
+        "weight": pa.int64(),
+    }
+)
+
+
+def table(rows: list[dict[str, object]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+@pytest.fixture
+def columns() -> Columns:
+    return Columns.of(table(ROWS), KINDS)
+
+
+@pytest.mark.parametrize(
+    ("said", "rows"),
+    [
+        ({"brand": "Bosch"}, [0, 1, 4]),
+        ({"brand": ["MAKITA", "strasse"]}, [2]),
+        ({"brand": "straße"}, [5]),
+        ({"brand": []}, []),
+        ({"brand": "nobody"}, []),
+        ({"brand": ""}, []),
+        ({"category": "tools"}, [0, 1, 2, 3]),
+        ({"category": "Tools > Drills"}, [0, 1]),
+        ({"category": "Tools > Drills > hammer"}, [1]),
+        ({"category": ["Tools > Drills!", "Tools > Drills > Hammer"]}, [1, 3]),
+        ({"category": "Drills"}, []),
+        ({"category": "Tool"}, []),
+        ({"category": ">"}, []),
+        ({"price": 19.99}, [0]),
+        ({"price": {"from": 19.99, "to": 20}}, [0, 1]),
+        ({"price": {"to": 0}}, [3, 5]),
+        ({"price": {"from": None}}, [0, 1, 3, 4, 5]),
+        ({"price": [20, 0]}, [1, 3]),
+        ({"weight": 16_777_217}, [4]),
+        ({"weight": 16_777_216}, []),
+        ({"available": True}, [0, 3, 5]),
+        ({"available": [True, False]}, [0, 1, 3, 4, 5]),
+        ({"not": {"available": True}}, [1, 2, 4]),
+        ({"not": {"brand": "bosch"}}, [2, 3, 5]),
+        ({"colour": "RED"}, [0, 2]),
+        ({"colour": "red", "available": True}, [0]),
+        ({"or": [{"colour": "blue"}, {"weight": {"from": 3}}]}, [2, 3, 4, 5]),
+        ({}, [0, 1, 2, 3, 4, 5]),
+        ({"or": []}, []),
+        ({"not": {}}, []),
+    ],
+)
+def test_masks_worked_by_hand(columns: Columns, said: object, rows: list[int]) -> None:
+    assert np.flatnonzero(columns.mask(parse_filter(said, KINDS))).tolist() == rows
+
+
+def test_a_column_the_table_lacks_has_no_values(columns: Columns) -> None:
+    kinds = {"seller": Kind.NAME, "rating": Kind.NUMBER, "new": Kind.FLAG, "shelf": Kind.PATH}
+    lacking = Columns.of(table(ROWS), kinds)
+    for said in ({"seller": "x"}, {"rating": {"to": 5}}, {"new": False}, {"shelf": "a"}):
+        assert not lacking.mask(parse_filter(said, kinds)).any()
+        assert lacking.mask(parse_filter({"not": said}, kinds)).all()
+    assert lacking.counts("seller", np.ones(6, dtype=bool)) == {}
+    assert (len(lacking), lacking.kinds) == (6, kinds)
+
+
+def test_many_values_at_once() -> None:
+    rows: list[dict[str, object]] = [{"brand": f"b{i}" if i % 7 else None} for i in range(500)]
+    columns = Columns.of(table(rows), {"brand": Kind.NAME})
+    wanted = tuple(f"b{i}" for i in range(0, 500, 3))
+    expected = [i % 3 == 0 and i % 7 != 0 for i in range(500)]
+    assert columns.mask(OneOf("brand", wanted)).tolist() == expected
+
+
+def test_counts(columns: Columns) -> None:
+    all_rows = np.ones(6, dtype=bool)
+    assert columns.counts("brand", all_rows) == {"Bosch": 3, "Makita": 1, "Straße": 1}
+    assert columns.counts("category", all_rows) == {
+        "Tools": 4,
+        "Tools > Drills": 2,
+        "Tools > Drills!": 1,
+        "tools > drills > Hammer": 1,
+    }
+    assert columns.counts("available", all_rows) == {"true": 3, "false": 2}
+    assert columns.counts("brand", np.arange(6) >= 2) == {"Bosch": 1, "Makita": 1, "Straße": 1}
+    assert columns.counts("brand", ~all_rows) == {}
+    for column in ("price", "nothing"):
+        with pytest.raises(UsageError, match=f"values of '{column}' cannot be counted"):
+            columns.counts(column, all_rows)
+
+
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:0]])
+def test_save_and_open(rows: list[dict[str, object]], tmp_path: Path) -> None:
+    before = Columns.of(table(rows), KINDS)
+    before.save(tmp_path)
+    after = Columns.open(tmp_path)
+    assert (len(after), after.kinds) == (len(rows), KINDS)
+    every = np.ones(len(rows), dtype=bool)
+    for said in ({"brand": "bosch"}, {"category": "tools"}, {"price": {"to": 20}}, {"available": True}):
+        wanted = parse_filter(said, KINDS)
+        np.testing.assert_array_equal(before.mask(wanted), after.mask(wanted))
+    assert before.counts("category", every) == after.counts("category", every)
+
+
+def spoil_about(change: Callable[[dict[str, object]], object]) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        about = json.loads((folder / "columns.json").read_text("utf-8"))
+        change(about)
+        (folder / "columns.json").write_text(json.dumps(about), "utf-8")
+
+    return spoil
+
+
+def cut(folder: Path) -> None:
+    (folder / "column0.npy").write_bytes((folder / "column0.npy").read_bytes()[:60])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (cut, r"column0\.npy is damaged"),
+        (lambda folder: (folder / "columns.json").write_text("{"), r"columns\.json is damaged"),
+        (lambda folder: (folder / "columns.json").unlink(), "holds no filterable columns"),
+        (lambda folder: (folder / "column1.npy").unlink(), r"no column1\.npy"),
+        (lambda folder: np.save(folder / "column0.npy", np.zeros(6)), "found float64"),
+        (lambda folder: np.save(folder / "column0.npy", np.full(6, 9, np.int32)), "do not fit its 4 values"),
+        (spoil_about(lambda about: about.update(rows=7)), r"expected 7 int32"),
+        (spoil_about(lambda about: about.pop("columns")), "is damaged"),
+        (spoil_about(lambda about: about.update(columns=[{"name": "a", "kind": "odd"}])), "is damaged"),
+    ],
+)
+def test_damaged_folders(columns: Columns, tmp_path: Path, spoil: Callable[[Path], object], words: str) -> None:
+    columns.save(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(ArtifactError, match=words):
+        Columns.open(tmp_path)
+
+
+def test_what_a_shop_can_filter_by() -> None:
+    names = ["item_id", "title", "category", "price", "colour", "weight", "blurb"]
+    declared = {"categorical": ["colour", "gone", "category"], "numeric": ["weight"], "text": ["blurb"]}
+    assert filterable(names, declared) == {
+        "category": Kind.PATH,
+        "price": Kind.NUMBER,
+        "colour": Kind.NAME,
+        "weight": Kind.NUMBER,
+    }
+
+
+def meets(row: dict[str, object], wanted: Filter) -> bool:
+    """The meaning of a filter, one row at a time."""
+    if isinstance(wanted, And):
+        return all(meets(row, part) for part in wanted.parts)
+    if isinstance(wanted, Or):
+        return any(meets(row, part) for part in wanted.parts)
+    if isinstance(wanted, Not):
+        return not meets(row, wanted.part)
+    value = row.get(wanted.column)
+    if isinstance(wanted, Between):
+        low = -np.inf if wanted.low is None else wanted.low
+        return isinstance(value, (int, float)) and low <= value <= (np.inf if wanted.high is None else wanted.high)
+    if not isinstance(value, str):
+        return value is not None and value in wanted.values
+    if KINDS[wanted.column] is Kind.PATH:
+        return bool(set(paths_above(path_of(value))) & set(wanted.values))
+    return comparable(value) != "" and comparable(value) in wanted.values
+
+
+PATHS = st.lists(st.sampled_from(["a", "A ", "b", "a!", "", "é", "\x00"]), max_size=4).map(">".join)
+NAMES = st.sampled_from(["x", "X", " y", "", "ß", "İ", *(f"n{i}" for i in range(12))])
+NUMBERS = st.sampled_from([0.0, -0.0, 19.99, 0.1 + 0.2, 0.3, 1e300, -5.0])
+CELLS = {"category": PATHS, "brand": NAMES, "price": NUMBERS, "available": st.booleans()}
+TABLES = st.lists(st.fixed_dictionaries({name: st.none() | cell for name, cell in CELLS.items()}), max_size=30)
+ENDS = st.tuples(NUMBERS, NUMBERS).map(sorted)
+LEAVES = st.one_of(
+    st.fixed_dictionaries({"category": st.lists(PATHS, max_size=3) | PATHS}),
+    st.fixed_dictionaries({"brand": st.lists(NAMES, max_size=12) | NAMES}),
+    st.fixed_dictionaries({"available": st.lists(st.booleans(), max_size=2)}),
+    st.fixed_dictionaries({"price": NUMBERS | st.lists(NUMBERS, max_size=3)}),
+    ENDS.map(lambda ends: {"price": {"from": ends[0], "to": ends[1]}}),
+    NUMBERS.map(lambda end: {"price": {"to": end}}),
+)
+FILTERS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda parts: {"or": parts}),
+        st.lists(inner, max_size=3).map(lambda parts: {"and": parts}),
+        inner.map(lambda part: {"not": part}),
+    ),
+    max_leaves=6,
+)
+
+
+@given(rows=TABLES, said=FILTERS)
+def test_a_mask_says_what_each_row_says(rows: list[dict[str, object]], said: object) -> None:
+    wanted = parse_filter(said, KINDS)
+    assert Columns.of(table(rows), KINDS).mask(wanted).tolist() == [meets(row, wanted) for row in rows]
+
+
+@given(rows=TABLES)
+def test_a_count_is_the_size_of_its_mask(rows: list[dict[str, object]]) -> None:
+    columns = Columns.of(table(rows), KINDS)
+    for column in ("brand", "category", "available"):
+        counted = columns.counts(column, np.ones(len(rows), dtype=bool))
+        for value, n in counted.items():
+            said = value == "true" if column == "available" else value
+            assert columns.mask(parse_filter({column: said}, KINDS)).sum() == n
