@@ -17,7 +17,7 @@ from mmse import artifact
 from mmse.embed import SHOPPER, open_array
 from mmse.errors import ArtifactError
 from mmse.filters import Filter, Kind, comparable
-from mmse.index.lexical import Asked, Expansions, LexicalIndex
+from mmse.index.lexical import Asked, Expansions, LexicalIndex, Matches
 from mmse.lexical import words
 from mmse.live.base import open_run
 from mmse.live.catalogue import Catalogue
@@ -38,6 +38,9 @@ from mmse.records import Hit
 from mmse.search import Answer, Channel, Search
 
 _LATEST = np.iinfo(np.int64).max
+NO_ROWS: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
+_REMEMBERED = 4_000
+"""Different queries of `considered` whose words are looked up once."""
 _LED = "names what the query names"
 _MADE_FROM = (
     ("vectors", "groups", "from other groups", "`mmse train`, `mmse embed`, `mmse index` and `mmse rank`"),
@@ -139,6 +142,29 @@ class Retriever:
         hits = self._hits(asked, found, placed[: search.k], chances, set(found.rows[lead].tolist()))
         return Answer(applied.query, hits, not hits, applied.redirect_url, applied.rules, now.version)
 
+    def considered(
+        self,
+        queries: Sequence[str],
+        vectors: Float32[np.ndarray, "n width"],
+        k: int,
+        filters: Sequence[Filter | None] | None = None,
+    ) -> Iterator[Considered]:
+        """For each query what the channels find for `k` hits, to be ranked by either and by both.
+
+        `vectors` are those of the queries; `filters` hold for one query each.
+        """
+        now = self.snapshot()
+        worded: dict[tuple[str, Filter | None], Matches] = {}
+        for place, (query, vector) in enumerate(zip(queries, vectors, strict=True)):
+            only = filters[place] if filters is not None else None
+            asked = _Asked(now, query, vector, only, self.ranking.boosts)
+            if (query, only) not in worded:
+                if len(worded) >= _REMEMBERED:
+                    worded.clear()
+                worded[query, only] = asked.matches(k)
+            near, matches = asked.near(k), worded[query, only]
+            yield Considered(self, asked, near[0], matches.rows, asked.gathered(near, matches, k))
+
     def rankings(
         self,
         queries: Sequence[str],
@@ -147,70 +173,44 @@ class Retriever:
         channels: Sequence[Channel],
         filters: Sequence[Filter | None] | None = None,
     ) -> dict[Channel, Int64[np.ndarray, "n k"]]:
-        """The `k` best item rows of each query by each of `channels`, padded with -1.
-
-        `vectors` are those of the queries; `filters` hold for one query each.
-        """
-        now = self.snapshot()
+        """The `k` best item rows of each query by each of `channels`, padded with -1; arguments as of `considered`."""
         ranked = {channel: np.full((len(queries), k), -1, np.int64) for channel in channels}
-        for place, (query, vector) in enumerate(zip(queries, vectors, strict=True)):
-            only = filters[place] if filters is not None else None
-            asked = _Asked(now, query, vector, only, self.ranking.boosts)
-            both = self._found(asked, k, "hybrid")
+        for place, one in enumerate(self.considered(queries, vectors, k, filters)):
             for channel in channels:
-                found, lead = self._guarded(asked, both, channel)
-                scores = self._scores(found, query, channel)
-                order = np.lexsort((found.rows, -scores, ~lead))
-                order = order[scores[order] > 0] if channel in ("lexical", "rrf") else order
-                ranked[channel][place, : min(k, len(order))] = found.rows[order[:k]]
+                rows = one.rows(channel)[:k]
+                ranked[channel][place, : len(rows)] = rows
         return ranked
 
     def calibrated(
         self, queries: Sequence[str], vectors: Float32[np.ndarray, "n width"], k: int
-    ) -> Iterator[tuple[Int64[np.ndarray, " m"], dict[Form, Float64[np.ndarray, " m"]]]]:
-        """For each query the rows of its `k` best hits, and their probabilities by each form of calibration."""
-        forms = self.ranking.calibrations
-        now = self.snapshot()
-        for query, vector in zip(queries, vectors, strict=True):
-            found = self._found(_Asked(now, query, vector, None, self.ranking.boosts), k, "hybrid")
-            scores = self._scores(found, query, "hybrid")
-            order = np.argsort(-scores, kind="stable")[:k]
-            count, moments = int(self.ranking.known.counts([query])[0]), moments_of(scores)
-            chances = {form: expit(one.log_odds(scores[order], count, moments)) for form, one in forms.items()}
-            yield found.rows[order], chances
+    ) -> Iterator[Calibrated]:
+        """For each query its `k` best hits and their probabilities by each form of calibration."""
+        return (one.calibrated(k) for one in self.considered(queries, vectors, k))
 
     def _found(self, asked: _Asked, k: int, channel: Channel) -> Candidates:
         """The candidates of the channels, each with both scores."""
-        near = asked.now.search_vectors(asked.vector[None], depth(k), asked.only)
-        rows = near.ids[0][near.ids[0] >= 0]
+        near = asked.near(k)
         if channel == "vector":
-            return Candidates(rows, near.scores[0][: len(rows)], np.zeros(len(rows), np.float32))
-        matches = asked.now.lexical.search(asked.words, max(KNOWN_MATCHES, depth(k)), asked.only)
+            return Candidates(*near, np.zeros(len(near[0]), np.float32))
         if channel == "lexical":
-            rows = rows[:0]
-        return gather(
-            (rows, near.scores[0][: len(rows)]), matches, asked.words, asked.now.lexical,
-            k=k, vector_scores=asked.scores_of,
-        )  # fmt: skip
+            near = near[0][:0], near[1][:0]
+        return asked.gathered(near, asked.matches(k), k)
 
     def _guarded(self, asked: _Asked, found: Candidates, channel: Channel) -> tuple[Candidates, Bool[np.ndarray, " n"]]:
         """The candidates, with those that hold the brand or model that the query names, and which should lead."""
         nothing = np.zeros(len(found), bool)
-        if channel != "hybrid" or len(found) == 0:
+        if channel != "hybrid" or self.ranking.guard is None or len(found) == 0:
             return found, nothing
         missed, lead = self.ranking.guard.guarded(asked.query, found, asked.words, asked.now.lexical, asked.only)
-        if len(missed):
-            return asked.with_rows(found, missed), np.append(nothing, np.ones(len(missed), bool))
-        return found, nothing if lead is None else lead
+        return asked.with_rows(found, missed), np.append(lead, np.ones(len(missed), bool))
 
     def _scores(self, found: Candidates, query: str, channel: Channel) -> Float64[np.ndarray, " n"]:
-        scores = {
-            "hybrid": lambda: found.vector + self._weight(query) * found.lexical,
-            "rrf": lambda: reciprocal_ranks(found.vector) + reciprocal_ranks(found.lexical),
-            "vector": lambda: found.vector,
-            "lexical": lambda: found.lexical,
-        }
-        return np.asarray(scores[channel](), np.float64)
+        if channel == "rrf":
+            return np.asarray(reciprocal_ranks(found.vector) + reciprocal_ranks(found.lexical), np.float64)
+        share = {"hybrid": self._weight(query), "vector": 0.0}.get(channel)
+        if share is None:
+            return np.asarray(found.lexical, np.float64)
+        return np.asarray(found.vector + share * found.lexical, np.float64)
 
     def _weight(self, query: str) -> float:
         return float(self.ranking.fusion.weights(self.ranking.known.counts([query]))[0])
@@ -259,6 +259,51 @@ class Retriever:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """The hits of one query with their probabilities by each form of calibration, and those of other rows asked for."""
+
+    rows: Int64[np.ndarray, " m"]
+    chances: dict[Form, Float64[np.ndarray, " m"]]
+    others: dict[Form, Float64[np.ndarray, " o"]]
+
+
+@dataclass(frozen=True)
+class Considered:
+    """What the channels found for one query."""
+
+    retriever: Retriever
+    asked: _Asked
+    near: Int64[np.ndarray, " a"]
+    worded: Int64[np.ndarray, " b"]
+    both: Candidates
+
+    def rows(self, channel: Channel) -> Int64[np.ndarray, " n"]:
+        """Item rows, best first, by `channel`."""
+        if channel in ("vector", "lexical"):
+            return self.near if channel == "vector" else self.worded
+        found, lead = self.retriever._guarded(self.asked, self.both, channel)
+        scores = self.retriever._scores(found, self.asked.query, channel)
+        order = np.lexsort((found.rows, -scores, ~lead))
+        return found.rows[order[scores[order] > 0] if channel == "rrf" else order]
+
+    def calibrated(self, k: int, others: Int64[np.ndarray, " o"] = NO_ROWS) -> Calibrated:
+        """The `k` best hits with their probabilities, and those of `others`, any distinct rows."""
+        ranking, query = self.retriever.ranking, self.asked.query
+        scores = self.retriever._scores(self.both, query, "hybrid")
+        best = np.argsort(-scores, kind="stable")[:k]
+        wanted = np.concatenate([self.both.rows[best], others])
+        count, moments = int(ranking.known.counts([query])[0]), moments_of(scores)
+        found = self.asked.with_rows(self.both, others)
+        scores = self.retriever._scores(found, query, "hybrid")[_places(found.rows, wanted)]
+        chances = {form: expit(one.log_odds(scores, count, moments)) for form, one in ranking.calibrations.items()}
+        return Calibrated(
+            wanted[: len(best)],
+            {form: chance[: len(best)] for form, chance in chances.items()},
+            {form: chance[len(best) :] for form, chance in chances.items()},
+        )
+
+
+@dataclass(frozen=True)
 class _Asked:
     """One query put to one snapshot."""
 
@@ -273,6 +318,22 @@ class _Asked:
     def words(self) -> Asked:
         """The query as the lexical index takes it."""
         return self.now.lexical.ask(self.query, self.boosts, self.expansions)
+
+    def near(self, k: int) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+        """The rows and scores of the vector channel for `k` hits, best first."""
+        found = self.now.search_vectors(self.vector[None], depth(k), self.only)
+        there = found.ids[0] >= 0
+        return found.ids[0][there], found.scores[0][there]
+
+    def matches(self, k: int) -> Matches:
+        """What the lexical channel finds for `k` hits."""
+        return self.now.lexical.search(self.words, max(KNOWN_MATCHES, depth(k)), self.only)
+
+    def gathered(
+        self, near: tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]], matches: Matches, k: int
+    ) -> Candidates:
+        """The candidates of both channels, each with both scores."""
+        return gather(near, matches, self.words, self.now.lexical, k=k, vector_scores=self.scores_of)
 
     def scores_of(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, " m"]:
         """The inner products of the items at `rows` with the query."""
@@ -302,6 +363,12 @@ def likely_enough(
         precise = np.flatnonzero(means >= search.target_precision)
         least = max(least, float(falling[precise[-1]]) if len(precise) else 2.0)
     return [one for one in placed if chances[one.row] >= least or one.row in pinned]
+
+
+def _places(rows: Int64[np.ndarray, " n"], wanted: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
+    """Where each of `wanted`, all among `rows`, stands in them."""
+    order = np.argsort(rows)
+    return np.asarray(order[np.searchsorted(rows, wanted, sorter=order)])
 
 
 def _pinned(now: Snapshot, applied: Applied, only: Filter | None) -> Int64[np.ndarray, " m"]:

@@ -32,14 +32,14 @@ SURE_FROM = 0.5
 """Of the titles that hold a brand's words, the share that must be of that brand."""
 _FILE = "brands.json"
 _CODE = re.compile(r"(?=.*\d)(?=.*[^\W\d_])\w{2,}")
-_MEASURED = re.compile(r"\d+(?P<unit>[^\W\d_]+)")
+_MEASURED = re.compile(r"\d+(?P<unit>[^\W\d_]+)|(\d*x\d+)+")
 _UNITS = """
 in inch inches ft feet foot yd yard yards mm cm m km sq gal gallon gallons qt oz ounce ounces lb lbs pound pounds g kg
 ml l litre liter pack pk pc pcs piece pieces count ct set x by v volt volts w watt watts amp amps a hp kw ton btu psi
 mph light lights tier door drawer shelf step cu gauge ga year years month months day days way hz ghz mhz gb tb mb k p
 """
 _MEASURES = frozenset(_UNITS.split())
-"""What a number counts, so that it names no model: `6 ft ladder`."""
+"""What a number counts, so that it names no model: `6 ft ladder`, and nor do measures such as `4x8`."""
 
 Phrase = tuple[str, ...]
 _NO_ROWS: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
@@ -72,19 +72,21 @@ class Guard:
 
     def guarded(
         self, query: str, found: Candidates, asked: Asked, lexical: LexicalIndex, only: Filter | None
-    ) -> tuple[Int64[np.ndarray, " m"], Bool[np.ndarray, " n"] | None]:
-        """Rows to be found as well, and which of `found` should lead; `None` where the query names nothing.
+    ) -> tuple[Int64[np.ndarray, " m"], Bool[np.ndarray, " n"]]:
+        """Items to be found as well, and which of `found` should lead.
 
-        Where no candidate holds what the query names, the best items of the catalogue that do are to be found as
-        well. Of those that hold it, the ones lead that match the query's words about as well as the best of them.
+        Those lead that hold what the query names and match its words about as well as the best candidate: `40` alone
+        leads no bulb to who asks for `water heater electric 40`. Where no candidate holds it, the best items of the
+        catalogue that do are to be found as well, if they match so well.
         """
-        phrases = self.phrases(query)
+        phrases, least = self.phrases(query), ABOUT_AS_WELL * found.lexical.max(initial=0.0)
         if not phrases or asked.query is None:
-            return _NO_ROWS, None
+            return _NO_ROWS, np.zeros(len(found), bool)
         holds = lexical.holds(phrases, found.rows)
-        if not holds.any():
-            return lexical.holding(phrases, asked, MISSED, only).rows, None
-        return _NO_ROWS, holds & (found.lexical >= ABOUT_AS_WELL * found.lexical[holds].max())
+        if holds.any():
+            return _NO_ROWS, holds & (found.lexical >= least)
+        matches = lexical.holding(phrases, asked, MISSED, only)
+        return matches.rows[matches.scores >= least * asked.most], holds
 
     def save(self, folder: Path) -> None:
         """Writes `brands.json` into `folder`."""
@@ -107,11 +109,11 @@ def _models(asked: Sequence[str]) -> list[Phrase]:
     for place, word in enumerate(asked):
         after = asked[place + 1] if place + 1 < len(asked) else ""
         measured = _MEASURED.fullmatch(word)
-        if _CODE.fullmatch(word) and not (measured and measured["unit"] in _MEASURES):
+        if _CODE.fullmatch(word) and not (measured and (measured["unit"] or "x") in _MEASURES):
             named.append((word,))
         elif word.isdecimal() and place > 0 and after not in _MEASURES and not after.isdecimal():
             before = asked[place - 1]
-            if before.isalpha() and before not in _MEASURES and len(before) > 1:
+            if before.isalpha() and before not in _MEASURES and len(before) > 2:
                 named.append((before, word))
     return named
 

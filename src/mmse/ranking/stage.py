@@ -43,13 +43,13 @@ class RankingConfig:
 
 @dataclass(frozen=True)
 class Ranking:
-    """What a run has learned: `calibration` is the form in use, `calibrations` holds every form."""
+    """What a run has learned: `calibration` is the form in use, `calibrations` has every form, `guard` may be off."""
 
     boosts: dict[str, float]
     fusion: Fusion
     calibration: Calibration
     calibrations: dict[Form, Calibration]
-    guard: Guard
+    guard: Guard | None
     known: KnownQueries
 
     @classmethod
@@ -63,7 +63,7 @@ class Ranking:
             forms = {form: msgspec.convert(said["calibrations"][form], Calibration) for form in FORMS}
         except (OSError, ValueError, KeyError, TypeError, msgspec.ValidationError) as error:
             raise ArtifactError(f"Cannot read {folder / FILE}: {error}.", "Run `mmse rank` again.") from error
-        guard = Guard.open(folder) if manifest.config["guard"] else Guard()
+        guard = Guard.open(folder) if manifest.config["guard"] else None
         return cls(boosts, fusion, forms[manifest.config["calibration"]], forms, guard, KnownQueries.open(folder))
 
 
