@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
@@ -29,8 +30,9 @@ from mmse.index.ivf import IvfIndex, Layout, bitmap
 class CostRule:
     """How much is compared; the defaults were chosen by `benchmarks/filters.py` on a million rows.
 
-    `few` and `far` are rows, `safety` multiplies what an unfiltered search compares. Up to a share `counted` of all
-    rows, a filter's rows are counted list by list; past it a sample is. `more` is how many times `k` are scored again.
+    `few` and `far` are rows, `safety` multiplies what an unfiltered search compares. How a filter's rows lie over the
+    lists is estimated; where they are thin near the query, and at most a share `counted` of all rows, they are counted.
+    `more` is how many times `k` are scored again.
     """
 
     few: int = 20_000
@@ -47,6 +49,7 @@ class CostRule:
         require(self.more >= 1, "more", self.more, "at least 1")
 
 
+THIN = 1.5
 STEEP = 3
 """Thrice as thin near the query asks for 27 times the rows: with fewer, recall fell under 0.95 between the extremes."""
 
@@ -57,12 +60,28 @@ TOGETHER = 64
 
 @dataclass(frozen=True)
 class _Spread:
-    """A filter over the lists of an index: how many of its rows lie in each, counted or estimated."""
+    """A filter over the lists of an index."""
 
     layout: Layout
-    in_list: Int64[np.ndarray, " nlist"]
-    counted: bool
-    bits: UInt8[np.ndarray, " b"]
+    mask: Bool[np.ndarray, " n"]
+
+    @cached_property
+    def bits(self) -> UInt8[np.ndarray, " b"]:
+        return bitmap(self.mask)
+
+    @cached_property
+    def estimated(self) -> Int64[np.ndarray, " nlist"]:
+        return self.layout.estimated(self.mask)
+
+    @cached_property
+    def counted(self) -> Int64[np.ndarray, " nlist"]:
+        return self.layout.counted(self.mask)
+
+    def thinner(self, in_list: Int64[np.ndarray, " nlist"], near: Int64[np.ndarray, " p"]) -> float:
+        """How many times thinner the filter is in the lists `near` than on the whole; at least 1."""
+        there = in_list[near].sum() / max(1, self.layout.sizes[near].sum())
+        whole = in_list.sum() / self.layout.sizes.sum()
+        return max(1.0, float(whole / there)) if there else math.inf
 
 
 def search_filtered(
@@ -85,48 +104,46 @@ def search_filtered(
     queries, vectors = np.ascontiguousarray(queries), np.asarray(vectors)
     if mask is None:
         return _rescored(vectors, queries, index.search(queries, _fetched(k, rule)).ids, k)
-    rows = None
-    if np.count_nonzero(mask) <= max(rule.few, rule.counted * len(mask)):
+    m = int(np.count_nonzero(mask))
+    if m <= rule.few:
         rows = np.flatnonzero(mask)
-        if len(index) < len(vectors):
-            rows = rows[is_held(rows, index.ids)]
-        if len(rows) <= rule.few:
-            return _compared(vectors, rows, queries, k)
+        held = rows if len(index) == len(vectors) else rows[is_held(rows, index.ids)]
+        return _compared(vectors, held, queries, k)
     if not isinstance(index, IvfIndex) or len(index) == 0:
         return index.search(queries, k, mask)
-    layout = index.layout()
-    in_list = layout.estimated(mask) if rows is None else layout.counted(rows)
-    spread = _Spread(layout, in_list, rows is not None, bitmap(mask))
-    fetched = min(_fetched(k, rule), len(index))
-    wanted = min(k, int(np.count_nonzero(mask)) if rows is None else len(rows))
+    spread, fetched = _Spread(index.layout(), mask), min(_fetched(k, rule), len(index))
     found = np.empty((len(queries), fetched), dtype=np.int64)
     for place, query in enumerate(queries):
-        nearness = layout.centroids @ query
+        nearness = spread.layout.centroids @ query
         lists = _lists(index, spread, nearness, fetched, rule)
-        ids = index.visit(query, fetched, lists, nearness=nearness, bits=spread.bits)
-        if (ids >= 0).sum() < wanted:
-            ids = index.visit(query, fetched, np.arange(index.nlist), nearness=nearness, bits=spread.bits)
-        found[place] = ids
+        found[place] = index.visit(query, fetched, lists, nearness=nearness, bits=spread.bits)
+        if (found[place] >= 0).sum() < min(k, m):
+            every = np.arange(index.nlist)
+            found[place] = index.visit(query, fetched, every, nearness=nearness, bits=spread.bits)
     return _rescored(vectors, queries, found, k)
 
 
 def _lists(
     index: IvfIndex, spread: _Spread, nearness: Float32[np.ndarray, " nlist"], fetched: int, rule: CostRule
 ) -> Int64[np.ndarray, " p"]:
-    """The lists to visit, nearest first."""
-    layout, in_list = spread.layout, spread.in_list
+    """The lists to visit, nearest first; at least one."""
     order = np.argsort(-nearness)
     deeper = max(1.0, fetched / rule.more / index.config.recall_k)
     usual = rule.safety * deeper * index.nprobe * len(index) / index.nlist
-    near = order[: math.ceil(rule.safety * index.nprobe)]
-    share_near = in_list[near].sum() / max(1, layout.sizes[near].sum())
-    share = in_list.sum() / len(index)
-    thinner = share / share_near if share_near else math.inf
-    rows = max(usual, min(usual * max(1.0, thinner) ** STEEP, float(rule.far)), 2.0 * fetched)
-    if spread.counted:
-        order = order[in_list[order] > 0]
-    enough = int(np.searchsorted(np.cumsum(in_list[order]), rows)) + 1
-    return order[:enough]
+    near = order[: _until(usual, spread.layout.sizes[order])]
+    in_list = spread.estimated
+    thinner = spread.thinner(in_list, near)
+    if thinner > THIN and in_list.sum() <= rule.counted * len(index):
+        in_list = spread.counted
+        thinner = spread.thinner(in_list, near)
+        order = order[in_list[order] > 0] if in_list.any() else order
+    rows = max(usual, min(usual * thinner**STEEP, float(rule.far)), 2.0 * fetched)
+    return order[: _until(rows, in_list[order])]
+
+
+def _until(rows: float, sizes: Int64[np.ndarray, " p"]) -> int:
+    """How many of the first `sizes` it takes to make up `rows`; one more than there are where all fall short."""
+    return int(np.searchsorted(np.cumsum(sizes), rows)) + 1
 
 
 def _compared(

@@ -1,0 +1,71 @@
+"""Calibration: rising with the score, true on average, free of position bias."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from mmse.ranking.calibration import FORMS, Calibration, Form, Slots, learn_calibration, moments_of
+
+NO_MOMENTS = (0.0, 1.0)
+
+
+def slots(n: int, *, seed: int = 0, examined: float | None = None) -> tuple[Slots, np.ndarray]:
+    """Slots whose clicks follow `examination · expit(-3 + 4 · score + 0.3 · known)`, and that chance of relevance."""
+    rng = np.random.default_rng(seed)
+    scores = rng.random(n) * 1.5
+    asked = rng.choice([0, 3, 40], n)
+    relevant = expit(-3 + 4 * scores + 0.3 * np.log1p(asked))
+    examination = np.full(n, examined) if examined else rng.choice([1.0, 0.5, 0.2], n)
+    clicked = (rng.random(n) < examination * relevant).astype(np.float64)
+    return Slots(scores, asked.astype(np.int64), np.tile([0.7, 0.4], (n, 1)), examination, clicked), relevant
+
+
+def chances(calibration: Calibration, of: Slots) -> np.ndarray:
+    return np.array(
+        [
+            expit(calibration.log_odds(of.scores[i : i + 1], int(of.asked_before[i]), tuple(of.moments[i])))[0]
+            for i in range(len(of))
+        ]
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_it_rises_with_the_score_for_every_query(form: Form) -> None:
+    learned = learn_calibration(slots(5_000)[0], form)
+    for asked in (0, 1, 7, 10**6):
+        odds = learned.log_odds(np.linspace(-1, 2, 50), asked, (0.5, 0.2))
+        assert (np.diff(odds) > 0).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_made_the_clicks_is_found_again(form: Form) -> None:
+    learned = learn_calibration(slots(60_000)[0], form)
+    held_out, relevant = slots(3_000, seed=1)
+    assert np.abs(chances(learned, held_out) - relevant).mean() < 0.02
+
+
+def test_seldom_seen_places_do_not_lower_it() -> None:
+    learned = [learn_calibration(slots(60_000, examined=share)[0], "adapter") for share in (1.0, 0.25)]
+    held_out, _ = slots(500, seed=2)
+    np.testing.assert_allclose(chances(learned[0], held_out), chances(learned[1], held_out), atol=0.05)
+
+
+def test_a_query_better_known_than_any_seen_is_taken_as_the_best_known() -> None:
+    learned = learn_calibration(slots(5_000)[0], "adapter")
+    score = np.array([0.5])
+    assert learned.log_odds(score, 10**9, NO_MOMENTS) == pytest.approx(learned.log_odds(score, 40, NO_MOMENTS))
+
+
+def test_nothing_to_learn_from_is_a_modest_guess() -> None:
+    none = np.empty(0)
+    guess = learn_calibration(Slots(none, none.astype(np.int64), none.reshape(0, 2), none, none), "adapter")
+    assert 0 < expit(guess.log_odds(np.array([0.5]), 0, NO_MOMENTS))[0] < 0.5
+
+
+def test_moments_by_hand() -> None:
+    assert moments_of(np.array([1.0, 3.0])) == (2.0, 1.0)
+    assert moments_of(np.array([])) == (0.0, 1.0)
+    assert moments_of(np.array([2.0, 2.0])) == (2.0, 1e-3), "no deviation is divided by zero"
+    assert moments_of(np.concatenate([np.zeros(500), np.ones(100)])) == (1.0, 1e-3), "the best hundred alone"

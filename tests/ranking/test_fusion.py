@@ -1,0 +1,74 @@
+"""The fusion: monotone in both scores, learned where there is something to learn from, and readable."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmse.ranking.fusion import PRIOR, Choices, Fusion, learn_fusion, reciprocal_ranks
+
+
+def test_weights_fall_as_a_query_is_known() -> None:
+    fusion = Fusion(new_query=2.0, known_query=0.5, decay=1.0)
+    assert fusion.weights(np.array([0, 1, 2, 50])).tolist() == [2.0, 0.5, 0.25, 0.01]
+
+
+@given(st.integers(0, 10**9), st.floats(0, 1), st.floats(0, 1))
+def test_more_words_never_lower_an_item(asked_before: int, vector: float, share: float) -> None:
+    weight = float(Fusion().weights(np.array([asked_before]))[0])
+    assert weight > 0
+    assert vector + weight * share <= vector + weight * min(1.0, share + 0.1)
+
+
+@pytest.mark.parametrize("name", PRIOR)
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_a_weight_of_zero_or_below_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' is {value}, expected a number above 0"):
+        Fusion(**{name: value})
+
+
+def choices(weight_new: float, weight_known: float, *, requests: int = 400, known_at: int = 10) -> Choices:
+    """Requests whose taken item is the best of fifty by a sum with the given weights, half of them new."""
+    rng = np.random.default_rng(0)
+    vector = rng.random((requests, 50)).astype(np.float32)
+    lexical = rng.random((requests, 50)).astype(np.float32)
+    asked = np.where(np.arange(requests) % 2 == 0, 0, known_at)
+    weight = np.where(asked == 0, weight_new, weight_known)[:, None]
+    best = (vector + weight * lexical).argmax(axis=1)
+    return Choices(
+        vector.ravel(),
+        lexical.ravel(),
+        np.repeat(np.arange(requests), 50),
+        np.arange(requests) * 50 + best,
+        asked.astype(np.int64),
+    )
+
+
+def test_what_made_the_choices_is_found_again() -> None:
+    fusion = learn_fusion(choices(1.5, 0.1))
+    assert fusion.weights(np.array([0]))[0] == pytest.approx(1.5, rel=0.15)
+    assert fusion.weights(np.array([10]))[0] == pytest.approx(0.1, rel=0.3)
+
+
+def test_the_other_way_round_is_found_too() -> None:
+    fusion = learn_fusion(choices(0.3, 2.0))
+    new, known = fusion.weights(np.array([0, 10]))
+    assert new < 0.5 < 1.0 < known
+
+
+def test_nothing_to_learn_from_leaves_the_prior() -> None:
+    nothing = np.empty(0, np.int64)
+    none = np.empty(0, np.float32)
+    assert learn_fusion(Choices(none, none, nothing, nothing, nothing)) == Fusion()
+
+
+def test_without_a_new_query_its_weight_stays_where_it_was() -> None:
+    known = choices(0.2, 0.2)
+    fusion = learn_fusion(Choices(known.vector, known.lexical, known.request, known.taken, known.asked_before + 5))
+    assert fusion.new_query == pytest.approx(PRIOR["new_query"][0], rel=1e-3)
+
+
+def test_reciprocal_ranks_by_hand() -> None:
+    np.testing.assert_allclose(reciprocal_ranks(np.array([0.5, 0.0, 0.9], np.float32)), [1 / 62, 0, 1 / 61])
