@@ -16,7 +16,16 @@ from machine import ROOT, keep, where
 
 from mmse.evaluation.judged import evaluate_judged
 from mmse.market.judged import JudgedConfig, simulate_judged
-from mmse.pipeline import Listener, baseline_stage, embed_stage, index_stage, mine_stage, read_shop, train_stage
+from mmse.pipeline import (
+    Listener,
+    baseline_stage,
+    embed_stage,
+    index_stage,
+    mine_stage,
+    ranking_stage,
+    read_shop,
+    train_stage,
+)
 
 EXAMPLE = ROOT / "examples" / "judged_catalogue" / "train.toml"
 
@@ -39,7 +48,7 @@ def main() -> None:
 
 
 def measure(asked: argparse.Namespace, seed: int, folder: Path) -> list[dict[str, object]]:
-    """Simulates, trains, embeds and indexes with `seed`; gives the rows of the judged evaluation."""
+    """Simulates, trains, embeds, indexes and ranks with `seed`; gives the rows of the judged evaluation."""
     simulate_judged(JudgedConfig(seed=seed), asked.items, asked.judgements, folder / "shop", asked.train_split)
     toml = folder / "shop" / "shop.toml"
     text = EXAMPLE.read_text("utf-8").replace("[train]\n", f"[train]\nseed = {seed}\n")
@@ -48,7 +57,7 @@ def measure(asked: argparse.Namespace, seed: int, folder: Path) -> list[dict[str
     for stage in (mine_stage, train_stage):
         stage(shop, folder / "run", quiet)
     baseline_stage(shop, folder / "run", "dssm", quiet)
-    for stage in (embed_stage, index_stage):
+    for stage in (embed_stage, index_stage, ranking_stage):
         stage(shop, folder / "run", quiet)
     found = evaluate_judged(
         folder / "run", asked.judgements, shop.evaluate, relevant_from=asked.relevant_from, split=asked.split

@@ -15,7 +15,7 @@ FLOORS: dict[int, set[str]] = {
     4: {"training"},
     5: {"embed", "index"},
     6: {"live", "ranking"},
-    7: {"retriever"},
+    7: {"channels", "retriever"},
     8: {"evaluation"},
     9: {"pipeline"},
     10: {"cli", "__main__"},

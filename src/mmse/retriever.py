@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64
+from jaxtyping import Float32, Float64, Int, Int32, Int64
 from scipy.special import expit
 
 from mmse import artifact
+from mmse.channels import Calibrated, Considered, Question
 from mmse.embed import SHOPPER, open_array
 from mmse.errors import ArtifactError
 from mmse.filters import Filter, Kind, comparable
-from mmse.index.lexical import Asked, Expansions, LexicalIndex, Matches
+from mmse.index.lexical import LexicalIndex, Matches
 from mmse.lexical import words
 from mmse.live.base import open_run
 from mmse.live.catalogue import Catalogue
@@ -28,9 +28,7 @@ from mmse.model.encoder import Encoder
 from mmse.model.features import shopper_ids
 from mmse.model.fusion import view_scores
 from mmse.ranking.arrange import Placed, Scored, arrange
-from mmse.ranking.calibration import Form, moments_of
-from mmse.ranking.candidates import KNOWN_MATCHES, Candidates, depth, gather
-from mmse.ranking.fusion import reciprocal_ranks
+from mmse.ranking.candidates import Candidates
 from mmse.ranking.rulebook import Rulebook
 from mmse.ranking.rules import Applied, Rules
 from mmse.ranking.stage import Ranking
@@ -38,7 +36,6 @@ from mmse.records import Hit
 from mmse.search import Answer, Channel, Search
 
 _LATEST = np.iinfo(np.int64).max
-NO_ROWS: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
 _REMEMBERED = 4_000
 """Different queries of `considered` whose words are looked up once."""
 _LED = "names what the query names"
@@ -123,13 +120,13 @@ class Retriever:
         applied = rules.for_query(search.query, datetime.now(UTC))
         now = self.snapshot()
         vector = self.query_vectors([applied.query], [search.user_id])[0]
-        asked = _Asked(now, applied.query, vector, search.filter, self.ranking.boosts, applied.expansions)
-        found, lead = self._guarded(asked, self._found(asked, search.k, search.channel), search.channel)
+        asked = Question(now, self.ranking, applied.query, vector, search.filter, applied.expansions)
+        found, lead = asked.guarded(asked.found(search.k, search.channel), search.channel)
         pinned = _pinned(now, applied, search.filter)
         found = asked.with_rows(found, pinned)
         lead = np.pad(lead, (0, len(found) - len(lead)))
-        scores = self._scores(found, asked.query, search.channel)
-        odds = self._log_odds(scores, asked.query) if search.channel == "hybrid" else scores
+        scores = asked.scores(found, search.channel)
+        odds = asked.log_odds(scores) if search.channel == "hybrid" else scores
         placed = arrange(
             _scored(now, found, odds), applied, len(found) if search.cuts else search.k,
             boosts=search.boosts, caps=search.caps, lead=lead,
@@ -157,13 +154,13 @@ class Retriever:
         worded: dict[tuple[str, Filter | None], Matches] = {}
         for place, (query, vector) in enumerate(zip(queries, vectors, strict=True)):
             only = filters[place] if filters is not None else None
-            asked = _Asked(now, query, vector, only, self.ranking.boosts)
+            asked = Question(now, self.ranking, query, vector, only)
             if (query, only) not in worded:
                 if len(worded) >= _REMEMBERED:
                     worded.clear()
                 worded[query, only] = asked.matches(k)
             near, matches = asked.near(k), worded[query, only]
-            yield Considered(self, asked, near[0], matches.rows, asked.gathered(near, matches, k))
+            yield Considered(asked, near[0], matches.rows, asked.gathered(near, matches, k))
 
     def rankings(
         self,
@@ -187,41 +184,9 @@ class Retriever:
         """For each query its `k` best hits and their probabilities by each form of calibration."""
         return (one.calibrated(k) for one in self.considered(queries, vectors, k))
 
-    def _found(self, asked: _Asked, k: int, channel: Channel) -> Candidates:
-        """The candidates of the channels, each with both scores."""
-        near = asked.near(k)
-        if channel == "vector":
-            return Candidates(*near, np.zeros(len(near[0]), np.float32))
-        if channel == "lexical":
-            near = near[0][:0], near[1][:0]
-        return asked.gathered(near, asked.matches(k), k)
-
-    def _guarded(self, asked: _Asked, found: Candidates, channel: Channel) -> tuple[Candidates, Bool[np.ndarray, " n"]]:
-        """The candidates, with those that hold the brand or model that the query names, and which should lead."""
-        nothing = np.zeros(len(found), bool)
-        if channel != "hybrid" or self.ranking.guard is None or len(found) == 0:
-            return found, nothing
-        missed, lead = self.ranking.guard.guarded(asked.query, found, asked.words, asked.now.lexical, asked.only)
-        return asked.with_rows(found, missed), np.append(lead, np.ones(len(missed), bool))
-
-    def _scores(self, found: Candidates, query: str, channel: Channel) -> Float64[np.ndarray, " n"]:
-        if channel == "rrf":
-            return np.asarray(reciprocal_ranks(found.vector) + reciprocal_ranks(found.lexical), np.float64)
-        share = {"hybrid": self._weight(query), "vector": 0.0}.get(channel)
-        if share is None:
-            return np.asarray(found.lexical, np.float64)
-        return np.asarray(found.vector + share * found.lexical, np.float64)
-
-    def _weight(self, query: str) -> float:
-        return float(self.ranking.fusion.weights(self.ranking.known.counts([query]))[0])
-
-    def _log_odds(self, scores: Float64[np.ndarray, " n"], query: str) -> Float64[np.ndarray, " n"]:
-        count = int(self.ranking.known.counts([query])[0])
-        return self.ranking.calibration.log_odds(scores, count, moments_of(scores))
-
     def _hits(
         self,
-        asked: _Asked,
+        asked: Question,
         found: Candidates,
         placed: Sequence[Placed],
         chances: Float64[np.ndarray, " n"] | None,
@@ -234,7 +199,7 @@ class Retriever:
         places = np.array([at[row] for row in rows.tolist()], np.int64)
         query = torch.from_numpy(asked.vector).expand(len(rows), -1)
         shares = view_scores(query, torch.from_numpy(asked.now.vectors(rows)), len(self.encoder.views)).numpy()
-        said = self._weight(asked.query) * found.lexical[places]
+        said = asked.weight * found.lexical[places]
         table = asked.now.table(rows)
         texts = self.encoder.space.item_texts(table)
         wanted = set(words(asked.query))
@@ -258,100 +223,6 @@ class Retriever:
         return hits
 
 
-@dataclass(frozen=True)
-class Calibrated:
-    """The hits of one query with their probabilities by each form of calibration, and those of other rows asked for."""
-
-    rows: Int64[np.ndarray, " m"]
-    chances: dict[Form, Float64[np.ndarray, " m"]]
-    others: dict[Form, Float64[np.ndarray, " o"]]
-
-
-@dataclass(frozen=True)
-class Considered:
-    """What the channels found for one query."""
-
-    retriever: Retriever
-    asked: _Asked
-    near: Int64[np.ndarray, " a"]
-    worded: Int64[np.ndarray, " b"]
-    both: Candidates
-
-    def rows(self, channel: Channel) -> Int64[np.ndarray, " n"]:
-        """Item rows, best first, by `channel`."""
-        if channel in ("vector", "lexical"):
-            return self.near if channel == "vector" else self.worded
-        found, lead = self.retriever._guarded(self.asked, self.both, channel)
-        scores = self.retriever._scores(found, self.asked.query, channel)
-        order = np.lexsort((found.rows, -scores, ~lead))
-        return found.rows[order[scores[order] > 0] if channel == "rrf" else order]
-
-    def calibrated(self, k: int, others: Int64[np.ndarray, " o"] = NO_ROWS) -> Calibrated:
-        """The `k` best hits with their probabilities, and those of `others`, any distinct rows."""
-        ranking, query = self.retriever.ranking, self.asked.query
-        scores = self.retriever._scores(self.both, query, "hybrid")
-        best = np.argsort(-scores, kind="stable")[:k]
-        wanted = np.concatenate([self.both.rows[best], others])
-        count, moments = int(ranking.known.counts([query])[0]), moments_of(scores)
-        found = self.asked.with_rows(self.both, others)
-        scores = self.retriever._scores(found, query, "hybrid")[_places(found.rows, wanted)]
-        chances = {form: expit(one.log_odds(scores, count, moments)) for form, one in ranking.calibrations.items()}
-        return Calibrated(
-            wanted[: len(best)],
-            {form: chance[: len(best)] for form, chance in chances.items()},
-            {form: chance[len(best) :] for form, chance in chances.items()},
-        )
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """One query put to one snapshot."""
-
-    now: Snapshot
-    query: str
-    vector: Float32[np.ndarray, " width"]
-    only: Filter | None
-    boosts: Mapping[str, float]
-    expansions: Expansions = ()
-
-    @cached_property
-    def words(self) -> Asked:
-        """The query as the lexical index takes it."""
-        return self.now.lexical.ask(self.query, self.boosts, self.expansions)
-
-    def near(self, k: int) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-        """The rows and scores of the vector channel for `k` hits, best first."""
-        found = self.now.search_vectors(self.vector[None], depth(k), self.only)
-        there = found.ids[0] >= 0
-        return found.ids[0][there], found.scores[0][there]
-
-    def matches(self, k: int) -> Matches:
-        """What the lexical channel finds for `k` hits."""
-        return self.now.lexical.search(self.words, max(KNOWN_MATCHES, depth(k)), self.only)
-
-    def gathered(
-        self, near: tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]], matches: Matches, k: int
-    ) -> Candidates:
-        """The candidates of both channels, each with both scores."""
-        return gather(near, matches, self.words, self.now.lexical, k=k, vector_scores=self.scores_of)
-
-    def scores_of(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, " m"]:
-        """The inner products of the items at `rows` with the query."""
-        return np.asarray(self.now.vectors(rows) @ self.vector)
-
-    def with_rows(self, found: Candidates, rows: Int64[np.ndarray, " m"]) -> Candidates:
-        """`found` and, behind them, those of `rows` that are not among them, with both scores."""
-        more = rows[~np.isin(rows, found.rows)]
-        if len(more) == 0:
-            return found
-        share = self.now.lexical.scores(self.words, more) / max(self.words.most, 1e-6)
-        return Candidates(
-            np.concatenate([found.rows, more]),
-            np.concatenate([found.vector, self.scores_of(more)]),
-            np.concatenate([found.lexical, share.astype(np.float32)]),
-        )
-
-
 def likely_enough(
     placed: Sequence[Placed], chances: Mapping[int, float], search: Search, pinned: set[int]
 ) -> list[Placed]:
@@ -363,12 +234,6 @@ def likely_enough(
         precise = np.flatnonzero(means >= search.target_precision)
         least = max(least, float(falling[precise[-1]]) if len(precise) else 2.0)
     return [one for one in placed if chances[one.row] >= least or one.row in pinned]
-
-
-def _places(rows: Int64[np.ndarray, " n"], wanted: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
-    """Where each of `wanted`, all among `rows`, stands in them."""
-    order = np.argsort(rows)
-    return np.asarray(order[np.searchsorted(rows, wanted, sorter=order)])
 
 
 def _pinned(now: Snapshot, applied: Applied, only: Filter | None) -> Int64[np.ndarray, " m"]:

@@ -20,27 +20,20 @@ from mmse.embed import EmbedConfig
 from mmse.errors import ArtifactError, TableError
 from mmse.evaluation.bootstrap import BootstrapConfig
 from mmse.evaluation.judged import evaluate_judged
-from mmse.evaluation.offline import (
-    CUTS,
-    EvaluateConfig,
-    Measured,
-    evaluate_log,
-    logged_metrics,
-    ranking,
-    summarise,
-    truth_metrics,
-)
+from mmse.evaluation.measured import Measured, summarise
+from mmse.evaluation.offline import EvaluateConfig, evaluate_log, logged_metrics
 from mmse.evaluation.rows import ALL, Row
+from mmse.evaluation.served import CUTS, Questions, Served
 from mmse.evaluation.slices import Slice, slices_of
 from mmse.evaluation.stage import read_report, write_report
-from mmse.evaluation.systems import Questions, System, systems_of
-from mmse.market.truth import Truth
+from mmse.evaluation.systems import System, baselines_of, ranked
+from mmse.evaluation.truth import World, truth_metrics
 from mmse.pipeline import Listener, Shop
 from mmse.records import Stage
 from mmse.training.logged import Logged, read_logged
 
 NAN = float("nan")
-FAST = EvaluateConfig(requests=60, truth_requests=30, draws=30)
+FAST = EvaluateConfig(requests=60, truth_requests=30, calibration_requests=20, filter_requests=6, draws=30)
 
 
 def quiet(what: str, done: int, total: int) -> None:
@@ -165,48 +158,41 @@ class TestSlices:
         assert (found["head query"], found["torso query"], found["tail query"], found["new query"]) == (0, 0, 6, 6)
 
 
-def made_up(name: str, *, ours: bool = False) -> System:
-    return System(name, lambda asked, depth: np.zeros((len(asked), depth), np.int64), ours=ours)
-
-
 def test_differences_are_ours_minus_the_other() -> None:
-    values = np.array([[1.0, 1.0, 0.0, 1.0], [0.0, 0.5, 0.0, 0.5], [1.0, 1.0, 1.0, 1.0]])
-    systems = [made_up("weak"), made_up("mmse", ours=True), made_up("strong")]
-    swapped = [made_up("weak", ours=True), made_up("mmse"), made_up("strong")]
+    values = np.array([[0.0, 0.5, 0.0, 0.5], [1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
     at = Measured("ordered", ALL, "recall", 10, values)
     clusters, config = np.arange(4, dtype=np.int64), BootstrapConfig(draws=50)
-    result = summarise([at], systems, clusters, config, quiet)
-    assert result.ours == "mmse"
-    assert [(row.system, row.value, row.queries) for row in result.rows] == [
-        ("weak", 3 / 4, 4), ("mmse", 1 / 4, 4), ("strong", 1.0, 4),
+    rows, differences = summarise([at], ["mmse", "weak", "strong"], clusters, config, quiet)
+    assert [(row.system, row.value, row.queries) for row in rows] == [
+        ("mmse", 1 / 4, 4), ("weak", 3 / 4, 4), ("strong", 1.0, 4),
     ]  # fmt: skip
-    assert [(d.system, d.versus, d.value) for d in result.differences] == [
+    assert [(d.system, d.versus, d.value) for d in differences] == [
         ("mmse", "weak", -1 / 2), ("mmse", "strong", -3 / 4),
     ]  # fmt: skip
-    one = result.differences[0]
-    other = summarise([at], swapped, clusters, config, quiet).differences[0]
+    turned = Measured("ordered", ALL, "recall", 10, values[[1, 0, 2]])
+    one, other = differences[0], summarise([turned], ["weak", "mmse", "strong"], clusters, config, quiet)[1][0]
     assert (other.system, other.versus) == ("weak", "mmse")
     assert (other.value, other.low, other.high) == (-one.value, -(one.high or 0), -(one.low or 0))
-    for d in result.differences:
+    for d in differences:
         assert d.low is not None
         assert d.high is not None
         assert d.low <= d.value <= d.high
 
 
 def test_what_no_request_defines_has_no_row_and_one_query_no_interval() -> None:
-    systems = [made_up("mmse", ours=True), made_up("bm25")]
     measured = [
         Measured("ordered", "new item", "recall", 10, np.full((2, 3), NAN)),
         Measured("ordered", ALL, "recall", 10, np.array([[1.0, NAN, 0.0], [0.0, NAN, 1.0]])),
     ]
-    result = summarise(measured, systems, np.zeros(3, np.int64), BootstrapConfig(draws=20), quiet)
-    assert result.rows == [Row(name, "ordered", ALL, "recall", 10, 0.5, None, None, 1) for name in ("mmse", "bm25")]
-    assert result.differences == []
+    systems, config = ["mmse", "bm25"], BootstrapConfig(draws=20)
+    rows, differences = summarise(measured, systems, np.zeros(3, np.int64), config, quiet)
+    assert rows == [Row(name, "ordered", ALL, "recall", 10, 0.5, None, None, 1) for name in systems]
+    assert differences == []
 
 
 def test_a_ranking_of_a_small_catalogue_is_padded() -> None:
     asked = Questions(["a"], [None], np.full((1, 1), -1, np.int32))
-    found = ranking(System("s", lambda q, depth: np.array([[2, 0, 1]])), asked)
+    found = ranked([System("s", lambda q, depth: np.array([[2, 0, 1]]))], asked, quiet)["s"]
     assert found.shape == (1, max(CUTS))
     assert found[0, :4].tolist() == [2, 0, 1, -1]
 
@@ -215,14 +201,11 @@ def test_a_ranking_of_a_small_catalogue_is_padded() -> None:
 def measured(small_shop: Shop, small_run: Path) -> dict[tuple[str, str, int], np.ndarray]:
     log = read_logged(small_run / "groups", "test", 40, clicked_only=False)
     assert small_shop.truth
-    world = Truth.open(small_shop.truth)
-    ids = pq.read_table(small_run / "groups" / "items.parquet")["item_id"].to_pylist()
-    columns = np.array([world.item_ids.index(item_id) for item_id in ids])
-    propensity = world.order_propensity(log.request_ids)[:, columns]
+    world = World.open(small_shop.truth, small_run / "groups")
+    propensity = world.orders(log.request_ids)
     best = np.argsort(-propensity, axis=1, kind="stable")
     rankings = [np.pad(r, ((0, 0), (0, 1000 - r.shape[1])), constant_values=-1) for r in (best, best[:, ::-1])]
-    config = EvaluateConfig(truth_requests=30, draws=20)
-    found = truth_metrics(rankings, log, small_shop.truth, small_run / "groups", config, quiet)
+    found = truth_metrics(rankings, log.request_ids, world, 30, 0, quiet)
     return {(m.target, m.metric, m.k): m.values for m in found}
 
 
@@ -257,16 +240,23 @@ class TestALog:
         write_report(copied, copied / "again", evaluation, {}, {})
         assert read_report(copied / "again") == evaluation
         assert evaluation.ours == "mmse"
-        assert evaluation.facts == {"test requests": 60, "simulated": True}
+        assert evaluation.facts["test requests"] == 60
+        assert evaluation.facts["simulated"] is True
+        assert evaluation.facts["probability"] == "adapter"
         systems = {row.system for row in evaluation.rows}
-        assert systems == {"mmse", "mmse (ivf)", "dssm", "bm25", "popularity"}
+        channels = {"mmse (vector)", "mmse (lexical)", "mmse (rrf)"}
+        assert systems == {"mmse", "dssm", "bm25", "popularity"} | channels
+        assert evaluation.shortfall.compared > 20
+        assert {one.on for one in evaluation.reliability} == {"all slots", "explored slots", "hits, true chance"}
+        assert all(one.full == 1 and one.recall > 0.9 for one in evaluation.filters)
         assert {d.versus for d in evaluation.differences} == systems - {"mmse"}
         assert {row.target for row in evaluation.rows} == {"ordered", "clicked", "off_search", "truth"}
         assert all(0 <= row.value <= 1 for row in evaluation.rows)
-        assert [said["index"] for said in evaluation.agreement] == ["mmse (ivf)"]
+        assert [said["index"] for said in evaluation.agreement] == ["mmse (vector), ivf"]
 
     def test_the_same_seed_gives_the_same_numbers(self, small_run: Path) -> None:
-        assert evaluate_log(small_run, FAST) == evaluate_log(small_run, FAST)
+        first, second = (replace(evaluate_log(small_run, FAST), filters=[]) for _ in range(2))  # filters are timed
+        assert first == second
 
     def test_no_report(self, copied: Path) -> None:
         shutil.rmtree(copied / "report")
@@ -274,14 +264,19 @@ class TestALog:
             read_report(copied / "report")
 
     def test_vectors_as_of_the_end_are_refused(self, small_shop: Shop, copied: Path) -> None:
-        pipeline.embed_stage(replace(small_shop, embed=EmbedConfig(as_of="end")), copied, Listener())
+        late = replace(small_shop, embed=EmbedConfig(as_of="end"))
+        pipeline.embed_stage(late, copied, Listener())
+        pipeline.index_stage(late, copied, Listener())
         with pytest.raises(ArtifactError, match="embedded as of 'end': it knows the test window's orders") as caught:
             evaluate_log(copied, FAST)
         assert "--as-of test" in caught.value.cure
 
     def test_a_log_without_a_test_window(self, copied: Path) -> None:
+        manifest = json.loads((copied / "groups" / MANIFEST).read_text())
         for file in (copied / "groups" / "test").glob("*.parquet"):
             file.unlink()
+            del manifest["files"][f"test/{file.name}"]
+        (copied / "groups" / MANIFEST).write_text(json.dumps(manifest))
         with pytest.raises(ArtifactError, match="has no test request"):
             evaluate_log(copied, FAST)
 
@@ -300,7 +295,7 @@ class TestALog:
         manifest["inputs"][name] = "feedface"
         file.write_text(json.dumps(manifest))
         with pytest.raises(ArtifactError, match=said):
-            systems_of(copied)
+            baselines_of(Served.open(copied))
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
@@ -340,7 +335,7 @@ class TestJudgements:
         assert {(row.target, row.slice) for row in result.rows} == {("judged", ALL)}
         assert {(row.metric, row.k) for row in result.rows} == {("mrr", 10), *(("recall", k) for k in CUTS)}
         value = {(row.system, row.metric, row.k): row.value for row in result.rows}
-        assert value["bm25", "recall", 10] == 1
+        assert value["bm25", "recall", 10] == value["mmse (lexical)", "recall", 10] == 1
         assert value["mmse", "recall", 500] == value["popularity", "recall", 500] == 1
         assert {row.queries for row in result.rows} == {queries}
 

@@ -51,7 +51,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> LexicalIndex:
 
 
 def rows(index: LexicalIndex, query: str, only: Filter | None = None) -> list[int]:
-    return index.search(index.ask(query, BOOSTS), 10, only).rows.tolist()
+    found: list[int] = index.search(index.ask(query, BOOSTS), 10, only).rows.tolist()
+    return found
 
 
 def test_words_are_found_in_any_form_and_case(index: LexicalIndex) -> None:

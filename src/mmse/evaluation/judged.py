@@ -8,9 +8,11 @@ import numpy as np
 
 from mmse.errors import TableError
 from mmse.evaluation import metrics
-from mmse.evaluation.offline import CUTS, EvaluateConfig, Evaluation, Measured, Progress, agreement, ranking, summarise
+from mmse.evaluation.measured import Measured, Progress
+from mmse.evaluation.offline import EvaluateConfig, Evaluation, compared
 from mmse.evaluation.rows import ALL
-from mmse.evaluation.systems import Questions, systems_of
+from mmse.evaluation.served import CUTS, Questions, Served
+from mmse.evaluation.systems import baselines_of, ranked
 from mmse.market.judgements import read_judged
 
 
@@ -41,16 +43,14 @@ def evaluate_judged(
     queries = [judged.queries[q] for q in kept]
     wanted = metrics.from_pairs(query, judged.item[good], np.ones(int(good.sum())), len(queries))
     asked = Questions(queries, [None] * len(queries), np.full((len(queries), 1), -1, np.int32))
-    systems = systems_of(run)
-    rankings = []
-    for done, system in enumerate(systems):
-        say(f"rank with {system.name}", done, len(systems))
-        rankings.append(ranking(system, asked))
-    say("rank", len(systems), len(systems))
-    found = [metrics.locate(ranked, wanted) for ranked in rankings]
+    served = Served.open(run)
+    vectors = served.vectors(asked)
+    looked = served.look(queries, vectors, say)
+    rankings = looked.rankings | ranked(baselines_of(served), asked, say)
+    found = [metrics.locate(one, wanted) for one in rankings.values()]
     measured = [Measured("judged", ALL, "recall", k, np.stack([metrics.recall(f, k) for f in found])) for k in CUTS]
     measured.append(Measured("judged", ALL, "mrr", 10, np.stack([metrics.mrr(f, 10) for f in found])))
-    result = summarise(measured, systems, np.arange(len(queries)), config.to_bootstrap(), say)
-    result.agreement = agreement(systems, rankings)
+    result = compared(measured, list(rankings), served, np.arange(len(queries)), config, say)
+    result.agreement = served.agreement(vectors, looked)
     result.facts = {"judged queries": len(queries), "relevant from": relevant_from, "split": split or "all"}
     return result

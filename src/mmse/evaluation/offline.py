@@ -7,51 +7,54 @@ against the slots that were filled at random.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Int, Int64
 
+from mmse import artifact
 from mmse.config import require
 from mmse.errors import ArtifactError
-from mmse.evaluation import metrics
-from mmse.evaluation.bootstrap import BootstrapConfig, bootstrap
+from mmse.evaluation import metrics, shortfall
+from mmse.evaluation.bootstrap import BootstrapConfig
+from mmse.evaluation.filtered import Filtered, filtered_recall
+from mmse.evaluation.measured import Measured, Progress, summarise
+from mmse.evaluation.reliability import Kept, Reliability, Slots, flat, kept, reliability
 from mmse.evaluation.rows import ALL, Difference, Row
+from mmse.evaluation.served import CUTS, HITS, Looked, Questions, Served
+from mmse.evaluation.shortfall import Shortfall
 from mmse.evaluation.slices import Slice, slices_of
-from mmse.evaluation.systems import Questions, System, systems_of
-from mmse.market.truth import Truth
+from mmse.evaluation.systems import baselines_of, ranked
+from mmse.evaluation.truth import World, true_hits, truth_metrics
 from mmse.records import STAGE_GAINS, Stage
-from mmse.training.logged import Logged, read_logged
+from mmse.training.logged import Logged, Shown, read_logged, read_shown
 
-log = logging.getLogger(__name__)
-
-CUTS = (10, 50, 100, 500, 1000)
 SLICE_CUTS = (10, 100)
-TRUTH_CUTS = (10, 100)
-ORDERS_DRAWN = 5
-"""Orders per request that are drawn from the simulated truth, outside the search."""
-
-_BLOCK = 256
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """How many test requests are looked at (logged, and of them against the truth), and how sure we want to be."""
+    """How many test requests are looked at, and how sure we want to be.
+
+    `requests` are held against the log, the first `truth_requests` of them against the truth, the hits of the first
+    `calibration_requests` against the true chance of a click; the first `filter_requests` are searched under filters.
+    """
 
     requests: int = 5_000
     truth_requests: int = 1_000
+    calibration_requests: int = 500
+    filter_requests: int = 300
     draws: int = 1_000
     seed: int = 0
 
     def __post_init__(self) -> None:
         require(self.requests >= 1, "requests", self.requests, "at least 1")
         require(self.truth_requests >= 1, "truth_requests", self.truth_requests, "at least 1")
+        require(self.calibration_requests >= 1, "calibration_requests", self.calibration_requests, "at least 1")
+        require(self.filter_requests >= 0, "filter_requests", self.filter_requests, "0 or more")
         self.to_bootstrap()
 
     def to_bootstrap(self) -> BootstrapConfig:
@@ -63,8 +66,9 @@ class EvaluateConfig:
 class Evaluation:
     """Everything an evaluation has to say.
 
-    `differences` are paired, `ours` against each other system; `agreement` holds, for each index of ours, how much
-    of the exact ranking it finds; `facts` are what else is worth knowing.
+    `differences` are paired, `ours` against each other system; `agreement` holds how much of the exact ranking the
+    index finds; `filters`, `reliability` and `kept` are of the query path on logged requests (`kept` None where nothing
+    was wanted); `facts` are what else is worth knowing.
     """
 
     ours: str
@@ -72,18 +76,11 @@ class Evaluation:
     differences: list[Difference] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     agreement: list[dict[str, str | int | float]] = field(default_factory=list)
+    shortfall: Shortfall = field(default_factory=Shortfall)
+    filters: list[Filtered] = field(default_factory=list)
+    reliability: list[Reliability] = field(default_factory=list)
+    kept: Kept | None = None
     facts: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One metric of all systems, a value per request (NaN: not defined), to be averaged over distinct queries."""
-
-    target: str
-    slice: str
-    metric: str
-    k: int
-    values: Float[np.ndarray, "systems n"]
 
 
 def evaluate_log(
@@ -91,33 +88,53 @@ def evaluate_log(
 ) -> Evaluation:
     """Compares the systems of `run` on its test requests; with the folder `truth`, also on the simulated truth."""
     say = progress or (lambda what, done, total: None)
-    systems = systems_of(run)
+    served = Served.open(run)
     logged = read_logged(run / "groups", "test", config.requests, clicked_only=False)
     if not len(logged):
         raise ArtifactError(
             f"{run / 'groups'} has no test request, so there is nothing to evaluate on.",
             "Mine again with mine.test_share above 0, or evaluate with --judgements.",
         )
-    rankings = []
-    for done, system in enumerate(systems):
-        say(f"rank with {system.name}", done, len(systems))
-        rankings.append(ranking(system, Questions(logged.queries, logged.users, logged.history)))
-    say("rank", len(systems), len(systems))
-    measured = logged_metrics(rankings, logged, slices_of(run / "groups", logged))
-    if truth is not None:
-        measured += truth_metrics(rankings, logged, truth, run / "groups", config, say)
+    asked = Questions(logged.queries, logged.users, logged.history)
+    vectors = served.vectors(asked)
+    shown = read_shown(run / "groups", "test", logged)
+    order, per_request = by_request(shown, len(logged))
+    looked = served.look(logged.queries, vectors, say, per_request)
+    rankings = looked.rankings | ranked(baselines_of(served), asked, say)
+    world = World.open(truth, run / "groups") if truth is not None else None
+    found = list(rankings.values())
+    measured = logged_metrics(found, logged, slices_of(run / "groups", logged))
+    if world is not None:
+        measured += truth_metrics(found, logged.request_ids, world, config.truth_requests, config.seed, say)
     queries = np.unique(logged.queries, return_inverse=True)[1].astype(np.int64)
-    result = summarise(measured, systems, queries, config.to_bootstrap(), say)
-    result.facts = {"test requests": len(logged), "simulated": truth is not None}
-    result.agreement = agreement(systems, rankings)
-    result.warnings = _warnings(logged, truth)
+    result = compared(measured, list(rankings), served, queries, config, say)
+    result.agreement = served.agreement(vectors, looked)
+    say("search under filters", 0, 1)
+    result.filters = filtered_recall(served.retriever, logged, vectors, config.filter_requests, config.seed)
+    slots = slots_of(shown, order, looked)
+    if world is not None:
+        slots.append(true_hits(looked.hits, logged.request_ids, world, config.calibration_requests))
+    result.reliability = [one for those in slots for one in reliability(those)]
+    result.kept = kept(looked.hits, served.retriever.ranking.calibration.form, _wanted(logged), HITS)
+    result.facts = {"test requests": len(logged), "simulated": truth is not None} | _calibration_facts(served)
+    result.warnings += _warnings(logged, truth)
     return result
 
 
-def ranking(system: System, asked: Questions) -> Int[np.ndarray, "n depth"]:
-    """The first 1,000 of `system` for each question, padded with -1 where the catalogue is smaller."""
-    found = system.rank(asked, max(CUTS))
-    return np.pad(found, ((0, 0), (0, max(CUTS) - found.shape[1])), constant_values=-1)
+def compared(
+    measured: Sequence[Measured],
+    systems: Sequence[str],
+    served: Served,
+    clusters: Int64[np.ndarray, " n"],
+    config: EvaluateConfig,
+    say: Progress,
+) -> Evaluation:
+    """The rows and differences of all systems, what is served first, and whether it falls short of its channels."""
+    rows, differences = summarise(measured, systems, clusters, config.to_bootstrap(), say)
+    channels = [served.names["vector"], served.names["lexical"]]
+    short = shortfall.shortfall(differences, served.name, channels)
+    warnings = [shortfall.in_words(short, served.name)] if short.below else []
+    return Evaluation(served.name, rows, differences, warnings, shortfall=short)
 
 
 def logged_metrics(
@@ -143,83 +160,33 @@ def logged_metrics(
     return measured
 
 
-def truth_metrics(
-    rankings: Sequence[Int[np.ndarray, "n depth"]],
-    logged: Logged,
-    truth: Path,
-    groups: Path,
-    config: EvaluateConfig,
-    say: Progress,
-) -> list[Measured]:
-    """What a simulated shop knows: orders outside the search, the true top 100, the true order rate."""
-    world = Truth.open(truth)
-    item_ids = pq.read_table(groups / "items.parquet", columns=["item_id"])["item_id"].to_pylist()
-    column = {item_id: place for place, item_id in enumerate(world.item_ids)}
-    columns = np.array([column.get(item_id, -1) for item_id in item_ids], np.int64)
-    n = min(config.truth_requests, len(logged))
-    empty = np.full((len(rankings), len(logged)), np.nan)
-    off = {k: empty.copy() for k in CUTS}
-    top, rate = empty.copy(), {k: empty.copy() for k in TRUTH_CUTS}
-    for start in range(0, n, _BLOCK):
-        say("hold against the truth", start, n)
-        span = slice(start, min(start + _BLOCK, n))
-        known = world.order_propensity(logged.request_ids[span])
-        propensity = np.where(columns >= 0, known[:, columns], 0.0)
-        drawn = metrics.draw_orders(propensity, ORDERS_DRAWN, np.random.default_rng([config.seed, start]))
-        for s, ranking in enumerate(rankings):
-            found = metrics.locate(ranking[span], drawn)
-            for k in CUTS:
-                off[k][s, span] = metrics.recall(found, k)
-            top[s, span] = metrics.share_of_top(ranking[span], propensity, 100)
-            for k in TRUTH_CUTS:
-                rate[k][s, span] = metrics.order_rate(ranking[span], propensity, k)
-    say("hold against the truth", n, n)
-    return [
-        *(Measured("off_search", ALL, "recall", k, off[k]) for k in CUTS),
-        Measured("truth", ALL, "share_of_top", 100, top),
-        *(Measured("truth", ALL, "order_rate", k, rate[k]) for k in TRUTH_CUTS),
-    ]
+def by_request(shown: Shown, n: int) -> tuple[Int64[np.ndarray, " slots"], list[Int64[np.ndarray, " _"]]]:
+    """The slots in order of their request, and the distinct rows that each of `n` requests was shown in that order."""
+    order = np.lexsort((shown.item_rows, shown.request))
+    request, rows = shown.request[order], shown.item_rows[order].astype(np.int64)
+    again = np.append(False, (request[1:] == request[:-1]) & (rows[1:] == rows[:-1]))[: len(order)]
+    order, request, rows = order[~again], request[~again], rows[~again]
+    return order, np.split(rows, np.searchsorted(request, np.arange(1, n)))
 
 
-def summarise(
-    measured: Sequence[Measured],
-    systems: Sequence[System],
-    clusters: Int64[np.ndarray, " n"],
-    config: BootstrapConfig,
-    say: Progress,
-) -> Evaluation:
-    """Means with intervals, and the paired differences of our model against every other system."""
-    ours = next(i for i, system in enumerate(systems) if system.ours)
-    result = Evaluation(systems[ours].name)
-    for done, m in enumerate(measured):
-        say("draw intervals", done, len(measured))
-        sure = bootstrap(m.values, clusters, config, reference=ours)
-        where = (m.target, m.slice, m.metric, m.k)
-        for i, system in enumerate(systems):
-            e, d = sure.systems[i], sure.differences[i]
-            if e.queries:
-                result.rows.append(Row(system.name, *where, e.value, e.low, e.high, e.queries))
-            if i != ours and d.low is not None and d.high is not None:
-                mirrored = (-d.value, -d.high, -d.low)
-                result.differences.append(Difference(systems[ours].name, system.name, *where, *mirrored, d.significant))
-    say("draw intervals", len(measured), len(measured))
-    return result
+def slots_of(shown: Shown, order: Int64[np.ndarray, " slots"], looked: Looked) -> list[Slots]:
+    """The shown slots with their probabilities: all, and those alone that were filled at random."""
+    chances = flat(looked.hits, others=True)
+    clicked = (shown.stages[order] >= Stage.CLICKED).astype(np.float64)
+    looks, explored = shown.examination[order].astype(np.float64), shown.explored[order]
+    every = Slots("all slots", chances, clicked, looks)
+    by_chance = {form: values[explored] for form, values in chances.items()}
+    return [every, Slots("explored slots", by_chance, clicked[explored], looks[explored])]
 
 
-def agreement(
-    systems: Sequence[System], rankings: Sequence[Int[np.ndarray, "n depth"]]
-) -> list[dict[str, str | int | float]]:
-    """How much of our exact ranking each index of ours finds."""
-    exact = next(r for system, r in zip(systems, rankings, strict=True) if system.ours)
-    found = []
-    for system, approximate in zip(systems, rankings, strict=True):
-        if system.approximate:
-            said: dict[str, str | int | float] = {"index": system.name}
-            for k in (10, 100, 1000):
-                shared = [np.isin(a[:k][a[:k] >= 0], b[:k]).sum() for a, b in zip(exact, approximate, strict=True)]
-                said[f"of the exact top {k}"] = round(float(np.sum(shared) / (exact[:, :k] >= 0).sum()), 4)
-            found.append(said)
-    return found
+def _wanted(logged: Logged) -> metrics.Relevant:
+    return metrics.from_pairs(logged.request, logged.item_rows, np.ones(len(logged.request)), len(logged))
+
+
+def _calibration_facts(served: Served) -> dict[str, str]:
+    learned = artifact.read_manifest(served.run / "ranking", "ranking").counts
+    on = f"{learned['calibrated_on']} of {learned['requests']:,} validation requests"
+    return {"probability": served.retriever.ranking.calibration.form, "probability learned on": on}
 
 
 def _warnings(logged: Logged, truth: Path | None) -> list[str]:

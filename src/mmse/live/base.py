@@ -29,8 +29,8 @@ ITEMS, VECTORS, DEAD, INDEX = "items.parquet", "vectors.npy", "dead.npy", "index
 class Base:
     """Items by row, with all that is searched of them; `dead` are the rows that no item has at present.
 
-    `schema` is that of the items table, where any column but id and title may be empty. `fingerprint` is None where
-    the base is the run itself.
+    `schema` is that of the items table, where any column but id and title may be empty. `origin` is the fingerprint of
+    the stage folders that it comes from, `fingerprint` its own, None where the base is the run itself.
     """
 
     items: pa.Table
@@ -41,6 +41,7 @@ class Base:
     dead: Bool[np.ndarray, " n"]
     index_folder: Path
     lexical_folder: Path
+    origin: str
     fingerprint: str | None
 
     def __len__(self) -> int:
@@ -62,7 +63,10 @@ def open_run(run: Path) -> Base:
     for kind in places.KINDS:
         artifact.verify(run / kind, kind)
     items = run / "groups" / ITEMS
-    return _open(items, open_array(run / "vectors"), run / INDEX)
+    origin = places.origin(run)
+    base = _open(items, open_array(run / "vectors"), run / INDEX, origin)
+    require_unchanged(run, base)
+    return base
 
 
 def open_folded(folder: Path) -> Base:
@@ -73,13 +77,23 @@ def open_folded(folder: Path) -> Base:
         dead = np.load(folder / DEAD, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise damaged(folder / VECTORS, error) from error
-    return _open(folder / ITEMS, vectors, folder / INDEX, dead, manifest.fingerprint)
+    return _open(folder / ITEMS, vectors, folder / INDEX, manifest.inputs["origin"], dead, manifest.fingerprint)
+
+
+def require_unchanged(run: Path, base: Base) -> None:
+    """Raises `ArtifactError` where `base` is the run itself and its stage folders were made again since."""
+    if base.fingerprint is None and places.origin(run) != base.origin:
+        raise ArtifactError(
+            f"The stage folders of {run} were made again while its catalogue was open.",
+            "Open it again; edits since then are carried over: mmse.live.carry_over(run).",
+        )
 
 
 def _open(
     items_file: Path,
     vectors: Float32[np.ndarray, "n width"],
     index: Path,
+    origin: str,
     dead: Int64[np.ndarray, " d"] | None = None,
     fingerprint: str | None = None,
 ) -> Base:
@@ -108,5 +122,6 @@ def _open(
         dead=gone,
         index_folder=index,
         lexical_folder=index / LEXICAL,
+        origin=origin,
         fingerprint=fingerprint,
     )

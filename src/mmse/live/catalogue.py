@@ -21,7 +21,7 @@ import numpy as np
 from mmse.config import require
 from mmse.errors import ArtifactError, MmseError, UsageError
 from mmse.live import carry, journal, places
-from mmse.live.base import Base, open_folded
+from mmse.live.base import Base, open_folded, require_unchanged
 from mmse.live.changes import Changes
 from mmse.live.compaction import Made, fold
 from mmse.live.edits import Edit, checked
@@ -188,6 +188,8 @@ class Catalogue:
                 return
             version = before.version + len(taken)
             after, self._scratch = advanced(self.run, self._embedder, before, self._scratch, changes, version)
+            if self._touched is not None:
+                self._touched.update(changes.rows)
             appender.append([call.edits for call in taken])
             self._snapshot = after
         except BaseException as error:
@@ -196,8 +198,6 @@ class Catalogue:
                 if not call.done:
                     call.end(before.version, error)
             return
-        if self._touched is not None:
-            self._touched.update(changes.rows)
         for place, call in enumerate(taken):
             call.end(before.version + place + 1)
 
@@ -217,7 +217,7 @@ class Catalogue:
         if self._lock is None:
             raise UsageError(f"The catalogue of {self.run} was closed.", "Open it again.")
         if self._appender is None:
-            number, origin = self._generation.number, self._generation.origin
+            number, origin = self._generation.number, self._snapshot.base.origin
             header = Header(journal.SCHEMA_VERSION, number, origin, None, self._snapshot.version)
             self._appender = journal.create(places.journal(self.run, number), header)
         return self._appender
@@ -258,23 +258,24 @@ class Catalogue:
             cut, self._touched = appender.end, set()
         number = self._generation.number + 1
         try:
-            made_of = Made(self._generation.origin, carry.waiting(self.run, number - 1, cut))
+            made_of = Made(before.base.origin, carry.waiting(self.run, number - 1, cut))
             fold(before, places.base(self.run, number), made_of, self._embedder.attributes)
+            require_unchanged(self.run, before.base)
             base = open_folded(places.base(self.run, number))
             with self._commit:
                 self._switch(base, number, before.version, appender.tail(cut))
         finally:
-            self._touched = None
+            with self._commit:
+                self._touched = None
             places.sweep(self.run, self._generation.number)
         return True
 
     def _switch(self, base: Base, number: int, version: int, tail: bytes) -> None:
         """Puts the generation `number` in force: what the journal says after `version` goes on top of `base`."""
         assert self._touched is not None
-        origin = self._generation.origin
         rows = np.array(sorted(self._touched), np.int64)
         snapshot, scratch = rebased(self.run, self._embedder, self._snapshot, base, rows)
-        header = Header(journal.SCHEMA_VERSION, number, origin, base.fingerprint, version)
+        header = Header(journal.SCHEMA_VERSION, number, base.origin, base.fingerprint, version)
         try:
             appender = journal.create(places.journal(self.run, number), header, tail)
         except BaseException:
@@ -282,7 +283,7 @@ class Catalogue:
                 scratch.close()
             raise
         former, words = self._appender, self._scratch
-        self._generation = Generation(number, True, origin, snapshot, scratch, appender.end)
+        self._generation = Generation(number, True, snapshot, scratch, appender.end)
         self._snapshot, self._scratch, self._appender = snapshot, scratch, appender
         if former is not None:
             former.close()

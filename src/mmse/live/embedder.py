@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import final
 
@@ -22,8 +21,11 @@ class Embedder:
     """An encoder with what the log said of the run's items when its vectors were made."""
 
     def __init__(self, run: Path, encoder: Encoder) -> None:
-        self._run = run
         self.encoder = encoder
+        stats = ItemStats.open(run / "groups")
+        as_of = artifact.read_manifest(run / "vectors", "vectors").config["as_of"]
+        moment = stats.snapshots.test if as_of == "test" else stats.snapshots.end
+        self._told = statistics(stats.at(moment))
 
     @property
     def attributes(self) -> list[str]:
@@ -36,9 +38,3 @@ class Embedder:
         known = rows < len(self._told)
         told[known] = self._told[rows[known]]
         return self.encoder.items(self.encoder.encode_items(items), told)
-
-    @cached_property
-    def _told(self) -> Float32[np.ndarray, "n statistics"]:
-        stats = ItemStats.open(self._run / "groups")
-        as_of = artifact.read_manifest(self._run / "vectors", "vectors").config["as_of"]
-        return statistics(stats.at(stats.snapshots.test if as_of == "test" else stats.snapshots.end))

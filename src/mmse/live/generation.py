@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from mmse.errors import ArtifactError, UsageError
 from mmse.index.lexical import LexicalIndex
 from mmse.live import carry, journal, places
-from mmse.live.base import Base, open_folded, open_run
+from mmse.live.base import Base, open_folded, open_run, require_unchanged
 from mmse.live.changes import Changes
 from mmse.live.delta import Table, extended, part_of
 from mmse.live.edits import Edit
@@ -34,7 +34,6 @@ class Generation:
 
     number: int
     journaled: bool
-    origin: str
     snapshot: Snapshot
     scratch: Scratch | None
     read_to: int
@@ -78,6 +77,8 @@ def advanced(
     fresh = scratch is None
     scratch = scratch or Scratch(run, snapshot.base.lexical_folder, embedder.attributes)
     try:
+        if fresh:
+            require_unchanged(run, snapshot.base)  # after the copy was made: what it is of is what the base is
         lexical = scratch.write([part.table for part in parts] if fresh else [changed])
     except BaseException:
         scratch.close()
@@ -125,30 +126,30 @@ def replayed(
 def _opened(run: Path, number: int | None, embedder: Embedder) -> Generation:
     origin = places.origin(run)
     if number is None:
-        return _without_edits(run, 0, origin)
+        return _without_edits(run, 0)
     file = places.journal(run, number)
     header, start = journal.read_header(file)
     read = journal.read(file, start)
     if header.origin != origin:
         waiting = carry.waiting(run, number)
         if not waiting:
-            return _without_edits(run, number + 1, origin)
+            return _without_edits(run, number + 1)
         raise ArtifactError(
             f"{len(waiting)} edited items wait in {places.live(run)}, and the stage folders of {run} have been made "
             f"again since (they were {header.origin}, now {origin}).",
             "Carry the edits over to the new ones, or drop them: mmse.live.carry_over(run) or mmse.live.discard(run).",
         )
     base = open_run(run) if header.base is None else open_folded(places.base(run, number))
-    if base.fingerprint != header.base:
+    if (base.fingerprint, base.origin) != (header.base, origin):
         raise ArtifactError(
             f"{file} goes on top of the base {header.base}, found {base.fingerprint}.",
             "Restore the folder from a backup.",
         )
     snapshot = bare(base, LexicalIndex.open(base.lexical_folder), header.version)
     snapshot, scratch = replayed(run, embedder, snapshot, None, read.calls)
-    return Generation(number, True, origin, snapshot, scratch, read.end)
+    return Generation(number, True, snapshot, scratch, read.end)
 
 
-def _without_edits(run: Path, number: int, origin: str) -> Generation:
+def _without_edits(run: Path, number: int) -> Generation:
     base = open_run(run)
-    return Generation(number, False, origin, bare(base, LexicalIndex.open(base.lexical_folder), 0), None, 0)
+    return Generation(number, False, bare(base, LexicalIndex.open(base.lexical_folder), 0), None, 0)

@@ -222,7 +222,7 @@ def _body(data: bytes, at: int) -> bytes | None:
 
 
 def _torn(data: bytes, at: int) -> bool:
-    """Whether the broken frame at `at` was cut short as it was written: by a kill, or by a power cut that left a hole."""
+    """Whether the broken frame at `at` was cut short while written: by a kill, or by a power cut that left a hole."""
     after = data.find(MARK, at + 1)
     while after >= 0:
         if _body(data, after) is not None:

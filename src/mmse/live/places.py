@@ -11,6 +11,7 @@ The generation in force is that of the newest journal; whatever else is there is
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -91,19 +92,23 @@ def sweep(run: Path, generation: int | None) -> None:
         old = re.fullmatch(r"(journal|base)-\d+", path.name) and path.name not in kept
         draft = re.match(r"\.(journal|base)-\d+\.(writing|former)", path.name)
         if old or draft or (path.name.startswith("scratch-") and _abandoned(path)):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what cannot be removed harms nobody
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def scratch(run: Path) -> tuple[Path, IO[str]]:
     """A new folder of this process's own, in the run where that may be written; and what says that it is in use."""
-    try:
-        live(run).mkdir(exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="scratch-", dir=live(run)))
-    except OSError:
-        folder = Path(tempfile.mkdtemp(prefix="mmse-"))
-    held = (folder / "held").open("w", encoding="utf-8")
-    fcntl.flock(held, fcntl.LOCK_EX)
-    return folder, held
+    while True:
+        try:
+            live(run).mkdir(exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="scratch-", dir=live(run)))
+        except OSError:
+            folder = Path(tempfile.mkdtemp(prefix="mmse-"))
+        held = (folder / "held").open("w", encoding="utf-8")
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if (folder / "held").exists():
+            return folder, held
+        held.close()  # a writer swept it away before it was locked
 
 
 def sync_folder(folder: Path) -> None:
@@ -116,12 +121,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def _abandoned(folder: Path) -> bool:
-    """Whether nobody holds a scratch folder; one that is only being made is left alone."""
+    """Whether nobody holds a scratch folder; one that is only being made has no such file yet, and is left alone."""
     try:
         with (folder / "held").open("r+", encoding="utf-8") as held:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
     except OSError:
-        return not any(folder.iterdir()) if folder.is_dir() else False
+        return False
     return True

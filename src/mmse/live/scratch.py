@@ -33,8 +33,10 @@ class Scratch:
             copy(base, self.folder)
             self._index = LexicalIndex.open(self.folder)
             self._writer = self._index.writer(live=True)
-        except BaseException:
+        except BaseException as error:
             self._remove()
+            if isinstance(error, (ValueError, OSError)):
+                raise self._refused(error) from error
             raise
 
     def write(self, changed: Sequence[Table]) -> LexicalIndex:
@@ -49,15 +51,18 @@ class Scratch:
             self._writer.commit()
             self._index = self._index.refreshed()
         except (ValueError, OSError) as error:  # the library says every failure of the disk as a ValueError
-            raise OutputError(
-                f"Cannot write the words of the edits into {self.folder}: {error}.",
-                "Free some space on that disk, then apply the edits again.",
-            ) from error
+            raise self._refused(error) from error
         return self._index
 
     def close(self) -> None:
         """Removes the folder; an index that `write` gave goes on."""
         self._remove()
+
+    def _refused(self, error: Exception) -> OutputError:
+        return OutputError(
+            f"Cannot write the words of the edits into {self.folder}: {error}.",
+            "Free some space on that disk, then apply the edits again.",
+        )
 
 
 def copy(source: Path, target: Path) -> None:
