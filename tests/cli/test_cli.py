@@ -21,7 +21,7 @@ from mmse.errors import UsageError
 from mmse.pipeline import Shop
 from mmse.training.logged import read_logged
 
-COMMANDS = ["demo", "simulate", "run", "mine", "train", "embed", "index", "search", "evaluate"]
+COMMANDS = ["demo", "simulate", "run", "mine", "train", "embed", "index", "rank", "search", "evaluate"]
 ROW = ["system", "target", "slice", "metric", "k", "value", "low", "high", "queries"]
 DIFFERENCE = ["system", "versus", "target", "slice", "metric", "k", "value", "low", "high", "significant"]
 COMMAND_LINE = [sys.executable, "-c", "from mmse.cli import main; main()"]
@@ -220,9 +220,10 @@ def test_search_as_json(call: Call, small_run: Path) -> None:
     done = call("search", small_run, logged.queries[0], "-k", 7, "--user", user, "--json")
     assert (done.code, done.err) == (0, "")
     said = json.loads(done.out)
-    assert list(said) == ["query", "user_id", "hits"]
+    answer = ["hits", "no_good_match", "redirect_url", "rules", "version", "searched_for"]
+    assert list(said) == ["query", "user_id", *answer]
     assert (said["query"], said["user_id"], len(said["hits"])) == (logged.queries[0], user, 7)
-    keys = ["rank", "item_id", "title", "score", "parts", "matched", "item", "reason"]
+    keys = ["rank", "item_id", "title", "score", "probability", "parts", "matched", "moved_by", "item", "reason"]
     assert all(list(hit) == keys for hit in said["hits"])
     assert [hit["rank"] for hit in said["hits"]] == list(range(1, 8))
 
@@ -282,7 +283,7 @@ def test_run_says_what_it_skips_and_shows_the_result(call: Call, small_shop: Sho
     assert "recall@100" in done.out
     assert "What to try next" in done.out
     assert re.findall(r"^(\w+) +(\S+) \(up to date", done.err, re.MULTILINE) == [
-        ("skip", stage) for stage in ("groups", "model", "baselines/dssm", "vectors", "index", "report")
+        ("skip", stage) for stage in ("groups", "model", "baselines/dssm", "vectors", "index", "ranking", "report")
     ]
     assert "up to date" not in done.out
 

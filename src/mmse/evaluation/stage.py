@@ -14,9 +14,26 @@ import msgspec
 from mmse import __version__, artifact
 from mmse.artifact import MANIFEST, Manifest
 from mmse.config import plain
-from mmse.evaluation.offline import EvaluateConfig, Evaluation, Progress, evaluate_log
+from mmse.errors import ArtifactError
+from mmse.evaluation.filtered import Filtered
+from mmse.evaluation.measured import Progress
+from mmse.evaluation.offline import EvaluateConfig, Evaluation, evaluate_log
+from mmse.evaluation.reliability import Kept, Reliability
 from mmse.evaluation.report import render_report
 from mmse.evaluation.rows import read_rows, write_rows
+from mmse.evaluation.shortfall import Shortfall
+
+_BESIDE_ROWS: dict[str, Any] = {
+    "ours": str,
+    "warnings": list[str],
+    "agreement": list[dict[str, str | int | float]],
+    "shortfall": Shortfall,
+    "filters": list[Filtered],
+    "reliability": list[Reliability],
+    "kept": Kept | None,
+    "facts": dict[str, Any],
+}
+"""What stands in the file beside rows and differences, and what it is."""
 
 ROWS = "report.json"
 PAGE = "report.html"
@@ -33,10 +50,7 @@ def write_report(
     run: Path, out: Path, evaluation: Evaluation, config: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> Manifest:
     """Writes `report.json` and `report.html` of `evaluation` into the stage folder `out`."""
-    about = {
-        "ours": evaluation.ours, "warnings": evaluation.warnings, "agreement": evaluation.agreement,
-        "facts": evaluation.facts,
-    }  # fmt: skip
+    about = {name: getattr(evaluation, name) for name in _BESIDE_ROWS}
     with artifact.writing(out, kind="report", config=config, inputs=inputs) as draft:
         write_rows(draft.folder / ROWS, evaluation.rows, evaluation.differences, **about)
         render_report(evaluation.rows, evaluation.differences, _context(run, evaluation), draft.folder / PAGE)
@@ -49,7 +63,11 @@ def read_report(folder: Path) -> Evaluation:
     artifact.verify(folder, "report")
     rows, differences = read_rows(folder / ROWS)
     said = msgspec.json.decode((folder / ROWS).read_bytes())
-    return Evaluation(said["ours"], rows, differences, said["warnings"], said["agreement"], said["facts"])
+    try:
+        beside = {name: msgspec.convert(said[name], type=kind) for name, kind in _BESIDE_ROWS.items()}
+    except (KeyError, msgspec.ValidationError) as error:
+        raise ArtifactError(f"{folder / ROWS} is no evaluation of this mmse: {error}.", "Evaluate again.") from error
+    return Evaluation(rows=rows, differences=differences, **beside)
 
 
 def _context(run: Path, evaluation: Evaluation) -> dict[str, Any]:
