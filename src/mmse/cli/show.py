@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mmse.evaluation.offline import Evaluation
+from mmse.evaluation.report.served import served_context, summary
 from mmse.evaluation.rows import Measure, Row, find_difference, pivot
 from mmse.pipeline import Listener
 from mmse.records import Hit
@@ -69,6 +70,7 @@ def evaluation_table(evaluation: Evaluation) -> RenderableType:
             grid.add_row(Text(system, style="bold" if system == ours else ""), *cells)
         shown += [Text(title, style="italic"), grid, Text()]
     shown.append(Text(f"± is half a 95% interval over queries; * differs from {ours} beyond it (paired).", style="dim"))
+    shown += [Text(line) for line in summary(served_context(vars(evaluation)), ours)]
     shown += [Text(f"! {warning}", style="yellow") for warning in evaluation.warnings]
     return Group(*shown)
 

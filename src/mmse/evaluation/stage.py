@@ -20,6 +20,7 @@ from mmse.evaluation.measured import Progress
 from mmse.evaluation.offline import EvaluateConfig, Evaluation, evaluate_log
 from mmse.evaluation.reliability import Kept, Reliability
 from mmse.evaluation.report import render_report
+from mmse.evaluation.report.served import served_context
 from mmse.evaluation.rows import read_rows, write_rows
 from mmse.evaluation.shortfall import Shortfall
 
@@ -53,7 +54,8 @@ def write_report(
     about = {name: getattr(evaluation, name) for name in _BESIDE_ROWS}
     with artifact.writing(out, kind="report", config=config, inputs=inputs) as draft:
         write_rows(draft.folder / ROWS, evaluation.rows, evaluation.differences, **about)
-        render_report(evaluation.rows, evaluation.differences, _context(run, evaluation), draft.folder / PAGE)
+        path, page = served_context(vars(evaluation)), draft.folder / PAGE
+        render_report(evaluation.rows, evaluation.differences, _context(run, evaluation), page, path)
         draft.counts |= {"rows": len(evaluation.rows)} | evaluation.facts
     return artifact.read_manifest(out, "report")
 
@@ -90,7 +92,6 @@ def _context(run: Path, evaluation: Evaluation) -> dict[str, Any]:
     return {
         "shop": run.resolve().parent.name,
         "ours": evaluation.ours,
-        "same": [index["index"] for index in evaluation.agreement],
         "simulated": bool(evaluation.facts.get("simulated")),
         "facts": facts,
         "warnings": evaluation.warnings,

@@ -16,10 +16,11 @@ from markupsafe import Markup
 
 from mmse.artifact import writable
 from mmse.config import build
-from mmse.evaluation.report import views, words
+from mmse.evaluation.report import served, views, words
+from mmse.evaluation.report.served import ServedContext
 from mmse.evaluation.rows import ALL, Difference, Row
 
-__all__ = ["ReportContext", "render_report"]
+__all__ = ["ReportContext", "ServedContext", "render_report"]
 
 
 @dataclass(frozen=True)
@@ -47,20 +48,26 @@ class ReportContext:
 
 
 def render_report(
-    rows: Sequence[Row], differences: Sequence[Difference], context: Mapping[str, Any], out: Path
+    rows: Sequence[Row],
+    differences: Sequence[Difference],
+    context: Mapping[str, Any],
+    out: Path,
+    path: ServedContext = ServedContext(),
 ) -> None:
-    """Writes the report to the file `out`; `context` holds the fields of `ReportContext`.
+    """Writes the report to the file `out`; `context` holds the fields of `ReportContext`, `path` is of the query path.
 
     Sections without rows are left out. Raises `UsageError` for an unknown or wrong field of `context`, and
     `OutputError` where `out` cannot be written.
     """
     about = build(ReportContext, context, "the report's context")
-    page = _environment().get_template("page.html.j2").render(**_sections(rows, differences, about))
+    page = _environment().get_template("page.html.j2").render(**_sections(rows, differences, about, path))
     with writable(out):
         out.write_text(page, "utf-8")
 
 
-def _sections(rows: Sequence[Row], differences: Sequence[Difference], about: ReportContext) -> dict[str, Any]:
+def _sections(
+    rows: Sequence[Row], differences: Sequence[Difference], about: ReportContext, path: ServedContext
+) -> dict[str, Any]:
     results = views.Results(rows, differences, about.ours, frozenset(about.same))
     lines = views.lines(results)
     charts = {
@@ -68,6 +75,8 @@ def _sections(rows: Sequence[Row], differences: Sequence[Difference], about: Rep
         "truth": views.truth_bars(results),
         "gains": views.slice_gains(results),
         "training": views.training_curves(about.training),
+        "reliability": served.reliability_charts(path),
+        "kept": served.kept_charts(path.kept),
     }
     targets = list(dict.fromkeys(line.measure.target for line in lines))
     metrics = list(dict.fromkeys(line.measure.metric for line in lines))
@@ -81,6 +90,10 @@ def _sections(rows: Sequence[Row], differences: Sequence[Difference], about: Rep
         "all": ALL,
         "tally": views.tally(lines),
         "charts": charts,
+        "together": served.together(path, about.ours),
+        "filters": served.filter_lines(path.filters),
+        "calibration": served.calibration_lines(path),
+        "path": path,
         "target_notes": {words.target_name(t): words.TARGET_NOTES[t] for t in targets},
         "metric_notes": {words.METRIC_NAMES[m]: words.METRIC_NOTES[m] for m in metrics if m in words.METRIC_NOTES},
         "logged": "ordered" in targets or "clicked" in targets,

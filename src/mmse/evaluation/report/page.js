@@ -97,6 +97,28 @@
         yaxis: axis(look, { tickvals: [...places.values()], ticktext: chart.slices.map((name) => shorter(name, 22)),
           range: [chart.slices.length - 0.5, -0.5], tickfont: { color: look.ink } }) }];
     },
+    reliability(chart, look) {
+      const most = Math.max(0.05, ...chart.series.flatMap((s) => s.x.concat(s.value, s.high.filter((v) => v !== null))));
+      const traces = chart.series.map((s) => {
+        const largest = Math.max(...s.looks);
+        return { x: s.x, y: s.value, name: plain(s.name), mode: "lines+markers", zorder: s.slot === 0 ? 2 : 1,
+          customdata: s.looks.map((n) => Math.round(n).toLocaleString("en")), error_y: errors(s, look.s[s.slot]),
+          line: { color: look.s[s.slot], dash: dashes[s.slot], width: 1.5 },
+          marker: { symbol: symbols[s.slot], color: look.s[s.slot], size: s.looks.map((n) => 6 + 8 * Math.sqrt(n / largest)) },
+          hovertemplate: "said %{x:.1%}, clicked %{y:.1%} of %{customdata} looks" };
+      });
+      return [traces, { height: 340, hovermode: "closest",
+        shapes: [{ type: "line", x0: 0, y0: 0, x1: most, y1: most, layer: "below", line: { color: look.soft, width: 1, dash: "dot" } }],
+        xaxis: axis(look, { range: [0, most * 1.04], tickformat: ".0%", title: { text: "said to be clicked by those who look" } }),
+        yaxis: axis(look, { range: [0, most * 1.04], tickformat: ".0%", title: { text: "clicked" } }) }];
+    },
+    kept(chart, look) {
+      const traces = chart.series.map((s) => ({ x: s.x, y: s.value, name: plain(s.name), mode: "lines",
+        line: { color: look.s[s.slot], dash: dashes[s.slot], width: s.slot === 0 ? 3 : 2 }, hovertemplate: "%{y:.1%}" }));
+      return [traces, { height: 300, hovermode: "x unified",
+        xaxis: axis(look, { tickformat: ".0%", unifiedhovertitle: { text: "at least %{x:.0%}" }, title: { text: "least probability" } }),
+        yaxis: axis(look, { range: [0, 1.03], tickformat: ".0%" }) }];
+    },
     training(chart, look) {
       const traces = chart.series.map((s) => ({ x: s.x, y: s.value, name: shorter(s.name, 24),
         mode: s.x.length < 30 ? "lines+markers" : "lines", marker: { symbol: symbols[s.slot], size: 7 },
