@@ -303,7 +303,7 @@ def test_edits_for_former_stage_folders_are_carried_over_or_dropped(
             catalogue.apply(late)
         remade(run)
         for writable in (True, False):
-            with pytest.raises(ArtifactError, match=r"5 edited items wait in .*live.*\n.*carry_over.*discard"):
+            with pytest.raises(ArtifactError, match=r"5 edited items wait in .*live.*\n.*carry-over.*discard"):
                 Catalogue.open(run, writable=writable, encoder=encoder)
         if keep:
             carried = carry_over(run)

@@ -46,7 +46,7 @@ class EvaluateConfig:
     requests: int = 5_000
     truth_requests: int = 1_000
     calibration_requests: int = 500
-    filter_requests: int = 300
+    filter_requests: int = 150
     draws: int = 1_000
     seed: int = 0
 

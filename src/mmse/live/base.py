@@ -85,7 +85,7 @@ def require_unchanged(run: Path, base: Base) -> None:
     if base.fingerprint is None and places.origin(run) != base.origin:
         raise ArtifactError(
             f"The stage folders of {run} were made again while its catalogue was open.",
-            "Open it again; edits since then are carried over: mmse.live.carry_over(run).",
+            "Open it again; edits since then are carried over: `mmse items carry-over RUN`.",
         )
 
 

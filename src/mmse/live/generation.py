@@ -118,7 +118,7 @@ def replayed(
     except UsageError as error:
         raise ArtifactError(
             f"The journal in {places.live(run)} does not fit its base: {error.cause}",
-            "Restore the run folder from a backup, or drop the edits: mmse.live.discard(run).",
+            "Restore the run folder from a backup, or drop the edits: `mmse items discard RUN`.",
         ) from error
     return advanced(run, embedder, snapshot, scratch, changes, snapshot.version + len(calls))
 
@@ -137,7 +137,7 @@ def _opened(run: Path, number: int | None, embedder: Embedder) -> Generation:
         raise ArtifactError(
             f"{len(waiting)} edited items wait in {places.live(run)}, and the stage folders of {run} have been made "
             f"again since (they were {header.origin}, now {origin}).",
-            "Carry the edits over to the new ones, or drop them: mmse.live.carry_over(run) or mmse.live.discard(run).",
+            "Carry the edits over to the new ones, `mmse items carry-over RUN`, or drop them, `mmse items discard RUN`.",
         )
     base = open_run(run) if header.base is None else open_folded(places.base(run, number))
     if (base.fingerprint, base.origin) != (header.base, origin):

@@ -29,7 +29,7 @@ from mmse.training.logged import Logged, Shown, read_logged, read_shown
 
 FIRST_BOOSTS = {"title": 1.0, "brand": 0.5, "category": 0.25, "attributes": 0.25}
 TRIED_BOOSTS = (0.0, 0.25, 0.5, 1.0, 2.0)
-TUNED_ON = 1_000
+TUNED_ON = 400
 """Requests with an order (or a click) that the boosts are tuned on."""
 ENOUGH_ORDERS = 100
 """With fewer requests that ordered something, clicks are learned from as well."""

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from mmse.artifact import writable
 from mmse.config import build
 from mmse.evaluation.report import served, views, words
-from mmse.evaluation.report.served import ServedContext
+from mmse.evaluation.report.served import NOTHING_SERVED, ServedContext
 from mmse.evaluation.rows import ALL, Difference, Row
 
 __all__ = ["ReportContext", "ServedContext", "render_report"]
@@ -52,7 +52,7 @@ def render_report(
     differences: Sequence[Difference],
     context: Mapping[str, Any],
     out: Path,
-    path: ServedContext = ServedContext(),
+    path: ServedContext = NOTHING_SERVED,
 ) -> None:
     """Writes the report to the file `out`; `context` holds the fields of `ReportContext`, `path` is of the query path.
 

@@ -18,7 +18,7 @@ FORM_SLOTS = {"adapter": 0, "distribution": 1}
 
 @dataclass(frozen=True)
 class ServedContext:
-    """What was measured of the query path; see `Evaluation`. `form` is the calibration in use, `learned_on` its data."""
+    """What was measured of the query path (see `Evaluation`); `form` is the calibration in use."""
 
     shortfall: Shortfall = field(default_factory=Shortfall)
     filters: list[Filtered] = field(default_factory=list)
@@ -26,6 +26,9 @@ class ServedContext:
     kept: Kept | None = None
     form: str = ""
     learned_on: str = ""
+
+
+NOTHING_SERVED = ServedContext()
 
 
 def together(about: ServedContext, ours: str) -> dict[str, Any] | None:
