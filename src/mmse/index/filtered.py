@@ -4,7 +4,9 @@ The cost rule, for a filter that lets `m` of `n` rows through:
 
 - few rows (`m` at most `CostRule.few`): their exact vectors are compared one and all;
 - otherwise lists are visited from the nearest on, until `safety` times as many of the filter's rows are compared as an
-  unfiltered search compares. For a broad filter that is a few lists, for a narrow one up to all of them;
+  unfiltered search compares, but no more than `enough`, or as many as lie in `1/√f` times the lists of an unfiltered
+  search where that is more (`f` is the share that the filter lets through). For a broad filter that is a few lists,
+  for a narrow one up to all of them;
 - where the filter is thinner near the query than on the whole, the best rows lie scattered over lists that are all
   about as far away, so more rows are compared the thinner it is, up to `far`. Where the filter's rows were counted list
   by list, lists without any are passed over.
@@ -30,14 +32,15 @@ from mmse.index.ivf import IvfIndex, Layout, bitmap
 class CostRule:
     """How much is compared; the defaults were chosen by `benchmarks/filters.py` on a million rows.
 
-    `few` and `far` are rows, `safety` multiplies what an unfiltered search compares. How a filter's rows lie over the
-    lists is estimated; where they are thin near the query, and at most a share `counted` of all rows, they are counted.
-    `more` is how many times `k` are scored again.
+    `few`, `enough` and `far` are rows, `safety` multiplies what an unfiltered search compares. How a filter's rows lie
+    over the lists is estimated; where they are thin near the query, and at most a share `counted` of all rows, they are
+    counted. `more` is how many times `k` are scored again.
     """
 
     few: int = 20_000
     far: int = 80_000
     safety: float = 4.0
+    enough: int = 20_000
     counted: float = 0.15
     more: float = 1.5
 
@@ -45,6 +48,7 @@ class CostRule:
         require(self.few >= 0, "few", self.few, "0 rows or more")
         require(self.far >= 1, "far", self.far, "1 row or more")
         require(self.safety >= 1, "safety", self.safety, "at least 1")
+        require(self.enough >= 1, "enough", self.enough, "1 row or more")
         require(0 <= self.counted <= 1, "counted", self.counted, "a share from 0 to 1")
         require(self.more >= 1, "more", self.more, "at least 1")
 
@@ -129,9 +133,11 @@ def _lists(
     """The lists to visit, nearest first; at least one."""
     order = np.argsort(-nearness)
     deeper = max(1.0, fetched / rule.more / index.config.recall_k)
-    usual = rule.safety * deeper * index.nprobe * len(index) / index.nlist
-    near = order[: _until(usual, spread.layout.sizes[order])]
+    unfiltered = deeper * index.nprobe * len(index) / index.nlist
     in_list = spread.estimated
+    share = min(1.0, in_list.sum() / len(index))
+    usual = max(min(rule.safety * unfiltered, float(rule.enough)), unfiltered * math.sqrt(share))
+    near = order[: _until(usual, spread.layout.sizes[order])]
     thinner = spread.thinner(in_list, near)
     if thinner > THIN and in_list.sum() <= rule.counted * len(index):
         in_list = spread.counted

@@ -137,7 +137,7 @@ def _opened(run: Path, number: int | None, embedder: Embedder) -> Generation:
         raise ArtifactError(
             f"{len(waiting)} edited items wait in {places.live(run)}, and the stage folders of {run} have been made "
             f"again since (they were {header.origin}, now {origin}).",
-            "Carry the edits over to the new ones, `mmse items carry-over RUN`, or drop them, `mmse items discard RUN`.",
+            "Carry them over to the new ones with `mmse items carry-over RUN`, or drop them: `mmse items discard RUN`.",
         )
     base = open_run(run) if header.base is None else open_folded(places.base(run, number))
     if (base.fingerprint, base.origin) != (header.base, origin):
