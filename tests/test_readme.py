@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def blocks(language: str) -> list[str]:
 def newcomer(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a finished demo, in which the README's lines are typed."""
     (tmp_path / "demo").mkdir()
-    (tmp_path / "demo" / "run").symlink_to(small_run)
+    shutil.copytree(small_run, tmp_path / "demo" / "run")
     (tmp_path / "shop.toml").write_bytes((small_run.parent / "shop" / "shop.toml").read_bytes())
     for name in ("items.parquet", "events", "truth"):
         (tmp_path / name).symlink_to(small_run.parent / "shop" / name)

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from mmse.errors import OutputError, UsageError
+from mmse.evaluation.filtered import Filtered
+from mmse.evaluation.reliability import Bin, Kept, Reliability
 from mmse.evaluation.report import render_report
+from mmse.evaluation.report.served import ServedContext, summary
 from mmse.evaluation.rows import Difference, Row
+from mmse.evaluation.shortfall import Shortfall
 
 SYSTEMS = {"mmse": 0.7, "bm25": 0.6, "popularity": 0.1}
 MEASURES = [
@@ -208,3 +212,68 @@ def test_wrong_context_and_places(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         render_report([], [], CONTEXT, tmp_path / "file" / "report.html")
+
+
+PATH = ServedContext(
+    shortfall=Shortfall(
+        3, 1, 1, [Difference("mmse", "mmse (lexical)", "clicked", "new item", "mrr", 10, -0.03, -0.05, -0.01, True)]
+    ),
+    filters=[
+        Filtered("random", 0.01, 40, 0.011, 0.9871, 1.0, 3.21),
+        Filtered("near", 0.5, 12, 0.46, 1.0, 0.75, 4.5),
+    ],
+    reliability=[
+        Reliability("distribution", "explored slots", 900, 41.0, 0.0123, 0.0567, [Bin(0.1, 0.12, 0.1, 0.14, 300.0)]),
+        Reliability("adapter", "explored slots", 900, 41.0, 0.0061, 0.0511, [Bin(0.1, 0.11, None, None, 300.0)]),
+    ],
+    kept=Kept([0.0, 0.01], [1.0, 0.9], [1.0, 0.8], 0.9),
+    form="adapter",
+    learned_on="explored slots of 4,000 validation requests",
+)
+
+
+def render_path(tmp_path: Path, path: ServedContext) -> Page:
+    rows, differences = made_up()
+    render_report(rows, differences, CONTEXT, tmp_path / "path.html", path)
+    return Page((tmp_path / "path.html").read_text("utf-8"))
+
+
+def test_the_query_path_has_its_sections(tmp_path: Path) -> None:
+    page = render_path(tmp_path, PATH)
+    ids = {attrs.get("id") for tag, attrs in page.tags if tag == "h2"}
+    assert {"together", "filters", "reliability", "kept"} <= ids
+    assert (
+        "mmse falls short of the better channel on 1 (mrr@10 of clicked, new item: -0.030 to mmse (lexical))"
+        in page.text
+    )
+    for said in ("−0.030", "around an item that was wanted", "0.987", "75.0%", "0.0511", "in use", PATH.learned_on):
+        assert said in page.text
+    (chart,) = page.charts["reliability"]
+    series = chart["series"]
+    assert isinstance(series, list)
+    assert [(one["name"], one["slot"]) for one in series] == [("adapter", 0), ("distribution", 1)], "in use comes first"
+    assert page.charts["kept"][0]["kind"] == "kept"
+
+
+def test_sections_that_were_not_measured_are_left_out(tmp_path: Path) -> None:
+    page = render_path(tmp_path, ServedContext())
+    ids = {attrs.get("id") for tag, attrs in page.tags if tag == "h2"}
+    assert not {"together", "filters", "reliability", "kept"} & ids
+    assert page.charts["reliability"] == page.charts["kept"] == []
+
+
+def test_a_catalogue_without_columns_says_so(tmp_path: Path) -> None:
+    page = render_path(tmp_path, ServedContext(shortfall=Shortfall(2, 1, 1, [])))
+    assert "no column of this catalogue can be filtered by" in page.text
+    assert "nowhere below either of its channels" in page.text
+
+
+def test_the_terminals_lines(tmp_path: Path) -> None:
+    lines = summary(PATH, "mmse")
+    assert lines[0].startswith("mmse falls short of the better channel on 1")
+    assert (
+        lines[1]
+        == "Under filters: recall@100 against exact at least 0.987; 75.0% of searches got all the hits there are."
+    )
+    assert lines[2] == f"Probabilities (adapter, {PATH.learned_on}): calibration error 0.006 on explored slots."
+    assert summary(ServedContext(), "mmse") == []
