@@ -99,7 +99,8 @@ def kept_charts(kept: Kept | None) -> list[dict[str, Any]]:
 
 def summary(about: ServedContext, ours: str) -> list[str]:
     """What a terminal says of the query path, a line each."""
-    said = [line] if (line := in_words(about.shortfall, ours)) else []
+    line = in_words(about.shortfall, ours)
+    said = [line] if line and not about.shortfall.below else []  # what falls short is a warning already
     if about.filters:
         worst = min(about.filters, key=lambda one: one.recall)
         full = "every search got all the hits there are" if all(one.full == 1 for one in about.filters) else (
