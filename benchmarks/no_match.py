@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float64, Int64
 from machine import keep, where
 
 from mmse.channels import Calibrated
+from mmse.lexical import words
 from mmse.market.judgements import Judged, read_judged
 from mmse.ranking.calibration import FORMS, Form
 from mmse.retriever import Retriever
@@ -66,7 +67,7 @@ def has_counterpart(retriever: Retriever, query: str) -> bool:
     asked = lexical.ask(query, retriever.ranking.boosts)
     if asked.query is None:
         return False
-    return len(lexical.holding([(word,) for word in dict.fromkeys(lexical.stems(query))], asked, 1).rows) > 0
+    return len(lexical.holding([(word,) for word in dict.fromkeys(words(query))], asked, 1).rows) > 0
 
 
 def calibrated(retriever: Retriever, queries: list[str]) -> list[Calibrated]:

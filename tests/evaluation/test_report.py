@@ -1,20 +1,27 @@
 """The report holds every number, loads nothing, and takes any name as plain text."""
 
+import io
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from mmse.errors import OutputError, UsageError
+from mmse import artifact
+from mmse.cli.show import evaluation_table
+from mmse.errors import ArtifactError, OutputError, UsageError
 from mmse.evaluation.filtered import Filtered
+from mmse.evaluation.offline import Evaluation
 from mmse.evaluation.reliability import Bin, Kept, Reliability
 from mmse.evaluation.report import render_report
-from mmse.evaluation.report.served import ServedContext, summary
-from mmse.evaluation.rows import Difference, Row
-from mmse.evaluation.shortfall import Shortfall
+from mmse.evaluation.report.served import ServedContext, served_context, summary
+from mmse.evaluation.rows import Difference, Row, write_rows
+from mmse.evaluation.shortfall import Shortfall, in_words
+from mmse.evaluation.stage import PAGE, ROWS, read_report, write_report
 
 SYSTEMS = {"mmse": 0.7, "bm25": 0.6, "popularity": 0.1}
 MEASURES = [
@@ -214,65 +221,164 @@ def test_wrong_context_and_places(tmp_path: Path) -> None:
         render_report([], [], CONTEXT, tmp_path / "file" / "report.html")
 
 
-PATH = ServedContext(
-    shortfall=Shortfall(
-        3, 1, 1, [Difference("mmse", "mmse (lexical)", "clicked", "new item", "mrr", 10, -0.03, -0.05, -0.01, True)]
-    ),
+SHORT = Difference("mmse", "mmse (lexical)", "clicked", "new item", "mrr", 10, -0.03, -0.05, -0.01, True)
+EVALUATION = Evaluation(
+    ours="mmse",
+    shortfall=Shortfall(3, 1, 1, [SHORT]),
     filters=[
-        Filtered("random", 0.01, 40, 0.011, 0.9871, 1.0, 3.21),
+        Filtered("random", 0.01, 40, 0.0114, 0.9871, 1.0, 3.21),
         Filtered("near", 0.5, 12, 0.46, 1.0, 0.75, 4.5),
     ],
     reliability=[
         Reliability("distribution", "explored slots", 900, 41.0, 0.0123, 0.0567, [Bin(0.1, 0.12, 0.1, 0.14, 300.0)]),
         Reliability("adapter", "explored slots", 900, 41.0, 0.0061, 0.0511, [Bin(0.1, 0.11, None, None, 300.0)]),
     ],
-    kept=Kept([0.0, 0.01], [1.0, 0.9], [1.0, 0.8], 0.9),
-    form="adapter",
-    learned_on="explored slots of 4,000 validation requests",
+    kept=Kept([0.0, 0.01, 0.02], [1.0, 0.91, 0.0], [1.0, 0.82, 0.0], 0.934),
+    facts={"probability": "adapter", "probability learned on": "explored slots of 4,000 validation requests"},
 )
+PATH = served_context(EVALUATION, filters_tried=True)
+SECTIONS = {"together", "filters", "reliability", "kept"}
 
 
-def render_path(tmp_path: Path, path: ServedContext) -> Page:
-    rows, differences = made_up()
-    render_report(rows, differences, CONTEXT, tmp_path / "path.html", path)
+def render_path(tmp_path: Path, path: ServedContext, *, simulated: bool = False) -> Page:
+    context = {**CONTEXT, "simulated": simulated}
+    render_report(*made_up(), context, tmp_path / "path.html", path)
     return Page((tmp_path / "path.html").read_text("utf-8"))
 
 
-def test_the_query_path_has_its_sections(tmp_path: Path) -> None:
+def headings(page: Page) -> set[str | None]:
+    return {attrs.get("id") for tag, attrs in page.tags if tag == "h2"}
+
+
+def test_where_both_channels_together_fall_short(tmp_path: Path) -> None:
+    text = render_path(tmp_path, PATH).text
+    assert "mmse falls short of the better channel on 1 (mrr@10 of clicked, new item: −0.030 to mmse (lexical))" in text
+    assert "MRR@10Logged clicksnew itemmmse (lexical)−0.030−0.050 to −0.010" in text
+    level = render_path(tmp_path, replace(PATH, shortfall=Shortfall(2, 1, 1, []))).text
+    assert "nowhere below either of its channels" in level
+    assert "Difference to it" not in level
+
+
+def test_filters_in_words(tmp_path: Path) -> None:
+    text = render_path(tmp_path, PATH).text
+    assert "has nothing to do with the queryabout 1%median 1.1%, 40 searches0.987100.0%3.2" in text
+    assert "is built around an item that was wantedabout 50%median 46%, 12 searches1.00075.0%4.5" in text
+
+
+@pytest.mark.parametrize(("tried", "said"), [(True, "no column to filter by"), (False, "")])
+def test_no_filter_was_measured(tmp_path: Path, tried: bool, said: str) -> None:
+    page = render_path(tmp_path, replace(PATH, filters=[], filters_tried=tried))
+    assert ("filters" in headings(page)) == tried, "nothing is said of a catalogue whose columns were not looked at"
+    assert said in page.text
+
+
+def test_how_likely_is_likely(tmp_path: Path) -> None:
     page = render_path(tmp_path, PATH)
-    ids = {attrs.get("id") for tag, attrs in page.tags if tag == "h2"}
-    assert {"together", "filters", "reliability", "kept"} <= ids
+    assert "off by 0.6 percentage points on slots filled at random." in page.text
     assert (
-        "mmse falls short of the better channel on 1 (mrr@10 of clicked, new item: -0.030 to mmse (lexical))"
-        in page.text
+        "The form in use, adapter, was learned on explored slots of 4,000 validation requests and has the lower log "
+        "loss on everything it was held against." in page.text
     )
-    for said in ("−0.030", "around an item that was wanted", "0.987", "75.0%", "0.0511", "in use", PATH.learned_on):
-        assert said in page.text
+    assert "adapterin use0.0060.0511lower" in page.text
+    assert "distribution0.0120.0567" in page.text
     (chart,) = page.charts["reliability"]
+    assert chart["title"] == "Slots filled at random"
     series = chart["series"]
     assert isinstance(series, list)
     assert [(one["name"], one["slot"]) for one in series] == [("adapter", 0), ("distribution", 1)], "in use comes first"
-    assert page.charts["kept"][0]["kind"] == "kept"
+    assert (series[1]["x"], series[1]["value"], series[1]["looks"]) == ([0.1], [0.12], [300.0])
+
+
+def test_the_form_in_use_may_be_the_worse_one(tmp_path: Path) -> None:
+    text = render_path(tmp_path, replace(PATH, form="distribution")).text
+    assert (
+        "distribution, was learned on explored slots of 4,000 validation requests and has the higher log loss" in text
+    )
+    every = [replace(one, on="all slots", log_loss=1 - one.log_loss) for one in EVALUATION.reliability]
+    mixed = replace(PATH, reliability=[*EVALUATION.reliability, *every])
+    text = render_path(tmp_path, mixed).text
+    assert "has the lower log loss on slots filled at random." in text
+    assert "off by 0.6 percentage points on slots filled at random." in text, "slots that an engine picked are not fair"
+
+
+def test_what_a_least_probability_leaves(tmp_path: Path) -> None:
+    page = render_path(tmp_path, PATH)
+    assert "93.4% of what was clicked or ordered" in page.text
+    assert "1%91.0%82.0%2%0.0%0.0%" in page.text
+    (chart,) = page.charts["kept"]
+    assert chart["kind"] == "kept"
+
+
+def test_every_section_about_behaviour_bears_the_badge(tmp_path: Path) -> None:
+    assert render_path(tmp_path, PATH, simulated=True).text.count("simulated behaviour") == 6 + 3
 
 
 def test_sections_that_were_not_measured_are_left_out(tmp_path: Path) -> None:
+    assert headings(render_path(tmp_path, PATH)) >= SECTIONS
     page = render_path(tmp_path, ServedContext())
-    ids = {attrs.get("id") for tag, attrs in page.tags if tag == "h2"}
-    assert not {"together", "filters", "reliability", "kept"} & ids
+    assert not SECTIONS & headings(page)
     assert page.charts["reliability"] == page.charts["kept"] == []
 
 
-def test_a_catalogue_without_columns_says_so(tmp_path: Path) -> None:
-    page = render_path(tmp_path, ServedContext(shortfall=Shortfall(2, 1, 1, [])))
-    assert "no column of this catalogue can be filtered by" in page.text
-    assert "nowhere below either of its channels" in page.text
+def test_empty_bins_and_curves_break_nothing(tmp_path: Path) -> None:
+    empty = [replace(one, bins=[]) for one in EVALUATION.reliability]
+    page = render_path(tmp_path, replace(PATH, reliability=empty, kept=Kept([], [], [], 0.0), form=""))
+    assert {"reliability", "kept"} <= headings(page)
+    assert "in use" not in page.text
 
 
-def test_the_terminals_lines(tmp_path: Path) -> None:
+def test_the_report_folder_gives_back_the_evaluation(tmp_path: Path) -> None:
+    rows, differences = made_up()
+    whole = replace(EVALUATION, rows=rows, differences=differences, warnings=["Careful."])
+    write_report(tmp_path, tmp_path / "report", whole, {"filter_requests": 150}, {})
+    assert read_report(tmp_path / "report") == whole
+    page = Page((tmp_path / "report" / PAGE).read_text("utf-8"))
+    assert headings(page) >= SECTIONS
+    bare = Evaluation("mmse", rows)
+    write_report(tmp_path, tmp_path / "bare", bare, {}, {})
+    assert read_report(tmp_path / "bare") == bare
+
+
+def test_a_report_of_an_older_evaluation_says_to_evaluate_again(tmp_path: Path) -> None:
+    with artifact.writing(tmp_path / "report", kind="report", config={}, inputs={}) as draft:
+        write_rows(draft.folder / ROWS, [], [], ours="mmse", warnings=[], agreement=[], facts={})
+    with pytest.raises(ArtifactError, match=r"(?s)shortfall.*Evaluate again"):
+        read_report(tmp_path / "report")
+
+
+def test_our_own_channels_can_be_ahead(tmp_path: Path) -> None:
+    at = ("ordered", "all", "recall", 10)
+    rows = [Row("mmse", *at, 0.5, 0.4, 0.6, 9), Row("mmse (vector)", *at, 0.6, 0.5, 0.7, 9)]
+    behind = Difference("mmse", "mmse (vector)", *at, -0.1, -0.15, -0.05, True)
+    write_report(tmp_path, tmp_path / "report", Evaluation("mmse", rows, [behind]), {}, {})
+    page = Page((tmp_path / "report" / PAGE).read_text("utf-8"))
+    assert "verdict behind" in [attrs.get("class") for _, attrs in page.tags]
+
+
+def test_the_terminals_lines() -> None:
     lines = summary(PATH, "mmse")
-    assert (
-        lines[0]
-        == "Under filters: recall@100 against exact at least 0.987; 75.0% of searches got all the hits there are."
-    )
-    assert lines[1] == f"Probabilities (adapter, {PATH.learned_on}): calibration error 0.006 on explored slots."
+    assert lines[0].startswith("mmse falls short of the better channel on 1")
+    assert lines[1:] == [
+        "Filters: at worst 0.987 of exact recall@100; 25.0% of searches short of hits.",
+        "Probabilities (adapter): calibration error 0.006 explored.",
+    ]
     assert summary(ServedContext(), "mmse") == []
+    full = replace(PATH, filters=[replace(EVALUATION.filters[0], recall=1.0)])
+    assert summary(full, "mmse")[1] == "Filters: at worst 1.000 of exact recall@100; no search was short of hits."
+
+
+def test_the_terminals_lines_fit_80_columns() -> None:
+    truth = [replace(one, on="hits, true chance") for one in EVALUATION.reliability]
+    path = replace(PATH, reliability=[*EVALUATION.reliability, *truth], form="distribution")
+    lines = summary(path, "mmse")
+    assert lines[2] == "Probabilities (distribution): calibration error 0.012 explored, 0.012 in truth."
+    assert max(map(len, lines[1:])) <= 80
+
+
+def test_the_terminal_says_a_shortfall_once() -> None:
+    warned = replace(EVALUATION, rows=made_up()[0], warnings=[in_words(EVALUATION.shortfall, "mmse")])
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(evaluation_table(warned))
+    shown = console.export_text()
+    assert shown.count("falls short") == 1
+    assert "Filters: at worst 0.987" in shown

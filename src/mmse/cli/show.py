@@ -70,7 +70,8 @@ def evaluation_table(evaluation: Evaluation) -> RenderableType:
             grid.add_row(Text(system, style="bold" if system == ours else ""), *cells)
         shown += [Text(title, style="italic"), grid, Text()]
     shown.append(Text(f"± is half a 95% interval over queries; * differs from {ours} beyond it (paired).", style="dim"))
-    shown += [Text(line) for line in summary(served_context(vars(evaluation)), ours)]
+    said = summary(served_context(evaluation), ours)
+    shown += [Text(line) for line in said if line not in evaluation.warnings]
     shown += [Text(f"! {warning}", style="yellow") for warning in evaluation.warnings]
     return Group(*shown)
 

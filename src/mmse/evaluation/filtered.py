@@ -1,8 +1,9 @@
 """Search under a filter, measured: does it find what exact search over the filtered rows finds, and is it quick?
 
 Filters of four selectivities, of two sorts: `random` ones, which have nothing to do with the query (a window of a
-number, or values of a name), and `near` ones, built around an item that the request took (its brand, its seller, its
-category or a part of the tree above it, and two of them together), which hold where the query's own hits lie.
+number, or values of a name where there is no number), and `near` ones, built around an item that the request took (its
+brand, its seller, its category or a part of the tree above it, two of them together, or, where none of these is as
+broad or as narrow as wanted, a window of a number around the item's own), which hold where the query's own hits lie.
 """
 
 from __future__ import annotations
@@ -127,6 +128,8 @@ def _near(masks: _Masks, request: int, item_row: int, rng: np.random.Generator) 
     cases = [_Case("near", request, only, masks.of(only)) for only in masks.around(item_row)]
     for share in SHARES:
         fitting = [case for case in cases if case.about == share]
+        if not fitting:
+            fitting = [_Case("near", request, only, masks.of(only)) for only in masks.windows(item_row, share)]
         if fitting:
             yield fitting[int(rng.integers(len(fitting)))]
 
@@ -139,7 +142,8 @@ class _Masks:
         self.kinds: Mapping[str, Kind] = now.kinds
         rows = np.arange(now.n_rows, dtype=np.int64)
         self.numbers = {c: _numbers(now.values(c, rows)) for c, kind in self.kinds.items() if kind is Kind.NUMBER}
-        self.numbers = {column: values for column, values in self.numbers.items() if len(values)}
+        finest_first = sorted(self.numbers.items(), key=lambda held: -len(np.unique(held[1])))
+        self.numbers = {column: values for column, values in finest_first if len(values)}
         names = [c for c, kind in self.kinds.items() if kind is Kind.NAME]
         self.names = {column: counted for column in names if (counted := now.counts(column))}
 
@@ -150,21 +154,31 @@ class _Masks:
         return mask
 
     def at_random(self, share: float, rng: np.random.Generator) -> Filter | None:
-        """A window of a number, or some values of a name, that lets about `share` of the rows through."""
-        columns = [*self.numbers, *self.names]
-        if not columns:
+        """A window of the finest number, or some values of a name, that lets about `share` of the rows through."""
+        if self.numbers:
+            finest = next(iter(self.numbers))
+            ends = len(self.numbers[finest]) - self._width(finest, share) + 1
+            return self._window(finest, share, int(rng.integers(ends)))
+        if not self.names:
             return None
-        column = columns[int(rng.integers(len(columns)))]
-        if column in self.numbers:
-            values = self.numbers[column]
-            width = min(len(values), max(1, round(share * self.now.n_rows)))
-            start = int(rng.integers(len(values) - width + 1))
-            return Between(column, float(values[start]), float(values[start + width - 1]))
+        column = [*self.names][int(rng.integers(len(self.names)))]
         counted = self.names[column]
         names, held = list(counted), np.array(list(counted.values()))
         order = rng.permutation(len(names))
         enough = int(np.searchsorted(np.cumsum(held[order]), share * self.now.n_rows)) + 1
         return OneOf(column, tuple(comparable(names[place]) for place in order[:enough]))
+
+    def windows(self, item_row: int, share: float) -> list[Filter]:
+        """For each number of this item a window around it that lets about `share` of the rows through."""
+        item = self.now.items(np.array([item_row]))[0]
+        windows = []
+        for column, values in self.numbers.items():
+            own = item.get(column)
+            if isinstance(own, (int, float)) and math.isfinite(own):
+                width = self._width(column, share)
+                start = int(np.searchsorted(values, own)) - width // 2
+                windows.append(self._window(column, share, min(max(start, 0), len(values) - width)))
+        return windows
 
     def around(self, item_row: int) -> list[Filter]:
         """The filters that hold for this item: each of its names and paths, and a name with its whole path."""
@@ -178,6 +192,14 @@ class _Masks:
                 paths += above
                 whole.append(above[-1])
         return [*names, *paths, *(And((name, path)) for name in names for path in whole)]
+
+    def _width(self, column: str, share: float) -> int:
+        return min(len(self.numbers[column]), max(1, round(share * self.now.n_rows)))
+
+    def _window(self, column: str, share: float, start: int) -> Filter:
+        """From the number at the place `start` by size to the one that makes it about `share` of the rows."""
+        values = self.numbers[column]
+        return Between(column, float(values[start]), float(values[start + self._width(column, share) - 1]))
 
 
 def _taken(logged: Logged) -> dict[int, int]:

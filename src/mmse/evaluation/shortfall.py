@@ -23,13 +23,11 @@ class Shortfall:
 
 def shortfall(differences: Sequence[Difference], ours: str, channels: Collection[str]) -> Shortfall:
     """Ours held against the better of `channels` on every slice and measure that both have."""
-    best: dict[tuple[str, Measure], Difference] = {}
+    best: dict[tuple[str, Measure], Difference] = {}  # to the better channel: the one that ours is furthest below
     for d in differences:
         if d.system == ours and d.versus in channels:
             key = (d.slice, measure_of(d))
-            if (
-                key not in best or d.value < best[key].value
-            ):  # the channel that ours is furthest below is the better one
+            if key not in best or d.value < best[key].value:
                 best[key] = d
     held = list(best.values())
     below = [d for d in held if d.significant and d.value < 0]

@@ -54,8 +54,9 @@ def write_report(
     about = {name: getattr(evaluation, name) for name in _BESIDE_ROWS}
     with artifact.writing(out, kind="report", config=config, inputs=inputs) as draft:
         write_rows(draft.folder / ROWS, evaluation.rows, evaluation.differences, **about)
-        path, page = served_context(vars(evaluation)), draft.folder / PAGE
-        render_report(evaluation.rows, evaluation.differences, _context(run, evaluation), page, path)
+        path = served_context(evaluation, filters_tried=bool(config.get("filter_requests")))
+        context, page = _context(run, evaluation), draft.folder / PAGE
+        render_report(evaluation.rows, evaluation.differences, context, page, path)
         draft.counts |= {"rows": len(evaluation.rows)} | evaluation.facts
     return artifact.read_manifest(out, "report")
 
@@ -86,7 +87,8 @@ def _context(run: Path, evaluation: Evaluation) -> dict[str, Any]:
             "seed": trained.config["seed"],
             "trained on": trained.counts["device"],
         }
-    facts |= {name: value for name, value in evaluation.facts.items() if not isinstance(value, bool)}
+    said_elsewhere = ("simulated", "probability", "probability learned on")
+    facts |= {name: value for name, value in evaluation.facts.items() if name not in said_elsewhere}
     facts |= {"mmse": __version__, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
     training = run / "model" / "training.json"
     return {

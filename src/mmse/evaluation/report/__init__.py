@@ -27,18 +27,15 @@ __all__ = ["ReportContext", "ServedContext", "render_report"]
 class ReportContext:
     """What the report says besides its rows.
 
-    `shop` and `ours` name the shop and the system that the report is about, `same` the systems that are ours by another
-    way (through an index) and no rivals. `facts` are shown under the title in
-    their order (items, requests per split, dates, fingerprint, seed, commit, hardware …). `simulated` puts a badge
-    wherever numbers stand. `warnings` are sentences that a reader should see before the numbers. `training` holds
-    points with a `step` and named quantities: losses, and shares
-    from 0 to 1; others are not drawn. `ann` holds one record an index with the same keys each, the first
-    its name. `command` makes this report again.
+    `shop` and `ours` name the shop and the system that the report is about. `facts` are shown under the title in their
+    order (items, requests per split, dates, fingerprint, seed, commit, hardware …). `simulated` puts a badge wherever
+    numbers stand. `warnings` are sentences that a reader should see before the numbers. `training` holds points with a
+    `step` and named quantities: losses, and shares from 0 to 1; others are not drawn. `ann` holds one record an index
+    with the same keys each, the first its name. `command` makes this report again.
     """
 
     shop: str
     ours: str
-    same: tuple[str, ...] = ()
     simulated: bool = False
     facts: dict[str, str | int | float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -68,7 +65,7 @@ def render_report(
 def _sections(
     rows: Sequence[Row], differences: Sequence[Difference], about: ReportContext, path: ServedContext
 ) -> dict[str, Any]:
-    results = views.Results(rows, differences, about.ours, frozenset(about.same))
+    results = views.Results(rows, differences, about.ours)
     lines = views.lines(results)
     charts = {
         "curves": views.curves(results),
@@ -93,6 +90,8 @@ def _sections(
         "together": served.together(path, about.ours),
         "filters": served.filter_lines(path.filters),
         "calibration": served.calibration_lines(path),
+        "calibration_said": served.calibration_said(path),
+        "kept_lines": served.kept_lines(path.kept),
         "path": path,
         "target_notes": {words.target_name(t): words.TARGET_NOTES[t] for t in targets},
         "metric_notes": {words.METRIC_NAMES[m]: words.METRIC_NOTES[m] for m in metrics if m in words.METRIC_NOTES},

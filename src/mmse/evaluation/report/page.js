@@ -28,6 +28,9 @@
     return series.value.map((v, i) => series.low && series.low[i] !== null
       ? " (" + series.low[i].toFixed(3) + " to " + series.high[i].toFixed(3) + ")" : "");
   }
+  function percents(low, high) {
+    return low === null ? "" : " (" + (100 * low).toFixed(1) + " to " + (100 * high).toFixed(1) + "%)";
+  }
   function errors(series, colour) {
     const known = (ends) => series.value.map((v, i) => ends[i] === null ? 0 : Math.abs(ends[i] - v));
     return { type: "data", symmetric: false, array: known(series.high), arrayminus: known(series.low),
@@ -98,26 +101,27 @@
           range: [chart.slices.length - 0.5, -0.5], tickfont: { color: look.ink } }) }];
     },
     reliability(chart, look) {
-      const most = Math.max(0.05, ...chart.series.flatMap((s) => s.x.concat(s.value, s.high.filter((v) => v !== null))));
-      const traces = chart.series.map((s) => {
-        const largest = Math.max(...s.looks);
-        return { x: s.x, y: s.value, name: plain(s.name), mode: "lines+markers", zorder: s.slot === 0 ? 2 : 1,
-          customdata: s.looks.map((n) => Math.round(n).toLocaleString("en")), error_y: errors(s, look.s[s.slot]),
-          line: { color: look.s[s.slot], dash: dashes[s.slot], width: 1.5 },
-          marker: { symbol: symbols[s.slot], color: look.s[s.slot], size: s.looks.map((n) => 6 + 8 * Math.sqrt(n / largest)) },
-          hovertemplate: "said %{x:.1%}, clicked %{y:.1%} of %{customdata} looks" };
-      });
+      const most = 1.04 * Math.max(0.05,
+        ...chart.series.flatMap((s) => s.x.concat(s.value, s.high.filter((end) => end !== null))));
+      const largest = Math.max(1, ...chart.series.flatMap((s) => s.looks));
+      const traces = chart.series.map((s) => ({ x: s.x, y: s.value, name: plain(s.name), mode: "lines+markers",
+        zorder: s.slot === 0 ? 2 : 1,
+        customdata: s.looks.map((n, i) => percents(s.low[i], s.high[i]) + " of " + Math.round(n).toLocaleString("en") + " looks"),
+        error_y: errors(s, look.s[s.slot]), line: { color: look.s[s.slot], dash: dashes[s.slot], width: s.slot === 0 ? 2.4 : 1.8 },
+        marker: { symbol: symbols[s.slot], color: look.s[s.slot], opacity: 1, line: { width: 1, color: look.panel },
+          size: s.looks.map((n) => 4 + 6 * Math.sqrt(n / largest)) },
+        hovertemplate: "said %{x:.1%}, clicked %{y:.1%}%{customdata}" }));
       return [traces, { height: 340, hovermode: "closest",
-        shapes: [{ type: "line", x0: 0, y0: 0, x1: most, y1: most, layer: "below", line: { color: look.soft, width: 1, dash: "dot" } }],
-        xaxis: axis(look, { range: [0, most * 1.04], tickformat: ".0%", title: { text: "said to be clicked by those who look" } }),
-        yaxis: axis(look, { range: [0, most * 1.04], tickformat: ".0%", title: { text: "clicked" } }) }];
+        shapes: [{ type: "line", x0: 0, y0: 0, x1: most, y1: most, layer: "below", line: { color: look.soft, width: 1.5, dash: "dot" } }],
+        xaxis: axis(look, { range: [0, most], tickformat: ".0%", title: { text: "said" } }),
+        yaxis: axis(look, { range: [0, most], tickformat: ".0%", title: { text: "clicked by those who look" } }) }];
     },
     kept(chart, look) {
       const traces = chart.series.map((s) => ({ x: s.x, y: s.value, name: plain(s.name), mode: "lines",
         line: { color: look.s[s.slot], dash: dashes[s.slot], width: s.slot === 0 ? 3 : 2 }, hovertemplate: "%{y:.1%}" }));
       return [traces, { height: 300, hovermode: "x unified",
         xaxis: axis(look, { tickformat: ".0%", unifiedhovertitle: { text: "at least %{x:.0%}" }, title: { text: "least probability" } }),
-        yaxis: axis(look, { range: [0, 1.03], tickformat: ".0%" }) }];
+        yaxis: axis(look, { range: [0, 1.03], tickformat: ".0%", title: { text: "left" } }) }];
     },
     training(chart, look) {
       const traces = chart.series.map((s) => ({ x: s.x, y: s.value, name: shorter(s.name, 24),

@@ -67,15 +67,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Results:
-    """The rows and differences of one evaluation, seen from the system called `ours`.
-
-    `same` are systems that are ours by another way, such as through an index: they are shown and are no rivals.
-    """
+    """The rows and differences of one evaluation, seen from the system called `ours`."""
 
     rows: Sequence[Row]
     differences: Sequence[Difference]
     ours: str
-    same: frozenset[str] = frozenset()
 
     @property
     def systems(self) -> list[str]:
@@ -96,7 +92,7 @@ class Results:
 
     def verdict(self, ours: Row | None, other: Row | None) -> Verdict | None:
         """How ours compares with the other row, by the paired difference where one was taken."""
-        if ours is None or other is None or other.system == self.ours or other.system in self.same:
+        if ours is None or other is None or other.system == self.ours:
             return None
         d = self._by_key.get((other.system, other.slice, measure_of(other)))
         if d is None or d.low is None:
@@ -198,7 +194,7 @@ def slice_gains(results: Results) -> list[dict[str, Any]]:
         series = []
         for versus in results.systems:
             points = [d for s in slices for d in kept if (d.versus, d.slice) == (versus, s)]
-            if points and versus not in {results.ours, *results.same}:
+            if points and versus != results.ours:
                 extra = {"y": [d.slice for d in points], "significant": [d.significant for d in points]}
                 series.append({**_series(results, versus, points), **extra})
         nearest = sorted(series, key=lambda one: abs(float(np.mean(one["value"]))))[:2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmse.evaluation.rows import Measure, Row, measure_of
 
 TARGET_NAMES = {
@@ -65,6 +67,21 @@ FOUND = {
     "judged": "the items that people graded relevant",
 }
 
+SORTS = {
+    "random": "has nothing to do with the query",
+    "near": "is built around an item that was wanted",
+}
+"""The sorts of filter that searches are tried under."""
+
+HELD_AGAINST = {
+    "all slots": "all slots that were shown",
+    "explored slots": "slots filled at random",
+    "hits, true chance": "the simulated truth of all hits",
+}
+"""What a probability is held against."""
+
+HELD_AGAINST_SHORT = {"all slots": "shown", "explored slots": "explored", "hits, true chance": "in truth"}
+
 INTERVALS_NOTE = (
     "Every interval holds the middle 95% of many repetitions in which the distinct queries were drawn anew, with all "
     "their requests. Differences are taken request by request. “Ahead” and “behind” stand only where the interval of "
@@ -80,6 +97,11 @@ def measure_name(measure: Measure) -> str:
 def target_name(target: str) -> str:
     """The target in words."""
     return TARGET_NAMES.get(target, target)
+
+
+def listed(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, or `a, b and c`."""
+    return " and ".join([part for part in (", ".join(parts[:-1]), *parts[-1:]) if part])
 
 
 def sentence(row: Row) -> str:
