@@ -123,6 +123,11 @@ def test_no_more_hits_of_a_brand_than_capped(retriever: Retriever) -> None:
     assert ids(retriever, Search(QUERY, 20)) != [hit.item_id for hit in hits]
 
 
+def test_a_cap_on_an_unknown_column(retriever: Retriever) -> None:
+    with pytest.raises(UsageError, match="There is no column 'brnd' to cap"):
+        retriever.answer(Search(QUERY, caps={"brnd": 1}))
+
+
 def test_a_boost_lifts_what_its_filter_lets_through(retriever: Retriever) -> None:
     every = retriever.answer(Search(QUERY, 40)).hits
     brand = str(next(hit.item["brand"] for hit in every[10:] if "brand" in hit.item))

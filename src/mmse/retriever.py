@@ -15,7 +15,7 @@ from scipy.special import expit
 from mmse import artifact
 from mmse.channels import Calibrated, Considered, Question
 from mmse.embed import SHOPPER, open_array
-from mmse.errors import ArtifactError
+from mmse.errors import ArtifactError, UsageError
 from mmse.filters import Filter, Kind, comparable
 from mmse.index.lexical import LexicalIndex, Matches
 from mmse.lexical import words
@@ -115,7 +115,14 @@ class Retriever:
         return self.answer(Search(query, k, user_id)).hits
 
     def answer(self, search: Search) -> Answer:
-        """The hits of `search`, best first: `k` of them wherever so many exist and are likely enough."""
+        """The hits of `search`, best first: `k` of them wherever so many exist and are likely enough.
+
+        Raises `UsageError` for a cap on a column that the catalogue does not have.
+        """
+        for column in search.caps:
+            if column not in self.kinds:
+                able = ", ".join(self.kinds) or "none"
+                raise UsageError(f"There is no column '{column}' to cap.", f"Columns that can be: {able}.")
         rules = self.rulebook.current() if self.rulebook else Rules()
         applied = rules.for_query(search.query, datetime.now(UTC))
         now = self.snapshot()

@@ -8,15 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from cli.called import Call, Done
 from mmse import __version__
 from mmse.artifact import verify
-from mmse.cli import main
 from mmse.errors import UsageError
 from mmse.pipeline import Shop
 from mmse.training.logged import read_logged
@@ -25,33 +24,6 @@ COMMANDS = ["demo", "simulate", "run", "mine", "train", "embed", "index", "rank"
 ROW = ["system", "target", "slice", "metric", "k", "value", "low", "high", "queries"]
 DIFFERENCE = ["system", "versus", "target", "slice", "metric", "k", "value", "low", "high", "significant"]
 COMMAND_LINE = [sys.executable, "-c", "from mmse.cli import main; main()"]
-
-
-@dataclass(frozen=True)
-class Done:
-    code: object
-    out: str
-    err: str
-
-
-Call = Callable[..., Done]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs the command line in this process and gives what it left."""
-
-    def called(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["mmse", *map(str, arguments)])
-        code: object = 0
-        try:
-            main()
-        except SystemExit as left:
-            code = left.code
-        said = capsys.readouterr()
-        return Done(code, said.out, said.err)
-
-    return called
 
 
 @pytest.fixture

@@ -4,43 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from mmse.cli import main
+from cli.called import Call
 
 QUERY = "blue tent"
-
-
-@dataclass(frozen=True)
-class Done:
-    code: object
-    out: str
-    err: str
-
-
-Call = Callable[..., Done]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs the command line in this process and gives what it left."""
-
-    def called(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["mmse", *map(str, arguments)])
-        code: object = 0
-        try:
-            main()
-        except SystemExit as left:
-            code = left.code
-        said = capsys.readouterr()
-        return Done(code, said.out, said.err)
-
-    return called
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ def test_log_loss_is_finite_at_the_ends() -> None:
 
 def test_no_slots() -> None:
     assert reliability(slots(np.empty(0), np.empty(0), np.empty(0))) == []
+    assert reliability(slots(np.full(2, 0.5), np.zeros(2), np.zeros(2))) == [], "nobody looked at any"
 
 
 def hits(rows: list[int], chances: list[float]) -> Calibrated:

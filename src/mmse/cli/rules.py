@@ -148,22 +148,15 @@ def run_kinds(run: Path) -> dict[str, Kind]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from mmse.filters import Kind
+    from mmse.index.columns import filterable
 
     items, features = run / "groups" / "items.parquet", run / "model" / "features.json"
     try:
-        there = set(pq.read_schema(items).names)
-        declared = json.loads(features.read_text("utf-8"))["declared"]
-        known = {
-            "category": Kind.PATH, "brand": Kind.NAME, "seller": Kind.NAME,
-            "price": Kind.NUMBER, "rating": Kind.NUMBER, "available": Kind.FLAG,
-        }  # fmt: skip
-        further = dict.fromkeys(declared["categorical"], Kind.NAME) | dict.fromkeys(declared["numeric"], Kind.NUMBER)
+        return filterable(pq.read_schema(items).names, json.loads(features.read_text("utf-8"))["declared"])
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise ArtifactError(
             f"{run} does not say which columns its items have: {error}.", "Give a run folder that `mmse run` finished."
         ) from error
-    return {column: kind for column, kind in (further | known).items() if column in there}
 
 
 def _book(run: Path) -> Rulebook:

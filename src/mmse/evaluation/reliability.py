@@ -67,8 +67,8 @@ class Slots:
 
 
 def reliability(slots: Slots, bins: int = BINS) -> list[Reliability]:
-    """One record a form; none where there are no slots. Every bin holds the same share of the looks."""
-    return [_of_form(slots, form, bins) for form in slots.chances] if len(slots.clicked) else []
+    """One record a form; none where nothing was looked at. Every bin holds the same share of the looks."""
+    return [_of_form(slots, form, bins) for form in slots.chances] if slots.looks.sum() > 0 else []
 
 
 def log_loss(

@@ -48,7 +48,10 @@ Phrases = Sequence[Sequence[str]]
 
 @dataclass(frozen=True)
 class Asked:
-    """A query in the index's own terms; `most` is the score of an item that held each word in its weightiest field.
+    """A query in the index's own terms; `most` is a scale for its scores, more than an item reaches.
+
+    It is the sum over words of what each could score in its weightiest field, and a word is rarest in a field that
+    lacks it. What stands for a phrase (`Expansions`) is not in it and may reach more.
 
     `query` is None where the text has no word.
     """
