@@ -17,8 +17,9 @@ from mmse.errors import UsageError
 from mmse.filters import And, Between, Filter, OneOf, parse_filter
 from mmse.lexical import words
 from mmse.live import Change, Delete, Upsert
+from mmse.placing import likely_enough
 from mmse.ranking.arrange import Placed
-from mmse.retriever import Retriever, likely_enough
+from mmse.retriever import Retriever
 from mmse.search import Channel, Search
 
 QUERY = "blue tent"

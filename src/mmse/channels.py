@@ -19,8 +19,15 @@ from mmse.ranking.stage import Ranking
 from mmse.search import Channel
 
 NO_ROWS: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
-Near = tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]
-"""Rows of the vector channel, best first, and their inner products with the query."""
+Near = tuple[Int64[np.ndarray, " _"], Float32[np.ndarray, " _"]]
+"""Rows of the vector channel, best first, and the inner product of each with the query."""
+
+
+def nearest(now: Snapshot, vectors: Float32[np.ndarray, "n width"], k: int, only: Filter | None = None) -> list[Near]:
+    """What the vector channel finds for `k` hits of each query."""
+    found = now.search_vectors(vectors, depth(k), only)
+    there = found.ids >= 0
+    return [(ids[held], scores[held]) for ids, scores, held in zip(found.ids, found.scores, there, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -51,26 +58,23 @@ class Question:
 
     def near(self, k: int) -> Near:
         """What the vector channel finds for `k` hits."""
-        found = self.now.search_vectors(self.vector[None], depth(k), self.only)
-        there = found.ids[0] >= 0
-        return found.ids[0][there], found.scores[0][there]
+        return nearest(self.now, self.vector[None], k, self.only)[0]
 
     def matches(self, k: int) -> Matches:
         """What the lexical channel finds for `k` hits."""
-        return self.now.lexical.search(self.words, max(KNOWN_MATCHES, depth(k)), self.only)
+        wanted = depth(k) if self.now.lexical.scores_rows else max(KNOWN_MATCHES, depth(k))
+        return self.now.lexical.search(self.words, wanted, self.only)
 
     def gathered(self, near: Near, matches: Matches, k: int) -> Candidates:
         """The candidates of both channels, each with both scores."""
         return gather(near, matches, self.words, self.now.lexical, k=k, vector_scores=self._inner_products)
 
-    def found(self, k: int, channel: Channel) -> Candidates:
-        """The candidates for `k` hits by `channel`."""
-        near = self.near(k)
-        if channel == "vector":
+    def found(self, near: Near | None, matches: Matches | None, k: int) -> Candidates:
+        """The candidates for `k` hits of the channels that were asked."""
+        if matches is None:
+            assert near is not None
             return Candidates(*near, np.zeros(len(near[0]), np.float32))
-        if channel == "lexical":
-            near = near[0][:0], near[1][:0]
-        return self.gathered(near, self.matches(k), k)
+        return self.gathered(near or (NO_ROWS, np.empty(0, np.float32)), matches, k)
 
     def guarded(self, found: Candidates, channel: Channel) -> tuple[Candidates, Bool[np.ndarray, " n"]]:
         """The candidates, with those that hold the brand or model that the query names, and which should lead."""
@@ -82,7 +86,7 @@ class Question:
 
     def with_rows(self, found: Candidates, rows: Int64[np.ndarray, " m"]) -> Candidates:
         """`found` and, behind them, those of `rows` that are not among them, with both scores."""
-        more = rows[~np.isin(rows, found.rows)]
+        more = rows[~np.isin(rows, found.rows)] if len(rows) else rows
         if len(more) == 0:
             return found
         share = self.now.lexical.scores(self.words, more) / max(self.words.most, 1e-6)

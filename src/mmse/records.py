@@ -26,7 +26,7 @@ class Hit:
     `score` is the fused score; `parts` holds the share of each view and of the query's words in it (they add up to
     `score`). `probability` is that a shopper who looks at the item clicks it, `None` where the channel that was asked
     for is not calibrated. `matched` are the query's words that stand in the item's text, `moved_by` what rules, caps
-    and guards did to its place, in words.
+    and guards did to its place, in words. A hit that was not to be explained has neither `parts` nor `matched`.
     """
 
     rank: int
@@ -39,9 +39,22 @@ class Hit:
     moved_by: tuple[str, ...]
     item: dict[str, object]
 
+    @classmethod
+    def made(cls, **fields: object) -> Hit:
+        """A hit of all its `fields`, four times as fast as its constructor, which sets them one by one."""
+        assert len(fields) == len(cls.__dataclass_fields__)
+        hit = object.__new__(cls)
+        hit.__dict__.update(fields)
+        return hit
+
     @property
     def reason(self) -> str:
-        """Why it was found, in words: what it shares with the query, what says most for it, and what moved it."""
+        """Why it was found, in words: what it shares with the query, what says most for it, and what moved it.
+
+        Of a hit that was not to be explained, what moved it alone.
+        """
+        if not self.parts:
+            return "; ".join(self.moved_by)
         part, share = max(self.parts.items(), key=lambda one: one[1])
         speaking = sum(max(one, 0.0) for one in self.parts.values())
         most = f"{_SAID_OF.get(part, part)} {share / speaking:.0%}" if speaking > 0 else "nothing close"

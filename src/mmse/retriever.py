@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import torch
-from jaxtyping import Float32, Float64, Int, Int32, Int64
-from scipy.special import expit
+from jaxtyping import Float32, Int32, Int64
 
 from mmse import artifact
-from mmse.channels import Calibrated, Considered, Question
+from mmse.channels import Calibrated, Considered, Near, Question, nearest
 from mmse.embed import SHOPPER, open_array
-from mmse.errors import ArtifactError, UsageError
-from mmse.filters import Filter, Kind, comparable
+from mmse.errors import ArtifactError, MmseError, UsageError
+from mmse.filters import Filter, Kind
+from mmse.hits import Found, hits_of
+from mmse.index.beside import Beside
+from mmse.index.facets import facet
 from mmse.index.lexical import LexicalIndex, Matches
-from mmse.lexical import words
 from mmse.live.base import open_run
 from mmse.live.catalogue import Catalogue
 from mmse.live.generation import bare
@@ -26,19 +28,25 @@ from mmse.live.snapshot import Snapshot
 from mmse.mining.history import History
 from mmse.model.encoder import Encoder
 from mmse.model.features import shopper_ids
-from mmse.model.fusion import view_scores
-from mmse.ranking.arrange import Placed, Scored, arrange
-from mmse.ranking.candidates import Candidates
+from mmse.model.remembered import Lookups, QueryKey, Remembered
+from mmse.placing import Asked, placed_of
+from mmse.ranking.arrange import Placed
+from mmse.ranking.candidates import depth
 from mmse.ranking.rulebook import Rulebook
-from mmse.ranking.rules import Applied, Rules
+from mmse.ranking.rules import Rules
 from mmse.ranking.stage import Ranking
 from mmse.records import Hit
 from mmse.search import Answer, Channel, Search
+from mmse.text import normalise
 
 _LATEST = np.iinfo(np.int64).max
 _REMEMBERED = 4_000
 """Different queries of `considered` whose words are looked up once."""
-_LED = "names what the query names"
+TOGETHER = 16
+"""Queries that Faiss is asked at once: from 20 on it rounds otherwise than for one alone."""
+_T = TypeVar("_T")
+Watch = Callable[[str, float], None]
+"""Is told a stage and how many seconds it took."""
 _MADE_FROM = (
     ("vectors", "groups", "from other groups", "`mmse train`, `mmse embed`, `mmse index` and `mmse rank`"),
     ("vectors", "model", "by another model", "`mmse embed`, `mmse index` and `mmse rank`"),
@@ -61,12 +69,15 @@ class Retriever:
     rulebook: Rulebook | None
     shopper: Int32[np.ndarray, "items shopper"]
     history: History
+    remembered: Remembered = field(default_factory=lambda: Remembered(0))
+    beside: Beside = field(default_factory=Beside)
 
     @classmethod
-    def open(cls, run: Path, *, edits: bool = True, writable: bool = False) -> Retriever:
+    def open(cls, run: Path, *, edits: bool = True, writable: bool = False, cached_queries: int = 0) -> Retriever:
         """The retriever of a run folder (`groups/ model/ vectors/ index/ ranking/`), with its edits and rules.
 
-        Without `edits` it shows the catalogue as it was indexed, and no rules. Raises `ArtifactError` where a folder is
+        Without `edits` it shows the catalogue as it was indexed, and no rules. The vectors of the last
+        `cached_queries` different queries are remembered. Raises `ArtifactError` where a folder is
         missing or damaged, or was not made from the others.
         """
         made = {kind: artifact.verify(run / kind, kind) for kind in ("groups", "model", "vectors", "index", "ranking")}
@@ -91,6 +102,7 @@ class Retriever:
             rulebook=Rulebook.open(run / "rules", indexed.kinds) if edits else None,
             shopper=open_array(run / "vectors", SHOPPER),
             history=History.open(run / "groups"),
+            remembered=Remembered(cached_queries),
         )
 
     @property
@@ -103,12 +115,23 @@ class Retriever:
         return self.catalogue.snapshot() if self.catalogue else self.indexed
 
     def query_vectors(
-        self, queries: Sequence[str], users: Sequence[str | None] | None = None
+        self,
+        queries: Sequence[str],
+        users: Sequence[str | None] | None = None,
+        history: tuple[str, ...] = (),
     ) -> Float32[np.ndarray, "n width"]:
-        """The fused vectors of `queries`, each by its shopper with all the history that the log has of them."""
+        """The fused vectors of `queries`, each by its shopper with all the history that the log has of them.
+
+        Where `history` is given, the ids of items that were clicked or ordered, it stands for that of every query.
+        """
         shoppers = list(users) if users is not None else [None] * len(queries)
-        history = self.history.before(shoppers, np.full(len(shoppers), _LATEST)).item_rows
-        return self.encoder.queries(queries, shoppers, shopper_ids(self.shopper, history))
+        keys = [QueryKey(query, user, history) for query, user in zip(queries, shoppers, strict=True)]
+        return self._encoded(self.snapshot(), keys)
+
+    @property
+    def lookups(self) -> Lookups:
+        """How often the vector of a query was remembered, and how often it was not."""
+        return self.remembered.lookups
 
     def search(self, query: str, k: int = 10, user_id: str | None = None) -> list[Hit]:
         """The `k` best items for `query`, best first: the hits of `answer`."""
@@ -117,34 +140,34 @@ class Retriever:
     def answer(self, search: Search) -> Answer:
         """The hits of `search`, best first: `k` of them wherever so many exist and are likely enough.
 
-        Raises `UsageError` for a cap on a column that the catalogue does not have.
+        Raises `UsageError` for a cap or a facet of a column that the catalogue does not have.
         """
-        for column in search.caps:
-            if column not in self.kinds:
-                able = ", ".join(self.kinds) or "none"
-                raise UsageError(f"There is no column '{column}' to cap.", f"Columns that can be: {able}.")
-        rules = self.rulebook.current() if self.rulebook else Rules()
-        applied = rules.for_query(search.query, datetime.now(UTC))
-        now = self.snapshot()
-        vector = self.query_vectors([applied.query], [search.user_id])[0]
-        asked = Question(now, self.ranking, applied.query, vector, search.filter, applied.expansions)
-        found, lead = asked.guarded(asked.found(search.k, search.channel), search.channel)
-        pinned = _pinned(now, applied, search.filter)
-        found = asked.with_rows(found, pinned)
-        lead = np.pad(lead, (0, len(found) - len(lead)))
-        scores = asked.scores(found, search.channel)
-        odds = asked.log_odds(scores) if search.channel == "hybrid" else scores
-        placed = arrange(
-            _scored(now, found, odds), applied, len(found) if search.cuts else search.k,
-            boosts=search.boosts, caps=search.caps, lead=lead,
-        )  # fmt: skip
-        chances = expit(odds) if search.channel == "hybrid" else None
-        if search.cuts:
-            assert chances is not None
-            by_row = dict(zip(found.rows.tolist(), chances.tolist(), strict=True))
-            placed = likely_enough(placed, by_row, search, set(pinned.tolist()))
-        hits = self._hits(asked, found, placed[: search.k], chances, set(found.rows[lead].tolist()))
-        return Answer(applied.query, hits, not hits, applied.redirect_url, applied.rules, now.version)
+        answer = self.answers([search])[0]
+        if isinstance(answer, MmseError):
+            raise answer
+        return answer
+
+    def answers(self, searches: Sequence[Search], watch: Watch | None = None) -> list[Answer | MmseError]:
+        """The answer of each of `searches`, the same that each has alone, all from one state of the catalogue.
+
+        In place of the answer of a search that is wrong in itself stands the error that `answer` would raise. `watch`
+        is told how long each stage took: `encode`, `vector`, `words`, `rank`, `hits`. May be called from many threads.
+        """
+        lap = _Laps(watch)
+        wrong = {place: error for place, search in enumerate(searches) if (error := self._wrong(search))}
+        good = [search for place, search in enumerate(searches) if place not in wrong]
+        asked = self._asked(good)
+        lap("encode")
+        words = self.beside.start(lambda: _timed(_matches, asked))  # in its own thread, while this one searches vectors
+        near, vector_s = _timed(_nearest, asked)
+        matches, words_s = words()
+        lap.told("vector", vector_s)
+        lap.told("words", words_s)
+        ranked = [placed_of(*one) for one in zip(asked, near, matches, strict=True)]
+        lap("rank")
+        answers = iter([self._answer(one, *made) for one, made in zip(asked, ranked, strict=True)])
+        lap("hits")
+        return [wrong[place] if place in wrong else next(answers) for place in range(len(searches))]
 
     def considered(
         self,
@@ -191,75 +214,105 @@ class Retriever:
         """For each query its `k` best hits and their probabilities by each form of calibration."""
         return (one.calibrated(k) for one in self.considered(queries, vectors, k))
 
-    def _hits(
-        self,
-        asked: Question,
-        found: Candidates,
-        placed: Sequence[Placed],
-        chances: Float64[np.ndarray, " n"] | None,
-        led: set[int],
-    ) -> list[Hit]:
-        if not placed:
+    def _wrong(self, search: Search) -> UsageError | None:
+        for what, columns in (("cap", search.caps), ("count", search.facets)):
+            for column in columns:
+                if column not in self.kinds:
+                    able = ", ".join(self.kinds) or "none"
+                    return UsageError(f"There is no column '{column}' to {what}.", f"Columns that can be: {able}.")
+        return None
+
+    def _asked(self, searches: Sequence[Search]) -> list[Asked]:
+        """The searches as the rules have them, each a question to the items as they are now."""
+        if not searches:
             return []
-        rows = np.array([one.row for one in placed], np.int64)
-        at = {row: place for place, row in enumerate(found.rows.tolist())}
-        places = np.array([at[row] for row in rows.tolist()], np.int64)
-        query = torch.from_numpy(asked.vector).expand(len(rows), -1)
-        shares = view_scores(query, torch.from_numpy(asked.now.vectors(rows)), len(self.encoder.views)).numpy()
-        said = asked.weight * found.lexical[places]
-        table = asked.now.table(rows)
-        texts = self.encoder.space.item_texts(table)
-        wanted = set(words(asked.query))
-        hits = []
-        for place, item in enumerate(table.to_pylist()):
-            parts = dict(zip(self.encoder.views, shares[place].tolist(), strict=True)) | {"words": float(said[place])}
-            moved = placed[place].moved_by + ((_LED,) if placed[place].row in led else ())
-            hits.append(
-                Hit(
-                    rank=place + 1,
-                    item_id=item["item_id"],
-                    title=item["title"],
-                    score=sum(parts.values()),
-                    probability=None if chances is None else float(chances[places[place]]),
-                    parts=parts,
-                    matched=tuple(w for w in dict.fromkeys(words(texts[place])) if w in wanted),
-                    moved_by=moved,
-                    item={name: value for name, value in item.items() if value is not None},
-                )
-            )
-        return hits
+        rules, moment, now = self.rulebook.current() if self.rulebook else Rules(), datetime.now(UTC), self.snapshot()
+        applied = [rules.for_query(search.query, moment) for search in searches]
+        keys = [QueryKey(a.query, s.user_id, s.history) for s, a in zip(searches, applied, strict=True)]
+        return [
+            Asked(s, a, Question(now, self.ranking, a.query, vector, s.filter, a.expansions))
+            for s, a, vector in zip(searches, applied, self._encoded(now, keys), strict=True)
+        ]
+
+    def _encoded(self, now: Snapshot, keys: Sequence[QueryKey]) -> Float32[np.ndarray, "n width"]:
+        keys = [QueryKey(normalise(query), user, history) for query, user, history in keys]
+        found = [self.remembered.find(key) for key in keys]
+        lacking = [key for key, vector in zip(keys, found, strict=True) if vector is None]
+        texts, users = [key.query for key in lacking], [key.user_id for key in lacking]
+        made = self.encoder.served(texts, users, self._past(now, lacking))
+        for key, vector in zip(lacking, made, strict=True):
+            self.remembered.keep(key, vector)
+        vectors, those = np.empty((len(keys), self.encoder.width), np.float32), iter(made)
+        for place, vector in enumerate(found):
+            vectors[place] = next(those) if vector is None else vector
+        return vectors
+
+    def _past(self, now: Snapshot, keys: Sequence[QueryKey]) -> Int32[np.ndarray, "n ids"]:
+        """What speaks for each shopper's taste: the history that is given, else the one that the log has."""
+        if not any(key.user_id is not None or key.history for key in keys):
+            return np.zeros((len(keys), 0), np.int32)
+        users = [None if key.history else key.user_id for key in keys]
+        past = self.history.before(users, np.full(len(keys), _LATEST)).item_rows
+        for place, key in enumerate(keys):
+            if key.history:
+                rows = now.slots(key.history)
+                rows = rows[(rows >= 0) & (rows < len(self.shopper))][-self.history.length :]
+                past[place, : len(rows)] = rows
+        return shopper_ids(self.shopper, past)
+
+    def _answer(self, asked: Asked, found: Found, placed: Sequence[Placed]) -> Answer:
+        search, applied, now = asked.search, asked.applied, asked.question.now
+        shown = placed[: search.k]
+        hits = hits_of(found, shown, self.encoder.views, self.encoder.space, explain=search.explain)
+        rows = np.array([one.row for one in placed], np.int64) if search.cuts else found.candidates.rows
+        facets = {column: facet(self.kinds[column], now.values(column, rows)) for column in search.facets}
+        return Answer(applied.query, hits, not hits, applied.redirect_url, applied.rules, now.version, facets)
 
 
-def likely_enough(
-    placed: Sequence[Placed], chances: Mapping[int, float], search: Search, pinned: set[int]
-) -> list[Placed]:
-    """The hits that are likely enough for `search`, in their order; the rows that a rule `pinned` stay."""
-    least = search.min_probability
-    if search.target_precision is not None:
-        falling = np.sort([chances[one.row] for one in placed])[::-1]
-        means = np.cumsum(falling) / np.arange(1, len(falling) + 1)
-        precise = np.flatnonzero(means >= search.target_precision)
-        least = max(least, float(falling[precise[-1]]) if len(precise) else 2.0)
-    return [one for one in placed if chances[one.row] >= least or one.row in pinned]
+class _Laps:
+    """Tells how long it was since the last stage ended."""
+
+    def __init__(self, watch: Watch | None) -> None:
+        self._watch, self._since = watch, time.perf_counter()
+
+    def __call__(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.told(stage, now - self._since)
+
+    def told(self, stage: str, seconds: float) -> None:
+        """Tells of a stage that took so long beside others; the next one begins now."""
+        if self._watch is not None:
+            self._watch(stage, seconds)
+        self._since = time.perf_counter()
 
 
-def _pinned(now: Snapshot, applied: Applied, only: Filter | None) -> Int64[np.ndarray, " m"]:
-    """The rows that rules pin, of those that exist and that the filter lets through."""
-    rows = now.rows([pin.item_id for pin in applied.pins])
-    rows = rows[rows >= 0]
-    return rows if only is None or len(rows) == 0 else rows[now.holds(only, rows)]
+def _timed(work: Callable[[Sequence[Asked]], _T], asked: Sequence[Asked]) -> tuple[_T, float]:
+    since = time.perf_counter()
+    made = work(asked)
+    return made, time.perf_counter() - since
 
 
-def _scored(now: Snapshot, found: Candidates, odds: Float64[np.ndarray, " n"]) -> Scored:
-    """The candidates as `arrange` takes them."""
+def _matches(asked: Sequence[Asked]) -> list[Matches | None]:
+    """What the lexical channel finds for each that asks it."""
+    return [None if one.search.channel == "vector" else one.question.matches(one.search.k) for one in asked]
 
-    def codes(column: str) -> Int[np.ndarray, " n"]:
-        values = [None if v is None else comparable(str(v)) for v in now.values(column, found.rows)]
-        numbers = {value: place for place, value in enumerate(dict.fromkeys(v for v in values if v))}
-        return np.array([numbers.get(value, -1) if value else -1 for value in values], np.int64)
 
-    def row_of(item_id: str) -> int | None:
-        row = int(now.rows([item_id])[0])
-        return row if row >= 0 else None
-
-    return Scored(found.rows, odds, lambda only: now.holds(only, found.rows), codes, row_of)
+def _nearest(asked: Sequence[Asked]) -> list[Near | None]:
+    """What the vector channel finds for each: in one go for those without a filter that look equally deep."""
+    found: list[Near | None] = [None] * len(asked)
+    together: dict[int, list[int]] = {}
+    for place, one in enumerate(asked):
+        if one.search.channel == "lexical":
+            continue
+        if one.search.filter is None:
+            together.setdefault(depth(one.search.k), []).append(place)
+        else:
+            found[place] = one.question.near(one.search.k)
+    for places in together.values():
+        for start in range(0, len(places), TOGETHER):
+            some = places[start : start + TOGETHER]
+            vectors = np.stack([asked[place].question.vector for place in some])
+            near = nearest(asked[some[0]].question.now, vectors, asked[some[0]].search.k)
+            for place, these in zip(some, near, strict=True):
+                found[place] = these
+    return found

@@ -14,6 +14,7 @@ from mmse import index as indexes
 from mmse.errors import ArtifactError, UsageError
 from mmse.index import Found, Index, IndexConfig, IvfIndex
 from mmse.index.base import checked_ids
+from mmse.index.filtered import CostRule, search_filtered
 
 DIM = 16
 Vectors = np.ndarray
@@ -143,6 +144,25 @@ def test_filter_that_allows_nothing(index: Index) -> None:
         assert (index.search(QUERIES, 5, allowed=allowed).ids == -1).all()
 
 
+@pytest.mark.parametrize("dim", [1, 12, 16, 33])
+def test_any_width_is_held_at_one_that_faiss_is_fast_at(dim: int, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(dim).standard_normal((400, dim)).astype(np.float32)
+    queries, ids = vectors[:7] + np.float32(0.1), np.arange(400, dtype=np.int64)
+    built = indexes.build(IndexConfig(codes="fp16", target_recall=1.0), vectors, ids, probes=queries)
+    built.remove(ids[50:60])
+    built.add(ids[50:60], vectors[50:60])
+    built.save(tmp_path)
+    index = indexes.open_index(tmp_path)
+    assert isinstance(index, IvfIndex)
+    assert (index.dim, index._lists.d % 16, index.layout().centroids.shape[1]) == (dim, 0, dim)
+    index.nprobe = index.nlist
+    found = index.search(queries, 5)
+    np.testing.assert_allclose(found.scores, -np.sort(-(queries @ vectors.T), axis=1)[:, :5], atol=2e-2)
+    mask = ids % 3 == 0
+    filtered = search_filtered(index, vectors, queries, 5, mask, CostRule(few=0))
+    np.testing.assert_allclose(filtered.scores, -np.sort(-(queries @ vectors[mask].T), axis=1)[:, :5], rtol=1e-4)
+
+
 def test_ids_far_apart(config: IndexConfig) -> None:
     ids = np.arange(500, dtype=np.int64) * 10**13
     index = indexes.build(config, ITEMS[:500], ids)
@@ -244,9 +264,17 @@ def test_probes_are_calibrated_to_the_target() -> None:
     assert reached[0.95][1] > 0.92
 
 
+def test_more_hits_than_were_calibrated_for_visit_more_lists() -> None:
+    index = indexes.build(IndexConfig(recall_k=20), ITEMS, IDS, probes=clustered(300, seed=3))
+    assert isinstance(index, IvfIndex)
+    assert recall(index.search(QUERIES, 400), truth(ITEMS, IDS, QUERIES, 400)) > 0.95
+
+
 def test_a_target_out_of_reach_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    alike = np.random.default_rng(5).normal(0, 1e-4, ITEMS.shape).astype(np.float32)
+    alike[:2] = [[1], [-1]]  # so wide a range that the codes cannot tell the others apart
     with caplog.at_level(logging.WARNING):
-        index = indexes.build(IndexConfig(target_recall=1.0), ITEMS, IDS, probes=clustered(300, seed=3))
+        index = indexes.build(IndexConfig(target_recall=1.0, recall_k=20), alike, IDS, probes=alike[100:200])
     assert "short of the wanted 1.000" in caplog.text
     assert isinstance(index, IvfIndex)
     assert index.nprobe <= index.nlist

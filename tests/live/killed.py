@@ -98,7 +98,11 @@ class Killer:
 
 
 def points(run: Path, out: Path) -> None:
-    """Kills the scripted run at the first operation of every kind, and at the last; tells how far each had come."""
+    """Kills the scripted run at the first operation of every kind, and at the last; tells how far each had come.
+
+    A catalogue that was open meanwhile then takes in what was written, and goes on from there with the rest; what the
+    killed process left is kept in a copy before.
+    """
     encoder = Encoder.open(run / "model")
     operations = forked(lambda tell: traced(copy_run(run, out / "traced"), encoder, tell))
     first = {name: place for place, name in reversed([*enumerate(operations)])}
@@ -111,9 +115,14 @@ def points(run: Path, out: Path) -> None:
             Killer(at, tell)
             work_through(there, encoder, lambda version: tell(str(version)))
 
-        told = forked(work)
-        said = {"run": str(there), "operation": operations[at], "acknowledged": len(told)}
-        sys.stdout.write(json.dumps(said) + "\n")
+        with Catalogue.open(there, writable=True, encoder=encoder, config=MANUAL) as beside:
+            told = forked(work)
+            left = copy_run(there, out / f"left-{at}")
+            seen = beside.refresh()
+            versions = [beside.apply(call) for call in scripted()[seen:]]
+            assert versions == list(range(seen + 1, len(scripted()) + 1)), versions
+        said = {"run": str(there), "left": str(left), "operation": operations[at], "acknowledged": len(told)}
+        sys.stdout.write(json.dumps(said | {"seen": seen}) + "\n")
 
 
 def traced(run: Path, encoder: Encoder, tell: Callable[[str], object]) -> None:

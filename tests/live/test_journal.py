@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mmse.errors import ArtifactError, OutputError
-from mmse.live import Delete, Edit, Upsert, journal
-from mmse.live.journal import Appender, Header
+from mmse.live import Delete, Edit, Upsert, journal, locks
+from mmse.live.journal import Header
 
 HEADER = Header(journal.SCHEMA_VERSION, 3, "origin", None, 5)
 CALLS: list[list[Edit]] = [
@@ -22,13 +22,15 @@ def path(tmp_path: Path) -> Path:
 
 def written(path: Path) -> list[int]:
     """A journal with one commit for each of `CALLS`; where each begins, and the end."""
-    appender = journal.create(path, HEADER)
-    ends = [appender.end]
+    ends = [journal.create(path, HEADER)]
     for call in CALLS:
-        appender.append([call])
-        ends.append(appender.end)
-    appender.close()
+        ends.append(append(path, ends[-1], call))
     return ends
+
+
+def append(path: Path, end: int, call: list[Edit]) -> int:
+    with journal.appended(path, end, [call]) as after:
+        return after
 
 
 def test_what_was_appended_is_read_back(path: Path) -> None:
@@ -49,10 +51,8 @@ def test_every_way_of_cutting_the_last_commit_short_drops_it_alone(path: Path) -
         assert journal.read(path, ends[0]).calls == CALLS[:-1]
         assert journal.read(path, ends[0]).end == ends[-2]
     path.write_bytes(whole[: ends[-2] + 1024] + bytes(512) + whole[ends[-2] + 1536 :])  # a sector the power cut took
-    appender = Appender(path, journal.read(path, ends[0]).end)
-    assert path.read_bytes() == whole[: ends[-2]]
-    appender.append([CALLS[3]])
-    appender.close()
+    append(path, journal.read(path, ends[0]).end, CALLS[3])
+    assert path.read_bytes()[: ends[-2]] == whole[: ends[-2]]
     assert journal.read(path, ends[0]).calls == CALLS
 
 
@@ -80,14 +80,13 @@ def test_a_damaged_header_is_named(path: Path, content: bytes) -> None:
 
 
 def test_another_schema_is_refused(path: Path) -> None:
-    journal.create(path, Header(99, 0, "o", None, 0)).close()
+    journal.create(path, Header(99, 0, "o", None, 0))
     with pytest.raises(ArtifactError, match="schema version 99"):
         journal.read_header(path)
 
 
 def test_a_full_disk_leaves_the_journal_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ends = written(path)
-    appender = Appender(path, ends[-1])
     real = os.fsync
     for name in ("fsync", "write"):
 
@@ -98,16 +97,26 @@ def test_a_full_disk_leaves_the_journal_as_it_was(path: Path, monkeypatch: pytes
 
         with monkeypatch.context() as patched:
             patched.setattr(os, name, full)
-            with pytest.raises(OutputError):
-                appender.append([CALLS[0]])
-        if name == "fsync":  # the cut could not be made durable either
-            with pytest.raises(OutputError, match="Open the catalogue again"):
-                appender.append([CALLS[0]])
-            appender.close()
-            appender = Appender(path, ends[-1])
+            with pytest.raises(OutputError, match="No space left"):
+                append(path, ends[-1], CALLS[0])
         assert journal.read(path, ends[0]).calls == CALLS
-    appender.append([CALLS[0]])
-    appender.take_back(ends[-1])
-    appender.append([CALLS[1]])
+    append(path, ends[-1], CALLS[1])
     assert journal.read(path, ends[0]).calls == [*CALLS, CALLS[1]]
-    appender.close()
+
+
+def test_what_is_being_appended_is_seen_by_nobody_until_it_is_certain(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = written(path)
+    monkeypatch.setattr(locks, "LIMIT_S", 0.01)
+
+    def interrupted() -> None:
+        with journal.appended(path, ends[-1], [CALLS[1]]) as end:
+            assert path.stat().st_size == end
+            with pytest.raises(OutputError, match="Another process has kept"):
+                journal.read(path, ends[0])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
+    assert journal.read(path, ends[0]).calls == CALLS

@@ -36,14 +36,18 @@ def test_killed_at_every_kind_of_file_operation(exact_run: Path, tmp_path: Path,
     for call in calls:
         states.append(applied(states[-1], call, list(start["i00000000"])))
     for report in reports:
-        with Catalogue.open(Path(report["run"]), writable=True, encoder=encoder) as catalogue:
+        with Catalogue.open(Path(report["left"]), writable=True, encoder=encoder) as catalogue:
             version, acknowledged = catalogue.snapshot().version, report["acknowledged"]
             assert version in (acknowledged, acknowledged + 1), report
+            assert version == report["seen"], "who had it open meanwhile sees the same"
             check(catalogue.snapshot(), states[version], killed.WORDS[:1], gone=["n1", "n2", "n3"])
             for call in calls[version:]:
                 catalogue.apply(call)
             held = {one["item_id"]: one for one in _plain(catalogue)}
             assert held == states[-1]
+        with Catalogue.open(Path(report["run"]), encoder=encoder) as catalogue:
+            assert catalogue.snapshot().version == len(calls)
+            assert {one["item_id"]: one for one in _plain(catalogue)} == states[-1], report
 
 
 @pytest.mark.parametrize("kills", [6])

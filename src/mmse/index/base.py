@@ -47,7 +47,7 @@ class IndexConfig:
     kind: str = "ivf"
     codes: str = "sq8"
     target_recall: float = 0.99
-    recall_k: int = 100
+    recall_k: int = 200
     probes: int = 500
     lists_per_root: float = 4.0
     most_lists: int = 65_536

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from mmse.config import require
 from mmse.index.base import Found, Index, checked_vectors, is_held, nothing_found
-from mmse.index.ivf import IvfIndex, Layout, bitmap
+from mmse.index.ivf import MORE, IvfIndex, Layout, bitmap
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class CostRule:
     safety: float = 4.0
     enough: int = 20_000
     counted: float = 0.15
-    more: float = 1.5
+    more: float = MORE
 
     def __post_init__(self) -> None:
         require(self.few >= 0, "few", self.few, "0 rows or more")

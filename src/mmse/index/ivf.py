@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -39,6 +40,11 @@ CODES = {"sq8": faiss.ScalarQuantizer.QT_8bit, "fp16": faiss.ScalarQuantizer.QT_
 FILE = "ivf.faiss"
 SPARSEST_BITMAP = 1024
 """A filter becomes a bitmap while that costs at most so many bits an allowed id; past it, a hash set."""
+STEP = 16
+"""Faiss compares codes 8 or 16 dimensions at a time where the width is a multiple of that, else one by one, ten times
+as slowly; so what it holds is padded with zeros, which no inner product sees."""
+MORE = 1.5
+"""Codes are rounded, so that many times the wanted ids are taken and scored again by their own vectors."""
 EVERY = 16
 """One row in so many of each list is looked at to estimate how many of its rows a filter lets through."""
 
@@ -71,8 +77,9 @@ class Layout:
 class IvfIndex:
     """Inverted lists, trained on the first vectors added (`Index` says what each call does).
 
-    `nprobe` is how many lists an unfiltered search visits; `measured_recall` is what that found of the exact
-    answer when it was chosen (None: not measured). `build` chooses it; until then every list is visited.
+    `nprobe` is how many lists an unfiltered search visits for up to `MORE · recall_k` ids, more of them for more ids;
+    `measured_recall` is how much of the exact first `recall_k` was found so when it was chosen (None: not measured).
+    `build` chooses it; until then every list is visited.
     """
 
     def __init__(self, dim: int, config: IndexConfig) -> None:
@@ -125,7 +132,7 @@ class IvfIndex:
         self._thaw()
         for start in range(0, len(ids), CHUNK):
             chunk = slice(start, start + CHUNK)
-            self._lists.add_with_ids(np.ascontiguousarray(vectors[chunk]), np.ascontiguousarray(ids[chunk]))
+            self._lists.add_with_ids(self._padded(vectors[chunk]), np.ascontiguousarray(ids[chunk]))
             if progress is not None:
                 progress("vectors indexed", min(start + CHUNK, len(ids)), len(ids))
         self._ids = np.sort(np.concatenate([self._ids, ids]))
@@ -145,14 +152,16 @@ class IvfIndex:
         """The `k` best of each query among `allowed`.
 
         A filter that lets a share `f` through visits `1/f` times the lists, so that about as many vectors are
-        compared as without one; a query that still found fewer than exist searches all lists.
+        compared as without one; past `MORE · recall_k` hits it visits as many times more as they are. A query that
+        still found fewer than exist searches all lists.
         """
         checked_vectors(vectors, self.dim, "query vectors")
         selector, exist = self._let(allowed)
         if self._lists is None or exist == 0 or len(vectors) == 0:
             return nothing_found(len(vectors), k)
-        queries = np.ascontiguousarray(vectors)
-        probes = min(self.nlist, math.ceil(self.nprobe * len(self) / exist))
+        queries = self._padded(vectors)
+        deeper = max(1.0, k / (MORE * self.config.recall_k))
+        probes = min(self.nlist, math.ceil(self.nprobe * deeper * len(self) / exist))
         found = self._probe(queries, k, probes, selector)
         short = (found.ids >= 0).sum(axis=1) < min(k, exist)
         if short.any():
@@ -176,7 +185,8 @@ class IvfIndex:
         parameters = faiss.SearchParametersIVF()
         parameters.nprobe, parameters.sel = len(lists), _bitmap_selector(bits)
         ids, scores, near = np.empty(k, np.int64), np.empty(k, np.float32), nearness[lists]
-        pointers = [faiss.swig_ptr(array) for array in (query, lists, near, scores, ids)]
+        padded = self._padded(query[None])
+        pointers = [faiss.swig_ptr(array) for array in (padded, lists, near, scores, ids)]
         self._lists.search_preassigned_c(1, pointers[0], k, *pointers[1:], False, parameters)
         return ids
 
@@ -193,7 +203,7 @@ class IvfIndex:
                     list_of[rows] = place
                     samples.append(rows[::EVERY].copy())
             ends = np.cumsum(-(-sizes // EVERY))
-            centroids = self._lists.quantizer.reconstruct_n(0, self.nlist)
+            centroids = np.ascontiguousarray(self._lists.quantizer.reconstruct_n(0, self.nlist)[:, : self.dim])
             self._layout = Layout(list_of, sizes, np.concatenate(samples), ends, centroids)
         return self._layout
 
@@ -217,13 +227,19 @@ class IvfIndex:
                 index._lists = faiss.read_index(str(folder / FILE), faiss.IO_FLAG_MMAP_IFC)
                 index._mapped = True
                 index.nprobe = about["nprobe"]
-                if index._lists.ntotal != len(index._ids) or index._lists.d != index.dim:
-                    raise ValueError(f"{index._lists.ntotal} vectors for {len(index._ids)} ids")
+                if index._lists.ntotal != len(index._ids) or not index.dim <= index._lists.d <= _padded_to(index.dim):
+                    raise ValueError(
+                        f"{index._lists.ntotal} vectors of width {index._lists.d} for {len(index._ids)} ids"
+                    )
         except (OSError, ValueError, EOFError, RuntimeError, KeyError, TypeError) as error:
             raise damaged(folder / FILE, error) from error
         return index
 
-    def _probe(self, queries: Float32[np.ndarray, "n d"], k: int, probes: int, selector: Any) -> Found:  # noqa: ANN401
+    def _padded(self, vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n padded"]:
+        """The vectors as wide as the lists hold them."""
+        return _widened(vectors, int(self._lists.d))
+
+    def _probe(self, queries: Float32[np.ndarray, "n padded"], k: int, probes: int, selector: Any) -> Found:  # noqa: ANN401
         parameters = faiss.SearchParametersIVF()
         parameters.nprobe = probes
         if selector is not None:
@@ -258,16 +274,24 @@ def calibrate(
 ) -> None:
     """Sets `nprobe` to the fewest lists that reach the target recall on `probes`, and `measured_recall`.
 
-    `vectors` and `ids` are what the index holds. Where quantisation keeps the target out of reach with all lists,
-    the fewest lists within half a percent of that best are taken, and a warning says what to do.
+    It is measured as it is served: of `MORE` times the ids, those best by their own vectors. `vectors` and `ids` are
+    what the index holds. Where quantisation keeps the target out of reach with all lists, the fewest lists within half
+    a percent of that best are taken, and a warning says what to do.
     """
     if len(index) == 0:
         return
     k = min(index.config.recall_k, len(index))
-    truth = _exact_ids(vectors, ids, probes, k)
+    truth, taken = _exact_ids(vectors, ids, probes, k), min(math.ceil(MORE * k), len(index))
+    order = np.argsort(ids)
+
+    def best(query: Float32[np.ndarray, " d"], found: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " k"]:
+        places = order[np.searchsorted(ids, found[found >= 0], sorter=order)]
+        scores = vectors[places] @ query
+        return np.asarray(ids[places[np.argsort(-scores, kind="stable")[:k]]])
 
     def recall(lists: int) -> float:
-        return _overlap(index._probe(probes, k, lists, None).ids, truth)
+        found = index._probe(index._padded(probes), taken, lists, None).ids
+        return _overlap([best(*one) for one in zip(probes, found, strict=True)], truth)
 
     target, low, high = index.config.target_recall, 1, 1
     while (reached := recall(high)) < target and high < index.nlist:
@@ -291,7 +315,7 @@ def calibrate(
 
 def _trained(vectors: Float32[np.ndarray, "n d"], config: IndexConfig, progress: Progress | None) -> Any:  # noqa: ANN401
     """Empty lists with centroids from a sample; with few vectors, few lists, so that each has some of its own."""
-    n, dim = vectors.shape
+    n, dim = len(vectors), _padded_to(vectors.shape[1])
     nlist = max(1, min(config.most_lists, round(config.lists_per_root * math.sqrt(n)), n // 8))
     sample = vectors
     if n > nlist * config.training_per_list:
@@ -305,11 +329,23 @@ def _trained(vectors: Float32[np.ndarray, "n d"], config: IndexConfig, progress:
     lists.cp.seed = config.seed + 1
     lists.cp.min_points_per_centroid = 1
     lists.cp.max_points_per_centroid = max(1, config.training_per_list)
-    lists.train(np.ascontiguousarray(sample))
+    lists.train(_widened(sample, dim))
     lists.nprobe = nlist
     if progress is not None:
         progress("lists trained", nlist, nlist)
     return lists
+
+
+def _padded_to(dim: int) -> int:
+    return -(-dim // STEP) * STEP
+
+
+def _widened(vectors: Float32[np.ndarray, "n d"], dim: int) -> Float32[np.ndarray, "n padded"]:
+    if vectors.shape[1] == dim:
+        return np.ascontiguousarray(vectors)
+    widened = np.zeros((len(vectors), dim), np.float32)
+    widened[:, : vectors.shape[1]] = vectors
+    return widened
 
 
 def _selector(ids: Int64[np.ndarray, " n"]) -> Any:  # noqa: ANN401
@@ -337,6 +373,6 @@ def _exact_ids(
     return np.asarray(ids[places])
 
 
-def _overlap(found: Int64[np.ndarray, "p k"], truth: Int64[np.ndarray, "p k"]) -> float:
+def _overlap(found: Sequence[Int64[np.ndarray, " _"]], truth: Int64[np.ndarray, "p k"]) -> float:
     hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, truth, strict=True))
     return hits / truth.size

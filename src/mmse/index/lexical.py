@@ -10,33 +10,30 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import tantivy
 from jaxtyping import Bool, Float32, Int64
 from tantivy import Occur, Query
 
 from mmse.errors import ArtifactError
-from mmse.filters import And, Between, Filter, Kind, Not, OneOf, comparable, path_of, paths_above
-from mmse.index.base import Progress, damaged
-from mmse.lexical import words
-from mmse.text import MAX_CHARACTERS
+from mmse.filters import And, Between, Filter, Kind, Not, OneOf
+from mmse.index import forward
+from mmse.index.base import damaged
+from mmse.index.documents import LexicalWriter, Words, field_of, readable, term_of
+from mmse.index.forward import K1, ForwardDraft, Weighed, hashed
+from mmse.index.rowscores import FIELDS, Rows, rarity
 
-FIELDS = ("title", "brand", "category", "attributes")
+__all__ = ["FIELDS", "Asked", "Boosts", "Expansions", "LexicalIndex", "Matches", "Phrases"]
+
 ABOUT = "lexical.json"
+NAMED_IN = ("title", "brand")
 MAX_WORDS = 32
 """Different words of a query that are looked up; the rest of a longer one adds nothing to BM25 but time."""
-
-_K1_PLUS_1 = 2.2
-_HEAP_BYTES = 256_000_000
-_LIVE_HEAP_BYTES = 32_000_000
-_SAY_EVERY = 16_384
 
 Boosts = Mapping[str, float]
 Expansions = Sequence[tuple[str, Sequence[str]]]
@@ -53,11 +50,12 @@ class Asked:
     It is the sum over words of what each could score in its weightiest field, and a word is rarest in a field that
     lacks it. What stands for a phrase (`Expansions`) is not in it and may reach more.
 
-    `query` is None where the text has no word.
+    `query` is None where the text has no word; `words` is what it adds up, None where it is more than a sum.
     """
 
     query: Query | None
     most: float
+    words: tuple[Weighed, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,17 +67,30 @@ class Matches:
     complete: bool
 
 
+@dataclass(frozen=True)
+class _Word:
+    """A word of a query as terms of all fields, the same as weights of fields, and what it adds to the scale."""
+
+    terms: list[tuple[Occur, Query]]
+    weighed: list[Weighed]
+    most: float
+
+
 @final
 class LexicalIndex:
     """The index as it stood when it was opened or last refreshed."""
 
-    def __init__(self, index: tantivy.Index, kinds: Mapping[str, Kind], language: str) -> None:
+    def __init__(
+        self, index: tantivy.Index, folder: Path, kinds: Mapping[str, Kind], language: str, rows: Rows | None = None
+    ) -> None:
+        """`rows` has the words of some rows as they are now."""
         self.kinds, self.language = dict(kinds), language
-        self._index = index
+        self._index, self._folder = index, folder
         self._analyzer = _analyzer(language)
         index.register_tokenizer("words", self._analyzer)
         index.reload()
         self._searcher = index.searcher()
+        self._rows = None if rows is None else rows.counted(index.schema, self._searcher)
 
     def __len__(self) -> int:
         return int(self._searcher.num_docs)
@@ -92,7 +103,7 @@ class LexicalIndex:
         """
         about = {"kinds": {name: kind.value for name, kind in kinds.items()}, "language": language}
         (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
-        return cls(tantivy.Index(_schema(kinds), str(folder)), kinds, language)
+        return cls(tantivy.Index(_schema(kinds), str(folder)), folder, kinds, language)
 
     @classmethod
     def open(cls, folder: Path) -> LexicalIndex:
@@ -100,24 +111,37 @@ class LexicalIndex:
         try:
             about = json.loads((folder / ABOUT).read_text("utf-8"))
             kinds = {name: Kind(kind) for name, kind in about["kinds"].items()}
-            return cls(tantivy.Index.open(str(folder)), kinds, about["language"])
+            return cls(tantivy.Index.open(str(folder)), folder, kinds, about["language"], Rows.open(folder))
         except FileNotFoundError as error:
             raise ArtifactError(f"{folder} holds no lexical index.", "Build it: mmse index --help.") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
             raise damaged(folder / ABOUT, error) from error
 
     def refreshed(self) -> LexicalIndex:
         """The same index with all that was committed since."""
-        return LexicalIndex(self._index, self.kinds, self.language)
+        return LexicalIndex(self._index, self._folder, self.kinds, self.language, self._rows)
+
+    @property
+    def scores_rows(self) -> bool:
+        """Whether the score of a row, wherever it lies, costs little."""
+        return self._rows is not None
 
     def writer(self, *, live: bool = False) -> LexicalWriter:
-        """The one writer there may be at a time; a `live` one takes little memory."""
-        heap = _LIVE_HEAP_BYTES if live else _HEAP_BYTES
-        return LexicalWriter(self._index.writer(heap, 1), self.kinds)
+        """The one writer there may be at a time; a `live` one takes little memory.
+
+        The words row by row leave the folder, since they are out of date from here on. A writer that is not live puts
+        new ones in their place; an index that has them open goes on without the rows that change.
+        """
+        forward.remove(self._folder)
+        words = None
+        if not live and (len(self) == 0 or (self._rows is not None and self._rows.whole)):
+            draft = ForwardDraft(self._rows.forward if self._rows else None, len(FIELDS))
+            words = Words(draft, self._folder, self._analyzer)
+        return LexicalWriter(self._index, self.kinds, live=live, rows=self._rows, words=words)
 
     def stems(self, text: str) -> list[str]:
         """The words of `text` as the index holds them, in order."""
-        return self._analyzer.analyze(_readable(text))
+        return self._analyzer.analyze(readable(text))
 
     def ask(self, text: str, boosts: Boosts, expansions: Expansions = ()) -> Asked:
         """`text` as a query: any of its words, in any field with a boost above 0.
@@ -133,11 +157,16 @@ class LexicalIndex:
                 either = [self.stems(alternative) for alternative in alternatives]
                 queries.append(self._either([stems, *filter(None, either)], boosts))
         kept = dict(counts.most_common(MAX_WORDS)) if len(counts) > MAX_WORDS else counts
-        queries += [self._word(word, float(n), boosts) for word, n in kept.items() if word not in replaced]
-        if not queries:
+        if not queries and not kept:
             return Asked(None, 0.0)
-        most = sum(n * self._weight(word, boosts) for word, n in kept.items())
-        return Asked(Query.boolean_query([(Occur.Should, query) for query in queries]), most)
+        alone = [self._word(word, float(n), boosts) for word, n in kept.items()]
+        added = [part for word, part in zip(kept, alone, strict=True) if word not in replaced]
+        # One level of words, which Tantivy searches without looking at rows that cannot be among the best.
+        flat = [(Occur.Should, query) for query in queries] + [term for part in added for term in part.terms]
+        most = sum(part.most for part in alone)
+        summed = not queries and self._rows is not None
+        words = tuple(weighed for part in added for weighed in part.weighed) if summed else None
+        return Asked(Query.boolean_query(flat), most, words)
 
     def search(self, asked: Asked, k: int, only: Filter | None = None) -> Matches:
         """The `k` best items of those that `only` lets through."""
@@ -151,16 +180,27 @@ class LexicalIndex:
         scores = np.zeros(len(rows), np.float32)
         if asked.query is None or len(rows) == 0:
             return scores
-        these = [(Occur.Should, Query.term_query(self._index.schema, "row", row, "basic")) for row in rows.tolist()]
-        found = self._found(_both(asked.query, Query.boolean_query(these)), len(rows))
-        order = np.argsort(rows)
-        scores[order[np.searchsorted(rows, found.rows, sorter=order)]] = found.scores
+        held = self._held(rows) if asked.words is not None else np.zeros(len(rows), bool)
+        if held.any():
+            assert self._rows is not None
+            assert asked.words is not None
+            scores[held] = self._rows.forward.scores(asked.words, rows[held], self._rows.mean_lengths)
+        if not held.all():
+            scores[~held] = self._searched(asked.query, rows[~held])
         return scores
 
     def holds(self, phrases: Phrases, rows: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Which of `rows` (distinct) hold every one of `phrases` in title or brand."""
-        these = Query.const_score_query(self._phrases(phrases), 1.0)
-        return self.scores(Asked(these, 1.0), rows) > 0
+        holds, held = np.zeros(len(rows), bool), self._held(rows)
+        if held.any():
+            assert self._rows is not None
+            stems = [self.stems(" ".join(phrase)) for phrase in phrases]
+            runs = [[[hashed(field, stem) for stem in run] for field in NAMED_IN] for run in stems]
+            holds[held] = self._rows.forward.holds(runs, rows[held])
+        if len(rows) and not held.all():
+            these = Query.const_score_query(self._phrases(phrases), 1.0)
+            holds[~held] = self._searched(these, rows[~held]) > 0
+        return holds
 
     def holding(self, phrases: Phrases, asked: Asked, k: int, only: Filter | None = None) -> Matches:
         """The `k` best items for `asked` among those that hold every one of `phrases` in title or brand."""
@@ -170,8 +210,8 @@ class LexicalIndex:
     def filter_query(self, said: Filter) -> Query:
         """`said` as a query that matches the items it lets through."""
         if isinstance(said, OneOf):
-            field = _field(self.kinds, said.column)
-            terms = [_term(value) for value in said.values]
+            field = field_of(self.kinds, said.column)
+            terms = [term_of(value) for value in said.values]
             return Query.term_set_query(self._index.schema, field, terms) if terms else Query.empty_query()
         if isinstance(said, Between):
             return self._between(said)
@@ -186,7 +226,7 @@ class LexicalIndex:
         low = -math.inf if said.low is None else said.low
         high = math.inf if said.high is None else said.high
         number = tantivy.FieldType.Float
-        return Query.range_query(self._index.schema, _field(self.kinds, said.column), number, low, high)
+        return Query.range_query(self._index.schema, field_of(self.kinds, said.column), number, low, high)
 
     def _found(self, query: Query, k: int) -> Matches:
         hits = self._searcher.search(query, k, count=False).hits
@@ -194,21 +234,39 @@ class LexicalIndex:
         scores = np.fromiter((score for score, _ in hits), np.float32, len(hits))
         return Matches(np.array(rows, np.int64).reshape(len(hits)), scores, len(hits) < k)
 
-    def _word(self, word: str, times: float, boosts: Boosts) -> Query:
-        schema = self._index.schema
-        parts = [
-            (Occur.Should, Query.boost_query(Query.term_query(schema, field, word, "freq"), times * boost))
-            for field, boost in boosts.items()
-            if boost > 0
-        ]
-        return Query.boolean_query(parts)
+    def _searched(self, query: Query, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+        """What `query` scores each of `rows` (distinct) with, by a search among them."""
+        these = [(Occur.Should, Query.term_query(self._index.schema, "row", row, "basic")) for row in rows.tolist()]
+        found = self._found(_both(query, Query.boolean_query(these)), len(rows))
+        scores, order = np.zeros(len(rows), np.float32), np.argsort(rows)
+        scores[order[np.searchsorted(rows, found.rows, sorter=order)]] = found.scores
+        return scores
+
+    def _held(self, rows: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Of which rows the words are held row by row."""
+        return np.zeros(len(rows), bool) if self._rows is None else self._rows.held(rows)
+
+    def _word(self, word: str, times: float, boosts: Boosts) -> _Word:
+        n, terms, weighed, most = len(self), [], [], 0.0
+        for field, boost in boosts.items():
+            frequency = self._searcher.doc_freq(field, word)
+            most = max(most, times * boost * (K1 + 1) * _surprise(n, min(n, frequency)))
+            if boost > 0:
+                term = Query.term_query(self._index.schema, field, word, "freq")
+                terms.append((Occur.Should, Query.boost_query(term, times * boost)))
+                if self._rows is not None:
+                    weight = times * boost * (K1 + 1) * rarity(self._rows.documents, frequency)
+                    weighed.append(Weighed(hashed(field, word), FIELDS.index(field), weight))
+        return _Word(terms, weighed, most)
 
     def _either(self, phrases: Sequence[Sequence[str]], boosts: Boosts) -> Query:
         """The best of `phrases`, each as all of its words."""
-        whole = [
-            Query.boolean_query([(Occur.Must, self._word(word, 1.0, boosts)) for word in phrase]) for phrase in phrases
-        ]
-        return Query.disjunction_max_query(whole)
+
+        def whole(phrase: Sequence[str]) -> Query:
+            words = [Query.boolean_query(self._word(word, 1.0, boosts).terms) for word in phrase]
+            return Query.boolean_query([(Occur.Must, word) for word in words])
+
+        return Query.disjunction_max_query([whole(phrase) for phrase in phrases])
 
     def _phrases(self, phrases: Phrases) -> Query:
         return Query.boolean_query([(Occur.Must, self._in_title_or_brand(phrase)) for phrase in phrases])
@@ -216,109 +274,15 @@ class LexicalIndex:
     def _in_title_or_brand(self, phrase: Sequence[str]) -> Query:
         schema, stems = self._index.schema, self.stems(" ".join(phrase))
         if len(stems) == 1:
-            either = [Query.term_query(schema, field, stems[0], "basic") for field in ("title", "brand")]
+            either = [Query.term_query(schema, field, stems[0], "basic") for field in NAMED_IN]
         else:
-            either = [Query.phrase_query(schema, field, [*stems]) for field in ("title", "brand")]
+            either = [Query.phrase_query(schema, field, [*stems]) for field in NAMED_IN]
         return Query.boolean_query([(Occur.Should, one) for one in either])
 
-    def _weight(self, word: str, boosts: Boosts) -> float:
-        n = len(self)
-        return max(
-            boost * _K1_PLUS_1 * math.log1p((n - df + 0.5) / (df + 0.5))
-            for field, boost in boosts.items()
-            for df in (min(n, self._searcher.doc_freq(field, word)),)
-        )
 
-
-@final
-class LexicalWriter:
-    """Adds and removes items; nothing is seen before `commit`, which is all or nothing."""
-
-    def __init__(self, writer: tantivy.IndexWriter, kinds: Mapping[str, Kind]) -> None:
-        self._writer = writer
-        self._kinds = dict(kinds)
-
-    def add(
-        self,
-        rows: Int64[np.ndarray, " n"],
-        items: pa.Table,
-        attributes: Sequence[str],
-        progress: Progress | None = None,
-    ) -> None:
-        """Takes in `items` under their `rows`; `attributes` names the columns of the field of that name."""
-        for done, document in enumerate(_documents(rows, items, self._kinds, attributes)):
-            self._writer.add_document(document)
-            if progress is not None and done % _SAY_EVERY == 0:
-                progress("words indexed", done, len(rows))
-
-    def remove(self, rows: Int64[np.ndarray, " n"]) -> None:
-        """Drops the items at `rows`, whichever are held."""
-        for row in rows.tolist():
-            self._writer.delete_documents_by_term("row", row)
-
-    def commit(self) -> None:
-        """Makes all that was added and removed since the last commit visible to an index that is then refreshed."""
-        self._writer.commit()
-
-    def close(self) -> None:
-        """Waits for the library's own merging and gives the index free for another writer."""
-        self._writer.wait_merging_threads()
-
-
-def _documents(
-    rows: Int64[np.ndarray, " n"], items: pa.Table, kinds: Mapping[str, Kind], attributes: Sequence[str]
-) -> Iterator[tantivy.Document]:
-    told = {
-        "title": _texts(items, ["title"]),
-        "brand": _texts(items, ["brand"]),
-        "category": _texts(items, ["category"]),
-        "attributes": _texts(items, attributes),
-    }
-    columns = {name: items[name].to_pylist() if name in items.column_names else None for name in kinds}
-    for place, row in enumerate(rows.tolist()):
-        document = tantivy.Document()
-        document.add_integer("row", row)
-        for field, texts in told.items():
-            if texts[place]:
-                document.add_text(field, _readable(texts[place]))
-        for name, kind in kinds.items():
-            values = columns[name]
-            if values is not None and values[place] is not None:
-                _add_value(document, _field(kinds, name), kind, values[place])
-        yield document
-
-
-def _add_value(document: tantivy.Document, field: str, kind: Kind, value: object) -> None:
-    if kind is Kind.NUMBER:
-        assert isinstance(value, (int, float))
-        if not math.isnan(value):
-            document.add_float(field, float(value))
-        return
-    if kind is Kind.PATH:
-        for path in paths_above(path_of(str(value))):
-            document.add_text(field, path)
-    elif text := (_term(value) if kind is Kind.FLAG else comparable(str(value))):
-        document.add_text(field, text)
-
-
-def _texts(items: pa.Table, columns: Sequence[str]) -> list[str]:
-    parts = [pc.fill_null(pc.cast(items[c], pa.string()), "") for c in columns if c in items.column_names]
-    joined: list[str] = pc.binary_join_element_wise(*parts, " ").to_pylist() if parts else [""] * len(items)
-    return joined
-
-
-def _readable(text: str) -> str:
-    """`text` as words that the analyzer only has to split at spaces and stem: the same words everywhere in mmse."""
-    return " ".join(words(text[:MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8")))
-
-
-def _term(value: str | bool | object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _field(kinds: Mapping[str, Kind], column: str) -> str:
-    """The index's name of a filterable column: a shop's own may hold any character."""
-    return f"column{list(kinds).index(column)}"
+def _surprise(n: int, frequency: int) -> float:
+    """BM25's weight of a word that so many of `n` items hold."""
+    return math.log1p((n - frequency + 0.5) / (frequency + 0.5))
 
 
 def _both(query: Query, only: Query) -> Query:
@@ -332,9 +296,9 @@ def _schema(kinds: Mapping[str, Kind]) -> tantivy.Schema:
         schema.add_text_field(field, tokenizer_name="words", index_option="position")
     for column, kind in kinds.items():
         if kind is Kind.NUMBER:
-            schema.add_float_field(_field(kinds, column), indexed=True, fast=True)
+            schema.add_float_field(field_of(kinds, column), indexed=True, fast=True)
         else:
-            schema.add_text_field(_field(kinds, column), tokenizer_name="raw", index_option="basic")
+            schema.add_text_field(field_of(kinds, column), tokenizer_name="raw", index_option="basic")
     return schema.build()
 
 

@@ -17,6 +17,7 @@ from mmse.filters import Kind
 from mmse.index import Index, open_index
 from mmse.index.base import damaged
 from mmse.index.columns import Columns
+from mmse.index.shelf import Shelf
 from mmse.index.stage import COLUMNS, LEXICAL
 from mmse.live import places
 from mmse.live.ids import Ids
@@ -29,11 +30,13 @@ ITEMS, VECTORS, DEAD, INDEX = "items.parquet", "vectors.npy", "dead.npy", "index
 class Base:
     """Items by row, with all that is searched of them; `dead` are the rows that no item has at present.
 
-    `schema` is that of the items table, where any column but id and title may be empty. `origin` is the fingerprint of
-    the stage folders that it comes from, `fingerprint` its own, None where the base is the run itself.
+    `schema` is that of the items table, where any column but id and title may be empty. `shelf` has the items as they
+    are shown. `origin` is the fingerprint of the stage folders that it comes from, `fingerprint` its own, None where
+    the base is the run itself.
     """
 
     items: pa.Table
+    shelf: Shelf
     vectors: Float32[np.ndarray, "n width"]
     index: Index
     columns: Columns
@@ -115,6 +118,7 @@ def _open(
         )
     return Base(
         items=items,
+        shelf=Shelf(items),
         vectors=vectors,
         index=open_index(index),
         columns=Columns.open(index / COLUMNS),

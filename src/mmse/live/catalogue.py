@@ -4,7 +4,8 @@
     catalogue.apply([Upsert({"item_id": "i1", "title": "Red kettle", "price": 20.0}), Delete("i2")])
     found = catalogue.snapshot().search_vectors(query_vectors, k=10)
 
-Stage folders are never written to: `run/live/` has all that edits need (`mmse.live.places`).
+Any number of processes may have it open and write in turn: each commit first takes in what the others wrote. Stage
+folders are never written to: `run/live/` has all that edits need (`mmse.live.places`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, final
+from typing import Literal, final
 
 import numpy as np
 
@@ -24,12 +25,15 @@ from mmse.live import carry, journal, places
 from mmse.live.base import Base, open_folded, require_unchanged
 from mmse.live.changes import Changes
 from mmse.live.compaction import Made, fold
-from mmse.live.edits import Edit, checked
+from mmse.live.edits import Edit, checked, id_of
 from mmse.live.embedder import Embedder
-from mmse.live.generation import Generation, advanced, opened, rebased, replayed
-from mmse.live.journal import Appender, Header
+from mmse.live.generation import Generation, advanced, opened, rebased, replayed, taken
+from mmse.live.journal import Header, Read
 from mmse.live.snapshot import Snapshot
 from mmse.model.encoder import Encoder
+
+Compacted = Literal["folded", "nothing", "busy"]
+"""What folding came to; busy: another process folds at this moment."""
 
 log = logging.getLogger(__name__)
 
@@ -65,21 +69,17 @@ class _Call:
 
 @final
 class Catalogue:
-    """A run's items with all edits; one writer at a time in all processes, any number of readers."""
+    """A run's items with all edits, for any number of threads; other processes may have it open as well."""
 
     def __init__(
-        self, run: Path, embedder: Embedder, generation: Generation, config: LiveConfig, lock: IO[str] | None
+        self, run: Path, embedder: Embedder, generation: Generation, config: LiveConfig, *, writable: bool
     ) -> None:
         self.run, self.config = run, config
         self._embedder = embedder
         self._generation = generation
-        self._snapshot, self._scratch = generation.snapshot, generation.scratch
-        self._lock = lock
-        writes = lock is not None and generation.journaled
-        self._appender = Appender(places.journal(run, generation.number), generation.read_to) if writes else None
+        self._writable, self._closed = writable, False
         self._waiting: list[_Call] = []
         self._queue, self._commit, self._fold = threading.Lock(), threading.Lock(), threading.Lock()
-        self._touched: set[int] | None = None
         self._folder: threading.Thread | None = None
         self._fold_again_at = 0
 
@@ -90,20 +90,21 @@ class Catalogue:
         """The catalogue of a run folder with every edit that was ever acknowledged.
 
         `encoder` is the run's own, where it is open already. Raises `ArtifactError` where a stage folder or the journal
-        is missing or damaged, or where edits wait for stage folders that have been made again since; and `UsageError`
-        where another process writes.
+        is missing or damaged, or where edits wait for stage folders that have been made again since; and `OutputError`
+        where it is to be `writable` and its folder is not.
         """
-        lock = places.lock(run) if writable else None
-        try:
-            embedder = Embedder(run, encoder or Encoder.open(run / "model"))
-            generation = opened(run, embedder)
-            if writable:
-                places.sweep(run, generation.number)
-            return cls(run, embedder, generation, config, lock)
-        except BaseException:
-            if lock:
-                lock.close()
-            raise
+        embedder = Embedder(run, encoder or Encoder.open(run / "model"))
+        catalogue = cls(run, embedder, opened(run, embedder), config, writable=writable)
+        if writable:
+            try:
+                places.make(run)
+                with places.folding(run) as mine:
+                    if mine:
+                        places.sweep(run)
+            except BaseException:
+                catalogue.close()
+                raise
+        return catalogue
 
     def __enter__(self) -> Catalogue:
         return self
@@ -118,17 +119,17 @@ class Catalogue:
 
     def snapshot(self) -> Snapshot:
         """The catalogue as it is now; it stays so, whatever is applied afterwards."""
-        return self._snapshot
+        return self._generation.snapshot
 
     def apply(self, edits: Sequence[Edit]) -> int:
         """Takes in all of `edits` or none, and gives the version that has them: on the disk, and seen by every search.
 
         May be called from many threads: those that wait for one commit are taken in together by the next. Raises
-        `UsageError` for an edit that does not fit, and `OutputError` where the disk refuses; then nothing has changed.
+        `UsageError` for an edit that does not fit, and `OutputError` where the disk refuses or another process writes
+        for too long; then nothing has changed.
         """
-        if self._lock is None:
-            raise UsageError(f"The catalogue of {self.run} is open for reading.", "Open it with writable=True.")
-        call = _Call(checked(edits, self._snapshot.base.schema))
+        self._require_writable()
+        call = _Call(checked(edits, self.snapshot().base.schema))
         with self._queue:
             self._waiting.append(call)
         with self._commit:
@@ -143,163 +144,219 @@ class Catalogue:
         return call.version
 
     def refresh(self) -> int:
-        """Takes in what the writer has acknowledged since, and gives the version; the writer itself has it already."""
-        with self._commit:
-            if self._lock is None:
-                now, generation = places.newest(self.run), self._generation
-                try:
-                    if generation.journaled and now == generation.number:
-                        self._read_on()
-                    elif now is not None:
-                        self._adopt(opened(self.run, self._embedder))
-                except (FileNotFoundError, ArtifactError):  # folded, or made again, while it was read
-                    self._adopt(opened(self.run, self._embedder))
-            return self._snapshot.version
+        """Takes in what other processes have written since, and gives the version; cheap where that is nothing.
 
-    def compact(self) -> bool:
-        """Folds the edits into a new base, while searches and edits go on; false where there was nothing to fold.
+        Waits for a commit of this process that is under way. Raises `ArtifactError` where the journal is damaged, or
+        the stage folders were made again and edits have been made on the new ones; the catalogue stays as it was.
+        """
+        with self._commit:
+            if not self._closed:
+                self._catch_up()
+            return self.snapshot().version
+
+    def compact(self) -> Compacted:
+        """Folds the edits into a new base, while searches and edits go on in all processes.
 
         Raises `OutputError` where the disk refuses; the catalogue is as before then.
         """
-        if self._lock is None:
-            raise UsageError(f"The catalogue of {self.run} is open for reading.", "Open it with writable=True.")
-        with self._fold:
-            return self._folded()
+        self._require_writable()
+        return self._compacted(least=1.0)
 
     def close(self) -> None:
-        """Waits for a folding that is under way and lets go of lock and files; snapshots taken before stay usable."""
+        """Waits for a folding that is under way and lets go of the files; snapshots taken before stay usable."""
         with self._fold, self._commit:
-            if self._scratch is not None:
-                self._scratch.close()
-            if self._appender is not None:
-                self._appender.close()
-            if self._lock is not None:
-                self._lock.close()
-            self._scratch = self._appender = self._lock = None
+            self._closed = True
+            self._forget_words()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    def _require_writable(self) -> None:
+        if self._closed:
+            raise UsageError(f"The catalogue of {self.run} was closed.", "Open it again.")
+        if not self._writable:
+            raise UsageError(f"The catalogue of {self.run} is open for reading.", "Open it with writable=True.")
 
     def _take(self, calls: Sequence[_Call]) -> None:
         """Commits the edits of `calls`, which all share one write to the disk; each that does not fit fails alone."""
-        before, end = self._snapshot, 0
         try:
-            appender = self._ready()
-            end = appender.end
-            changes, taken = self._fitting(calls)
-            if not taken:
-                return
-            version = before.version + len(taken)
-            after, self._scratch = advanced(self.run, self._embedder, before, self._scratch, changes, version)
-            if self._touched is not None:
-                self._touched.update(changes.rows)
-            appender.append([call.edits for call in taken])
-            self._snapshot = after
+            self._require_writable()
+            self._catch_up()  # before the turn: another base takes a while to open, many edits a while to embed
+            with places.turn(self.run):
+                self._write(calls, self._unread())
         except BaseException as error:
-            self._take_back(before, end)
             for call in calls:
                 if not call.done:
-                    call.end(before.version, error)
-            return
-        for place, call in enumerate(taken):
-            call.end(before.version + place + 1)
+                    call.end(self.snapshot().version, error)
 
-    def _fitting(self, calls: Sequence[_Call]) -> tuple[Changes, list[_Call]]:
-        """What the calls change that fit, and these; the others are ended."""
-        changes, taken = Changes(self._snapshot), list[_Call]()
+    def _write(self, calls: Sequence[_Call], unread: Read) -> None:
+        """In turn: what the calls change goes to the journal, on top of what is `unread` there, embedded together."""
+        generation = self._generation
+        before, words = generation.snapshot, generation.scratch
+        changes = taken(self.run, before, unread.calls)
+        fitting = self._fitting(calls, changes)
+        if not fitting:
+            return self._catch_up()
+        start = before.version + len(unread.calls)
+        try:
+            after, words = advanced(self.run, self._embedder, before, words, changes, start + len(fitting))
+            generation = self._journaled()
+            file = places.journal(self.run, generation.number)
+            at = max(unread.end, generation.read_to)
+            with journal.appended(file, at, [call.edits for call in fitting]) as end:
+                self._generation = replace(generation, snapshot=after, scratch=words, read_to=end)
+        except BaseException:
+            self._generation = replace(generation, scratch=words)
+            self._forget_words()
+            raise
+        for place, call in enumerate(fitting):
+            call.end(start + place + 1)
+
+    def _unread(self) -> Read:
+        """In turn: what the journal says since it was read; a generation that others began is taken in."""
+        now = self._generation
+        if now.journaled and places.newest(self.run) == now.number and places.size(self.run, now.number) > now.read_to:
+            return journal.read(places.journal(self.run, now.number), now.read_to)
+        self._catch_up()
+        return Read([], self._generation.read_to)
+
+    def _fitting(self, calls: Sequence[_Call], changes: Changes) -> list[_Call]:
+        """Those of the calls that fit, taken into `changes`; the others are ended."""
+        fitting = list[_Call]()
         for call in calls:
             try:
                 changes.take(call.edits)
-                taken.append(call)
+                fitting.append(call)
             except UsageError as error:
-                call.end(self._snapshot.version, error)
-        return changes, taken
+                call.end(self.snapshot().version, error)
+        return fitting
 
-    def _ready(self) -> Appender:
-        """The journal, which the first edit makes; raises `UsageError` where the catalogue was closed meanwhile."""
-        if self._lock is None:
-            raise UsageError(f"The catalogue of {self.run} was closed.", "Open it again.")
-        if self._appender is None:
-            number, origin = self._generation.number, self._snapshot.base.origin
-            header = Header(journal.SCHEMA_VERSION, number, origin, None, self._snapshot.version)
-            self._appender = journal.create(places.journal(self.run, number), header)
-        return self._appender
+    def _journaled(self) -> Generation:
+        """The generation with its journal, which the first edit makes."""
+        now = self._generation
+        if not now.journaled:
+            header = Header(journal.SCHEMA_VERSION, now.number, now.snapshot.base.origin, None, now.snapshot.version)
+            end = journal.create(places.journal(self.run, now.number), header)
+            self._generation = now = replace(now, journaled=True, read_to=end)
+        return now
 
-    def _take_back(self, before: Snapshot, end: int) -> None:
-        """After a failure: `before` is in force, and the words of what failed are forgotten with their folder."""
-        self._snapshot = before
-        if self._scratch is not None:
-            self._scratch.close()
-            self._scratch = None
-        if self._appender is not None and end:
-            self._appender.take_back(end)
+    def _forget_words(self) -> None:
+        """The words of the edits are let go of with their folder; the next edit makes them again."""
+        if self._generation.scratch is not None:
+            self._generation.scratch.close()
+            self._generation = replace(self._generation, scratch=None)
+
+    def _catch_up(self) -> None:
+        """Takes in what other processes have written: more of the journal, or another generation."""
+        while True:
+            generation, newest = self._generation, places.newest(self.run)
+            if newest is None or newest < generation.number:
+                return
+            try:
+                if generation.journaled and newest == generation.number and self._read_on():
+                    return
+                return self._adopt(opened(self.run, self._embedder))
+            except (MmseError, OSError):
+                if places.newest(self.run) in (newest, None):
+                    raise  # it was not that the files were folded while they were read
+
+    def _read_on(self) -> bool:
+        """Takes in what the journal says since; false where it is not the one that was read before."""
+        generation = self._generation
+        size = places.size(self.run, generation.number)
+        if size <= generation.read_to:
+            return size == generation.read_to
+        read = journal.read(places.journal(self.run, generation.number), generation.read_to)
+        if not read.batches:
+            return True
+        try:
+            snapshot, scratch = replayed(self.run, self._embedder, generation.snapshot, generation.scratch, read.calls)
+        except BaseException:
+            self._forget_words()
+            raise
+        self._generation = replace(generation, snapshot=snapshot, scratch=scratch, read_to=read.end)
+        return True
+
+    def _adopt(self, generation: Generation) -> None:
+        """Puts another generation in force, of the same stage folders; for others this catalogue has no model."""
+        if generation.snapshot.base.origin != self.snapshot().base.origin:
+            if generation.scratch is not None:
+                generation.scratch.close()
+            if not generation.journaled:
+                return
+            raise ArtifactError(
+                f"The stage folders of {self.run} were made again while its catalogue was open, and edited since.",
+                "Open it again.",
+            )
+        self._forget_words()
+        self._generation = generation
 
     def _fold_if_due(self) -> None:
-        snapshot = self._snapshot
-        due = max(self.config.fold_rows, self.config.fold_share * snapshot.n_rows, self._fold_again_at)
-        if not self.config.automatic or snapshot.changed < due:
+        if not self.config.automatic or self.snapshot().changed < self._fold_from():
             return
         with self._queue:
             if self._folder is None or not self._folder.is_alive():
                 self._folder = threading.Thread(target=self._fold_aside, name="mmse-fold")
                 self._folder.start()
 
+    def _fold_from(self) -> float:
+        """How many changed rows are folded."""
+        return max(float(self.config.fold_rows), self.config.fold_share * self.snapshot().n_rows, self._fold_again_at)
+
     def _fold_aside(self) -> None:
         try:
-            with self._fold:
-                self._folded()
+            self._compacted(least=self._fold_from())
             self._fold_again_at = 0
         except (MmseError, OSError) as error:
-            self._fold_again_at = self._snapshot.changed + self.config.fold_rows
+            self._fold_again_at = self.snapshot().changed + self.config.fold_rows
             log.warning("the edits of %s could not be folded, which is tried again later: %s", self.run, error)
 
-    def _folded(self) -> bool:
-        with self._commit:
-            before, appender = self._snapshot, self._appender
-            if appender is None or before.changed == 0:
-                return False
-            cut, self._touched = appender.end, set()
-        number = self._generation.number + 1
-        try:
-            made_of = Made(before.base.origin, carry.waiting(self.run, number - 1, cut))
-            fold(before, places.base(self.run, number), made_of, self._embedder.attributes)
-            require_unchanged(self.run, before.base)
-            base = open_folded(places.base(self.run, number))
-            with self._commit:
-                self._switch(base, number, before.version, appender.tail(cut))
-        finally:
-            with self._commit:
-                self._touched = None
-            places.sweep(self.run, self._generation.number)
-        return True
+    def _compacted(self, least: float) -> Compacted:
+        """Folds where no other process does, and where `least` rows have changed."""
+        with self._fold, places.folding(self.run) as mine:
+            if not mine:
+                return "busy"
+            self.refresh()  # another process may have folded just before
+            if self._closed or self.snapshot().changed < least:
+                return "nothing"
+            try:
+                self._folded(self._generation)
+            finally:
+                places.sweep(self.run)
+            return "folded"
 
-    def _switch(self, base: Base, number: int, version: int, tail: bytes) -> None:
-        """Puts the generation `number` in force: what the journal says after `version` goes on top of `base`."""
-        assert self._touched is not None
-        rows = np.array(sorted(self._touched), np.int64)
-        snapshot, scratch = rebased(self.run, self._embedder, self._snapshot, base, rows)
-        header = Header(journal.SCHEMA_VERSION, number, base.origin, base.fingerprint, version)
+    def _folded(self, cut: Generation) -> None:
+        """Writes what `cut` holds as the base of the next generation, and puts that in force with what came since."""
+        number, before = cut.number + 1, cut.snapshot
+        made_of = Made(before.base.origin, carry.waiting(self.run, cut.number, cut.read_to))
+        fold(before, places.base(self.run, number), made_of, self._embedder.attributes)
+        require_unchanged(self.run, before.base)
+        base = open_folded(places.base(self.run, number))
+        with self._commit:
+            self._catch_up()
+            with places.turn(self.run):
+                self._catch_up()
+                self._switch(base, number, cut)
+
+    def _switch(self, base: Base, number: int, cut: Generation) -> None:
+        """In turn: the generation `number` is in force, where what the journal says after `cut` is on top of `base`."""
+        former = self._generation
+        assert former.number == cut.number, "only who folds begins another generation"
+        file = places.journal(self.run, cut.number)
+        since = journal.read(file, cut.read_to, former.read_to).calls
+        rows = former.snapshot.slots([id_of(edit) for call in since for edit in call])
+        rows = np.unique(rows[rows >= 0])
+        snapshot, scratch = rebased(self.run, self._embedder, former.snapshot, base, rows)
+        header = Header(journal.SCHEMA_VERSION, number, base.origin, base.fingerprint, cut.snapshot.version)
         try:
-            appender = journal.create(places.journal(self.run, number), header, tail)
+            tail = journal.tail(file, cut.read_to, former.read_to)
+            end = journal.create(places.journal(self.run, number), header, tail)
+            self._generation = Generation(number, True, snapshot, scratch, end)
         except BaseException:
             if scratch is not None:
                 scratch.close()
             raise
-        former, words = self._appender, self._scratch
-        self._generation = Generation(number, True, snapshot, scratch, appender.end)
-        self._snapshot, self._scratch, self._appender = snapshot, scratch, appender
-        if former is not None:
-            former.close()
-        if words is not None:
-            words.close()
-
-    def _read_on(self) -> None:
-        generation = self._generation
-        read = journal.read(places.journal(self.run, generation.number), generation.read_to)
-        if read.batches:
-            self._snapshot, self._scratch = replayed(
-                self.run, self._embedder, self._snapshot, self._scratch, read.calls
-            )
-        self._generation = replace(generation, read_to=read.end)
-
-    def _adopt(self, generation: Generation) -> None:
-        if self._scratch is not None:
-            self._scratch.close()
-        self._generation, self._snapshot, self._scratch = generation, generation.snapshot, generation.scratch
+        if former.scratch is not None:
+            former.scratch.close()

@@ -108,10 +108,8 @@ def rebased(
     return Snapshot(snapshot.version, snapshot.n_rows, base, base_open, (part,), added, lexical), scratch
 
 
-def replayed(
-    run: Path, embedder: Embedder, snapshot: Snapshot, scratch: Scratch | None, calls: Sequence[Sequence[Edit]]
-) -> tuple[Snapshot, Scratch | None]:
-    """`snapshot` after `calls` of its journal, embedded in one batch."""
+def taken(run: Path, snapshot: Snapshot, calls: Sequence[Sequence[Edit]]) -> Changes:
+    """What `calls` of the journal change on top of `snapshot`; raises `ArtifactError` where they do not fit it."""
     changes = Changes(snapshot)
     try:
         changes.take([edit for call in calls for edit in call])
@@ -120,25 +118,28 @@ def replayed(
             f"The journal in {places.live(run)} does not fit its base: {error.cause}",
             "Restore the run folder from a backup, or drop the edits: `mmse items discard RUN`.",
         ) from error
-    return advanced(run, embedder, snapshot, scratch, changes, snapshot.version + len(calls))
+    return changes
+
+
+def replayed(
+    run: Path, embedder: Embedder, snapshot: Snapshot, scratch: Scratch | None, calls: Sequence[Sequence[Edit]]
+) -> tuple[Snapshot, Scratch | None]:
+    """`snapshot` after `calls` of its journal, embedded in one batch."""
+    return advanced(run, embedder, snapshot, scratch, taken(run, snapshot, calls), snapshot.version + len(calls))
 
 
 def _opened(run: Path, number: int | None, embedder: Embedder) -> Generation:
     origin = places.origin(run)
     if number is None:
-        return _without_edits(run, 0)
+        return _without_edits(run, 0, 0)
     file = places.journal(run, number)
     header, start = journal.read_header(file)
     read = journal.read(file, start)
     if header.origin != origin:
         waiting = carry.waiting(run, number)
         if not waiting:
-            return _without_edits(run, number + 1)
-        raise ArtifactError(
-            f"{len(waiting)} edited items wait in {places.live(run)}, and the stage folders of {run} have been made "
-            f"again since (they were {header.origin}, now {origin}).",
-            "Carry them over to the new ones with `mmse items carry-over RUN`, or drop them: `mmse items discard RUN`.",
-        )
+            return _without_edits(run, number + 1, header.version + len(read.calls))
+        raise carry.unfit(run, len(waiting))
     base = open_run(run) if header.base is None else open_folded(places.base(run, number))
     if (base.fingerprint, base.origin) != (header.base, origin):
         raise ArtifactError(
@@ -150,6 +151,6 @@ def _opened(run: Path, number: int | None, embedder: Embedder) -> Generation:
     return Generation(number, True, snapshot, scratch, read.end)
 
 
-def _without_edits(run: Path, number: int) -> Generation:
+def _without_edits(run: Path, number: int, version: int) -> Generation:
     base = open_run(run)
-    return Generation(number, False, bare(base, LexicalIndex.open(base.lexical_folder), 0), None, 0)
+    return Generation(number, False, bare(base, LexicalIndex.open(base.lexical_folder), version), None, 0)

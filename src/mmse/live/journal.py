@@ -4,25 +4,27 @@ A frame is a mark, a length, two checksums and a body; the first holds the heade
 took in, however many callers it was for. It is on the disk before anybody is told that it is. Since a frame is begun
 only when the one before is on the disk, a broken frame with nothing after it is one that nobody was told of: it is
 dropped. A broken frame that has whole ones after it, or bytes in it that a write cannot leave, is damage.
+
+Who appends locks the file until the frame is on the disk or taken back, so that who reads sees neither.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
-from typing import final
 
 import msgspec
 
 from mmse import __version__
 from mmse.artifact import writable
 from mmse.errors import ArtifactError, OutputError, UsageError
-from mmse.live import places
+from mmse.live import locks, places
 from mmse.live.edits import Edit
 
 SCHEMA_VERSION = 1
@@ -69,8 +71,8 @@ class Read:
         return [call for batch in self.batches for call in batch.calls]
 
 
-def create(path: Path, header: Header, tail: bytes = b"") -> Appender:
-    """Writes a journal with `header` and the frames `tail`, whole on the disk or not there, and opens it."""
+def create(path: Path, header: Header, tail: bytes = b"") -> int:
+    """Writes a journal with `header` and the frames `tail`, whole on the disk or not there; gives where it ends."""
     draft = path.with_name(f".{path.name}.writing")
     content = _frame(msgspec.msgpack.encode(header)) + tail
     with writable(path):
@@ -78,16 +80,44 @@ def create(path: Path, header: Header, tail: bytes = b"") -> Appender:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        appender = Appender(draft, len(content))
+        draft.rename(path)
         try:
-            draft.rename(path)
             places.sync_folder(path.parent)
         except BaseException:
-            appender.close()
             path.unlink(missing_ok=True)
             raise
-    appender.path = path
-    return appender
+    return len(content)
+
+
+@contextlib.contextmanager
+def appended(path: Path, end: int, calls: Sequence[Sequence[Edit]]) -> Iterator[int]:
+    """Puts what one commit took in on the disk, at byte `end` of a journal, and gives where it ends then.
+
+    For who has the turn to write and has read to `end`: what lies past it, a frame that a killed writer left torn, is
+    cut off. What was appended is taken back where the block raises. Raises `OutputError` where the disk is full or
+    refuses, and `UsageError` where it is too much at once; then the journal is as it was.
+    """
+    frame = _frame(msgspec.msgpack.encode(Batch([list(call) for call in calls], time.time())))
+    with _refused(path):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        locks.wait(file, path)
+        with _refused(path):
+            if os.fstat(file).st_size != end:
+                _cut(file, end)
+        try:
+            with _refused(path):
+                written = 0
+                while written < len(frame):
+                    written += os.write(file, frame[written:])
+                os.fsync(file)
+            yield end + len(frame)
+        except BaseException:
+            with contextlib.suppress(OSError):  # then the next writer cuts it, where it is torn
+                _cut(file, end)
+            raise
+    finally:
+        os.close(file)
 
 
 def frames(edits: Sequence[Edit], per_frame: int = 10_000) -> bytes:
@@ -125,6 +155,7 @@ def read(path: Path, start: int, end: int | None = None) -> Read:
     Raises `ArtifactError` naming the damaged byte.
     """
     with path.open("rb") as file:
+        locks.wait(file.fileno(), path, shared=True)
         file.seek(start)
         data = file.read() if end is None else file.read(end - start)
     batches: list[Batch] = []
@@ -143,63 +174,25 @@ def read(path: Path, start: int, end: int | None = None) -> Read:
     return Read(batches, start + at)
 
 
-@final
-class Appender:
-    """The writer's hold on a journal that was read to `end`; what lies past it, a torn frame, is cut off."""
+def tail(path: Path, start: int, end: int) -> bytes:
+    """The frames from byte `start` to before `end`, as they stand in the file."""
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(end - start)
 
-    def __init__(self, path: Path, end: int) -> None:
-        self.path, self.end = path, end
-        self._broken = False
+
+def _cut(file: int, end: int) -> None:
+    os.ftruncate(file, end)
+    os.fsync(file)
+
+
+@contextlib.contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    try:
         with writable(path):
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-            if os.fstat(self._file).st_size != end:
-                self._cut()
-
-    def append(self, calls: Sequence[Sequence[Edit]]) -> None:
-        """Puts what one commit took in on the disk; where that fails, the journal is as it was before.
-
-        Raises `OutputError` where the disk is full or refuses, and `UsageError` where it is too much at once.
-        """
-        frame = _frame(msgspec.msgpack.encode(Batch([list(call) for call in calls], time.time())))
-        if self._broken:
-            raise OutputError(f"{self.path} could not be written to before.", "Open the catalogue again.")
-        try:
-            with writable(self.path):
-                written = 0
-                while written < len(frame):
-                    written += os.write(self._file, frame[written:])
-                os.fsync(self._file)
-        except BaseException as error:
-            self._back()
-            if isinstance(error, OSError):
-                raise OutputError(f"Cannot write {self.path}: {error.strerror}.", "Look after that disk.") from error
-            raise
-        self.end += len(frame)
-
-    def take_back(self, end: int) -> None:
-        """Drops what was appended past `end`."""
-        self.end = end
-        self._back()
-
-    def tail(self, start: int) -> bytes:
-        """The frames from byte `start` on, as they stand in the file."""
-        with self.path.open("rb") as file:
-            file.seek(start)
-            return file.read(self.end - start)
-
-    def close(self) -> None:
-        """Lets the file go."""
-        os.close(self._file)
-
-    def _back(self) -> None:
-        try:
-            self._cut()
-        except OSError:
-            self._broken = True
-
-    def _cut(self) -> None:
-        os.ftruncate(self._file, self.end)
-        os.fsync(self._file)
+            yield
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {error.strerror}.", "Look after that disk.") from error
 
 
 def _frame(body: bytes) -> bytes:

@@ -1,10 +1,11 @@
 """Where a live catalogue keeps its files in a run folder, who may write them, and what a killed one left behind.
 
     run/live/
-      lock            held by the one writer
-      journal-G       the edits since base G
-      base-G/         run folders and edits folded into one; generation 0 is the run itself
-      scratch-…/      a process's own copy of the words, gone when it ends
+      lock, queue       held by who writes into the journal, one commit at a time (`mmse.live.locks`)
+      folding           held by who folds edits into a new base
+      journal-G         the edits since base G
+      base-G/           run folders and edits folded into one; generation 0 is the run itself
+      scratch-…/        a process's own copy of the words, gone when it ends
 
 The generation in force is that of the newest journal; whatever else is there is a leftover.
 """
@@ -17,13 +18,17 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
 from mmse import artifact
-from mmse.errors import ArtifactError, UsageError
+from mmse.errors import ArtifactError
+from mmse.live import locks
 
 KINDS = ("groups", "model", "vectors", "index")
+FOLDING = "folding"
 _JOURNAL = re.compile(r"journal-(\d+)")
 
 
@@ -43,11 +48,16 @@ def base(run: Path, generation: int) -> Path:
 
 
 def newest(run: Path) -> int | None:
-    """The generation in force; None where no edit was ever made."""
-    if not live(run).is_dir():
+    """The generation in force; None where no edit was ever made. Asked all the time: strings are quicker than paths."""
+    try:
+        return _newest(os.listdir(f"{run}/live"))  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    found = [_JOURNAL.fullmatch(path.name) for path in live(run).iterdir()]
-    return max((int(match[1]) for match in found if match), default=None)
+
+
+def size(run: Path, generation: int) -> int:
+    """How many bytes the journal of a generation has; quick as well."""
+    return os.stat(f"{run}/live/journal-{generation}").st_size  # noqa: PTH116
 
 
 def origin(run: Path) -> str:
@@ -63,37 +73,36 @@ def origin(run: Path) -> str:
     return "-".join(made[kind].fingerprint[:16] for kind in KINDS)
 
 
-def lock(run: Path) -> IO[str]:
-    """The one writer's lock, held until it is closed; raises `UsageError` where another holds it."""
+def make(run: Path) -> None:
+    """Makes the folder of the live catalogue; raises `OutputError` where that may not be written."""
     with artifact.writable(live(run)):
         live(run).mkdir(parents=True, exist_ok=True)
-        file = (live(run) / "lock").open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
-        raise UsageError(
-            f"{run} is open for writing already, by process {holder}.",
-            "Send the edits to that one, or end it first: a catalogue has one writer at a time.",
-        ) from None
-    with artifact.writable(live(run)):
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-    return file
 
 
-def sweep(run: Path, generation: int | None) -> None:
-    """Removes what is not of `generation`, drafts, and scratch folders of ended processes; for the writer alone."""
-    kept = set() if generation is None else {journal(run, generation).name, base(run, generation).name}
-    for path in live(run).iterdir():
-        old = re.fullmatch(r"(journal|base)-\d+", path.name) and path.name not in kept
-        draft = re.match(r"\.(journal|base)-\d+\.(writing|former)", path.name)
-        if old or draft or (path.name.startswith("scratch-") and _abandoned(path)):
-            with contextlib.suppress(OSError):  # what cannot be removed harms nobody
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+def turn(run: Path) -> AbstractContextManager[None]:
+    """The right to write into the journal: one at a time, over all processes."""
+    return locks.turn(live(run))
+
+
+def folding(run: Path) -> AbstractContextManager[bool]:
+    """The right to fold, to begin another generation and to sweep; false where another has it."""
+    return locks.if_free(live(run) / FOLDING)
+
+
+def sweep(run: Path) -> None:
+    """Removes what is of no use to anybody: former generations, drafts, scratch folders of ended processes.
+
+    For who has the right to fold. Processes that have a former base open go on with it: its files are only unlinked.
+    """
+    names = [path.name for path in live(run).iterdir()]
+    number = _newest(names)
+    kept = set() if number is None else {journal(run, number).name, base(run, number).name}
+    for name in names:
+        old = re.fullmatch(r"(journal|base)-\d+", name) and name not in kept
+        if old or re.match(r"\.base-\d+\.(writing|former)", name) or _former_draft(name, number):
+            _remove(live(run) / name)
+        elif name.startswith("scratch-"):
+            _remove_abandoned(live(run) / name)
 
 
 def scratch(run: Path) -> tuple[Path, IO[str]]:
@@ -120,11 +129,24 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _abandoned(folder: Path) -> bool:
-    """Whether nobody holds a scratch folder; one that is only being made has no such file yet, and is left alone."""
-    try:
-        with (folder / "held").open("r+", encoding="utf-8") as held:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def _newest(names: Iterable[str]) -> int | None:
+    found = map(_JOURNAL.fullmatch, names)
+    return max((int(match[1]) for match in found if match), default=None)
+
+
+def _former_draft(name: str, number: int | None) -> bool:
+    """Whether this is a journal's draft that nobody writes: the next one's may be under way."""
+    match = re.fullmatch(r"\.journal-(\d+)\.writing", name)
+    return match is not None and number is not None and int(match[1]) <= number
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes a scratch folder that nobody holds; one that is only being made has no such file yet, and is left."""
+    with contextlib.suppress(OSError), (folder / "held").open("r+", encoding="utf-8") as held:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(folder)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # what cannot be removed harms nobody
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -13,7 +13,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Float32, Int64
 
 from mmse.filters import Filter, Kind, comparable, path_of
-from mmse.index.base import Found
+from mmse.index.base import Found, nothing_found
 from mmse.index.columns import Columns
 from mmse.index.filtered import search_filtered
 from mmse.index.lexical import LexicalIndex
@@ -106,6 +106,23 @@ class Snapshot:
         items: list[dict[str, Any]] = self.table(rows).to_pylist()
         return items
 
+    def shown(self, rows: Int64[np.ndarray, " m"]) -> list[dict[str, Any]]:
+        """The items at `rows`, without the columns that an item has no value in."""
+        if not self.parts:
+            return self.base.shelf.items(rows)
+        owner, place = self._owners(rows)
+        items: list[dict[str, Any]] = [{}] * len(rows)
+        for number in np.unique(owner).tolist():
+            here = np.flatnonzero(owner == number)
+            if number < 0:
+                held = self.base.shelf.items(place[here])
+            else:
+                changed = self.parts[number].items.take(pa.array(place[here])).to_pylist()
+                held = [{name: value for name, value in item.items() if value is not None} for item in changed]
+            for at, item in zip(here.tolist(), held, strict=True):
+                items[at] = item
+        return items
+
     def values(self, column: str, rows: Int64[np.ndarray, " m"]) -> list[Any]:
         """What the items at `rows` hold in `column`."""
         values: list[Any] = self._gathered(rows, [column])[column].to_pylist()
@@ -117,6 +134,8 @@ class Snapshot:
 
     def vectors(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m width"]:
         """The vectors of the items at `rows`; of a deleted item it means nothing."""
+        if not self.parts:
+            return np.asarray(self.base.vectors).take(rows, axis=0)
         vectors = np.zeros((len(rows), self.base.vectors.shape[1]), np.float32)
         within = rows < len(self.base)
         vectors[within] = self.base.vectors[rows[within]]
@@ -171,21 +190,37 @@ class Snapshot:
         if share <= FEW_SHUT:
             more = k + min(self._shut, 16 + math.ceil(2 * k * share))
             found = _kept(search_filtered(index, vectors, queries, more), self.base_open, k)
-            if (found.ids >= 0).sum(axis=1).min(initial=k) >= min(k, len(index) - self._shut):
+            short = (found.ids >= 0).sum(axis=1) < min(k, len(index) - self._shut)
+            if not short.any():
                 return found
+            rest = search_filtered(index, vectors, queries[short], k, self.base_open)
+            every = nothing_found(len(queries), k)
+            every.ids[:, : found.ids.shape[1]], every.scores[:, : found.ids.shape[1]] = found.ids, found.scores
+            every.ids[short], every.scores[short] = rest.ids, rest.scores
+            return every
         return search_filtered(index, vectors, queries, k, self.base_open)
 
-    def _gathered(self, rows: Int64[np.ndarray, " m"], columns: list[str]) -> pa.Table:
-        """The `columns` of the items at `rows`, each from the base or from the part that has its newest entry."""
+    def _owners(self, rows: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+        """Which part has the newest entry of each of `rows` (-1: the base), and at which place."""
         owner, place = np.full(len(rows), -1), rows.copy()
         for number, part in enumerate(self.parts):
             at = part.places(rows)
             owner[at >= 0], place[at >= 0] = number, at[at >= 0]
+        return owner, place
+
+    def _base_items(self, columns: list[str]) -> pa.Table:
+        return self.base.items if columns == self.base.schema.names else self.base.items.select(columns)
+
+    def _gathered(self, rows: Int64[np.ndarray, " m"], columns: list[str]) -> pa.Table:
+        """The `columns` of the items at `rows`, each from the base or from the part that has its newest entry."""
+        if not self.parts:
+            return self._base_items(columns).take(pa.array(rows))
+        owner, place = self._owners(rows)
         pieces, order = [], []
         for number in np.unique(owner).tolist():
             here = np.flatnonzero(owner == number)
-            items = self.base.items if number < 0 else self.parts[number].items
-            pieces.append(items.select(columns).take(pa.array(place[here])))
+            items = self._base_items(columns) if number < 0 else self.parts[number].items.select(columns)
+            pieces.append(items.take(pa.array(place[here])))
             order.append(here)
         if len(pieces) < 2:
             return pieces[0] if pieces else self.base.items.select(columns).slice(0, 0)
@@ -197,7 +232,8 @@ def _in_part(part: Part, queries: Float32[np.ndarray, "q width"], k: int, allowe
     ids, scores = np.empty((len(queries), wanted), np.int64), np.empty((len(queries), wanted), np.float32)
     for start in range(0, len(queries), _QUERIES):
         some = slice(start, start + _QUERIES)
-        all_scores = queries[some] @ part.vectors.T
+        # One product a query: a query alone and in a batch gets the same score, bit by bit.
+        all_scores = np.matmul(queries[some][:, None, :], part.vectors.T)[:, 0]
         all_scores[:, ~allowed] = -np.inf
         best = np.argpartition(-all_scores, wanted - 1, axis=1)[:, :wanted]
         ids[some], scores[some] = part.rows[best], np.take_along_axis(all_scores, best, axis=1)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mmse.config import build, plain
 from mmse.errors import ArtifactError
+from mmse.model.compiled import CompiledQueries
 from mmse.model.features import FeatureSpace, ItemFeatures
 from mmse.model.fusion import fuse_item, fuse_query
 from mmse.model.inputs import Sizes, item_inputs, query_inputs
@@ -84,6 +85,20 @@ class Encoder:
             vectors[span] = fuse_query(views, gates).float().cpu().numpy()
         return vectors
 
+    def served(
+        self, texts: Sequence[str], users: Sequence[str | None], history: Int32[np.ndarray, "n ids"]
+    ) -> Float32[np.ndarray, "n width"]:
+        """`queries` without PyTorch, to within rounding: many times as fast for one query, slower for thousands.
+
+        From the first call on, the towers are taken to stay as they are.
+        """
+        return self._compiled.vectors(
+            self.tokenizer.encode([normalise(text) for text in texts]),
+            np.array([self.query_bucket(text) for text in texts], np.int64),
+            np.array([self.user_bucket(user) for user in users], np.int64),
+            history,
+        )
+
     @torch.inference_mode()
     def items(
         self, features: ItemFeatures, statistics: Float32[np.ndarray, "n statistics"]
@@ -110,16 +125,24 @@ class Encoder:
 
     @classmethod
     def open(cls, folder: Path) -> Encoder:
-        """The model saved in `folder`, on the CPU; raises `ArtifactError` where a file is missing or damaged."""
+        """The model saved in `folder`, on the CPU; raises `ArtifactError` where a file is missing or damaged.
+
+        The weights stay in the file, memory-mapped, so that processes that open one model share them.
+        """
         tokenizer, space = Tokenizer.open(folder), FeatureSpace.open(folder)
         try:
             shape = json.loads((folder / "towers.json").read_text("utf-8"))
             config, sizes = build(ModelConfig, shape["config"], str(folder)), Sizes(**shape["sizes"])
-            towers = TwoTower(config, sizes, np.ones(sizes.grains, np.float32))
-            towers.load_state_dict(load_file(folder / "towers.safetensors"))
+            with torch.device("meta"):
+                towers = TwoTower(config, sizes, np.ones(sizes.grains, np.float32))
+            towers.load_state_dict(load_file(folder / "towers.safetensors"), assign=True)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ArtifactError(f"Cannot read the model in {folder}: {error}.", "Train the model again.") from error
         return cls(tokenizer, space, towers.eval())
+
+    @cached_property
+    def _compiled(self) -> CompiledQueries:
+        return CompiledQueries(self.towers)
 
     @cached_property
     def _tokens(self) -> Tensor:

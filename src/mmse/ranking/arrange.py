@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64
@@ -31,8 +32,7 @@ class Scored:
     row_of: Callable[[str], int | None]
 
 
-@dataclass(frozen=True)
-class Placed:
+class Placed(NamedTuple):
     """A hit at its place: its row, its log-odds with the boosts, and what rules and caps did to it, in short words."""
 
     row: int
@@ -71,10 +71,10 @@ def arrange(
         over = _over_caps(order, [at for at, pin in pins.items() if pin.place <= k], caps, found.codes, k)
         groups = group.tolist()
         order.sort(key=lambda at: (groups[at], at in over))
-    return [
-        Placed(int(found.rows[at]), float(scores[at]), _why(at, pins, reasons, over))
-        for at in _with_pins(order, pins, k)
-    ]
+    shown = _with_pins(order, pins, k) if pins else order[:k]
+    rows, values = found.rows[shown].tolist(), scores[shown].tolist()
+    moved = [_why(at, pins, reasons, over) for at in shown] if pins or reasons or over else [()] * len(shown)
+    return [Placed(*one) for one in zip(rows, values, moved, strict=True)]
 
 
 _Reasons = list[tuple[Bool[np.ndarray, " n"], str]]

@@ -16,7 +16,8 @@ from mmse.index.lexical import Asked, LexicalIndex, Matches
 LEAST = 200
 """So many of each channel are looked at, however few hits are wanted."""
 KNOWN_MATCHES = 2_000
-"""So many matches are fetched: where there are no more, an item that is not among them has none of the words."""
+"""So many matches are fetched where a look-up of others costs much: where there are no more, an item that is not among
+them has none of the words."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,16 @@ def gather(
     """
     wanted = depth(k)
     near_rows, near_scores = near[0][:wanted], near[1][:wanted]
-    worded = ~np.isin(matches.rows[:wanted], near_rows)
-    added = matches.rows[:wanted][worded]
-    words = np.concatenate([_found(near_rows, matches, asked, lexical), matches.scores[:wanted][worded]])
+    known = set(near_rows.tolist())
+    worded = [place for place, row in enumerate(matches.rows[:wanted].tolist()) if row not in known]
+    added = matches.rows[worded]
+    rows = np.concatenate([near_rows, added])
+    if lexical.scores_rows and not matches.complete:
+        words = lexical.scores(asked, rows)  # all in one way, so that items of the same words stay equal
+    else:
+        words = np.concatenate([_found(near_rows, matches, asked, lexical), matches.scores[worded]])
     return Candidates(
-        rows=np.concatenate([near_rows, added]),
+        rows=rows,
         vector=np.concatenate([near_scores, vector_scores(added)]).astype(np.float32),
         lexical=(words / max(asked.most, 1e-6)).astype(np.float32),
     )
