@@ -17,7 +17,7 @@ from mmse.embed import EmbedConfig
 from mmse.errors import ArtifactError, OutputError, TableError, UsageError
 from mmse.pipeline import Listener, Shop, read_shop, run, shop_of
 
-STAGES = ["groups", "model", "baselines/dssm", "vectors", "index", "ranking", "report"]
+STAGES = ["groups", "model", "baselines/dssm", "vectors", "index", "ranking", "map", "report"]
 TABLES = '[items]\nsource = "items.parquet"\n[events]\nsource = "events.parquet"\n'
 
 
@@ -161,10 +161,12 @@ def test_vectors_of_the_end_are_not_evaluated(copied: tuple[Shop, Path]) -> None
     pipeline.index_stage(late, out, Listener())
     with pytest.raises(ArtifactError, match="it knows the test window's orders"):
         pipeline.evaluate_stage(late, out, Listener())
-    assert heard(shop, out).ran.keys() == {"vectors", "index", "report"}
+    assert heard(shop, out).ran.keys() == {"vectors", "index", "map", "report"}
 
 
-@pytest.mark.parametrize("stage", ["train_stage", "embed_stage", "index_stage", "ranking_stage", "evaluate_stage"])
+@pytest.mark.parametrize(
+    "stage", ["train_stage", "embed_stage", "index_stage", "ranking_stage", "map_stage", "evaluate_stage"]
+)
 def test_a_stage_without_the_one_before(small_shop: Shop, tmp_path: Path, stage: str) -> None:
     with pytest.raises(ArtifactError, match="is not a finished"):
         getattr(pipeline, stage)(small_shop, tmp_path / "run", Listener())

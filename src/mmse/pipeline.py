@@ -11,6 +11,7 @@ from typing import Any
 
 from mmse import __version__, artifact
 from mmse.artifact import Manifest
+from mmse.atlas import MapConfig, draw_map
 from mmse.config import build, plain, read_toml, require
 from mmse.embed import EmbedConfig, embed
 from mmse.errors import ArtifactError, UsageError
@@ -43,6 +44,7 @@ class Shop:
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     index: IndexConfig = field(default_factory=IndexConfig)
     ranking: RankingConfig = field(default_factory=RankingConfig)
+    map: MapConfig = field(default_factory=MapConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     baselines: tuple[str, ...] = ("dssm",)
 
@@ -75,6 +77,7 @@ SECTIONS: dict[str, type] = {
     "embed": EmbedConfig,
     "index": IndexConfig,
     "ranking": RankingConfig,
+    "map": MapConfig,
     "evaluate": EvaluateConfig,
     "baselines": _Baselines,
 }
@@ -117,6 +120,7 @@ def run(shop: Shop, out: Path, listener: Listener = Listener()) -> dict[str, Man
     made["vectors"] = embed_stage(shop, out, listener)
     made["index"] = index_stage(shop, out, listener)
     made["ranking"] = ranking_stage(shop, out, listener)
+    made["map"] = map_stage(shop, out, listener)
     if made["groups"].counts["requests"]["test"]:
         made["report"] = evaluate_stage(shop, out, listener)
     else:
@@ -184,6 +188,15 @@ def ranking_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
         make=lambda: rank_run(
             out / "groups", out / "model", out / "index", out / "ranking", shop.ranking, listener.part
         ),
+    )  # fmt: skip
+
+
+def map_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
+    """Draws the catalogue's vectors as a map into `out/map`."""
+    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "vectors")}
+    return _stage(
+        out / "map", "map", plain(shop.map), inputs, listener,
+        make=lambda: draw_map(out / "groups", out / "vectors", out / "map", shop.map),
     )  # fmt: skip
 
 
