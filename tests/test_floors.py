@@ -10,14 +10,14 @@ SOURCE = Path(__file__).parent.parent / "src" / "mmse"
 FLOORS: dict[int, set[str]] = {
     0: {"errors", "__init__"},
     1: {"records", "artifact", "config", "tables", "filters"},
-    2: {"text", "lexical", "search"},
-    3: {"model", "mining", "market"},
+    2: {"text", "lexical", "search", "api"},
+    3: {"model", "mining", "market", "client"},
     4: {"training"},
-    5: {"embed", "index"},
+    5: {"embed", "index", "atlas"},
     6: {"live", "ranking"},
-    7: {"channels", "retriever"},
+    7: {"channels", "hits", "placing", "retriever"},
     8: {"evaluation"},
-    9: {"pipeline"},
+    9: {"pipeline", "serving"},
     10: {"cli", "__main__"},
 }
 STRANGERS = (FLOORS[3], FLOORS[6])

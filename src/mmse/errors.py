@@ -4,7 +4,9 @@
     ├── UsageError        the command, an option or a key of shop.toml is wrong
     ├── TableError        a table the user brought is missing, unreadable or malformed
     ├── ArtifactError     a stage folder is missing, damaged or does not fit the others
-    └── OutputError       the result cannot be written (permission, full disk)
+    ├── OutputError       the result cannot be written (permission, full disk)
+    ├── Refused           a request to the server is not answered (serving/failures.py)
+    └── ServiceError      a server did not answer the client, or refused (client/)
 
 Mistakes in our own logic are `assert`s and never one of these.
 """

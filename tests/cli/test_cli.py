@@ -20,7 +20,7 @@ from mmse.errors import UsageError
 from mmse.pipeline import Shop
 from mmse.training.logged import read_logged
 
-COMMANDS = ["demo", "simulate", "run", "mine", "train", "embed", "index", "rank", "search", "evaluate"]
+COMMANDS = ["demo", "simulate", "run", "mine", "train", "embed", "index", "rank", "map", "search", "evaluate"]
 ROW = ["system", "target", "slice", "metric", "k", "value", "low", "high", "queries"]
 DIFFERENCE = ["system", "versus", "target", "slice", "metric", "k", "value", "low", "high", "significant"]
 COMMAND_LINE = [sys.executable, "-c", "from mmse.cli import main; main()"]
@@ -255,7 +255,8 @@ def test_run_says_what_it_skips_and_shows_the_result(call: Call, small_shop: Sho
     assert "recall@100" in done.out
     assert "What to try next" in done.out
     assert re.findall(r"^(\w+) +(\S+) \(up to date", done.err, re.MULTILINE) == [
-        ("skip", stage) for stage in ("groups", "model", "baselines/dssm", "vectors", "index", "ranking", "report")
+        ("skip", stage)
+        for stage in ("groups", "model", "baselines/dssm", "vectors", "index", "ranking", "map", "report")
     ]
     assert "up to date" not in done.out
 

@@ -48,6 +48,7 @@ def what_next(run: Path, seconds: float | None = None) -> RenderableType:
     asked = _asked(run, 2)
     query = asked.queries[-1] if len(asked) else "a query"
     lines = {f'mmse search {run} "{query}"': "your own words, too"}
+    lines[f"mmse serve {run}"] = "the same over HTTP, and a page to search: http://127.0.0.1:8000"
     if (run / "report").is_dir():
         lines |= {
             f"{run}/report/report.html": "in a browser: curves, slices, every number",

@@ -22,12 +22,13 @@ items_app = typer.Typer(
     rich_markup_mode="rich",
 )
 Run = Annotated[Path, typer.Argument(help="A run folder, made by `mmse run`.", metavar="RUN")]
+Shop = Annotated[Path, typer.Argument(help="A run folder, or a site: all that it serves.", metavar="RUN|SITE")]
 Item = Annotated[str, typer.Argument(help="The item_id.", metavar="ITEM")]
 
 
 @items_app.command(epilog="Example: mmse items apply run edits.jsonl")
 def apply(
-    run: Run, file: Annotated[Path, typer.Argument(help="One edit a line (docs/live.md).", metavar="EDITS.jsonl")]
+    path: Shop, file: Annotated[Path, typer.Argument(help="One edit a line (docs/live.md).", metavar="EDITS.jsonl")]
 ) -> None:
     """Applies a file of upserts, changes and deletes: all of them, or none where one is wrong."""
     from mmse.live.edits import parse
@@ -35,43 +36,45 @@ def apply(
     if not file.is_file():
         raise UsageError(f"There is no file {file}.", "Give a file with one edit a line, in JSON.")
     lines = [line for line in file.read_bytes().splitlines() if line.strip()]
-    _apply(run, [parse(line, f"{file}, line {number}") for number, line in enumerate(lines, 1)])
+    _apply(path, [parse(line, f"{file}, line {number}") for number, line in enumerate(lines, 1)])
 
 
 @items_app.command("set", epilog="Example: mmse items set run i00016942 price=9.99 available=false")
 def set_(
-    run: Run, item: Item, values: Annotated[list[str], typer.Argument(help="column=value", metavar="COLUMN=VALUE…")]
+    path: Shop, item: Item, values: Annotated[list[str], typer.Argument(help="column=value", metavar="COLUMN=VALUE…")]
 ) -> None:
     """Changes some columns of an item, such as its price or whether it is available."""
     from mmse.live.edits import Change
 
-    _apply(run, [Change(item, dict(_value(said) for said in values))])
+    _apply(path, [Change(item, dict(_value(said) for said in values))])
 
 
 @items_app.command(epilog="Example: mmse items delete run i00016942 i00010414")
-def delete(run: Run, items: Annotated[list[str], typer.Argument(help="The item_ids.", metavar="ITEM…")]) -> None:
+def delete(path: Shop, items: Annotated[list[str], typer.Argument(help="The item_ids.", metavar="ITEM…")]) -> None:
     """Takes items out of the catalogue."""
     from mmse.live.edits import Delete
 
-    _apply(run, [Delete(item) for item in items])
+    _apply(path, [Delete(item) for item in items])
 
 
 @items_app.command(epilog="Example: mmse items compact run")
-def compact(run: Run) -> None:
+def compact(path: Shop) -> None:
     """Folds all edits into the index, which searches a little faster then; nothing is lost if it is interrupted."""
     from mmse.live.catalogue import Catalogue
 
-    with Catalogue.open(run, writable=True) as catalogue:
-        folded = catalogue.compact()
-        out.print(f"Folded; {len(catalogue.snapshot()):,} items." if folded else "There was nothing to fold.")
+    for run in _runs(path):
+        with Catalogue.open(run, writable=True) as catalogue:
+            done = catalogue.compact()
+            said = {"nothing": "There was nothing to fold.", "busy": "Another process folds them at this moment."}
+            out.print(said.get(done, f"Folded; {len(catalogue.snapshot()):,} items."))
 
 
 @items_app.command(epilog="Example: mmse items status run")
-def status(run: Run) -> None:
+def status(path: Shop) -> None:
     """Says how many items there are and how many edits are not yet folded into the index."""
     from mmse.live.catalogue import Catalogue
 
-    with Catalogue.open(run) as catalogue:
+    with Catalogue.open(_runs(path)[0]) as catalogue:
         now = catalogue.snapshot()
         out.print(f"{len(now):,} items, version {now.version}; {now.changed:,} changed since the index was made.")
 
@@ -81,6 +84,7 @@ def carry_over(run: Run) -> None:
     """After the index was made again: applies the edits of the former one to it."""
     from mmse.live import carry_over as carry
 
+    _require_run(run)
     carried = carry(run)
     out.print(f"{carried.carried:,} edited items were carried over.")
     if carried.left_out:
@@ -92,15 +96,40 @@ def discard(run: Run) -> None:
     """After the index was made again: drops the edits of the former one."""
     from mmse.live import discard as drop
 
+    _require_run(run)
     out.print(f"The edits of {drop(run):,} items were dropped.")
 
 
-def _apply(run: Path, edits: list[Edit]) -> None:
+def _apply(path: Path, edits: list[Edit]) -> None:
     from mmse.live.catalogue import Catalogue
+    from mmse.serving.site import Site, is_site
 
-    with Catalogue.open(run, writable=True) as catalogue:
+    if is_site(path):
+        done = Site.open(path).apply(edits)
+        also = sorted(name for name in done.versions if name != done.edition)
+        said = f", and version {', '.join(also)}" if also else ""
+        out.print(f"{len(edits):,} edits applied to version {done.edition}, which is live{said}.")
+        return
+    with Catalogue.open(path, writable=True) as catalogue:
         version = catalogue.apply(edits)
         out.print(f"{len(edits):,} edits applied; {len(catalogue.snapshot()):,} items, version {version}.")
+
+
+def _runs(path: Path) -> list[Path]:
+    """The run folder `path`, or those that the site in it serves, the live one first."""
+    from mmse.serving.site import Site, is_site
+
+    return [edition.run for edition in Site.open(path).state().editions] if is_site(path) else [path]
+
+
+def _require_run(path: Path) -> None:
+    from mmse.serving.site import is_site
+
+    if is_site(path):
+        raise UsageError(
+            f"{path} is a site, where edits go along with each version.",
+            "To leave them behind: `mmse versions publish SITE RUN --discard-edits`.",
+        )
 
 
 def _value(said: str) -> tuple[str, Any]:

@@ -21,6 +21,8 @@ from rich.markup import escape
 from mmse import __version__
 from mmse.cli.items import items_app
 from mmse.cli.rules import rules_app
+from mmse.cli.serve import Port, events_app, serve
+from mmse.cli.versions import versions_app
 from mmse.config import build, plain
 from mmse.errors import MmseError, UsageError
 
@@ -42,6 +44,8 @@ app = typer.Typer(
 
 app.add_typer(items_app)
 app.add_typer(rules_app)
+app.add_typer(versions_app)
+app.add_typer(events_app)
 
 ShopFile = Annotated[Path, typer.Argument(help="The shop.toml that names the two tables.", metavar="SHOP.toml")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder, made by `mmse run`.", metavar="RUN")]
@@ -92,13 +96,15 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-@app.command(epilog="Example: mmse demo --out demo")
+@app.command(epilog="Examples: mmse demo --out demo · mmse demo --serve")
 def demo(
     folder: Annotated[Path, typer.Option("--out", help="Where shop and run are written.")] = Path("demo"),
     items: Annotated[int, typer.Option(help="Items of the simulated shop.", min=100)] = 20_000,
     requests: Annotated[int, typer.Option(help="Requests sent; some find nothing.", min=100)] = 62_000,
     seed: Annotated[int, typer.Option(help="Another seed, another shop.", min=0)] = 0,
     threads: Threads = None,
+    then_serve: Annotated[bool, typer.Option("--serve", help="Then serves it: a page to search it.")] = False,
+    port: Port = 8000,
 ) -> None:
     """Simulates a shop, runs every stage on its log, and shows what was gained."""
     from mmse.cli import demo as demonstration
@@ -114,6 +120,8 @@ def demo(
         run_stages(shop, folder / "run", listener)
     out.print(demonstration.summary(folder / "run"))
     out.print(demonstration.what_next(folder / "run", time.perf_counter() - start))
+    if then_serve:
+        serve(folder / "run", port=port, access_log=False)
 
 
 @app.command(
@@ -159,7 +167,7 @@ def simulate(
 
 @app.command(epilog="Example: mmse run shop.toml --out run")
 def run(shop_file: ShopFile, folder: Out = None, threads: Threads = None) -> None:
-    """Runs every stage that is not up to date: mine, train, embed, index, rank, evaluate."""
+    """Runs every stage that is not up to date: mine, train, embed, index, rank, map, evaluate."""
     from mmse.cli import demo as demonstration
     from mmse.cli.show import progress_on
     from mmse.pipeline import read_shop
@@ -233,6 +241,14 @@ def rank(shop_file: ShopFile, folder: Out = None) -> None:
     from mmse import pipeline
 
     _one_stage(pipeline.ranking_stage, pipeline.read_shop(shop_file), folder)
+
+
+@app.command("map", epilog="Example: mmse map shop.toml --out run")
+def map_catalogue(shop_file: ShopFile, folder: Out = None) -> None:
+    """Draws the catalogue as a map to wander in: alike items lie close."""
+    from mmse import pipeline
+
+    _one_stage(pipeline.map_stage, pipeline.read_shop(shop_file), folder)
 
 
 @app.command(
@@ -318,6 +334,9 @@ def evaluate(
     else:
         out.print(evaluation_table(evaluation))
         out.print(f"Report: {report}", markup=False, soft_wrap=True)
+
+
+app.command(epilog="Examples: mmse serve run · mmse serve site --workers 4 --token-file token.txt")(serve)
 
 
 def _one_stage(stage: Callable[..., Manifest], shop: Shop, folder: Path | None) -> None:

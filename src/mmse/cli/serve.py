@@ -1,0 +1,95 @@
+"""The commands that serve a site, and bring home what its shoppers did."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mmse.errors import UsageError
+
+out = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
+TOKEN = "MMSE_TOKEN"  # noqa: S105 - the name of a variable
+OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"
+Site = Annotated[
+    Path, typer.Argument(help="A run folder, or a site folder with versions (mmse versions).", metavar="PATH")
+]
+Host = Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 for every network of this machine.")]
+Port = Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65_535)]
+
+events_app = typer.Typer(
+    name="events", help="What shoppers saw and did, as the server took it in.", no_args_is_help=True,
+    rich_markup_mode="rich",
+)  # fmt: skip
+
+
+def serve(
+    path: Site,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Annotated[int, typer.Option(help="Processes that answer; one for each core is usual.", min=1)] = 1,
+    token_file: Annotated[
+        Path | None, typer.Option(help=f"A file with the token for writes. Default: ${TOKEN}; without one, no writes.")
+    ] = None,
+    timeout_ms: Annotated[int, typer.Option(help="How long a search may take, waiting included.", min=1)] = 1_000,
+    waiting: Annotated[int, typer.Option(help="Searches that may wait in a worker; more are refused.", min=1)] = 64,
+    requests_per_s: Annotated[int, typer.Option(help="For one client address and worker; 0: no limit.", min=0)] = 1_000,
+    events: Annotated[Path | None, typer.Option(help="Where events are kept. Default: PATH/events.")] = None,
+    image_host: Annotated[
+        list[str] | None, typer.Option(help="Where item pictures may come from: https://images.example.com.")
+    ] = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="One JSON object a line on standard error.")] = False,
+    access_log: Annotated[bool, typer.Option(help="A line for each request.")] = True,
+    log_queries: Annotated[bool, typer.Option("--log-queries", help="With query strings: personal data.")] = False,
+) -> None:
+    """Serves searches over HTTP, and a page to try them on: a run, or the versions of a site.
+
+    Ctrl-C or SIGTERM ends it once what came in is answered.
+    """
+    from mmse.serving import logs, server
+    from mmse.serving.config import ServeConfig
+
+    config = ServeConfig(
+        path=path, host=host, port=port, workers=workers, token=_token(token_file), timeout_ms=timeout_ms,
+        waiting=waiting, requests_per_s=requests_per_s, events=events, access_log=access_log, log_queries=log_queries,
+        otlp_endpoint=os.environ.get(OTLP), image_hosts=tuple(image_host or ()),
+    )  # fmt: skip
+    server.check(config)
+    logs.configure(json=log_json, level="INFO")
+    err.print(f"Serving {path} on http://{_shown(host)}:{port} (Ctrl-C ends it)")
+    if config.token is None:
+        err.print(f"Read only: no token was given (--token-file or ${TOKEN}).")
+    if not server.serve(config):
+        raise typer.Exit(1)
+
+
+@events_app.command(epilog="Example: mmse events export site events.parquet")
+def export(
+    path: Site, file: Annotated[Path, typer.Argument(help="The table to write.", metavar="EVENTS.parquet")]
+) -> None:
+    """Joins what was shown, clicked and ordered into the events table that `mmse mine` reads."""
+    from mmse.serving.events import export as join
+
+    rows = join(path / "events" if (path / "events").is_dir() else path, file)
+    out.print(f"{rows:,} items shown, in {file}.")
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get(TOKEN) or None
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Cannot read the token in {file}: {error}.", "Name a file with one line of text.") from error
+
+
+def _shown(host: str) -> str:
+    try:
+        return f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
+    except ValueError:
+        return host

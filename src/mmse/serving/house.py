@@ -1,0 +1,91 @@
+"""What one worker process holds while it serves, in one place for the routes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from mmse.api import LIVE, ServedVersion, Versions
+from mmse.live.edits import Edit
+from mmse.serving import metrics
+from mmse.serving.config import ServeConfig
+from mmse.serving.desk import Desk
+from mmse.serving.events import EventLog
+from mmse.serving.fleet import Fleet, Served
+from mmse.serving.lane import Lane
+from mmse.serving.site import put_in_service
+
+_SWITCH_S = 0.001
+"""How long a thread may keep Python to itself: the default of 5 ms is longer than a search."""
+
+
+@final
+@dataclass(frozen=True)
+class House:
+    """The versions in service, the lane that searches them, and where events go."""
+
+    config: ServeConfig
+    fleet: Fleet
+    lane: Lane
+    desk: Desk
+    events: EventLog
+
+    @classmethod
+    def open(cls, config: ServeConfig) -> House:
+        """Opens all that the site serves; raises `ArtifactError` where that cannot be."""
+        sys.setswitchinterval(_SWITCH_S)
+        fleet = Fleet.open(config)
+        fleet.start()
+        lane = Lane(waiting=config.waiting, together=config.together)
+        return cls(config, fleet, lane, Desk(fleet, lane, config), EventLog(config.events or config.path / "events"))
+
+    def close(self) -> None:
+        """Answers what waits, then lets go of everything."""
+        self.lane.close()
+        self.fleet.stop()
+        self.events.close()
+
+    def edit(self, edits: Sequence[Edit]) -> tuple[str, int]:
+        """Puts `edits` on the disk for all versions served; gives the live version and its state that has them."""
+        with self.fleet.holding() as held:
+            applied = self.fleet.site.apply(
+                edits, lambda edition: held[edition].retriever.catalogue if edition in held else None
+            )
+        metrics.edits.inc(len(edits))
+        return applied.edition, applied.version
+
+    def serve(self, arm: str, version: str, note: str) -> None:
+        """Lets `arm` serve a version that was published; raises `UsageError` where there is no such version."""
+        put_in_service(self.fleet.site, arm, version, note)
+        self.fleet.look()
+
+    def versions(self) -> Versions:
+        """What is served."""
+        arms = self.fleet.arms
+        served = sorted(set(arms.values()), key=lambda one: one.name)
+        problem = self.fleet.problem
+        return Versions(
+            live=arms[LIVE].name,
+            served=[_said(one, sorted(arm for arm, its in arms.items() if its is one)) for one in served],
+            problem=problem,
+        )
+
+    def problems(self) -> list[str]:
+        """What somebody should look at, none of which stops a search."""
+        found = [self.fleet.problem] if self.fleet.problem else []
+        for one in set(self.fleet.arms.values()):
+            book = one.retriever.rulebook
+            if book is not None and (wrong := book.status().problem):
+                found.append(f"Newer rules of version {one.name} are not in use: {wrong}")
+        return found
+
+
+def _said(one: Served, arms: list[str]) -> ServedVersion:
+    now = one.retriever.snapshot()
+    return ServedVersion(
+        version=one.name, arms=arms, fingerprint=one.edition.fingerprint, published_at=one.edition.at,
+        note=one.edition.note, items=len(now), catalogue=now.version, views=list(one.retriever.encoder.views),
+        width=one.retriever.encoder.width, has_map=one.atlas is not None,
+    )  # fmt: skip

@@ -1,0 +1,52 @@
+"""What the server counts and times, for Prometheus, over all worker processes."""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from mmse.serving.config import METRICS_FOLDER
+
+STAGES = ("queue", "encode", "vector", "words", "rank", "hits", "respond")
+_SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_SHORT = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0015, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0)
+
+requests = Counter("mmse_requests", "Requests answered.", ("route", "status"))
+request_seconds = Histogram(
+    "mmse_request_seconds", "From a request's head to its answer.", ("route",), buckets=_SECONDS
+)
+stage_seconds = Histogram("mmse_stage_seconds", "Stages of the query path.", ("stage",), buckets=_SHORT)
+batch_searches = Histogram("mmse_batch_searches", "Searches answered at once.", buckets=(1, 2, 4, 8, 16, 32, 64))
+waiting = Gauge("mmse_waiting", "Searches that wait.", multiprocess_mode="livesum")
+refused = Counter("mmse_refused", "Requests refused unanswered.", ("reason",))
+no_good_match = Counter("mmse_no_good_match", "Searches for which nothing was likely enough.")
+cut_hits = Counter("mmse_cut_hits", "Hits that a cut-off left out of the k asked for.")
+query_cache = Counter("mmse_query_cache", "Query vectors found ready, and not.", ("result",))
+items = Gauge("mmse_items", "Items in the live version.", multiprocess_mode="mostrecent")
+index_age_seconds = Gauge("mmse_index_age_seconds", "Since the live index was made.", multiprocess_mode="mostrecent")
+version_info = Gauge("mmse_version_info", "1 for each version served.", ("version", "arm"), multiprocess_mode="livemax")
+edits = Counter("mmse_edits", "Edits of items taken in by this server.")
+events = Counter("mmse_events", "Events taken in.", ("type",))
+swaps = Counter("mmse_swaps", "Versions that took over, and that were refused.", ("result",))
+
+stages = {stage: stage_seconds.labels(stage) for stage in STAGES}
+
+for _metric, _names in (
+    (refused, ("overloaded", "deadline", "rate")),
+    (swaps, ("done", "refused")),
+    (events, ("exposure", "click", "order")),
+    (query_cache, ("hit", "miss")),
+):
+    for _name in _names:
+        _metric.labels(_name).inc(0)  # there from the start, so that the first is a rise
+
+
+def exposition() -> bytes:
+    """All of it in Prometheus' text format, summed over the workers."""
+    if METRICS_FOLDER not in os.environ:
+        return generate_latest()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

@@ -1,0 +1,84 @@
+"""Requests into searches, and answers into what is said over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mmse.api import (
+    Bin,
+    Explanation,
+    FacetCounts,
+    FacetValue,
+    FoundItem,
+    SearchAnswer,
+    SearchRequest,
+)  # fmt: skip
+from mmse.errors import UsageError
+from mmse.filters import Filter, Kind, parse_filter
+from mmse.records import Hit
+from mmse.search import Answer, Facet, Search
+
+
+def search_of(asked: SearchRequest, kinds: Mapping[str, Kind]) -> Search:
+    """The search that `asked` is on a catalogue of these columns; raises `UsageError` for what does not fit it."""
+    return Search(
+        query=asked.query,
+        k=asked.k,
+        user_id=asked.user_id,
+        history=tuple(asked.history or ()),
+        filter=parse_filter(asked.filter, kinds) if asked.filter else None,
+        channel=asked.channel,
+        min_probability=asked.min_probability,
+        target_precision=asked.target_precision,
+        caps=asked.caps,
+        boosts=tuple((_boosted(one.filter, kinds), one.factor) for one in asked.boosts),
+        facets=tuple(asked.facets),
+        explain=asked.explain,
+    )
+
+
+def said(
+    answer: Answer, *, kinds: Mapping[str, Kind], request_id: str, version: str, arm: str | None, took_s: float
+) -> SearchAnswer:
+    """`answer` as the body of a response."""
+    return SearchAnswer(
+        request_id=request_id,
+        version=version,
+        arm=arm,
+        catalogue=answer.version,
+        query=answer.query,
+        hits=[_hit(hit) for hit in answer.hits],
+        no_good_match=answer.no_good_match,
+        redirect_url=answer.redirect_url,
+        rules=answer.rules,
+        facets=[_facet(column, facet, kinds[column]) for column, facet in answer.facets.items()],
+        took_ms=round(took_s * 1000, 3),
+    )
+
+
+def _boosted(said: Mapping[str, object], kinds: Mapping[str, Kind]) -> Filter:
+    if not said:
+        raise UsageError("A boost has an empty filter.", "Name the column and value of what is to be boosted.")
+    return parse_filter(said, kinds)
+
+
+def _hit(hit: Hit) -> FoundItem:
+    explained = Explanation(parts=hit.parts, matched=hit.matched, reason=hit.reason) if hit.parts else None
+    return FoundItem(
+        rank=hit.rank, item_id=hit.item_id, title=hit.title, score=hit.score, probability=hit.probability,
+        moved_by=hit.moved_by, item=hit.item, explanation=explained,
+    )  # fmt: skip
+
+
+def _facet(column: str, facet: Facet, kind: Kind) -> FacetCounts:
+    values = [FacetValue(value=value, count=count) for value, count in facet.counts.items()]
+    return FacetCounts(column=column, kind=kind.value, values=values, bins=_bins(facet))
+
+
+def _bins(facet: Facet) -> list[Bin]:
+    if facet.low is None or facet.high is None:
+        return []
+    ends = np.linspace(facet.low, facet.high, len(facet.bins) + 1).tolist()
+    return [Bin(low=low, high=high, count=n) for low, high, n in zip(ends, ends[1:], facet.bins, strict=False)]

@@ -1,0 +1,66 @@
+/** The head of the page: the search field, the views, the theme, and the keys that work everywhere. */
+
+import { debounced } from "./dom.js";
+import { isDark, onScheme, turn } from "./scheme.js";
+import { PAGE } from "./state.js";
+
+const TYPING_MS = 140;
+
+/** Wires the head to the state; `update` follows changes that came from elsewhere, such as the back button. */
+export function header({ state }) {
+  const field = document.getElementById("q");
+  const ask = (typing) => state.set({ q: field.value.trim(), k: PAGE, item: "" }, { typing });
+  const typed = debounced(() => ask(true), TYPING_MS);
+  field.addEventListener("input", typed);
+  field.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && field.value) {
+      field.value = "";
+      typed();
+    } else if (event.key === "ArrowDown") {
+      const first = document.querySelector("#main .title");
+      if (first) event.preventDefault();
+      first?.focus();
+    }
+  });
+  field.form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    typed.cancel();
+    ask(true);
+    state.settle();
+  });
+  document.addEventListener("keydown", (event) => {
+    const free = !event.target.closest("input, textarea, select, dialog[open]") && !event.ctrlKey && !event.metaKey && !event.altKey;
+    if (event.key === "/" && free) {
+      event.preventDefault();
+      field.select();
+      field.focus();
+    }
+  });
+  const links = [...document.querySelectorAll(".views a")];
+  for (const link of [...links, document.querySelector(".brand")])
+    link.addEventListener("click", (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+      event.preventDefault();
+      typed.cancel();
+      if (link.dataset.view) state.set({ view: link.dataset.view, item: "" });
+      else state.set({ q: "", view: "search", filter: {}, min: 0, item: "", k: PAGE });
+    });
+  themeButton();
+
+  function update(now) {
+    const waits = document.activeElement === field && field.value.trim() === now.q;
+    if (!waits) field.value = now.q;
+    for (const link of links) {
+      if (link.dataset.view === now.view) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+      link.href = state.link({ view: link.dataset.view });
+    }
+  }
+  return { update };
+}
+
+function themeButton() {
+  const button = document.getElementById("theme");
+  button.addEventListener("click", turn);
+  onScheme(() => button.setAttribute("aria-pressed", String(isDark())));
+}

@@ -1,0 +1,61 @@
+/** The page: reads the address, shows the view it names, and keeps both in step. */
+
+import * as api from "./api.js";
+import { compareView } from "./compare.js";
+import { el, fill } from "./dom.js";
+import { header } from "./header.js";
+import { itemDialog } from "./item.js";
+import { mapView } from "./map.js";
+import { problemBox } from "./problem.js";
+import { searchView } from "./search.js";
+import { State } from "./state.js";
+
+const main = document.getElementById("main");
+const state = new State();
+const said = document.getElementById("said");
+
+/** What every view is given: the state, what can be asked of the catalogue, and how to speak to a screen reader. */
+const shop = {
+  state,
+  catalogue: { items: 0, columns: [], examples: [] },
+  versions: { live: "", served: [] },
+  say: (text) => {
+    said.textContent = text;
+  },
+  busy: (is) => document.body.classList.toggle("waiting", is),
+};
+const top = header(shop);
+const dialog = itemDialog(shop);
+const views = {};
+let shown = "";
+
+function show(now) {
+  top.update(now);
+  dialog.update(now);
+  views[now.view] ??= { search: searchView, compare: compareView, map: mapView }[now.view](shop);
+  if (shown !== now.view) {
+    views[shown]?.leave?.();
+    shown = now.view;
+    fill(main, views[now.view].node);
+    document.body.dataset.view = now.view;
+  }
+  document.title = now.q ? `${now.q.slice(0, 60)} · Search` : "Search";
+  views[now.view].update(now);
+}
+
+async function start() {
+  fill(main);
+  shop.busy(true);
+  try {
+    [shop.catalogue, shop.versions] = await Promise.all([api.catalogue(), api.versions()]);
+  } catch (problem) {
+    fill(main, el("div", { class: "plain" }, problemBox(problem, start)));
+    return;
+  } finally {
+    shop.busy(false);
+  }
+  state.listen(show);
+  show(state.now);
+}
+
+start();

@@ -1,0 +1,277 @@
+"""The routes, on a real small shop: what they answer, and how they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from litestar.testing import TestClient
+
+from mmse.api import (
+    BatchAnswer,
+    CatalogueAnswer,
+    Edited,
+    Failure,
+    Health,
+    Item,
+    MapAnswer,
+    MapPlace,
+    SearchAnswer,
+    Vectors,
+    Versions,
+)  # fmt: skip
+from mmse.retriever import Retriever
+from mmse.search import Search
+from mmse.serving.config import ServeConfig
+from mmse.serving.events import export
+from serving.conftest import TOKEN, WRITER, worker
+
+Service = TestClient[Any]
+
+
+def told(response: Any, kind: Any, status: int = 200) -> Any:
+    """The body of `response` as the struct that is documented, and nothing that is not."""
+    assert response.status_code == status, response.text
+    return msgspec.json.decode(response.content, type=kind)
+
+
+def refused(response: Any, status: int, code: str) -> str:
+    problem = told(response, Failure, status).error
+    assert problem.code == code
+    assert problem.request_id == response.headers["x-request-id"]
+    assert problem.cure
+    assert "Traceback" not in response.text
+    assert "/tmp" not in response.text
+    return str(problem.message)
+
+
+def first_query(run: Path) -> str:
+    from mmse.training.logged import read_logged
+
+    return str(read_logged(run / "groups", "test", 1).queries[0])
+
+
+def test_a_search_answers_what_the_retriever_does(service: Service, small_run: Path) -> None:
+    query = first_query(small_run)
+    answer = told(service.post("/v1/search", json={"query": query, "k": 7, "explain": True}), SearchAnswer)
+    right = Retriever.open(small_run, edits=False).answer(Search(query, 7))
+    assert [(hit.item_id, hit.rank) for hit in answer.hits] == [(hit.item_id, hit.rank) for hit in right.hits]
+    assert answer.hits[0].probability == pytest.approx(right.hits[0].probability)
+    assert answer.hits[0].explanation.parts == pytest.approx(right.hits[0].parts)
+    assert answer.hits[0].explanation.reason == right.hits[0].reason
+    assert (answer.version, answer.arm, answer.catalogue) == ("0001", "live", 0)
+
+
+def test_explanations_are_given_only_where_asked_for(service: Service) -> None:
+    answer = told(service.post("/v1/search", json={"query": "a"}), SearchAnswer)
+    assert answer.hits
+    assert all(hit.explanation is None for hit in answer.hits)
+
+
+def test_get_and_post_agree(service: Service, small_run: Path) -> None:
+    query = first_query(small_run)
+    asked = {"query": query, "k": 5, "filter": {"price": {"to": 50}}, "facets": ["brand", "price"]}
+    posted = told(service.post("/v1/search", json=asked), SearchAnswer)
+    params: Any = {"q": query, "k": 5, "filter": "price=..50", "facets": ["brand", "price"]}
+    got = told(service.get("/v1/search", params=params), SearchAnswer)
+    assert got.hits == posted.hits
+    assert got.facets == posted.facets
+    assert all(hit.item["price"] <= 50 for hit in got.hits)
+    brand, price = got.facets
+    assert (brand.kind, price.kind) == ("name", "number")
+    assert brand.values[0].count >= brand.values[-1].count > 0
+    assert sum(one.count for one in price.bins) > 0
+
+
+def test_history_counts_in_place_of_the_logs(service: Service, small_run: Path) -> None:
+    query = first_query(small_run)
+    items = [hit.item_id for hit in told(service.post("/v1/search", json={"query": query}), SearchAnswer).hits[-2:]]
+    with_it = told(service.post("/v1/search", json={"query": query, "history": items, "k": 50}), SearchAnswer)
+    without = told(service.post("/v1/search", json={"query": query, "k": 50}), SearchAnswer)
+    assert [hit.score for hit in with_it.hits] != [hit.score for hit in without.hits]
+
+
+def test_a_cut_off_says_no_good_match(service: Service) -> None:
+    answer = told(service.post("/v1/search", json={"query": "a", "min_probability": 1.0}), SearchAnswer)
+    assert answer.no_good_match
+    assert answer.hits == []
+
+
+def test_a_batch_answers_each_and_errs_alone(service: Service) -> None:
+    asked = [{"query": "a"}, {"query": "a", "filter": {"nowhere": 1}}, {"query": "b", "k": 3}]
+    batch = told(service.post("/v1/search/batch", json={"searches": asked}), BatchAnswer)
+    first, wrong, third = batch.outcomes
+    assert first.answer.hits == told(service.post("/v1/search", json={"query": "a"}), SearchAnswer).hits
+    assert wrong.answer is None
+    assert wrong.error.code == "does_not_fit"
+    assert "nowhere" in wrong.error.message
+    assert len(third.answer.hits) == 3
+
+
+def test_vectors_are_the_encoders(service: Service, small_run: Path) -> None:
+    found = told(service.post("/v1/embed", json={"queries": ["red kettle", "a"]}), Vectors)
+    right = Retriever.open(small_run, edits=False).query_vectors(["red kettle", "a"])
+    np.testing.assert_allclose(np.array(found.vectors), right, atol=1e-6)
+    assert found.dimensions == right.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "query"),
+        ({"query": ""}, "length >= 1"),
+        ({"query": "x" * 10_000}, "length <= 2000"),
+        ({"query": "x", "k": 0}, "k"),
+        ({"query": "x", "k": "ten"}, "k"),
+        ({"query": "x", "kk": 1}, "kk"),
+        ({"query": "x", "channel": "none"}, "channel"),
+        ({"query": "x", "caps": {"brand": 0}}, "caps"),
+        ([], "object"),
+    ],
+)
+def test_a_malformed_search_is_told_which_field(service: Service, body: object, said: str) -> None:
+    assert said in refused(service.post("/v1/search", json=body), 400, "invalid")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"query": "a"} x', b"[" * 100_000])
+def test_what_is_not_json_is_refused(service: Service, content: bytes) -> None:
+    response = service.post("/v1/search", content=content, headers={"content-type": "application/json"})
+    assert response.status_code == 400
+    assert told(response, Failure, 400).error.code in ("bad_request", "invalid")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"query": "  "}, "empty"),
+        ({"query": "x", "filter": {"nowhere": 1}}, "no column 'nowhere'"),
+        ({"query": "x", "filter": {"price": "cheap"}}, "number"),
+        ({"query": "x", "facets": ["nowhere"]}, "nowhere"),
+        ({"query": "x", "caps": {"nowhere": 1}}, "nowhere"),
+        ({"query": "x", "channel": "vector", "min_probability": 0.5}, "probabilities"),
+        ({"query": "x", "boosts": [{"filter": {}, "factor": 2}]}, "empty filter"),
+    ],
+)
+def test_what_does_not_fit_the_catalogue_is_said(service: Service, asked: object, said: str) -> None:
+    assert said in refused(service.post("/v1/search", json=asked), 422, "does_not_fit")
+
+
+@pytest.mark.parametrize(
+    "query", ["🧨🛠️ 電動工具 שלום", "a\u0000b", "' or 1=1 --", "\ud800".encode("utf-8", "replace").decode(), "%" * 200]
+)
+def test_any_text_is_a_query(service: Service, query: str) -> None:
+    told(service.post("/v1/search", json={"query": query}), SearchAnswer)
+    told(service.get("/v1/search", params={"q": query}), SearchAnswer)
+
+
+def test_unknown_versions_routes_and_methods(service: Service) -> None:
+    assert "0009" in refused(service.post("/v1/search", json={"query": "a", "version": "0009"}), 404, "version_unknown")
+    told(service.post("/v1/search", json={"query": "a", "version": "0001"}), SearchAnswer)
+    refused(service.get("/v1/nothing"), 404, "not_found")
+    refused(service.get("/v1/items/none"), 404, "not_found")
+    assert service.put("/v1/search", json={}).headers["allow"]
+    refused(service.put("/v1/search", json={}), 405, "method_not_allowed")
+    refused(service.get("/web/../../../../etc/passwd"), 404, "not_found")
+
+
+def test_an_item_comes_changes_and_goes(service: Service) -> None:
+    new = {"title": "Zorbak quibble lamp", "price": 12.5}
+    edited = told(service.put("/v1/items/z1", json=new, headers=WRITER), Edited)
+    assert (edited.applied, edited.version, edited.catalogue) == (1, "0001", 1)
+    hit = told(service.post("/v1/search", json={"query": "zorbak quibble", "k": 1}), SearchAnswer).hits[0]
+    assert (hit.item_id, hit.item["price"]) == ("z1", 12.5)
+    told(service.patch("/v1/items/z1", json={"price": 9.0}, headers=WRITER), Edited)
+    item = told(service.get("/v1/items/z1"), Item)
+    assert (item.item["price"], item.item["title"], item.catalogue) == (9.0, new["title"], 2)
+    told(service.delete("/v1/items/z1", headers=WRITER), Edited)
+    refused(service.get("/v1/items/z1"), 404, "not_found")
+    found = told(service.post("/v1/search", json={"query": "zorbak quibble"}), SearchAnswer)
+    assert "z1" not in [hit.item_id for hit in found.hits]
+
+
+def test_edits_are_taken_in_all_or_none(service: Service) -> None:
+    edits = {"upsert": [{"item_id": "z2", "title": "Lamp"}], "change": [{"item_id": "none", "values": {"price": 1}}]}
+    refused(service.post("/v1/items", json=edits, headers=WRITER), 422, "does_not_fit")
+    refused(service.get("/v1/items/z2"), 404, "not_found")
+    refused(service.post("/v1/items", json={}, headers=WRITER), 422, "does_not_fit")
+
+
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}])
+def test_writes_need_the_token(service: Service, headers: dict[str, str]) -> None:
+    events = {"events": [{"type": "click", "request_id": "r", "item_id": "i"}]}
+    writes: list[tuple[str, str, object]] = [
+        ("POST", "/v1/items", {}), ("PUT", "/v1/items/a", {}), ("PATCH", "/v1/items/a", {}),
+        ("DELETE", "/v1/items/a", None), ("POST", "/v1/events", events),
+        ("POST", "/v1/versions/live", {"version": "1"}),
+    ]  # fmt: skip
+    for method, path, body in writes:
+        response = service.request(method, path, json=body, headers=headers)
+        refused(response, 401, "unauthorised")
+        assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_without_a_token_nothing_can_be_written(site: Path) -> None:
+    with worker(ServeConfig(site)) as service:
+        assert "token" in refused(service.delete("/v1/items/a", headers=WRITER), 409, "read_only")
+        told(service.post("/v1/search", json={"query": "a"}), SearchAnswer)
+
+
+def test_events_come_home(service: Service, site: Path, tmp_path: Path) -> None:
+    answer = told(service.post("/v1/search", json={"query": "a", "k": 3}), SearchAnswer)
+    items = [hit.item_id for hit in answer.hits]
+    events = [
+        {"type": "exposure", "request_id": answer.request_id, "query": "a", "items": items, "version": answer.version},
+        {"type": "click", "request_id": answer.request_id, "item_id": items[1]},
+    ]
+    response = service.post("/v1/events", json={"events": events}, headers=WRITER)
+    assert (response.status_code, response.json()["accepted"]) == (202, 2)
+    assert export(site / "events", tmp_path / "out.parquet") == 3
+    refused(service.post("/v1/events", json={"events": [{"type": "stare"}]}, headers=WRITER), 400, "invalid")
+
+
+def test_what_is_served_and_how_it_is(service: Service) -> None:
+    versions = told(service.get("/v1/versions"), Versions)
+    assert (versions.live, versions.problem) == ("0001", None)
+    assert versions.served[0].arms == ["live"]
+    catalogue = told(service.get("/v1/catalogue"), CatalogueAnswer)
+    assert {"brand", "price", "category"} <= {column.name for column in catalogue.columns}
+    assert catalogue.examples
+    assert catalogue.items == versions.served[0].items
+    for path in ("/v1/health", "/v1/health/ready", "/v1/health/live"):
+        assert told(service.get(path), Health).ready
+    text = service.get("/metrics").text
+    assert "mmse_request_seconds_bucket" in text
+    assert 'mmse_version_info{arm="live",version="0001"}' in text
+
+
+def test_the_map_and_a_querys_place_on_it(service: Service, small_run: Path) -> None:
+    drawn = told(service.get("/v1/map"), MapAnswer)
+    assert len(drawn.item_id) == len(drawn.x) == len(drawn.y) == len(drawn.title) == len(drawn.category) > 0
+    assert max(drawn.category) < len(drawn.categories)
+    place = told(service.get("/v1/map/place", params={"q": first_query(small_run)}), MapPlace)
+    assert -1 <= place.x <= 1
+    assert -1 <= place.y <= 1
+    refused(service.get("/v1/map/place", params={"q": " "}), 422, "does_not_fit")
+
+
+def test_the_page_is_served(service: Service) -> None:
+    page = service.get("/")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert (
+        "script-src" in page.headers["content-security-policy"]
+        or "default-src 'self'" in page.headers["content-security-policy"]
+    )
+
+
+def test_a_fault_of_ours_tells_nothing_but_an_id(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object) -> None:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(Retriever, "answers", breaks)
+    response = service.post("/v1/search", json={"query": "a"})
+    assert "secret" not in response.text
+    refused(response, 500, "internal")

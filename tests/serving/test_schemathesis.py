@@ -1,0 +1,64 @@
+"""Schemathesis over the whole of the API's description: no 5xx, and every answer as it is documented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import CHECKS
+from schemathesis.config import SchemathesisConfig
+from schemathesis.generation import GenerationMode
+
+from mmse.serving.publish import publish
+from serving.conftest import WRITER, running
+
+EXAMPLES = 40
+"""Requests of each kind (that fit the description, that do not) to each route and method."""
+
+DOES_NOT_FIT = 422
+"""Of the form described, but asking for what this catalogue does not have, such as a column."""
+
+
+@pytest.fixture(scope="module")
+def described(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The description that a server gives of itself, whose catalogue may be spoilt."""
+    folder = tmp_path_factory.mktemp("fuzzed")
+    publish(folder / "site", small_run)
+    with running(folder / "site", "--requests-per-s", "0", "--timeout-ms", "30000") as url:
+        fine = {"checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", 404, DOES_NOT_FIT]}}}
+        config = SchemathesisConfig.from_dict(fine)
+        yield schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_every_answer_is_as_documented(described: Any, mode: GenerationMode) -> None:
+    operations = [found.ok() for found in described.get_all_operations()]
+    assert len(operations) >= 19
+    if mode is GenerationMode.NEGATIVE:
+        operations = [one for one in operations if list(one.iter_parameters()) or list(one.body)]
+    for operation in operations:
+
+        @settings(
+            max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=(Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def ask(case: Any) -> None:
+            for asked in _searches(case.body):
+                asked.pop("timeout_ms", None)  # a search may be asked for in a millisecond, and is not answered then
+            case.call_and_validate(
+                headers=WRITER, timeout=30, excluded_checks=[CHECKS.get_one("ignored_auth")]
+            )  # test_api.py has it
+
+        ask()
+
+
+def _searches(body: Any) -> list[dict[str, Any]]:
+    if not isinstance(body, dict):
+        return []
+    several = body.get("searches")
+    return [body, *(one for one in several if isinstance(one, dict))] if isinstance(several, list) else [body]

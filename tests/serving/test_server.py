@@ -1,0 +1,179 @@
+"""The server as its users start it: worker processes, signals, swaps and overload, over real connections."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+from mmse.client import Client
+from mmse.serving.publish import publish
+from serving.conftest import TOKEN, WRITER, running
+
+MMSE = str(Path(sys.executable).with_name("mmse"))
+
+
+def test_the_client_speaks_to_the_server(server_url: str) -> None:
+    with Client(server_url, token=TOKEN) as client:
+        answer = client.search("a", k=3, explain=True)
+        assert len(answer.hits) == 3
+        assert client.item(answer.hits[0].item_id).item["title"] == answer.hits[0].title
+        assert {arm for one in client.versions().served for arm in one.arms} == {"live", "other"}
+        assert client.embed(["a"]).dimensions == client.versions().served[0].width
+
+
+def test_an_edit_is_seen_by_every_worker_and_by_every_version(site: Path, small_run: Path) -> None:
+    publish(site, small_run, arm="b")
+    with running(site, workers=2) as url:
+        item = {"title": "Zorbak quibble lamp"}
+        assert httpx.put(f"{url}/v1/items/a/b", json=item, headers=WRITER).status_code == 200  # ids may hold slashes
+        subprocess.run([MMSE, "items", "set", str(site), "a/b", "price=3.5"], check=True, capture_output=True)
+        until = time.monotonic() + 30
+        for version in ("live", "b"):
+            found = 0
+            while found < 20:  # in a row, whichever worker answers
+                answer = httpx.get(
+                    f"{url}/v1/search", params={"q": "zorbak quibble", "k": 1, "version": version}
+                ).json()
+                hit = answer["hits"][0]
+                found = found + 1 if (hit["item_id"], hit["item"].get("price")) == ("a/b", 3.5) else 0
+                assert time.monotonic() < until, hit
+
+
+def test_a_swap_under_load_fails_no_request(site: Path, small_run: Path) -> None:
+    statuses, versions, over = Counter[int](), Counter[str](), threading.Event()
+
+    def search() -> None:
+        with httpx.Client() as client:
+            while not over.is_set():
+                response = client.get(f"{url}/v1/search", params={"q": "a", "k": 3})
+                statuses[response.status_code] += 1
+                versions[response.json().get("version", "none")] += 1
+
+    with running(site, workers=2) as url:
+        threads = [threading.Thread(target=search) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        subprocess.run([MMSE, "versions", "publish", str(site), str(small_run)], check=True, capture_output=True)
+        _until_served(url, "0002")
+        subprocess.run([MMSE, "versions", "rollback", str(site)], check=True, capture_output=True)
+        _until_served(url, "0001")
+        response = httpx.post(f"{url}/v1/versions/live", json={"version": "0002"}, headers=WRITER, timeout=30)
+        assert response.json()["live"] == "0002"
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert set(statuses) == {200}
+    assert set(versions) == {"0001", "0002"}
+
+
+def test_overload_is_refused_cleanly_and_passes(site: Path) -> None:
+    statuses, waits = Counter[int](), list[str]()
+
+    def search() -> None:
+        with httpx.Client(timeout=30) as client:
+            for _ in range(10):
+                response = client.post(f"{url}/v1/search/batch", json={"searches": [{"query": "a", "k": 200}] * 8})
+                statuses[response.status_code] += 1
+                if response.status_code == 503:
+                    assert response.json()["error"]["code"] == "overloaded"
+                    waits.append(response.headers["retry-after"])
+
+    with running(site, "--waiting", "4") as url:
+        threads = [threading.Thread(target=search) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(statuses) <= {200, 503, 504}
+        assert statuses[200] > 0
+        assert statuses[503] > 0
+        assert set(waits) == {"1"}
+        assert httpx.get(f"{url}/v1/search", params={"q": "a"}).status_code == 200
+        assert 'mmse_refused_total{reason="overloaded"}' in httpx.get(f"{url}/metrics").text
+
+
+def test_a_killed_worker_is_replaced(site: Path) -> None:
+    server = running(site)
+    with server as url:
+        (worker,) = _children(server.process.pid)
+        os.kill(worker, signal.SIGKILL)
+        until = time.monotonic() + 60
+        while True:
+            try:
+                if httpx.get(f"{url}/v1/search", params={"q": "a"}, timeout=5).status_code == 200:
+                    break
+            except httpx.TransportError:
+                assert time.monotonic() < until
+                time.sleep(0.1)
+        assert _children(server.process.pid) != [worker]
+
+
+def test_the_end_is_clean_and_said_in_the_log(site: Path) -> None:
+    server = running(site, "--log-json")
+    with server as url:
+        httpx.get(f"{url}/v1/search", params={"q": "secret words"})
+    assert server.process.returncode == 0
+    assert '"path":"/v1/search"' in server.log
+    assert "secret" not in server.log
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "neither a site nor a run folder"),
+        (["SITE", "--token-file", "nowhere"], "Cannot read the token"),
+        (["SITE", "--host", "256.0.0.1"], "Cannot listen"),
+    ],
+)
+def test_what_cannot_be_served_is_said_before_any_process_starts(site: Path, arguments: list[str], said: str) -> None:
+    command = [MMSE, "serve", *(str(site) if one == "SITE" else one for one in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "to mend it:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_said(site: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [MMSE, "serve", str(site), "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "Address already in use" in done.stderr) == (2, True)
+
+
+def test_a_version_that_cannot_be_opened_ends_the_start(site: Path) -> None:
+    ranking = site / "versions" / "0001" / "ranking" / "ranking.json"
+    size = ranking.stat().st_size
+    ranking.unlink()  # a link: the run keeps its own
+    ranking.write_bytes(b"x" * size)
+    done = subprocess.run([MMSE, "serve", str(site), "--port", "0"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "ranking.json" in done.stderr
+    assert "Run `mmse rank` again." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _until_served(url: str, version: str) -> None:
+    until, seen = time.monotonic() + 30, 0
+    while seen < 10:  # in a row, whichever worker answers
+        live = httpx.get(f"{url}/v1/versions").json()["live"]
+        seen = seen + 1 if live == version else 0
+        assert time.monotonic() < until, live
+
+
+def _children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
