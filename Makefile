@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/mmse demo
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .

@@ -40,7 +40,7 @@ from mmse.search import Search
 from mmse.serving.publish import publish
 from mmse.training.logged import read_logged
 
-SECONDS = 10.0
+SECONDS = 8.0
 ROUNDS = 3
 MMSE = str(Path(sys.executable).with_name("mmse"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from mmse.serving.site import put_in_service
 
 _SWITCH_S = 0.001
 """How long a thread may keep Python to itself: the default of 5 ms is longer than a search."""
+_GARBAGE = (100_000, 50, 100)
+"""When Python looks for cycles: a search makes thousands of objects and none, and a look takes as long as a search."""
 
 
 @final
@@ -36,14 +39,14 @@ class House:
     def open(cls, config: ServeConfig) -> House:
         """Opens all that the site serves; raises `ArtifactError` where that cannot be."""
         sys.setswitchinterval(_SWITCH_S)
+        gc.set_threshold(*_GARBAGE)
         fleet = Fleet.open(config)
         fleet.start()
         lane = Lane(waiting=config.waiting, together=config.together)
         return cls(config, fleet, lane, Desk(fleet, lane, config), EventLog(config.events or config.path / "events"))
 
     def close(self) -> None:
-        """Answers what waits, then lets go of everything."""
-        self.lane.close()
+        """Lets go of everything."""
         self.fleet.stop()
         self.events.close()
 
