@@ -15,13 +15,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+CONNECTIONS = 800
+"""So many are open at once; a request that finds none free waits, and is late."""
+
 
 @dataclass
 class Seen:
-    """What came back: status and seconds of each answer, and of failed ones why."""
+    """What came back: status and seconds of each answer, and of failed ones why.
+
+    `late` is by how many seconds each request was sent after it was due: the generator's own delay.
+    """
 
     status: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     bodies: list[bytes] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
@@ -39,6 +46,8 @@ class Seen:
             "failures": dict(self.failures),
             "served_per_s": round(len(served) / over_s, 1),
         }
+        if self.late:
+            found["generator_late_p99_ms"] = round(float(np.percentile(self.late, 99)) * 1000, 1)
         return found | percentiles(served)
 
 
@@ -79,8 +88,16 @@ def together(port: int, requests: Sequence[bytes], *, callers: int, seconds: flo
 
 
 def steady(port: int, requests: Sequence[bytes], *, per_s: float, seconds: float, patience_s: float = 5.0) -> Seen:
-    """`per_s` requests a second, whatever comes back; those without an answer after `patience_s` have failed."""
+    """`per_s` requests a second, whatever comes back; those without an answer after `patience_s` have failed.
+
+    Seconds count from when a request is sent.
+    """
     return asyncio.run(_open(port, requests, per_s, seconds, patience_s))
+
+
+def now_and_then(port: int, requests: Sequence[bytes], *, every_s: float, seconds: float) -> Seen:
+    """One caller who asks every `every_s`: for a process of its own, to see what others see while it is busy."""
+    return asyncio.run(_open(port, requests, 1 / every_s, seconds, 30.0))
 
 
 async def _closed(port: int, requests: Sequence[bytes], callers: int, seconds: float, keep: bool) -> Seen:
@@ -111,15 +128,21 @@ async def _closed(port: int, requests: Sequence[bytes], callers: int, seconds: f
 
 async def _open(port: int, requests: Sequence[bytes], per_s: float, seconds: float, patience_s: float) -> Seen:
     seen, idle, under_way = Seen(), list[_Line](), set[asyncio.Task[None]]()
+    room = asyncio.Semaphore(CONNECTIONS)
 
     async def one(content: bytes, due: float) -> None:
-        line = None
+        line: _Line | None = None
         try:
-            async with asyncio.timeout(patience_s):
-                line = idle.pop() if idle else await _connected(port)
+            async with room, asyncio.timeout(patience_s):
+                while idle and line is None:  # a server may close a connection that is not in use
+                    line = idle.pop()
+                    line = None if line.closed else line
+                line = line or await _connected(port)
+                sent = time.perf_counter()
                 status, _ = await line.ask(content)
             seen.status.append(status)
-            seen.seconds.append(time.perf_counter() - due)
+            seen.seconds.append(time.perf_counter() - sent)
+            seen.late.append(sent - due)
             idle.append(line)
         except (TimeoutError, ConnectionError, OSError) as error:
             seen.failures[type(error).__name__] += 1
@@ -127,14 +150,14 @@ async def _open(port: int, requests: Sequence[bytes], per_s: float, seconds: flo
                 line.close()
 
     start = time.perf_counter()
-    sent = 0
+    begun = 0
     while (now := time.perf_counter() - start) < seconds:
-        while sent < now * per_s:
-            due = start + sent / per_s
-            task = asyncio.create_task(one(requests[sent % len(requests)], due))
+        while begun < now * per_s:
+            due = start + begun / per_s
+            task = asyncio.create_task(one(requests[begun % len(requests)], due))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
-            sent += 1
+            begun += 1
         await asyncio.sleep(0.001)
     if under_way:
         await asyncio.wait(under_way)
@@ -166,9 +189,15 @@ class _Line(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(exc or ConnectionResetError())
 
+    @property
+    def closed(self) -> bool:
+        """Whether the other side closed it."""
+        return self._transport is None or self._transport.is_closing()
+
     async def ask(self, content: bytes) -> tuple[int, bytes]:
+        """The status and body of the answer to `content`."""
         assert self._transport is not None
-        if self._transport.is_closing():
+        if self.closed:
             raise ConnectionResetError
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(content)

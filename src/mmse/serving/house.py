@@ -22,6 +22,8 @@ _SWITCH_S = 0.001
 """How long a thread may keep Python to itself: the default of 5 ms is longer than a search."""
 _GARBAGE = (100_000, 50, 100)
 """When Python looks for cycles: a search makes thousands of objects and none, and a look takes as long as a search."""
+_HOPEFUL = 0.25
+"""The share of a search's time that it may wait before it is begun; more is refused."""
 
 
 @final
@@ -42,7 +44,7 @@ class House:
         gc.set_threshold(*_GARBAGE)
         fleet = Fleet.open(config)
         fleet.start()
-        lane = Lane(waiting=config.waiting, together=config.together)
+        lane = Lane(waiting=config.waiting, together=config.together, wait_ms=config.timeout_ms * _HOPEFUL)
         return cls(config, fleet, lane, Desk(fleet, lane, config), EventLog(config.events or config.path / "events"))
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,6 +19,9 @@ from mmse.serving import metrics
 from mmse.serving.failures import late, overloaded
 
 R = TypeVar("R")
+
+_LATELY = 0.1
+"""How much the last batch counts in the pace."""
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +50,23 @@ class Job(Generic[R]):
 
 @final
 class Lane:
-    """A bounded queue of one event loop: `waiting` searches at most, up to `together` of them at once."""
+    """A bounded queue of one event loop: `waiting` searches at most, up to `together` of them at once.
 
-    def __init__(self, *, waiting: int, together: int) -> None:
-        self.most, self.together = waiting, together
+    Nor does it take more than it can begin within `wait_ms`, at the pace that it had lately: what cannot be in time is
+    better refused at once.
+    """
+
+    def __init__(self, *, waiting: int, together: int, wait_ms: float = math.inf) -> None:
+        self.most, self.together, self.wait_s = waiting, together, wait_ms / 1000
         self._jobs: deque[Job[Any]] = deque()
         self._size = 0
+        self._pace_s = 0.0
+        self._since: float | None = None
 
     @property
     def full(self) -> bool:
         """Whether it takes nothing more at present."""
-        return self._size >= self.most
+        return self._size >= self.most or self._size * self._pace_s > self.wait_s
 
     async def do(
         self,
@@ -72,7 +82,7 @@ class Lane:
 
         Raises `Refused` where the queue is full or `timeout_ms` is over.
         """
-        if self._size and self._size + size > self.most:
+        if self._size and (self.full or self._size + size > self.most):
             metrics.refused.labels("overloaded").inc()
             raise overloaded()
         loop = asyncio.get_running_loop()
@@ -98,7 +108,11 @@ class Lane:
             size += jobs[-1].size
         self._size -= size
         metrics.waiting.set(self._size)
+        began = time.perf_counter() if self._since is None else self._since
         _answer([job for job in jobs if not job.result.done() and job.left_s > 0])
+        now = time.perf_counter()
+        self._pace_s += _LATELY * ((now - began) / size - self._pace_s)
+        self._since = now if self._jobs else None  # the loop's turn between two batches counts
         if self._jobs:
             loop.call_soon(self._go_on, loop)
 
