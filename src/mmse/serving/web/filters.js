@@ -2,6 +2,7 @@
 
 import { el, fill, freshId } from "./dom.js";
 import { count, heading } from "./format.js";
+import { group, tick } from "./group.js";
 import { rangeFilter } from "./range.js";
 import { treeFilter } from "./tree.js";
 
@@ -23,18 +24,6 @@ export function filterPanel(shop) {
     }
   }
   return { node, update };
-}
-
-/** A group that folds away. */
-export function group(column, ...children) {
-  return el("details", { class: "group", open: true }, el("summary", {}, heading(column)), ...children);
-}
-
-/** A box to tick, with how many candidates have it. */
-export function tick(text, number, checked, change) {
-  const input = el("input", { type: "checkbox", checked, on: { change: () => change(input.checked) } });
-  return el("label", { class: "tick" }, input, el("span", { class: "name", dir: "auto" }, text),
-    el("span", { class: "count" }, count(number)));
 }
 
 /** Names as boxes to tick, most first; long lists unfold and can be searched. */

@@ -2,7 +2,7 @@
 
 import { el, fill } from "./dom.js";
 import { count, heading } from "./format.js";
-import { group } from "./filters.js";
+import { group } from "./group.js";
 
 const FINE = 20;
 

@@ -1,7 +1,7 @@
 /** A column of paths as a tree: a branch stands for all that is below it. */
 
 import { el, fill, freshId, icon } from "./dom.js";
-import { group, tick } from "./filters.js";
+import { group, tick } from "./group.js";
 import { steps } from "./format.js";
 
 const SHOWN = 7;
