@@ -70,6 +70,7 @@ class Fleet:
     arms: Mapping[str, Served] = field(default_factory=dict)
     problem: str | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _looking: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
     _watcher: threading.Thread | None = None
     _refused: str | None = None
@@ -138,6 +139,10 @@ class Fleet:
 
     def look(self) -> None:
         """Takes up what the site serves now, if that is something else; what is refused changes nothing."""
+        with self._looking:
+            self._look()
+
+    def _look(self) -> None:
         state = self.site.state()
         wanted = dict(state.arms)
         self.problem = self.site.problem or self.problem
@@ -149,11 +154,11 @@ class Fleet:
         try:
             self._take(wanted)
             self.problem, self._refused = self.site.problem, None
-        except (MmseError, OSError) as error:
+        except Exception as error:  # whatever it is, what was served goes on
             cause = error.cause if isinstance(error, MmseError) else str(error)
             self.problem, self._refused = f"What the site serves now is refused: {cause}", key
             metrics.swaps.labels("refused").inc()
-            log.error("%s What was served goes on.", self.problem)
+            log.error("%s What was served goes on.", self.problem, exc_info=not isinstance(error, MmseError))
 
     def _take(self, wanted: Mapping[str, Edition]) -> None:
         former = set(self.arms.values())
@@ -198,9 +203,9 @@ class Fleet:
                     self.look()
                     looked = time.monotonic()
                 self._refresh()
-            except (MmseError, OSError) as error:
+            except Exception as error:  # this thread must not end: the next look may find it mended
                 self.problem = error.cause if isinstance(error, MmseError) else str(error)
-                log.error("%s", error)
+                log.error("%s", error, exc_info=not isinstance(error, MmseError))
 
     def _refresh(self) -> None:
         for one in set(self.arms.values()):
