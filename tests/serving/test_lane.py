@@ -98,7 +98,7 @@ def test_a_deadline_is_kept_and_what_is_late_is_not_worked_on() -> None:
 
 
 def test_more_than_can_be_begun_in_time_is_refused_at_once() -> None:
-    lane = Lane(waiting=1_000, together=1, wait_ms=100)
+    lane = Lane(waiting=1_000, together=1, wait_ms=100.0)
     assert asked(lane, Work(seconds=0.02), *[0] * 20) == [0] * 20  # its pace is not known yet
     answers = asked(lane, Work(seconds=0.02), *[0] * 20)
     refused = [one for one in answers if isinstance(one, Refused)]
