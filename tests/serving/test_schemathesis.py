@@ -16,7 +16,7 @@ from schemathesis.generation import GenerationMode
 from mmse.serving.publish import publish
 from serving.conftest import WRITER, running
 
-EXAMPLES = 40
+EXAMPLES = 25
 """Requests of each kind (that fit the description, that do not) to each route and method."""
 
 DOES_NOT_FIT = 422
