@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from mmse.retriever import Retriever
 from mmse.search import Search
 from mmse.serving.config import ServeConfig
 from mmse.serving.events import export
+from mmse.serving.publish import publish
 from serving.conftest import TOKEN, WRITER, worker
 
 Service = TestClient[Any]
@@ -245,6 +247,19 @@ def test_what_is_served_and_how_it_is(service: Service) -> None:
     text = service.get("/metrics").text
     assert "mmse_request_seconds_bucket" in text
     assert 'mmse_version_info{arm="live",version="0001"}' in text
+
+
+def test_a_refused_version_is_said_without_where_it_lies(service: Service, site: Path, small_run: Path) -> None:
+    publish(site, small_run)
+    (site / "versions" / "0002" / "model" / "towers.safetensors").unlink()  # a link: the run keeps its own
+    until, problem = time.monotonic() + 20, None
+    while problem is None and time.monotonic() < until:
+        versions = told(service.get("/v1/versions"), Versions)
+        problem = versions.problem
+    assert problem is not None
+    assert versions.live == "0001"
+    assert "versions/0002/model/towers.safetensors" in problem
+    assert str(site) not in service.get("/v1/versions").text + service.get("/v1/health").text
 
 
 def test_the_map_and_a_querys_place_on_it(service: Service, small_run: Path) -> None:

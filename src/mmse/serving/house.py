@@ -70,7 +70,7 @@ class House:
         """What is served."""
         arms = self.fleet.arms
         served = sorted(set(arms.values()), key=lambda one: one.name)
-        problem = self.fleet.problem
+        problem = self._public(self.fleet.problem) if self.fleet.problem else None
         return Versions(
             live=arms[LIVE].name,
             served=[_said(one, sorted(arm for arm, its in arms.items() if its is one)) for one in served],
@@ -79,12 +79,16 @@ class House:
 
     def problems(self) -> list[str]:
         """What somebody should look at, none of which stops a search."""
-        found = [self.fleet.problem] if self.fleet.problem else []
+        found = [self._public(self.fleet.problem)] if self.fleet.problem else []
         for one in set(self.fleet.arms.values()):
             book = one.retriever.rulebook
             if book is not None and (wrong := book.status().problem):
-                found.append(f"Newer rules of version {one.name} are not in use: {wrong}")
+                found.append(f"Newer rules of version {one.name} are not in use: {self._public(wrong)}")
         return found
+
+    def _public(self, said: str) -> str:
+        """`said` without where the site lies on this machine's disk, since anybody may read it."""
+        return said.replace(f"{self.config.path}/", "")
 
 
 def _said(one: Served, arms: list[str]) -> ServedVersion:
