@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from mmse import artifact
@@ -27,8 +25,6 @@ from mmse.errors import UsageError
 from mmse.mining.groups import ItemStats
 from mmse.model.encoder import Encoder
 from mmse.model.features import FeatureSpace, statistics
-from mmse.model.fusion import fuse_item, fuse_query
-from mmse.model.objectives import ranking_loss, retrieval_loss
 from mmse.model.recipes import RECIPES, Recipe
 from mmse.model.two_tower import VIEWS, ModelConfig
 from mmse.tables import ItemsConfig
@@ -36,6 +32,7 @@ from mmse.text import Tokenizer, normalise
 from mmse.training.batches import Batch, Batches, Dropout
 from mmse.training.checkpoint import Checkpoints, Progress
 from mmse.training.logged import read_logged
+from mmse.training.losses import losses
 from mmse.training.shards import Shards
 from mmse.training.validation import recall
 
@@ -197,26 +194,6 @@ def train(
         }  # fmt: skip
     checkpoints.clear()
     return artifact.read_manifest(out, "model")
-
-
-def losses(encoder: Encoder, batch: Batch, recipe: Recipe) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """The retrieval and the ranking loss of one batch; the ranking loss is 0 where the recipe has none."""
-    towers = encoder.towers
-    tokens = towers.token_table()
-    queries = fuse_query(*towers.embed_queries(batch.queries, tokens))
-    items = fuse_item(towers.embed_items(batch.items, tokens))
-    own = (queries.unsqueeze(1) * F.embedding(batch.columns, items)).sum(dim=2).float()
-    against = (queries @ items[batch.negatives].T).float()
-    retrieval = retrieval_loss(
-        own, against, batch.weights, correction=batch.correction, reached=batch.reached,
-        temperature=recipe.temperature,
-    )  # fmt: skip
-    if recipe.rank_weight == 0:
-        return retrieval, torch.zeros_like(retrieval)
-    ranking = ranking_loss(
-        own, batch.stages, batch.examination, margin=recipe.rank_margin, temperature=recipe.rank_temperature
-    )
-    return retrieval, ranking
 
 
 def describe(groups: Path, config: TrainConfig) -> tuple[Tokenizer, FeatureSpace]:
