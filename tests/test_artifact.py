@@ -215,8 +215,19 @@ def test_another_kind_and_another_schema(tmp_path: Path) -> None:
         read_manifest(tmp_path / "thing", "model")
     file = tmp_path / "thing" / MANIFEST
     file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 99}))
-    with pytest.raises(ArtifactError, match="schema version 99, this mmse reads 1"):
+    with pytest.raises(ArtifactError, match="schema version 99 of 'thing', this mmse reads 1"):
         read_manifest(tmp_path / "thing", "thing")
+
+
+def test_groups_of_the_former_ladder_are_to_be_mined_again(tmp_path: Path) -> None:
+    with writing(tmp_path / "groups", kind="groups", config={}, inputs={}):
+        pass
+    assert read_manifest(tmp_path / "groups", "groups").schema_version == 2
+    file = tmp_path / "groups" / MANIFEST
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 1}))
+    with pytest.raises(ArtifactError, match="schema version 1 of 'groups', this mmse reads 2") as caught:
+        read_manifest(tmp_path / "groups", "groups")
+    assert "Mine again: `mmse mine`" in caught.value.cure
 
 
 def test_a_full_disk(tmp_path: Path) -> None:

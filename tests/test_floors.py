@@ -17,7 +17,7 @@ FLOORS: dict[int, set[str]] = {
     6: {"live", "ranking"},
     7: {"channels", "hits", "placing", "retriever"},
     8: {"evaluation"},
-    9: {"pipeline", "serving"},
+    9: {"pipeline", "serving", "compare"},
     10: {"cli", "__main__"},
 }
 STRANGERS = (FLOORS[3], FLOORS[6])

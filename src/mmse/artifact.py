@@ -23,7 +23,8 @@ from typing import Any
 from mmse import __version__
 from mmse.errors import ArtifactError, OutputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSIONS = {"groups": 2}
+"""The schema of each kind of folder, 1 where it is not named. Groups of version 1 have four stages, not six."""
 MANIFEST = "manifest.json"
 _REFUSED = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT,
@@ -121,10 +122,12 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
         raise ArtifactError(
             f"{folder} holds '{manifest.kind}', expected '{kind}'.", f"Give the folder that holds '{kind}'."
         )
-    if manifest.schema_version != SCHEMA_VERSION:
+    version = SCHEMA_VERSIONS.get(kind, 1)
+    if manifest.schema_version != version:
+        again = "Mine again: `mmse mine`, or `mmse run`" if kind == "groups" else "Run its stage again"
         raise ArtifactError(
-            f"{folder} has schema version {manifest.schema_version}, this mmse reads {SCHEMA_VERSION}.",
-            "Run its stage again with this version.",
+            f"{folder} has schema version {manifest.schema_version} of '{kind}', this mmse reads {version}.",
+            f"{again} with this version.",
         )
     return manifest
 
@@ -167,7 +170,7 @@ def _write_manifest(draft: Draft, *, kind: str, config: Mapping[str, Any], input
         files[path.relative_to(draft.folder).as_posix()] = _recorded(path)
     said = {
         "kind": kind,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSIONS.get(kind, 1),
         "config": config,
         "inputs": inputs,
         "files": files,

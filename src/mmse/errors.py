@@ -5,6 +5,7 @@
     ├── TableError        a table the user brought is missing, unreadable or malformed
     ├── ArtifactError     a stage folder is missing, damaged or does not fit the others
     ├── OutputError       the result cannot be written (permission, full disk)
+    ├── ProcessLost       another process of a training run has gone (training/distributed.py)
     ├── Refused           a request to the server is not answered (serving/failures.py)
     └── ServiceError      a server did not answer the client, or refused (client/)
 

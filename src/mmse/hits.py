@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,9 +29,9 @@ class Found:
 
 
 def hits_of(
-    found: Found, placed: Sequence[Placed], views: Sequence[str], space: FeatureSpace, *, explain: bool
+    found: Found, placed: Sequence[Placed], views: Mapping[str, int], space: FeatureSpace, *, explain: bool
 ) -> list[Hit]:
-    """The hits of the rows that were `placed`, in their order; `views` are those of the vectors."""
+    """The hits of the rows that were `placed`, in their order; `views` are the widths of those of the vectors."""
     if not placed:
         return []
     asked, candidates = found.question, found.candidates
@@ -63,12 +63,13 @@ def hits_of(
 
 
 def _parts(
-    asked: Question, rows: Int64[np.ndarray, " m"], lexical: Float32[np.ndarray, " m"], views: Sequence[str]
+    asked: Question, rows: Int64[np.ndarray, " m"], lexical: Float32[np.ndarray, " m"], views: Mapping[str, int]
 ) -> list[dict[str, float]]:
     """What each view, and the query's words, add to the score of each row."""
-    products = (asked.now.vectors(rows) * asked.vector).reshape(len(rows), len(views), -1).sum(axis=2)
+    products = asked.now.vectors(rows) * asked.vector
+    starts = np.cumsum([0, *views.values()])[:-1]
     names = (*views, "words")
-    said = np.column_stack([products.astype(np.float64), asked.weight * lexical])
+    said = np.column_stack([np.add.reduceat(products, starts, axis=1).astype(np.float64), asked.weight * lexical])
     return [dict(zip(names, shares, strict=True)) for shares in said.tolist()]
 
 

@@ -107,6 +107,7 @@ def read_shop(path: Path) -> Shop:
         if section not in said:
             raise UsageError(f"{path} has no section [{section}].", f'Add [{section}] with source = "…".')
     read: dict[str, Any] = {name: build(SECTIONS[name], values, f"{path} [{name}]") for name, values in said.items()}
+    read["train"] = read.get("train", TrainConfig()).beside(path.parent)
     truth, baselines = read.pop("truth", None), read.pop("baselines", _Baselines())
     place = path.parent / truth.source if truth else None
     return Shop(path=path, truth=place, baselines=baselines.recipes, **read)
@@ -148,7 +149,7 @@ def train_stage(shop: Shop, out: Path, listener: Listener, *, resume: bool = Tru
     """Trains the shop's recipe into `out/model`; an unfinished run with the same data and config goes on."""
     inputs = {"groups": _fingerprint(out / "groups", "groups")}
     return _stage(
-        out / name, "model", plain(shop.train), inputs, listener,
+        out / name, "model", shop.train.whole(), inputs, listener,
         make=lambda: train(out / "groups", out / name, shop.train, resume=resume, on_step=listener.step),
     )  # fmt: skip
 

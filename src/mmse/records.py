@@ -7,15 +7,24 @@ from enum import IntEnum
 
 
 class Stage(IntEnum):
-    """The furthest an item got for one request (METHOD: ordered > clicked > unclicked > random)."""
+    """The furthest an item got for one request; a log without carts or without what was retrieved lacks those stages.
+
+    `RANDOM` was neither shown nor, as far as the log tells, retrieved. `RETRIEVED` was found by the engine and not
+    shown. Whatever is at `UNCLICKED` or above was shown.
+    """
 
     RANDOM = 0
-    UNCLICKED = 1
-    CLICKED = 2
-    ORDERED = 3
+    RETRIEVED = 1
+    UNCLICKED = 2
+    CLICKED = 3
+    CARTED = 4
+    ORDERED = 5
 
 
-STAGE_GAINS = {Stage.CLICKED: 1.0, Stage.ORDERED: 3.0}
+STAGE_LEVELS = (0.0, 0.5, 1.0, 2.0, 2.5, 3.0)
+"""How far up each stage is, for margins: from clicked to ordered it is 1 whether or not a log has carts."""
+
+STAGE_GAINS = {Stage.CLICKED: 1.0, Stage.CARTED: 2.0, Stage.ORDERED: 3.0}
 """What a found item is worth in nDCG and MRR."""
 
 
@@ -64,5 +73,5 @@ class Hit:
 
 _SAID_OF = {
     "text": "similar text", "identity": "what this query leads to", "shopper": "this shopper's taste",
-    "words": "same words",
+    "conversion": "sells well", "words": "same words",
 }  # fmt: skip

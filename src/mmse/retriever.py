@@ -263,7 +263,7 @@ class Retriever:
     def _answer(self, asked: Asked, found: Found, placed: Sequence[Placed]) -> Answer:
         search, applied, now = asked.search, asked.applied, asked.question.now
         shown = placed[: search.k]
-        hits = hits_of(found, shown, self.encoder.views, self.encoder.space, explain=search.explain)
+        hits = hits_of(found, shown, self.encoder.widths, self.encoder.space, explain=search.explain)
         rows = np.array([one.row for one in placed], np.int64) if search.cuts else found.candidates.rows
         facets = {column: facet(self.kinds[column], now.values(column, rows)) for column in search.facets}
         return Answer(applied.query, hits, not hits, applied.redirect_url, applied.rules, now.version, facets)

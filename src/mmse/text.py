@@ -62,8 +62,12 @@ class Bags:
 class Tokenizer:
     """Turns text into grains `0..n_grains-1`: subwords first, then `bigram_buckets` hashed pairs of neighbours."""
 
-    def __init__(self, subwords: tokenizers.Tokenizer, bigram_buckets: int, max_tokens: int) -> None:
+    def __init__(
+        self, subwords: tokenizers.Tokenizer, bigram_buckets: int, max_tokens: int, *, special: bool = False
+    ) -> None:
+        """With `special`, bags are whole sequences, with the marks at which a transformer knows start and end."""
         self._subwords = subwords
+        self._special = special
         self.n_subwords = subwords.get_vocab_size()
         self.bigram_buckets = bigram_buckets
         self.max_tokens = max_tokens
@@ -94,9 +98,26 @@ class Tokenizer:
         subwords.train_from_iterator(texts, trainer)
         return cls(subwords, bigram_buckets, max_tokens)
 
+    @classmethod
+    def pretrained(cls, subwords: tokenizers.Tokenizer, *, max_tokens: int) -> Tokenizer:
+        """A transformer's own tokenizer, whose bags are its input; it reads lower case, as our queries come."""
+        given = tokenizers.Tokenizer.from_str(subwords.to_str())
+        lower = normalizers.Lowercase()
+        given.normalizer = normalizers.Sequence([lower, given.normalizer]) if given.normalizer else lower
+        given.no_padding()
+        given.enable_truncation(max_tokens)
+        return cls(given, 0, max_tokens, special=True)
+
+    @property
+    def subwords(self) -> list[str]:
+        """What each of the first `n_subwords` grains stands for."""
+        return [self._subwords.id_to_token(grain) or "" for grain in range(self.n_subwords)]
+
     def encode(self, texts: Sequence[str]) -> Bags:
         """One bag a text, of at most `max_tokens` subwords and the pairs between them; an empty text, an empty bag."""
-        encoded = self._subwords.encode_batch_fast([text[:MAX_CHARACTERS] for text in texts], add_special_tokens=False)
+        encoded = self._subwords.encode_batch_fast(
+            [text[:MAX_CHARACTERS] for text in texts], add_special_tokens=self._special
+        )
         ids = [encoding.ids[: self.max_tokens] for encoding in encoded]
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         flat = np.fromiter((token for bag in ids for token in bag), np.int64, int(lengths.sum()))
@@ -105,7 +126,7 @@ class Tokenizer:
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json` (readable by the `tokenizers` library) and `grains.json` into `folder`."""
         self._subwords.save(str(folder / "tokenizer.json"))
-        facts = {"bigram_buckets": self.bigram_buckets, "max_tokens": self.max_tokens}
+        facts = {"bigram_buckets": self.bigram_buckets, "max_tokens": self.max_tokens, "special": self._special}
         (folder / "grains.json").write_text(json.dumps(facts), "utf-8")
 
     @classmethod

@@ -100,6 +100,15 @@ class TestLoggedMetricsByHand:
         expected = [[(1 + 3 * second) / ideal, 0, NAN], [3 * third / ideal, 1 / (1 + second), NAN]]
         np.testing.assert_allclose(self.measured()["clicked", ALL, "ndcg", 10], expected)
 
+    def test_ndcg_gives_a_cart_two(self) -> None:
+        carted = logged(["red tent"], [(0, 4, Stage.CARTED, False), (0, 7, Stage.CLICKED, False)])
+        every = Slice(ALL, np.ones(1, bool), np.ones(2, bool))
+        found = {(m.target, m.metric): m for m in logged_metrics([padded([7, 4])], carted, [every]) if m.k == 10}
+        second = 1 / np.log2(3)
+        np.testing.assert_allclose(found["clicked", "ndcg"].values, [[(1 + 2 * second) / (2 + second)]])
+        np.testing.assert_array_equal(found["clicked", "recall"].values, [[1]])
+        assert np.isnan(found["ordered", "recall"].values).all()
+
     def test_mrr(self) -> None:
         np.testing.assert_allclose(self.measured()["clicked", ALL, "mrr", 10], [[1, 0, NAN], [1 / 3, 1, NAN]])
 

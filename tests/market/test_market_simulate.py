@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from market.opened_shop import Shop, open_shop, three_shops
@@ -56,6 +59,30 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> 
     tables = [name for name in one.files if not name.endswith("manifest.json")]
     assert {name: one.files[name] for name in tables} == {name: again.files[name] for name in tables}
     assert one.files["events/part-00000.parquet"] != other.files["events/part-00000.parquet"]
+
+
+def test_what_the_engine_did_not_show_is_logged_on_request_and_changes_nothing_else(tmp_path: Path) -> None:
+    simulate(SMALL, tmp_path / "plain")
+    simulate(replace(SMALL, retrieved_logged=6), tmp_path / "more")
+    plain, more = (read_manifest(tmp_path / name, "shop") for name in ("plain", "more"))
+    assert more.counts == plain.counts
+    unlike = {name for name in plain.files if plain.files[name] != more.files[name]}
+    assert unlike - {"truth/manifest.json"} == {"events/part-00000.parquet"}
+    log, whole = (pq.read_table(tmp_path / name / "events") for name in ("plain", "more"))
+    hidden = whole["retrieved_only"]
+    assert whole.filter(pc.invert(hidden)).drop_columns("retrieved_only").equals(log)
+    below = whole.filter(hidden)
+    assert below["position"].null_count == len(below)
+    assert not any(pc.any(below[name]).as_py() for name in ("clicked", "ordered", "explored"))
+    pages: dict[str, list[dict[str, Any]]] = {}
+    for row in whole.select(["request_id", "item_id", "retrieved_only"]).to_pylist():
+        pages.setdefault(row["request_id"], []).append(row)
+    below_each = [sum(row["retrieved_only"] for row in page) for page in pages.values()]
+    assert max(below_each) == 6
+    assert below_each.count(6) > 100
+    for page in pages.values():
+        assert len({row["item_id"] for row in page}) == len(page), "none of them is on the page"
+        assert sorted(row["retrieved_only"] for row in page) == [row["retrieved_only"] for row in page]
 
 
 def test_blocks_cover_all_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +173,10 @@ def test_coin_flip_orders_ignore_the_item(tmp_path: Path) -> None:
     assert per_click == pytest.approx(0.1, abs=0.03)
 
 
-@pytest.mark.parametrize("given", [{"n_items": 5}, {"n_requests": 0}, {"zipf": -1.0}, {"n_shoppers": 0}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "given",
+    [{"n_items": 5}, {"n_requests": 0}, {"zipf": -1.0}, {"n_shoppers": 0}, {"seed": -1}, {"retrieved_logged": -1}],
+)
 def test_a_config_that_cannot_be_is_refused_by_name(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(given))):
         MarketConfig(**given)

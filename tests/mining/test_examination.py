@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mining.toy import event, mine_shop, read, write_shop
+from mining.toy import Row, event, mine_shop, read, write_shop
 from mmse.mining.examination import Counts, fit
 from mmse.mining.mine import MineConfig
 
@@ -83,13 +83,16 @@ def test_without_data_every_position_is_examined_and_it_is_said(caplog: pytest.L
 
 
 def test_mining_learns_the_curve_from_train_alone_and_writes_it_to_the_rows(tmp_path: Path) -> None:
-    """Position 2 is clicked half as often as 1 in train; what test says is not heard."""
+    """Position 2 is clicked half as often as 1 in train; what test says is not heard, nor what was not shown."""
     rows = []
     for minute in range(1000):
-        explored = {"explored": True, "user_id": None}
-        second = 2 if minute % 4 == 1 or minute >= 800 else 1
-        rows.append(event(f"r{minute}", minute, "ab"[minute % 2], 1, 2 if minute % 2 else 1, **explored))
-        rows.append(event(f"r{minute}", minute, "ba"[minute % 2], 2, second, **explored))
+        explored: Row = {"explored": True, "user_id": None, "retrieved_only": False}
+        second = minute % 4 == 1 or minute >= 800
+        rows.append(event(f"r{minute}", minute, "ab"[minute % 2], 1, clicked=minute % 2 == 1, **explored))
+        rows.append(event(f"r{minute}", minute, "ba"[minute % 2], 2, clicked=second, **explored))
+        rows.append(
+            event(f"r{minute}", minute, "cd"[minute % 2], 2 + minute % 3, **explored | {"retrieved_only": True})
+        )
     write_shop(tmp_path, rows)
     counts = mine_shop(tmp_path, config=MineConfig(periods=2, shards=2, threads=1)).counts
     assert counts["position_bias_from"] == "the same query and item at several positions"
@@ -98,7 +101,7 @@ def test_mining_learns_the_curve_from_train_alone_and_writes_it_to_the_rows(tmp_
     assert (two["examination"], two["shown"], two["clicked"]) == (0.5, 800, 200)
     assert two["standard_error"] == pytest.approx(0.5 * (1 / 400 + 1 / 200) ** 0.5, rel=1e-3)
     weights = {(row["position"], row["examination"]) for row in read(tmp_path, "t*/**/*.parquet")}
-    assert weights == {(1, 1.0), (2, 0.5)}
+    assert weights == {(1, 1.0), (2, 0.5), (None, None)}
 
 
 @pytest.mark.parametrize(("everywhere", "source"), [(True, "slots filled at random"), (False, "the same query")])
@@ -110,12 +113,11 @@ def test_random_slots_alone_decide_where_they_can(
     rows = []
     for minute in range(1200):
         explored, odd = minute < 600, minute % 2
-        first = 2 if odd else 1
-        second = 2 if minute % (4 if explored else 8) == 1 else 1
+        second = minute % (4 if explored else 8) == 1
         one, two = ("ab", "ba")[odd]
-        who = {"user_id": None}
-        rows.append(event(f"r{minute}", minute, one, 1, first, explored=explored and everywhere, **who))
-        rows.append(event(f"r{minute}", minute, two, 2, second, explored=explored, **who))
+        who: Row = {"user_id": None}
+        rows.append(event(f"r{minute}", minute, one, 1, clicked=bool(odd), explored=explored and everywhere, **who))
+        rows.append(event(f"r{minute}", minute, two, 2, clicked=second, explored=explored, **who))
     write_shop(tmp_path, rows)
     config = MineConfig(periods=2, shards=1, threads=1, valid_share=0.0, test_share=0.0)
     counts = mine_shop(tmp_path, config=config).counts

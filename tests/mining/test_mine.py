@@ -14,6 +14,10 @@ from mmse.artifact import verify
 from mmse.mining.groups import ItemStats, open_snapshots, shard_files
 from mmse.mining.history import History
 from mmse.mining.mine import MineConfig
+from mmse.records import Stage
+
+NEVER = (Stage.RANDOM, 0)
+NOTHING = {"retrieved": 0, "unclicked": 0, "clicked": 0, "carted": 0, "ordered": 0}
 
 
 def test_the_toy_shop_by_hand(tmp_path: Path) -> None:
@@ -21,8 +25,8 @@ def test_the_toy_shop_by_hand(tmp_path: Path) -> None:
     counts = mine_shop(tmp_path).counts
     assert counts["requests"] == {"train": 6, "valid": 2, "test": 2}
     assert counts["rows"] == {"train": 14, "valid": 5, "test": 5}
-    assert counts["stages"]["train"] == {"unclicked": 9, "clicked": 3, "ordered": 2}
-    assert counts["stages"]["valid"] == {"unclicked": 3, "clicked": 1, "ordered": 1}
+    assert counts["stages"]["train"] == dict(NOTHING, unclicked=9, clicked=3, ordered=2)
+    assert counts["stages"]["valid"] == dict(NOTHING, unclicked=3, clicked=1, ordered=1)
     assert counts["items"] == 4
     assert counts["rejected"] == {"items": {}, "events": {}}
     assert counts["position_bias_from"].startswith("none")
@@ -74,28 +78,71 @@ def test_an_order_without_a_click_is_kept_and_counted(tmp_path: Path) -> None:
     write_shop(tmp_path, rows)
     assert mine_shop(tmp_path).counts["ordered_without_click"] == 1
     stages = {(r["request_id"], r["item_row"]): r["stage"] for r in read(tmp_path, "train/*/*")}
-    assert stages["r0", 1] == 3
+    assert stages["r0", 1] == Stage.ORDERED
 
 
 def test_a_click_logged_apart_from_its_impression_is_one_row(tmp_path: Path) -> None:
-    rows = [*log(), event("r1", 1.2, "b", 7, 2), event("r1", 1.3, "b", 2, 1, ordered=True)]
+    rows = [*log(), event("r1", 1.2, "b", 7, Stage.CLICKED), event("r1", 1.3, "b", 2, ordered=True)]
     write_shop(tmp_path, rows)
     counts = mine_shop(tmp_path).counts
     assert (counts["duplicates_merged"], counts["ordered_without_click"]) == (2, 0)
     (b,) = [r for r in read(tmp_path, "train/*/*") if (r["request_id"], r["item_row"]) == ("r1", 1)]
-    assert (b["stage"], b["position"]) == (3, 2)
+    assert (b["stage"], b["position"]) == (Stage.ORDERED, 2)
 
 
-def test_rows_never_shown_are_left_out_and_carts_count_as_clicks(tmp_path: Path) -> None:
-    rows = [{**row, "retrieved_only": False, "carted": False} for row in log()]
-    rows.append({**rows[0], "item_id": "d", "retrieved_only": True})
-    rows[1]["carted"] = True
+def test_carts_are_a_stage_between_clicks_and_orders(tmp_path: Path) -> None:
+    rows = [{**row, "carted": False} for row in log()]
+    rows[1]["carted"] = True  # b of r0, not even clicked
+    rows[2]["carted"] = True  # c of r0, ordered
+    rows.append({**rows[3], "clicked": True, "carted": True})  # a of r1, told apart from its impression
     write_shop(tmp_path, rows)
     counts = mine_shop(tmp_path).counts
-    assert counts["not_shown"] == 1
+    assert counts["stages"]["train"] == dict(NOTHING, unclicked=7, clicked=3, carted=2, ordered=2)
+    assert counts["ordered_without_click"] == 0
     seen = {(r["request_id"], r["item_row"]): r["stage"] for r in read(tmp_path, "train/*/*")}
-    assert seen["r0", 1] == 2
-    assert ("r0", 3) not in seen
+    assert (seen["r0", 1], seen["r0", 2], seen["r1", 0]) == (Stage.CARTED, Stage.ORDERED, Stage.CARTED)
+    taken = {(r["user_id"], r["item_row"], r["stage"]) for r in read(tmp_path, "interactions.parquet")}
+    assert ("user of r0", 1, Stage.CARTED) in taken
+    assert ItemStats.open(tmp_path / "groups").at(1).tolist() == [[3, 3, 0], [3, 1, 0], [1, 1, 1], [0, 0, 0]]
+
+
+def test_what_was_only_retrieved_has_rows_and_changes_nothing_else(tmp_path: Path) -> None:
+    """Nor does it say when a request was, who asked what, or that an item was shown."""
+    hidden = {"retrieved_only": True, "position": None, "clicked": None, "ordered": None, "explored": True}
+    rows = log(40)
+    write_shop(tmp_path / "plain", rows)
+    more = [row | hidden for row in rows if row["item_id"] != "c"]  # a and b again: shown, all the same
+    more += [event(f"r{r}", r - 0.5, item, 1, query="other", user_id="x") | hidden for r in range(40) for item in "dc"]
+    write_shop(tmp_path / "more", more + [{**row, "retrieved_only": False} for row in rows])
+    plain, told = mine_shop(tmp_path / "plain").counts, mine_shop(tmp_path / "more").counts
+    assert told["duplicates_merged"] == 80 + 14  # c is shown at every third request
+    assert told["stages"]["train"] == plain["stages"]["train"] | {"retrieved": 24 + 16}
+    assert told["rows"]["train"] == plain["rows"]["train"] + 40
+    unlike = {"stages", "rows", "read", "duplicates_merged"}
+    assert {k: v for k, v in told.items() if k not in unlike} == {k: v for k, v in plain.items() if k not in unlike}
+    beside = sorted(path.name for path in (tmp_path / "plain" / "groups").glob("*.parquet"))
+    assert len(beside) == 8
+    for name in beside:
+        assert read(tmp_path / "more", name) == read(tmp_path / "plain", name), name
+    found = read(tmp_path / "more", "t*/**/*.parquet") + read(tmp_path / "more", "valid/*")
+    shown = [row for row in found if row["stage"] >= Stage.UNCLICKED]
+    assert shown == read(tmp_path / "plain", "t*/**/*.parquet") + read(tmp_path / "plain", "valid/*")
+    for row in found:
+        if row["stage"] == Stage.RETRIEVED:
+            assert (row["position"], row["examination"], row["explored"]) == (None, None, False)
+            assert row["item_row"] in (2, 3)
+            assert (row["query"], row["user_id"]) == ("red shoe", f"user of {row['request_id']}")
+    last = {row["request_id"]: row["stage"] for row in found}
+    assert set(last.values()) == {Stage.RETRIEVED}, "after what was shown"
+
+
+def test_requests_that_were_shown_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [{**row, "retrieved_only": False} for row in log()]
+    alone = [{**row, "request_id": "empty page", "retrieved_only": True} for row in rows[:3]]
+    write_shop(tmp_path, rows + [row | {"clicked": False, "ordered": False} for row in alone])
+    counts = mine_shop(tmp_path).counts
+    assert counts["retrieved_without_page"] == 3
+    assert counts["requests"] == {"train": 6, "valid": 2, "test": 2}
 
 
 def test_mining_twice_gives_the_same_files(tmp_path: Path) -> None:
@@ -171,8 +218,8 @@ def _check_statistics(folder: Path, expected: dict[str, Row]) -> None:
         slow = np.zeros((len(ITEMS), 3), np.int64)
         for request in expected.values():
             for row, item in enumerate(ITEMS):
-                stage = request["rows"].get(item["item_id"], (0, 0))[0] if request["timestamp"] < moment else 0
-                slow[row] += [stage >= 1, stage >= 2, stage >= 3]
+                stage, _ = request["rows"].get(item["item_id"], NEVER) if request["timestamp"] < moment else NEVER
+                slow[row] += [stage >= least for least in (Stage.UNCLICKED, Stage.CLICKED, Stage.ORDERED)]
         assert stats.at(snapshot).tolist() == slow.tolist()
 
 
@@ -187,7 +234,7 @@ def _check_history(folder: Path, expected: dict[str, Row]) -> None:
             for row, item in enumerate(ITEMS)
             if other["user_id"] == request["user_id"]
             and other["timestamp"] < request["timestamp"]
-            and other["rows"].get(item["item_id"], (0, 0))[0] >= 2
+            and other["rows"].get(item["item_id"], NEVER)[0] >= Stage.CLICKED
         ]
         slow = [(row, stage) for _, row, stage in sorted(past, reverse=True)[:3]]
         slow += [(-1, -1)] * (3 - len(slow))

@@ -47,6 +47,46 @@ def test_a_bad_event_is_kept_aside_with_its_reason(tmp_path: Path, change: Row, 
     assert json.loads(row["row"])[key] == (value or None)
 
 
+UNSHOWN = {"retrieved_only": "1", "position": "", "clicked": "", "ordered": ""}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"carted": "2"}, "carted is not true or false"),
+        ({"retrieved_only": "maybe"}, "retrieved_only is not true or false"),
+        ({"position": ""}, "position is missing"),
+        (UNSHOWN | {"position": "below"}, "position is not a whole number"),
+        (UNSHOWN | {"position": "0"}, "position is below 1"),
+        (UNSHOWN | {"clicked": "maybe"}, "clicked is not true or false"),
+        (UNSHOWN | {"clicked": "yes"}, "retrieved_only, and yet clicked, carted or ordered"),
+        (UNSHOWN | {"ordered": "1"}, "retrieved_only, and yet clicked, carted or ordered"),
+        (UNSHOWN | {"carted": "t"}, "retrieved_only, and yet clicked, carted or ordered"),
+        (UNSHOWN | {"item_id": "x"}, "item_id is not in the items table"),
+    ],
+)
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_bad_carts_and_bad_rows_of_what_was_not_shown(tmp_path: Path, form: str, change: Row, reason: str) -> None:
+    rows = [{**row, "retrieved_only": "", "carted": ""} for row in log()]
+    good, bad = [event("r0", 0, "d", 4) | {"retrieved_only": "", "carted": ""} | c for c in (UNSHOWN, change)]
+    write_shop(tmp_path, log())
+    if form == "csv":
+        write_csv(tmp_path / "events.csv", [*rows, good, bad])
+    else:
+        lines = [json.dumps({**row, "timestamp": str(row["timestamp"])}) for row in (*rows, good, bad)]
+        (tmp_path / "events.jsonl").write_text("\n".join(lines), "utf-8")
+    counts = mine_shop(tmp_path, events=EventsConfig(f"events.{form}")).counts
+    assert counts["rejected"]["events"] == {reason: 1}
+    assert counts["stages"]["train"]["retrieved"] == 1
+    assert sum(counts["rows"].values()) == 24 + 1
+
+
+def test_a_log_of_which_nothing_was_shown(tmp_path: Path) -> None:
+    write_shop(tmp_path, [event(f"r{i}", i, "a", 1, retrieved_only=True) for i in range(9)])
+    with pytest.raises(TableError, match="No row of the events table"):
+        mine_shop(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from mmse.artifact import Manifest
 from mmse.mining.mine import MineConfig, mine
+from mmse.records import Stage
 from mmse.tables import EventsConfig, ItemsConfig
 
 Row = dict[str, Any]
@@ -26,16 +27,16 @@ ITEMS: list[Row] = [
 ]
 
 
-def event(request: str, minute: float, item: str, position: int, stage: int = 1, **more: object) -> Row:
-    """One row of the events table; stage 1 shown, 2 clicked, 3 clicked and ordered."""
+def event(request: str, minute: float, item: str, position: int, stage: Stage = Stage.UNCLICKED, **more: object) -> Row:
+    """One row of the events table; an ordered item was clicked, too."""
     row: Row = {
         "request_id": request,
         "timestamp": DAY + dt.timedelta(minutes=minute),
         "query": "Red  Shoe ",
         "item_id": item,
         "position": position,
-        "clicked": stage >= 2,
-        "ordered": stage >= 3,
+        "clicked": stage >= Stage.CLICKED,
+        "ordered": stage >= Stage.ORDERED,
         "user_id": f"user of {request}",
         "explored": False,
     }
@@ -46,10 +47,10 @@ def log(requests: int = 10) -> list[Row]:
     """`requests` requests a minute apart: a (clicked at even minutes), b and, at every third, c (ordered)."""
     rows = []
     for minute in range(requests):
-        rows.append(event(f"r{minute}", minute, "a", 1, 2 if minute % 2 == 0 else 1))
+        rows.append(event(f"r{minute}", minute, "a", 1, Stage.CLICKED if minute % 2 == 0 else Stage.UNCLICKED))
         rows.append(event(f"r{minute}", minute, "b", 2))
         if minute % 3 == 0:
-            rows.append(event(f"r{minute}", minute, "c", 3, 3))
+            rows.append(event(f"r{minute}", minute, "c", 3, Stage.ORDERED))
     return rows
 
 
@@ -110,7 +111,7 @@ def obvious(events: list[Row], items: list[Row]) -> dict[str, Row]:
                 "rows": {},
             },
         )
-        stage = 3 if row["ordered"] else 2 if row["clicked"] else 1
-        former = request["rows"].get(row["item_id"], (0, 1_000_000))
+        stage = Stage.ORDERED if row["ordered"] else Stage.CLICKED if row["clicked"] else Stage.UNCLICKED
+        former = request["rows"].get(row["item_id"], (Stage.RANDOM, 1_000_000))
         request["rows"][row["item_id"]] = (max(stage, former[0]), min(row["position"], former[1]))
     return requests

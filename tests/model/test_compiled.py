@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -35,12 +36,12 @@ USERS = st.sampled_from([None, "", "u1", "never seen"])
 HISTORIES = st.lists(st.integers(0, 5), min_size=4, max_size=4)
 
 
-def trained(views: tuple[str, ...]) -> Encoder:
+def trained(views: tuple[str, ...], fusion: Literal["post", "pre"] = "post") -> Encoder:
     """An encoder none of whose weights is at its start."""
     torch.manual_seed(1)
     tokenizer = Tokenizer.train(ITEMS["title"].to_pylist(), vocab_size=300, bigram_buckets=64, max_tokens=16)
     space = FeatureSpace.fit(ITEMS, np.array([True, True, False]), text=[], categorical=["colour"], numeric=[])
-    config = ModelConfig(dim=8, views=views, query_buckets=32, user_buckets=32)
+    config = ModelConfig(dim=8, views=views, query_buckets=32, user_buckets=32, fusion=fusion)
     made = Encoder.fresh(config, tokenizer, space, space.encode(ITEMS, tokenizer))
     with torch.no_grad():
         for weights in made.towers.parameters():
@@ -48,16 +49,17 @@ def trained(views: tuple[str, ...]) -> Encoder:
     return made
 
 
-ENCODERS = {views: trained(views) for views in CHOICES}
+ENCODERS = [trained(views, fusion) for views in CHOICES for fusion in ("post", "pre")]
 
 
-@pytest.mark.parametrize("views", CHOICES)
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize(
+    "made", ENCODERS, ids=lambda one: "-".join([one.towers.config.fusion, *one.towers.config.views])
+)
+@settings(max_examples=25, deadline=None)
 @given(asked=st.lists(st.tuples(TEXTS, USERS, HISTORIES), min_size=1, max_size=4))
-def test_both_forms_give_one_vector(views: tuple[str, ...], asked: list[tuple[str, str | None, list[int]]]) -> None:
+def test_both_forms_give_one_vector(made: Encoder, asked: list[tuple[str, str | None, list[int]]]) -> None:
     texts, users, histories = zip(*asked, strict=True)
     history = np.array(histories, np.int32)
-    made = ENCODERS[views]
     compiled = made.served(texts, users, history)
     np.testing.assert_allclose(compiled, made.queries(texts, users, history), atol=1e-5)
     for place in range(len(asked)):
@@ -66,10 +68,10 @@ def test_both_forms_give_one_vector(views: tuple[str, ...], asked: list[tuple[st
 
 
 def test_nothing_to_go_by_is_finite() -> None:
-    for made in ENCODERS.values():
+    for made in ENCODERS:
         assert np.isfinite(made.served(["", "…"], [None, None], np.zeros((2, 4), np.int32))).all()
 
 
 def test_no_queries() -> None:
-    made = ENCODERS[VIEWS]
+    made = ENCODERS[-1]
     assert made.served([], [], np.zeros((0, 4), np.int32)).shape == (0, made.width)

@@ -1,6 +1,7 @@
 """The towers: the fused score is one inner product, memories start silent, bags have the right gradient."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -30,11 +31,15 @@ ITEMS = pa.table(
 )
 
 
-def encoder(views: tuple[str, ...] = ("text", "identity", "shopper")) -> Encoder:
+def encoder(
+    views: tuple[str, ...] = ("text", "identity", "shopper"), fusion: Literal["post", "pre"] = "post"
+) -> Encoder:
     torch.manual_seed(0)
     tokenizer = Tokenizer.train(ITEMS["title"].to_pylist(), vocab_size=300, bigram_buckets=64, max_tokens=16)
     space = FeatureSpace.fit(ITEMS, np.array([True, True, False]), text=[], categorical=["colour"], numeric=[])
-    return Encoder.fresh(ModelConfig(dim=8, views=views), tokenizer, space, space.encode(ITEMS, tokenizer))
+    return Encoder.fresh(
+        ModelConfig(dim=8, views=views, fusion=fusion), tokenizer, space, space.encode(ITEMS, tokenizer)
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -127,3 +132,35 @@ def test_statistics_are_zero_before_anything_was_shown_and_rise_with_orders() ->
 def test_any_choice_of_views_works(views: tuple[str, ...]) -> None:
     made = encoder(views)
     assert made.queries(["drill"], [None], np.zeros((1, 2), np.int32)).shape == (1, 8 * len(views))
+
+
+@pytest.mark.parametrize("views", [("text",), ("text", "identity", "shopper")])
+def test_fused_first_there_is_one_view_of_the_same_width(views: tuple[str, ...], tmp_path: Path) -> None:
+    made = encoder(views, "pre")
+    assert made.views == ("together",)
+    items = made.items(made.encode_items(ITEMS), np.zeros((3, STATISTICS), np.float32))
+    queries = made.queries(["running shoes", ""], [None, "u1"], np.zeros((2, 4), np.int32))
+    assert items.shape == (3, 8 * len(views))
+    assert queries.shape == (2, 8 * len(views))
+    np.testing.assert_allclose(np.linalg.norm(items, axis=1), 1, atol=1e-5)
+    assert np.linalg.norm(queries[0]) == pytest.approx(1, abs=1e-5), "no gate takes anything off"
+    made.save(tmp_path)
+    np.testing.assert_array_equal(
+        Encoder.open(tmp_path).queries(["running shoes"], [None], np.zeros((1, 4), np.int32)),
+        made.queries(["running shoes"], [None], np.zeros((1, 4), np.int32)),
+    )
+
+
+def test_what_a_recipe_learns_beside_the_towers_does_not_leave_with_the_model(tmp_path: Path) -> None:
+    made = encoder()
+    made.towers.extra["temperature"] = torch.nn.Parameter(torch.tensor(0.5))
+    assert "extra.temperature" in made.towers.state_dict(), "a checkpoint keeps it"
+    made.save(tmp_path)
+    assert len(Encoder.open(tmp_path).towers.extra) == 0
+
+
+def test_an_optimizer_takes_every_parameter_once() -> None:
+    made = encoder()
+    (group,) = made.towers.learned(0.01)
+    assert group["share"] == 1
+    assert {id(one) for one in group["params"]} == {id(one) for one in made.towers.parameters()}

@@ -12,11 +12,19 @@ from jaxtyping import Int8
 
 from mmse.mining.groups import ItemStats
 from mmse.model.encoder import Encoder
-from mmse.model.recipes import Recipe
+from mmse.model.recipes import Recipe, StageWeights
 from mmse.pipeline import Shop
 from mmse.records import Stage
 from mmse.text import Bags
-from mmse.training.batches import MAX_CLICKED, Batches, Dropout, pool_correction, reached_by, sample_group
+from mmse.training.batches import (
+    MAX_CLICKED,
+    MAX_RETRIEVED,
+    Batches,
+    Dropout,
+    pool_correction,
+    reached_by,
+    sample_group,
+)
 from mmse.training.groups import Requests
 from mmse.training.loop import describe
 from mmse.training.shards import Shards
@@ -39,27 +47,46 @@ def requests_of(stages: list[list[int]]) -> Requests:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=25), min_size=1, max_size=6),
+    st.lists(st.lists(st.integers(Stage.RETRIEVED, Stage.ORDERED), min_size=1, max_size=25), min_size=1, max_size=6),
     st.integers(2, 9),
     st.integers(0, 99),
 )
-def test_orders_come_first_then_some_clicks_then_unclicked(pages: list[list[int]], size: int, seed: int) -> None:
+def test_a_group_takes_orders_carts_some_clicks_unclicked_and_few_retrieved(
+    pages: list[list[int]], size: int, seed: int
+) -> None:
     requests = requests_of(pages)
+    weights = StageWeights(retrieved=0.25, unclicked=0.5, clicked=1.0, carted=1.5, ordered=2.0)
     group = sample_group(requests, np.arange(len(pages)), size, np.random.default_rng(seed))
     for r, page in enumerate(pages):
         real = group.item_rows[r] >= 0
-        assert real.sum() == min(size, len(page))
-        rows = group.item_rows[r][real]
+        rows, stages = group.item_rows[r][real], group.stages[r][real]
         assert len(set(rows.tolist())) == len(rows)
-        assert (requests.stages[rows] == group.stages[r][real]).all()
+        assert (requests.stages[rows] == stages).all()
         np.testing.assert_array_equal(requests.examination[rows], group.examination[r][real])
-        unclicked = group.stages[r][real] == Stage.UNCLICKED
-        np.testing.assert_array_equal(group.weights((0.5, 1.0, 2.0))[r][real][unclicked], 0.5 * (rows[unclicked] % 2))
-        assert not group.weights((0.5, 1.0, 2.0))[r][~real].any()
-        ordered, clicked = page.count(Stage.ORDERED), page.count(Stage.CLICKED)
-        assert (group.stages[r] == Stage.ORDERED).sum() == min(ordered, size)
-        wanted = min(clicked, MAX_CLICKED, size - min(ordered, size))
-        assert (group.stages[r] == Stage.CLICKED).sum() >= wanted
+        unclicked = stages == Stage.UNCLICKED
+        np.testing.assert_array_equal(group.weights(weights)[r][real][unclicked], 0.5 * (rows[unclicked] % 2))
+        assert not group.weights(weights)[r][~real].any()
+        left, clicked = size, page.count(Stage.CLICKED)
+        few, surplus = min(clicked, MAX_CLICKED), max(clicked - MAX_CLICKED, 0)
+        taken = dict.fromkeys(Stage, 0)
+        for stage, there in (
+            (Stage.ORDERED, page.count(Stage.ORDERED)), (Stage.CARTED, page.count(Stage.CARTED)),
+            (Stage.CLICKED, few), (Stage.UNCLICKED, page.count(Stage.UNCLICKED)), (Stage.CLICKED, surplus),
+            (Stage.RETRIEVED, min(page.count(Stage.RETRIEVED), MAX_RETRIEVED)),
+        ):  # fmt: skip
+            taken[stage] += min(there, left)
+            left -= min(there, left)
+        assert {stage: (stages == stage).sum() for stage in Stage} == taken
+
+
+def test_what_a_recipe_does_not_read_counts_as_what_it_reads() -> None:
+    """To one that reads shown and clicked, a cart or an order is a click, and what was only retrieved is not there."""
+    requests = requests_of([[Stage.RETRIEVED, Stage.UNCLICKED, Stage.CLICKED, Stage.CARTED, Stage.ORDERED]])
+    group = sample_group(
+        requests, np.arange(1), 6, np.random.default_rng(0), Recipe(reads=("unclicked", "clicked")).read_as
+    )
+    assert sorted(group.stages[0].tolist()) == [0, 0, Stage.UNCLICKED, *[Stage.CLICKED] * 3]
+    assert sorted(group.item_rows[0].tolist()) == [-1, -1, 1, 2, 3, 4]
 
 
 def test_the_sign_of_logq() -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,8 +20,11 @@ from mmse.artifact import read_manifest
 from mmse.config import build
 from mmse.errors import ArtifactError, UsageError
 from mmse.pipeline import Listener, Shop, mine_stage
+from mmse.training import meter
+from mmse.training.batches import Batch, Batches
 from mmse.training.loop import Step, TrainConfig, train
 from shop import make_shop
+from training.test_meter import Clock
 
 
 class Killed(BaseException):
@@ -118,6 +122,40 @@ def test_a_period_without_a_click_is_passed_over(tmp_path: Path) -> None:
     assert manifest.counts["steps"] > 0
 
 
+def test_a_budget_of_seconds_ends_a_run_and_a_resumed_one_counts_what_was_used(
+    small_shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock by which every batch takes a second and nothing else takes any."""
+    clock, draw = Clock(), Batches.batch
+
+    def drawn(self: Batches, *given: Any) -> Batch:
+        clock.now += 1
+        return draw(self, *given)
+
+    def kill(step: Step) -> None:
+        if step.step == 10:
+            raise Killed
+
+    monkeypatch.setattr(meter, "time", clock)
+    monkeypatch.setattr(Batches, "batch", drawn)
+    config = replace(small_shop.train, epochs=50, budget_seconds=13.5)
+    manifest = train(groups_of(small_shop), tmp_path / "whole", config)
+    told = json.loads((tmp_path / "whole" / "training.json").read_text())
+    assert [epoch["step"] for epoch in told] == [12, 14], "the cut epoch is validated too"
+    counts = manifest.counts
+    assert (counts["steps"], counts["train_seconds"], counts["epochs"]) == (14, 14.0, round(14 / 12, 2))
+    with pytest.raises(Killed):
+        train(groups_of(small_shop), tmp_path / "broken", config, on_step=kill)
+    resumed = train(groups_of(small_shop), tmp_path / "broken", config, resume=True)
+    assert resumed.counts["steps"] == 14
+    assert resumed.fingerprint == manifest.fingerprint, "the rates it went by differ"
+
+
+def test_a_budget_that_is_over_at_once_still_makes_a_model(small_shop: Shop, tmp_path: Path) -> None:
+    config = replace(small_shop.train, budget_seconds=1e-6)
+    assert train(groups_of(small_shop), tmp_path / "model", config).counts["steps"] == 1
+
+
 def test_a_folder_that_is_no_groups_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a finished 'groups' folder"):
         train(tmp_path, tmp_path / "model", TrainConfig())
@@ -130,6 +168,7 @@ def test_a_folder_that_is_no_groups_folder_is_refused(tmp_path: Path) -> None:
         ({"objective": {"temprature": 1}}, "temperature"),
         ({"views": ["text", "sound"]}, "views"),
         ({"epochs": "five"}, "epochs"),
+        ({"budget_seconds": 0}, "budget_seconds"),
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"objective": {"n_random": 0, "in_batch": "none"}}, "negatives"),
         ({"dim": 5}, "multiple of 4"),

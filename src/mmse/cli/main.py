@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,9 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from mmse import __version__
+from mmse.cli.compare import compare
 from mmse.cli.items import items_app
+from mmse.cli.recipes import recipes
 from mmse.cli.rules import rules_app
 from mmse.cli.serve import Port, events_app, serve
 from mmse.cli.versions import versions_app
@@ -66,6 +70,9 @@ def main() -> None:
         handlers=[RichHandler(console=err, show_time=False, show_path=False)],
     )
     try:
+        if "TORCHELASTIC_RUN_ID" in os.environ and sys.argv[1:2] != ["train"]:
+            err.quiet = os.environ.get("RANK") != "0"
+            raise UsageError("Of all commands only `mmse train` is for several processes.", "Leave torchrun out.")
         app()
     except MmseError as error:
         if debug:
@@ -190,23 +197,29 @@ def mine(shop_file: ShopFile, folder: Out = None) -> None:
     _one_stage(pipeline.mine_stage, pipeline.read_shop(shop_file), folder)
 
 
-@app.command(epilog="Example: mmse train shop.toml --out run --resume")
+@app.command(
+    epilog="Examples: mmse train shop.toml --out run --resume · torchrun --nproc-per-node 2 -m mmse train shop.toml"
+)
 def train(
     shop_file: ShopFile,
     folder: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stood.")] = False,
-    recipe: Annotated[str | None, typer.Option(help="Another recipe than the shop's: mmse, dssm.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Another recipe than the shop's: dssm, my_recipes:FOCAL (see mmse recipes).")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     threads: Threads = None,
 ) -> None:
     """Trains the towers on the mined groups; keeps the best checkpoint by validation recall."""
     from mmse import pipeline
+    from mmse.training.distributed import joined
 
     _use_threads(threads)
-    shop = pipeline.read_shop(shop_file)
-    shop = replace(shop, train=_changed(shop.train, recipe=recipe, epochs=epochs, seed=seed))
-    _one_stage(partial(pipeline.train_stage, resume=resume), shop, folder)
+    with joined() as team, _heard(team.leads):
+        shop = pipeline.read_shop(shop_file)
+        shop = replace(shop, train=_changed(shop.train, recipe=recipe, epochs=epochs, seed=seed))
+        _one_stage(partial(pipeline.train_stage, resume=resume), shop, folder)
 
 
 @app.command(epilog="Example: mmse embed shop.toml --as-of end")
@@ -336,6 +349,8 @@ def evaluate(
         out.print(f"Report: {report}", markup=False, soft_wrap=True)
 
 
+app.command(epilog="Examples: mmse recipes · mmse recipes dssm")(recipes)
+app.command(epilog="Example: mmse compare grid.toml --out compared --workers 2")(compare)
 app.command(epilog="Examples: mmse serve run · mmse serve site --workers 4 --token-file token.txt")(serve)
 
 
@@ -345,7 +360,18 @@ def _one_stage(stage: Callable[..., Manifest], shop: Shop, folder: Path | None) 
     with progress_on(err) as listener:
         manifest = stage(shop, _run_folder(shop.path, folder), listener)
     for key, value in manifest.counts.items():
-        out.print(f"{key.replace('_', ' '):>28}  {value}", markup=False)
+        if key != "recipe":  # the manifest has it whole; it fills a screen
+            out.print(f"{key.replace('_', ' '):>28}  {value}", markup=False)
+
+
+@contextmanager
+def _heard(speaks: bool) -> Iterator[None]:
+    """Where this process does not speak for its team, nothing inside is printed; what is raised is, further out."""
+    out.quiet = err.quiet = not speaks
+    try:
+        yield
+    finally:
+        out.quiet = err.quiet = False
 
 
 def _changed(config: Config, **given: object) -> Config:

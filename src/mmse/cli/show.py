@@ -101,7 +101,7 @@ def progress_on(console: Console) -> Iterator[Listener]:
             if "train" not in tasks:
                 tasks["train"] = bars.add_task("train", total=said.steps, note="")
             note = f"loss {said.loss:.3f} · {said.requests_per_s:,.0f} requests/s · {said.seconds_left:.0f} s left"
-            bars.update(tasks["train"], completed=said.step, note=note)
+            bars.update(tasks["train"], completed=said.step, total=said.steps, note=note)
             if said.recall is not None:
                 line = f"     epoch {said.epoch}: loss {said.loss:.3f}, recall@100 {said.recall:.4f} on validation"
                 console.print(f"[dim]{line}, {said.requests_per_s:,.0f} requests/s[/]", highlight=False)

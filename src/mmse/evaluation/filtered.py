@@ -19,7 +19,6 @@ from jaxtyping import Bool, Float32, Float64
 
 from mmse.filters import And, Between, Filter, Kind, OneOf, comparable, path_of, paths_above
 from mmse.live.snapshot import Snapshot
-from mmse.records import Stage
 from mmse.retriever import Retriever
 from mmse.training.logged import Logged
 
@@ -203,8 +202,8 @@ class _Masks:
 
 
 def _taken(logged: Logged) -> dict[int, int]:
-    """An item that each request took, an ordered one where there is one."""
-    order = np.argsort(logged.stages == Stage.ORDERED, kind="stable")
+    """An item that each request took, one that got furthest."""
+    order = np.argsort(logged.stages, kind="stable")
     return dict(zip(logged.request[order].tolist(), logged.item_rows[order].tolist(), strict=True))
 
 

@@ -33,6 +33,7 @@ from mmse.records import STAGE_GAINS, Stage
 from mmse.training.logged import Logged, Shown, read_logged, read_shown
 
 SLICE_CUTS = (10, 100)
+_GAINS = np.array([STAGE_GAINS.get(stage, 0.0) for stage in Stage])
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,7 @@ def logged_metrics(
     for part in slices:
         for target, stage in (("ordered", Stage.ORDERED), ("clicked", Stage.CLICKED)):
             counted = part.pairs & part.requests[logged.request] & (logged.stages >= stage)
-            gains = np.where(
-                logged.stages[counted] == Stage.ORDERED, STAGE_GAINS[Stage.ORDERED], STAGE_GAINS[Stage.CLICKED]
-            )
+            gains = _GAINS[logged.stages[counted]]
             relevant = metrics.from_pairs(logged.request[counted], logged.item_rows[counted], gains, len(logged))
             found = [metrics.locate(ranking, relevant) for ranking in rankings]
             for k in CUTS if part.name == ALL else SLICE_CUTS:

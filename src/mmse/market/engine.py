@@ -70,15 +70,22 @@ class Pool:
 
 @dataclass(frozen=True)
 class Pages:
-    """What was shown: items by slot (-1: the page ends before), and which slots were filled at random."""
+    """What was shown: items by slot (-1: the page ends before), and which slots were filled at random.
+
+    `below` are the engine's next best, which it did not show (-1: there are no more).
+    """
 
     items: Int32[np.ndarray, "n page"]
     explored: Bool[np.ndarray, "n page"]
+    below: Int32[np.ndarray, "n below"]
 
 
 @dataclass(frozen=True)
 class Engine:
-    """`popularity` is the engine's noisy idea of what sells; `estimate_weight` 0 ranks by words and noise alone."""
+    """`popularity` is the engine's noisy idea of what sells; `estimate_weight` 0 ranks by words and noise alone.
+
+    `n_below` is how many of the items that it retrieves and does not show it tells of.
+    """
 
     recall: Recall
     preferences: Preferences
@@ -89,6 +96,7 @@ class Engine:
     page_size: int
     exploration: float
     estimate_weight: float = 0.5
+    n_below: int = 0
 
     def pages(
         self,
@@ -99,7 +107,8 @@ class Engine:
         rng: np.random.Generator,
     ) -> Pages:
         """The page for each request; `found` holds its candidates, `time` is in days."""
-        ranked = self._rank(found, intents, shoppers, time)
+        candidates = self._rank(found, intents, shoppers, time)
+        ranked = candidates[:, : self.page_size]
         explored = self._explore(found, ranked, time, rng)
         is_explored = explored >= 0
         taken = np.cumsum(~is_explored, axis=1) - 1
@@ -107,7 +116,8 @@ class Engine:
         items = np.where(is_explored, explored, rest)
         # A page ends with the engine's last result: an explored slot behind it would stand alone.
         on_page = taken < (ranked >= 0).sum(axis=1, keepdims=True)
-        return Pages(np.where(on_page, items, -1).astype(np.int32), is_explored & on_page)
+        items = np.where(on_page, items, -1).astype(np.int32)
+        return Pages(items, is_explored & on_page, self._below(candidates, items))
 
     def alive(self, items: Int[np.ndarray, "..."], time: Float64[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
         """Whether each item is on sale at each moment."""
@@ -119,8 +129,9 @@ class Engine:
         intents: Int32[np.ndarray, " n"],
         shoppers: Int32[np.ndarray, " n"],
         time: Float64[np.ndarray, " n"],
-    ) -> Int32[np.ndarray, "n page"]:
-        """The best `page_size` candidates on sale, best first, -1 padded."""
+    ) -> Int32[np.ndarray, "n ranked"]:
+        """The best `page_size + n_below` candidates on sale, best first, -1 padded."""
+        depth = self.page_size + self.n_below
         rows, when = found.rows, time[:, None]
         exists = (rows >= 0) & self.alive(rows, when)
         known = np.clip((when - self.listed[rows]) / COLD_DAYS, 0, 1).astype(np.float32)
@@ -131,10 +142,20 @@ class Engine:
         first, rows = np.take_along_axis(first, best, axis=1), np.take_along_axis(rows, best, axis=1)
         estimate = self._estimate(intents[:, None], shoppers[:, None], rows)
         second = np.where(np.isneginf(first), -np.inf, 0.5 * first + estimate)
-        order = np.argsort(-second, axis=1, kind="stable")[:, : self.page_size]
+        order = np.argsort(-second, axis=1, kind="stable")[:, :depth]
         ranked = np.take_along_axis(np.where(np.isneginf(second), -1, rows), order, axis=1)
-        missing = self.page_size - ranked.shape[1]
+        missing = depth - ranked.shape[1]
         return np.pad(ranked, ((0, 0), (0, max(missing, 0))), constant_values=-1)
+
+    def _below(
+        self, candidates: Int32[np.ndarray, "n ranked"], items: Int32[np.ndarray, "n page"]
+    ) -> Int32[np.ndarray, "n below"]:
+        """The first `n_below` of the `candidates` that are not on the page."""
+        if self.n_below == 0:
+            return np.empty((len(items), 0), np.int32)
+        rest = np.where((candidates[:, :, None] == items[:, None, :]).any(axis=2), -1, candidates)
+        first = np.argsort(rest < 0, axis=1, kind="stable")[:, : self.n_below]
+        return np.take_along_axis(rest, first, axis=1).astype(np.int32)
 
     def _estimate(self, intents: np.ndarray, shoppers: np.ndarray, rows: np.ndarray) -> Float32[np.ndarray, "n kept"]:
         """What the engine expects of a click: partly right, and always wrong in the same way."""

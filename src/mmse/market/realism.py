@@ -33,8 +33,9 @@ def realism_figure(shop: Path) -> str:
     counts = read_manifest(shop, "shop").counts
     figure = make_subplots(rows=2, cols=3, subplot_titles=TITLES, horizontal_spacing=0.07, vertical_spacing=0.17)
     with duckdb.connect() as database:
-        for name, path in (("items", "items.parquet"), ("events", "events/*.parquet")):
-            database.execute(f"CREATE VIEW {name} AS FROM read_parquet({files_in(shop, path)})")
+        shown = "WHERE position IS NOT NULL"  # what was only retrieved has none
+        for name, path, those in (("items", "items.parquet", ""), ("events", "events/*.parquet", shown)):
+            database.execute(f"CREATE VIEW {name} AS FROM read_parquet({files_in(shop, path)}) {those}")
         _concentration(figure, database)
         _positions(figure, database)
         _arrivals(figure, database)

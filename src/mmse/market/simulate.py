@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,8 @@ class MarketConfig:
     """A made-up shop. The same config gives the same bytes.
 
     `n_shoppers` None is one per ten requests, `n_intents` None one per five items. `vocabulary_gap` is how far
-    shoppers' favourite words are from sellers' (0 the same, 1 unrelated); `zipf` the skew of the intents.
+    shoppers' favourite words are from sellers' (0 the same, 1 unrelated); `zipf` the skew of the intents. The log tells
+    of up to `retrieved_logged` items of a request that the engine found next best and did not show.
     """
 
     seed: int = 0
@@ -49,6 +50,7 @@ class MarketConfig:
     n_intents: int | None = None
     vocabulary_gap: float = 0.5
     zipf: float = 0.9
+    retrieved_logged: int = 0
     behaviour: Behaviour = field(default_factory=Behaviour)
 
     def __post_init__(self) -> None:
@@ -59,6 +61,7 @@ class MarketConfig:
         require(self.n_intents is None or self.n_intents >= 1, "n_intents", self.n_intents, "1 or more")
         require(0 <= self.vocabulary_gap <= 1, "vocabulary_gap", self.vocabulary_gap, "0 to 1")
         require(0 <= self.zipf <= 2, "zipf", self.zipf, "0 to 2")
+        require(self.retrieved_logged >= 0, "retrieved_logged", self.retrieved_logged, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ def make_world(config: MarketConfig, progress: Progress | None = None) -> World:
         ),
         page_size=config.behaviour.page_size,
         exploration=config.behaviour.exploration,
+        n_below=config.retrieved_logged,
     )
     columns = {"categorical": ["colour", "material"]}
     return World(_dated(catalogue.table, config.behaviour), columns, engine, intents.texts, requests)
@@ -134,7 +138,7 @@ def run(world: World, behaviour: Behaviour, seed: int, draft: Draft, progress: P
         answered.append(rows[(pages.items >= 0).any(axis=1)])
         for name, found in (
             ("requests", len(answered[-1])),
-            ("events", events.num_rows),
+            ("events", (pages.items >= 0).sum()),
             ("clicks", actions.clicked.sum()),
             ("orders", actions.ordered.sum()),
             ("explored", pages.explored.sum()),
@@ -179,15 +183,20 @@ def _run_block(
         pages = world.engine.pages(candidates, intent, shopper, asked.time[some], rng)
         done.append((pages, act(preferences, behaviour, pages, intent, shopper, rng)))
     return (
-        Pages(np.vstack([p.items for p, _ in done]), np.vstack([p.explored for p, _ in done])),
+        Pages(*(np.vstack([getattr(p, f.name) for p, _ in done]) for f in fields(Pages))),
         Actions(np.vstack([a.clicked for _, a in done]), np.vstack([a.ordered for _, a in done])),
     )
 
 
 def _events(world: World, behaviour: Behaviour, rows: np.ndarray, pages: Pages, actions: Actions) -> pa.Table:
-    """One row per shown item, requests in order of time and items by position."""
-    request, slot = np.nonzero(pages.items >= 0)
-    items = pages.items[request, slot]
+    """One row per shown item, requests in order of time and items by position, then those below the page."""
+    whole, n_slots = np.hstack([pages.items, pages.below]), pages.items.shape[1]
+    request, slot = np.nonzero(whole >= 0)
+    items, shown = whole[request, slot], slot < n_slots
+
+    def of_shown(values: np.ndarray) -> np.ndarray:
+        return np.where(shown, values[request, np.minimum(slot, n_slots - 1)], False)
+
     asked = world.requests
     time = _epoch_us(behaviour) + (asked.time[rows] * DAY_US).astype(np.int64)
     texts, text_of = np.unique(asked.text[rows], return_inverse=True)
@@ -198,13 +207,15 @@ def _events(world: World, behaviour: Behaviour, rows: np.ndarray, pages: Pages, 
             "timestamp": pa.array(time[request], pa.timestamp("us")),
             "query": pa.array([world.texts[text] for text in texts]).take(pa.array(text_of[request])),
             "item_id": world.items["item_id"].combine_chunks().take(pa.array(items)),
-            "position": pa.array(slot + 1, pa.int32()),
-            "clicked": actions.clicked[request, slot],
-            "ordered": actions.ordered[request, slot],
+            "position": pa.array(slot + 1, pa.int32(), mask=~shown),
+            "clicked": of_shown(actions.clicked),
+            "ordered": of_shown(actions.ordered),
             "user_id": _ids("u", shoppers).take(pa.array(shopper_of[request])),
-            "explored": pages.explored[request, slot],
+            "explored": of_shown(pages.explored),
         }
     )
+    if pages.below.shape[1]:
+        events = events.append_column("retrieved_only", pa.array(~shown))
     if "price" not in world.items.column_names:
         return events
     return events.append_column("price", world.items["price"].combine_chunks().take(pa.array(items)))

@@ -26,7 +26,7 @@ def write(session: Session, out: Path, merged: Path, slices: Slices, curve: Curv
     _count_items(session, out, slices)
     _write_item_stats(session, out / "item_stats.parquet", slices)
     _copy(session, _ITEMS, out / "items.parquet")
-    interactions = _INTERACTIONS.format(seen=_every_slice(out, slices), least=Stage.CLICKED.value)
+    interactions = _INTERACTIONS.format(seen=every_slice(out, slices), least=Stage.CLICKED.value)
     _copy(session, interactions, out / "interactions.parquet")
     requests = files_in(merged, "requests-*.parquet")
     _copy(session, _QUERIES.format(requests=requests, end=slices.starts[slices.periods]), out / "queries.parquet")
@@ -34,22 +34,21 @@ def write(session: Session, out: Path, merged: Path, slices: Slices, curve: Curv
     _write_examination(session, out, curve)
 
 
-def counts(session: Session, slices: Slices) -> dict[str, Any]:
-    """Facts for the manifest, once `write` has run: items, and rows and stages of each split."""
+def counts(session: Session, out: Path, slices: Slices) -> dict[str, Any]:
+    """Facts for the manifest: items, and rows and stages of each split."""
     (items,) = session.run("SELECT count(*) FROM items")[0]
     train, valid, test = range(slices.periods), [slices.periods], [slices.periods + 1]
-    found = {row[0]: row[1:] for row in session.run(_TOTALS)}
+    totals = f"SELECT slice, stage, count(*) FROM ({every_slice(out, slices)}) GROUP BY ALL"
+    found = {(slice_, stage): n for slice_, stage, n in session.run(totals)}
     rows, stages = {}, {}
     for split, members in (("train", train), ("valid", valid), ("test", test)):
-        shown, clicked, ordered = (sum(found.get(s, (0, 0, 0))[column] for s in members) for column in range(3))
-        rows[split] = shown
-        stages[split] = {"unclicked": shown - clicked, "clicked": clicked - ordered, "ordered": ordered}
+        reached = {stage: sum(found.get((s, stage), 0) for s in members) for stage in _LOGGED}
+        rows[split] = sum(reached.values())
+        stages[split] = {stage.name.lower(): reached[stage] for stage in _LOGGED}
     return {"items": items, "rows": rows, "stages": stages}
 
 
-_TOTALS = """
-    SELECT slice, CAST(sum(shown) AS BIGINT), CAST(sum(clicked) AS BIGINT), CAST(sum(ordered) AS BIGINT)
-      FROM item_slices GROUP BY slice"""
+_LOGGED = (Stage.RETRIEVED, Stage.UNCLICKED, Stage.CLICKED, Stage.CARTED, Stage.ORDERED)
 
 _ITEMS = """
     SELECT items.*, first_seen
@@ -77,7 +76,8 @@ ITEMS_AT_ONCE = 2_000_000
 """Item statistics are summed up for so many items at a time, 24 bytes each."""
 
 
-def _every_slice(out: Path, slices: Slices) -> str:
+def every_slice(out: Path, slices: Slices) -> str:
+    """SQL for the rows of all shards of the `groups` folder `out`, with the number of their slice."""
     parts = (
         f"SELECT {number} AS slice, * FROM read_parquet({files_in(out / name, '*.parquet')}, hive_partitioning = false)"
         for number, name in enumerate(slices.names())
@@ -86,12 +86,12 @@ def _every_slice(out: Path, slices: Slices) -> str:
 
 
 def _count_items(session: Session, out: Path, slices: Slices) -> None:
-    """Makes `item_slices`: what became of each item in each slice of the log."""
+    """Makes `item_slices`: what became of each item in each slice of the log that showed it."""
     session.run(f"""
         CREATE OR REPLACE TABLE item_slices AS
         SELECT slice, item_row, count(*) AS shown, count(*) FILTER (stage >= {Stage.CLICKED:d}) AS clicked,
                count(*) FILTER (stage >= {Stage.ORDERED:d}) AS ordered, min(timestamp) AS first_seen
-          FROM ({_every_slice(out, slices)}) GROUP BY slice, item_row""")
+          FROM ({every_slice(out, slices)}) WHERE stage >= {Stage.UNCLICKED:d} GROUP BY slice, item_row""")
 
 
 def _write_item_stats(session: Session, path: Path, slices: Slices) -> None:
@@ -130,7 +130,8 @@ def _write_examination(session: Session, out: Path, curve: Curve) -> None:
     """The curve beside what the train rows say of each position."""
     train = files_in(out, "train/*/*.parquet")
     counted = session.run(f"""
-        SELECT position, count(*), count_if(stage >= {Stage.CLICKED:d}) FROM read_parquet({train}) GROUP BY position""")
+        SELECT position, count(*), count_if(stage >= {Stage.CLICKED:d}) FROM read_parquet({train})
+         WHERE position IS NOT NULL GROUP BY position""")
     shown = {position: (n, clicked) for position, n, clicked in counted}
     rows = [shown.get(int(position), (0, 0)) for position in curve.positions]
     error = pa.array(curve.error, pa.float32(), mask=np.isnan(curve.error))

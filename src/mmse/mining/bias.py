@@ -55,16 +55,17 @@ def gather(session: Session, shards: Iterable[str], merged: Path, *, before: int
 
 
 def _rows(merged: Path, shard: str, before: int) -> str:
+    """The rows that were shown, of the requests before `before`."""
     return f"""
         SELECT query, item_row, position, stage, explored
           FROM read_parquet({literal(str(merged / f"rows-{shard}.parquet"))})
           JOIN read_parquet({literal(str(merged / f"requests-{shard}.parquet"))}) USING (request_no)
-         WHERE timestamp < make_timestamp({before})"""
+         WHERE timestamp < make_timestamp({before}) AND stage >= {Stage.UNCLICKED:d}"""
 
 
 def positions(session: Session, merged: Path) -> Int64[np.ndarray, " k"]:
     """Every position of the log, ascending."""
     found = session.arrow(f"""
         SELECT DISTINCT CAST(position AS BIGINT) AS position
-          FROM read_parquet({files_in(merged, "rows-*.parquet")}) ORDER BY position""")
+          FROM read_parquet({files_in(merged, "rows-*.parquet")}) WHERE position IS NOT NULL ORDER BY position""")
     return np.ascontiguousarray(found.column("position").to_numpy(), np.int64)

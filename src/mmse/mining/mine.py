@@ -22,7 +22,7 @@ from jaxtyping import Int64
 
 from mmse.artifact import Manifest, read_manifest, writing
 from mmse.config import plain, require
-from mmse.mining import aggregates, bias, rows, shards
+from mmse.mining import aggregates, bias, reformulations, rows, shards
 from mmse.mining.examination import Curve, fit
 from mmse.mining.requests import Merged, read_shard, write_rows
 from mmse.mining.session import Session, session
@@ -45,7 +45,8 @@ class MineConfig:
     `valid_share` and `test_share` of the requests, the latest, are held back; train is cut into `periods` of equal
     size. `shards` is the number of files per slice, by default one per 3 million rows of the log; a shard has
     to fit in memory. `memory_limit` bounds DuckDB; `threads` `None` means every core; `max_bias_pairs` bounds the
-    pairs that position bias is learned from.
+    pairs that position bias is learned from. A query is taken for another try of the one before, which found nothing,
+    if the same shopper asks it within `reformulation_minutes`; 0 mines none.
     """
 
     valid_share: float = 0.1
@@ -55,6 +56,7 @@ class MineConfig:
     memory_limit: str = "1500MB"
     threads: int | None = None
     max_bias_pairs: int = 200_000
+    reformulation_minutes: float = 10.0
 
     def __post_init__(self) -> None:
         require(0 <= self.valid_share < 1, "valid_share", self.valid_share, "a share between 0 and 1")
@@ -65,6 +67,8 @@ class MineConfig:
         require(self.shards is None or 1 <= self.shards <= 999, "shards", self.shards, "1 to 999, or none")
         require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more, or none")
         require(self.max_bias_pairs >= 0, "max_bias_pairs", self.max_bias_pairs, "0 or more")
+        minutes = self.reformulation_minutes
+        require(0 <= minutes <= 1440, "reformulation_minutes", minutes, "0 to 1440, a day")
 
 
 def mine(
@@ -107,15 +111,17 @@ def mine(
             _write_shards(work, slices, curve, draft.folder, report, config.threads)
             report("statistics", 0, 1)
             aggregates.write(opened, draft.folder, work.merged, slices, curve)
+            minutes = config.reformulation_minutes
+            reformulated = reformulations.write(opened, draft.folder, slices, minutes) if minutes else 0
             draft.counts.update(
                 {
                     "requests": _requests(timestamps, slices),
-                    **aggregates.counts(opened, slices),
+                    **aggregates.counts(opened, draft.folder, slices),
                     "read": {"items": items_checked.rows, "events": events_checked.rows},
                     "rejected": {"items": items_checked.rejected, "events": events_checked.rejected},
                     **asdict(merged),
-                    "not_shown": events_checked.not_shown,
                     "position_bias_from": bias_from,
+                    "reformulations": reformulated,
                 }
             )
             opened.close()

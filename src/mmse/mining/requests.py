@@ -1,4 +1,4 @@
-"""Requests made whole, one shard at a time: one query, user and time each, and one row per item shown.
+"""Requests made whole, one shard at a time: one query, user and time each, and one row per item.
 
 Rows that tell of the same item in the same request are merged to the furthest stage they reached. A shard
 fits in memory: its requests are numbered in order of time, and its rows sorted and merged as plain integers,
@@ -15,22 +15,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int8, Int32
 
-from mmse.mining.rows import CLICKED, EXPLORED, ORDERED, shard_files
+from mmse.mining.rows import CARTED, CLICKED, EXPLORED, ORDERED, SHOWN, shard_files
 from mmse.mining.session import Session
 from mmse.records import Stage
 from mmse.tables import literal
 from mmse.text import normalise
 
-STAGES = np.array([Stage.UNCLICKED, Stage.CLICKED, Stage.ORDERED, Stage.ORDERED], np.int8)
-"""The furthest stage by the bits CLICKED and ORDERED of `flags`."""
-
 
 @dataclass(frozen=True)
 class Merged:
-    """What was found while merging: how often the log said more than one thing."""
+    """What was found while merging: how often the log said more than one thing.
+
+    `retrieved_without_page` are the rows of requests that were shown nothing; they are left out.
+    """
 
     duplicates_merged: int = 0
     ordered_without_click: int = 0
+    retrieved_without_page: int = 0
     requests_with_several_queries: int = 0
     requests_with_several_users: int = 0
     requests_with_several_timestamps: int = 0
@@ -41,7 +42,7 @@ class Merged:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one shard, sorted by request and position."""
+    """Rows of one shard, sorted by request and position; those that were not shown stand at `rows.NOWHERE`."""
 
     request_no: Int32[np.ndarray, " n"]
     item_row: Int32[np.ndarray, " n"]
@@ -52,10 +53,13 @@ class Rows:
 def read_shard(session: Session, shard: Path, out: Path) -> tuple[Merged, Rows]:
     """Writes `requests-SSS.parquet` of one shard to `out`, in order of time; gives the rows, not merged yet.
 
-    Requests have `request_no` (from 0 in the shard), `request_id, timestamp, query, user_id`.
+    Requests have `request_no` (from 0 in the shard), `request_id, timestamp, query, user_id`. What was retrieved only
+    has no say in any of these.
     """
     name = shard.name.removeprefix("shard=")
-    session.run(f"CREATE OR REPLACE VIEW seen AS SELECT * FROM {shard_files(shard)}")
+    session.run(f"""
+        CREATE OR REPLACE VIEW told AS SELECT * FROM {shard_files(shard)};
+        CREATE OR REPLACE VIEW seen AS SELECT * FROM told WHERE flags & {SHOWN} > 0""")
     several = _find_requests(session)
     _normalise_queries(session)
     session.run(f"""
@@ -65,26 +69,41 @@ def read_shard(session: Session, shard: Path, out: Path) -> tuple[Merged, Rows]:
           FROM found JOIN spelling ON found.query = spelling.query;
         COPY (SELECT * FROM request ORDER BY request_no) TO {literal(str(out / f"requests-{name}.parquet"))}""")
     sorted_rows = session.arrow("""
-        SELECT request_no, item_row, position, flags FROM seen JOIN request USING (request_id)
+        SELECT request_no, item_row, position, flags FROM told JOIN request USING (request_id)
          ORDER BY request_no, position, item_row""")
+    ((told,),) = session.run("SELECT count(*) FROM told")
+    several += Merged(retrieved_without_page=told - len(sorted_rows))
     return several, Rows(*(sorted_rows.column(f.name).to_numpy() for f in fields(Rows)))
 
 
 def write_rows(rows: Rows, path: Path) -> Merged:
-    """Merges and writes rows: `request_no, item_row, position, stage, explored`, by request and position."""
+    """Merges and writes rows: `request_no, item_row, position, stage, explored`, by request and position.
+
+    What was not shown comes last in its request and has no position.
+    """
     merged = merge_duplicates(rows)
+    stages = stages_of(merged.flags)
     table = pa.table(
         {
             "request_no": merged.request_no,
             "item_row": merged.item_row,
-            "position": merged.position,
-            "stage": STAGES[merged.flags & (CLICKED | ORDERED)],
+            "position": pa.array(merged.position, mask=stages == Stage.RETRIEVED),
+            "stage": stages,
             "explored": (merged.flags & EXPLORED) > 0,
         }
     )
     pq.write_table(table, path, compression="lz4", use_dictionary=False)
-    unclicked = int(np.count_nonzero((merged.flags & (ORDERED | CLICKED)) == ORDERED))
+    unclicked = int(np.count_nonzero((merged.flags & (ORDERED | CARTED | CLICKED)) == ORDERED))
     return Merged(len(rows.flags) - len(merged.flags), unclicked)
+
+
+def stages_of(flags: Int8[np.ndarray, " n"]) -> Int8[np.ndarray, " n"]:
+    """The furthest stage that the bits of each row's `flags` tell of."""
+    stages = np.full(len(flags), Stage.RETRIEVED, np.int8)
+    steps = ((SHOWN, Stage.UNCLICKED), (CLICKED, Stage.CLICKED), (CARTED, Stage.CARTED), (ORDERED, Stage.ORDERED))
+    for bit, stage in steps:
+        stages[(flags & bit) > 0] = stage
+    return stages
 
 
 def merge_duplicates(rows: Rows) -> Rows:

@@ -7,7 +7,7 @@ each later step holds one shard of whole requests in memory and no more.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from mmse.errors import TableError
@@ -16,19 +16,24 @@ from mmse.mining.rules import Rule
 from mmse.mining.session import Session
 from mmse.tables import EventsConfig, ItemsConfig, Table, files_in, identifier, literal
 
-CLICKED, ORDERED, EXPLORED = 1, 2, 4
-"""The bits of `flags`: duplicates of a row are merged with one `bit_or`."""
+CLICKED, ORDERED, EXPLORED, CARTED, SHOWN = 1, 2, 4, 8, 16
+"""The bits of `flags`: duplicates of a row are merged with one `bit_or`. Without `SHOWN` it was retrieved only."""
+
+NOWHERE = 2**31 - 1
+"""The position, while mining, of an item that was not shown: behind every other."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """How many rows of a table were read, how many were rejected for each reason, how many were never shown."""
+    """How many rows of a table were read, and how many were rejected for each reason."""
 
     rows: int
     rejected: dict[str, int]
-    not_shown: int = 0
+
+
+REJECTED = "shard=-1"
 
 
 def read_items(session: Session, table: Table, config: ItemsConfig) -> Checked:
@@ -64,23 +69,23 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> Checked:
 
 def read_events(session: Session, table: Table, config: EventsConfig, shards: int, out: Path) -> Checked:
     """Writes the good rows to `out/shard=S/`, adds the bad ones to `rejected`; see `_events` for the columns."""
-    event_rules = [_event_rule(table, name) for name in _EVENT_READ if name in table.columns]
+    unless = "retrieved_only" if "retrieved_only" in table.columns else ""
+    event_rules = [_event_rule(table, name, unless) for name in _EVENT_READ if name in table.columns]
     session.run(
         f"COPY ({_events(table, event_rules, shards)}) TO {literal(str(out))} "
         "(FORMAT parquet, PARTITION_BY (shard), COMPRESSION lz4_raw)",
         reading=table,
     )
-    aside = [out / "shard=-1", out / "shard=-2"]
-    if aside[0].exists():
-        session.run(f"INSERT INTO rejected SELECT 'events', reason, row FROM {shard_files(aside[0])}")
+    if (out / REJECTED).exists():
+        session.run(f"INSERT INTO rejected SELECT 'events', reason, row FROM {shard_files(out / REJECTED)}")
     _take_bad_lines(session, table)
-    counted = {
-        folder.name: session.run(f"SELECT count(*) FROM {shard_files(folder)}")[0][0] for folder in out.glob("shard=*")
-    }
-    checked = _weigh(session, table, sum(counted.values()), config.max_rejected_share)
-    if set(counted) <= {"shard=-1", "shard=-2"}:
+    good = f"count_if(reason IS NULL AND flags & {SHOWN} > 0)"
+    counted = [session.run(f"SELECT count(*), {good} FROM {shard_files(folder)}")[0] for folder in out.glob("shard=*")]
+    rows, shown = (sum(one[column] for one in counted) for column in range(2))
+    checked = _weigh(session, table, rows, config.max_rejected_share)
+    if not shown:
         raise TableError(f"No row of the events table ({table.source}) was shown.", "Log the rows that were shown.")
-    return replace(checked, not_shown=counted.get("shard=-2", 0))
+    return checked
 
 
 def shard_files(folder: Path) -> str:
@@ -91,20 +96,18 @@ def shard_files(folder: Path) -> str:
 def _events(table: Table, event_rules: list[Rule], shards: int) -> str:
     """Rows `request_id, timestamp, query, user_id, item_row, position, flags, reason, row, shard`.
 
-    Shard -1 holds the rejected rows, -2 those that the engine retrieved and did not show.
+    Shard -1 holds the rejected rows.
     """
     has = {rule.name for rule in event_rules}
-    clicked = "clicked OR carted" if "carted" in has else "clicked"
-    explored = "coalesce(explored, false)" if "explored" in has else "false"
-    hidden = "WHEN retrieved_only THEN -2" if "retrieved_only" in has else ""
+    hidden = "coalesce(retrieved_only, false)" if "retrieved_only" in has else "false"
     user_id = "user_id" if "user_id" in has else "CAST(NULL AS VARCHAR)"
+    bits = {"clicked": CLICKED, "ordered": ORDERED, "carted": CARTED, "explored": EXPLORED}
+    said = " + ".join(f"CASE WHEN {name} THEN {bit} ELSE 0 END" for name, bit in bits.items() if name in has)
     return f"""
-        SELECT request_id, timestamp, query, {user_id} AS user_id, item_row, position,
-               CAST(CASE WHEN {clicked} THEN {CLICKED} ELSE 0 END + CASE WHEN ordered THEN {ORDERED} ELSE 0 END
-                  + CASE WHEN {explored} THEN {EXPLORED} ELSE 0 END AS TINYINT) AS flags,
-               reason, row,
-               CAST(CASE WHEN reason IS NOT NULL THEN -1 {hidden} ELSE hash(request_id) % {shards} END AS SMALLINT)
-                 AS shard
+        SELECT request_id, timestamp, query, {user_id} AS user_id, item_row,
+               CASE WHEN {hidden} THEN {NOWHERE} ELSE position END AS position,
+               CAST(CASE WHEN {hidden} THEN 0 ELSE {SHOWN} + {said} END AS TINYINT) AS flags, reason, row,
+               CAST(CASE WHEN reason IS NOT NULL THEN -1 ELSE hash(request_id) % {shards} END AS SMALLINT) AS shard
           FROM ({_cast(table, event_rules, joins_items=True)})"""
 
 
@@ -113,26 +116,35 @@ def _cast(table: Table, table_rules: list[Rule], *, joins_items: bool = False) -
     raws = ", ".join(f"{table.column(rule.name)} AS {identifier('raw_' + rule.name)}" for rule in table_rules)
     raw_names = ", ".join(identifier("raw_" + rule.name) for rule in table_rules)
     values = ", ".join(f"{rule.value} AS {identifier(rule.name)}" for rule in table_rules)
-    further: tuple[tuple[str, str], ...] = ()
+    further = _contradictions({rule.name for rule in table_rules})
     whole = ""
+    first: tuple[tuple[str, str], ...] = ()
     if table.format == "json":
         raws, raw_names = f"{raws}, json AS raw_whole", f"{raw_names}, raw_whole"
-        further = (("raw_whole IS NULL OR json_type(raw_whole) <> 'OBJECT'", "the line is not a JSON object"),)
+        first = (("raw_whole IS NULL OR json_type(raw_whole) <> 'OBJECT'", "the line is not a JSON object"),)
         whole = "raw_whole"
     row = whole or rules.raw_row({table.columns[rule.name]: identifier("raw_" + rule.name) for rule in table_rules})
     item_row, join = "", ""
     if joins_items:
         further = (*further, ("item_row IS NULL", "item_id is not in the items table"))
         item_row, join = ", items.item_row", "LEFT JOIN items ON items.item_id = cast_rows.item_id"
-    reason = rules.reason([*table_rules], further) if not whole else rules.reason([], further[:1])
-    if whole:
-        reason = f"coalesce({reason}, {rules.reason(table_rules, further[1:])})"
+    reason = rules.reason(table_rules, further)
+    if first:
+        reason = f"coalesce({rules.reason([], first)}, {reason})"
     return f"""
         SELECT *, CASE WHEN reason IS NOT NULL THEN CAST({row} AS VARCHAR) END AS row
           FROM (SELECT *, {reason} AS reason
                   FROM (SELECT cast_rows.*{item_row}
                           FROM (SELECT {raw_names}, {values} FROM (SELECT {raws} FROM {table.scan})) AS cast_rows
                           {join}))"""
+
+
+def _contradictions(columns: set[str]) -> tuple[tuple[str, str], ...]:
+    """What two columns of one row say that cannot be, and the reason: what was not shown cannot have been taken."""
+    if "retrieved_only" not in columns:
+        return ()
+    taken = " OR ".join(name for name in ("clicked", "ordered", "carted") if name in columns)
+    return ((f"retrieved_only AND ({taken})", "retrieved_only, and yet clicked, carted or ordered"),)
 
 
 def _take_bad_lines(session: Session, table: Table) -> None:
@@ -202,12 +214,13 @@ def _item_rule(table: Table, config: ItemsConfig, name: str) -> Rule:
     return rules.text(name, raw, type_, required=name in ("item_id", "title"))
 
 
-def _event_rule(table: Table, name: str) -> Rule:
+def _event_rule(table: Table, name: str, unless: str) -> Rule:
+    """`unless` is SQL for the rows of items that were not shown: they need no position, and no word of clicks."""
     raw, type_ = table.column(name), table.types[name]
     if name == "timestamp":
         return rules.time(name, raw, type_)
     if name == "position":
-        return rules.position(name, raw, type_)
+        return rules.position(name, raw, type_, unless=unless)
     if name in ("clicked", "ordered", "carted", "retrieved_only", "explored"):
-        return rules.flag(name, raw, type_, required=name in ("clicked", "ordered"))
+        return rules.flag(name, raw, type_, required=name in ("clicked", "ordered"), unless=unless)
     return rules.text(name, raw, type_, required=name != "user_id")

@@ -51,10 +51,13 @@ def number(name: str, raw: str, type_: str) -> Rule:
     return Rule(name, raw, f"TRY_CAST({theirs} AS DOUBLE)", ((bad, f"{name} is not a number"),))
 
 
-def flag(name: str, raw: str, type_: str, *, required: bool) -> Rule:
-    """True or false; 0 and 1 and the words for them are taken, anything else is bad, and so is none if required."""
+def flag(name: str, raw: str, type_: str, *, required: bool, unless: str = "") -> Rule:
+    """True or false; 0 and 1 and the words for them are taken, anything else is bad, and so is none if required.
+
+    `unless` is SQL for the rows that need none.
+    """
     ours, theirs = identifier(name), _raw(name)
-    missing = ((f"NOT ({_given(name, type_)})", f"{name} is missing"),) if required else ()
+    missing = ((_missing(name, type_, unless), f"{name} is missing"),) if required else ()
     if type_ == "BOOLEAN":
         return Rule(name, raw, theirs, missing)
     word = f"lower(trim(CAST({theirs} AS VARCHAR)))"
@@ -63,15 +66,15 @@ def flag(name: str, raw: str, type_: str, *, required: bool) -> Rule:
     return Rule(name, raw, value, (*missing, bad))
 
 
-def position(name: str, raw: str, type_: str) -> Rule:
-    """A whole number from 1."""
+def position(name: str, raw: str, type_: str, *, unless: str = "") -> Rule:
+    """A whole number from 1; `unless` is SQL for the rows that need none."""
     ours, theirs = identifier(name), _raw(name)
     exact = f"TRY_CAST({theirs} AS DOUBLE)"
     whole = f"TRY_CAST(CASE WHEN {exact} = floor({exact}) THEN {exact} END AS INTEGER)"
     value = theirs if type_ in ("TINYINT", "SMALLINT", "INTEGER") else whole
     checks = (
-        (f"NOT ({_given(name, type_)})", f"{name} is missing"),
-        (f"{ours} IS NULL", f"{name} is not a whole number"),
+        (_missing(name, type_, unless), f"{name} is missing"),
+        (f"{_given(name, type_)} AND {ours} IS NULL", f"{name} is not a whole number"),
         (f"{ours} < 1", f"{name} is below 1"),
     )
     return Rule(name, raw, f"CAST({value} AS INTEGER)", checks)
@@ -126,6 +129,10 @@ def _raw(name: str) -> str:
 def _given(name: str, type_: str) -> str:
     """Empty text is a missing value, not a bad one."""
     return f"{_raw(name)} IS NOT NULL" + (f" AND trim({_raw(name)}) <> ''" if type_ == "VARCHAR" else "")
+
+
+def _missing(name: str, type_: str, unless: str = "") -> str:
+    return f"NOT ({_given(name, type_)})" + (f" AND NOT coalesce({unless}, false)" if unless else "")
 
 
 def _blank(column: str) -> str:

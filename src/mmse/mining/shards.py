@@ -51,21 +51,23 @@ def write_shard(merged: Path, shard: str, number: int, slices: Slices, curve: Cu
 def _joined(requests: pa.Table, rows: pa.Table, within: pa.Array, curve: Curve) -> pa.Table:
     """The rows of one file; text columns are dictionaries over the requests, which Parquet writes as they are.
 
-    Their values are made distinct first: written with repeats, the same table gives another file each time.
+    Their values are made distinct first: written with repeats, the same table gives another file each time. What was
+    not shown has neither a position nor a chance to be looked at there.
     """
     text = {}
     for name in ("request_id", "query", "user_id"):
         values = requests.column(name).combine_chunks().dictionary_encode()
         text[name] = pa.DictionaryArray.from_arrays(values.indices.take(within), values.dictionary)
-    examination = curve.at(rows.column("position").to_numpy().astype(np.int64)).astype(np.float32)
+    position = rows.column("position").combine_chunks()
+    looks = curve.at(position.fill_null(1).to_numpy().astype(np.int64)).astype(np.float32)
     return pa.table(
         {
             **text,
             "timestamp": requests.column("timestamp").combine_chunks().take(within),
             "item_row": rows.column("item_row"),
-            "position": rows.column("position"),
+            "position": position,
             "stage": rows.column("stage"),
-            "examination": pa.array(examination),
+            "examination": pa.array(looks, mask=position.is_null().to_numpy(zero_copy_only=False)),
             "explored": rows.column("explored"),
         }
     )

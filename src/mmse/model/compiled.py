@@ -48,15 +48,18 @@ class CompiledQueries:
 
     def __init__(self, towers: TwoTower) -> None:
         config, dim = towers.config, towers.config.dim
-        self.views, self.dim = config.views, dim
+        self.views, self.dim, self._more = config.views, dim, int(config.conversion)
         dense = [_dense(towers.query_dense[view]) for view in config.views]
-        gate = nn.Linear(dim, len(config.views))
         with torch.no_grad():
             self._tokens = _array(towers.token_table())
-            gate.weight.copy_(towers.gate.weight[:, :dim])
-            gate.bias.copy_(towers.gate.bias)
-        self._known = np.ascontiguousarray(_array(towers.gate.weight)[:, dim:].T)
-        self._first = _Layer.of(*(first for first, _ in dense), gate)
+        self._mixed = None
+        if config.fusion == "pre":
+            first, second = _dense(towers.query_mixed)
+            self._mixed = _Layer.of(first), _Layer.of(second)
+            self._first = _Layer.of(*(first for first, _ in dense))
+        else:
+            self._known = np.ascontiguousarray(_array(towers.gate.weight)[:, dim:].T)
+            self._first = _Layer.of(*(first for first, _ in dense), _on_words(towers.gate, dim))
         self._second = [_Layer.of(second) for _, second in dense]
         if "identity" in config.views:
             self._memory = _array(towers.query_memory)
@@ -68,7 +71,7 @@ class CompiledQueries:
     @property
     def width(self) -> int:
         """The length of a fused vector."""
-        return self.dim * len(self.views)
+        return self.dim * len(self.views) + self._more
 
     def vectors(
         self,
@@ -78,11 +81,12 @@ class CompiledQueries:
         history: Int32[np.ndarray, "n ids"],
     ) -> Float32[np.ndarray, "n width"]:
         """The fused vectors of `n` queries, from what `query_inputs` takes."""
-        vectors = np.empty((len(text), self.width), np.float32)
+        vectors = np.ones((len(text), self.width), np.float32)
+        views = vectors[:, : self.width - self._more]
         ends, buckets, users = text.offsets.tolist(), memory.tolist(), user.tolist()
         for place in range(len(text)):
             grains, past = text.grains[ends[place] : ends[place + 1]], history[place]
-            vectors[place] = self._vector(grains, buckets[place], users[place], past[past > 0])
+            views[place] = self._vector(grains, buckets[place], users[place], past[past > 0])
         return vectors
 
     def _vector(
@@ -101,6 +105,8 @@ class CompiledQueries:
                 if user:
                     embedding += self._users[user]
             views[place] = embedding
+        if self._mixed:
+            return _mixed(views.reshape(-1), *self._mixed)
         gates = first[len(self.views) * dim :]
         if len(history):
             gates = gates + self._known[0]
@@ -123,6 +129,21 @@ def _dense(layer: nn.Module) -> tuple[nn.Linear, nn.Linear]:
     assert isinstance(first, nn.Linear)
     assert isinstance(second, nn.Linear)
     return first, second
+
+
+def _on_words(gate: nn.Linear, dim: int) -> nn.Linear:
+    """That part of the gates that reads the words."""
+    part = nn.Linear(dim, gate.out_features)
+    with torch.no_grad():
+        part.weight.copy_(gate.weight[:, :dim])
+        part.bias.copy_(gate.bias)
+    return part
+
+
+def _mixed(x: Float32[np.ndarray, " width"], first: _Layer, second: _Layer) -> Float32[np.ndarray, " width"]:
+    """All views through one layer, together at length 1."""
+    mixed = second(np.maximum(first(x), 0)) + x
+    return np.asarray(mixed / np.float32(max(math.sqrt(float(mixed @ mixed)), _LEAST_NORM)))
 
 
 def _rescaled(x: Float32[np.ndarray, " dim"]) -> Float32[np.ndarray, " dim"]:

@@ -22,10 +22,20 @@ from mmse.model.compiled import CompiledQueries
 from mmse.model.features import FeatureSpace, ItemFeatures
 from mmse.model.fusion import fuse_item, fuse_query
 from mmse.model.inputs import Sizes, item_inputs, query_inputs
+from mmse.model.pretrained import Pretrained, of_shape, shape_of
+from mmse.model.transformer import TransformerText
 from mmse.model.two_tower import ModelConfig, TwoTower
 from mmse.text import Tokenizer, bucket, document_frequency, normalise
 
+CONVERSION = "conversion"
+"""The name of the view of one number: how well an item sells once clicked."""
+
+TOGETHER = "together"
+"""The name of the one view of towers that fuse first."""
+
 _CHUNK = 8_192
+_EXTRA = "extra."
+_TRANSFORMER = "transformer.json"
 
 
 @dataclass(frozen=True)
@@ -37,27 +47,47 @@ class Encoder:
     towers: TwoTower
 
     @classmethod
-    def fresh(cls, config: ModelConfig, tokenizer: Tokenizer, space: FeatureSpace, items: ItemFeatures) -> Encoder:
-        """An untrained encoder whose token weights start at the grains' IDF over `items`."""
+    def fresh(
+        cls,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        space: FeatureSpace,
+        items: ItemFeatures,
+        pretrained: Pretrained | None = None,
+    ) -> Encoder:
+        """An untrained encoder whose token weights start at the grains' IDF over `items`.
+
+        `pretrained` is what reads the text where `config.text_encoder` is "transformer".
+        """
         sizes = Sizes(tokenizer.n_grains, space.n_identity, space.n_item_ids, space.n_shopper, space.n_numbers)
         documents = document_frequency(items.text, tokenizer.n_grains)
         idf = np.log1p(len(items) / (documents + 1))
-        return cls(tokenizer, space, TwoTower(config, sizes, (idf / idf.mean()).astype(np.float32)))
+        text = None if pretrained is None else TransformerText(pretrained.model, config.dim)
+        return cls(tokenizer, space, TwoTower(config, sizes, (idf / idf.mean()).astype(np.float32), text))
 
     @property
     def views(self) -> tuple[str, ...]:
         """The names of the views, in the order in which they stand in a fused vector."""
-        return self.towers.config.views
+        return tuple(self.widths)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """How many numbers of a fused vector belong to each view, in their order."""
+        config = self.towers.config
+        every = dict.fromkeys(config.views, config.dim)
+        if config.fusion == "pre":
+            every = {TOGETHER: sum(every.values())}
+        return every | ({CONVERSION: 1} if config.conversion else {})
 
     @property
     def width(self) -> int:
         """The length of a fused vector."""
-        return self.towers.config.dim * len(self.views)
+        return sum(self.widths.values())
 
     @property
     def device(self) -> torch.device:
         """Where the towers live."""
-        return self.towers.log_weights.device
+        return self.towers.device
 
     def query_bucket(self, query: str) -> int:
         """Where the towers remember the whole of `query`; never 0."""
@@ -82,7 +112,8 @@ class Encoder:
                 history[span],
             )
             views, gates = self.towers.embed_queries(inputs.to(self.device), self._tokens)
-            vectors[span] = fuse_query(views, gates).float().cpu().numpy()
+            fused = fuse_query(views, gates).float().cpu().numpy()
+            vectors[span, : fused.shape[1]], vectors[span, fused.shape[1] :] = fused, 1
         return vectors
 
     def served(
@@ -90,8 +121,11 @@ class Encoder:
     ) -> Float32[np.ndarray, "n width"]:
         """`queries` without PyTorch, to within rounding: many times as fast for one query, slower for thousands.
 
-        From the first call on, the towers are taken to stay as they are.
+        From the first call on, the towers are taken to stay as they are. Where a transformer reads the text, this is
+        `queries`: it has no smaller form.
         """
+        if self.towers.config.text_encoder == "transformer":
+            return self.queries(texts, users, history)
         return self._compiled.vectors(
             self.tokenizer.encode([normalise(text) for text in texts]),
             np.array([self.query_bucket(text) for text in texts], np.int64),
@@ -108,7 +142,10 @@ class Encoder:
         for start in range(0, len(features), _CHUNK):
             rows: Int64[np.ndarray, " m"] = np.arange(start, min(start + _CHUNK, len(features)), dtype=np.int64)
             inputs = item_inputs(features, statistics, rows).to(self.device)
-            vectors[rows] = fuse_item(self.towers.embed_items(inputs, self._tokens)).float().cpu().numpy()
+            fused = fuse_item(self.towers.embed_items(inputs, self._tokens)).float()
+            if self.towers.config.conversion:
+                fused = torch.cat([fused, self.towers.sells_by(inputs)], dim=1)
+            vectors[rows] = fused.cpu().numpy()
         return vectors
 
     def encode_items(self, items: pa.Table) -> ItemFeatures:
@@ -121,7 +158,10 @@ class Encoder:
         self.space.save(folder)
         shape = {"config": plain(self.towers.config), "sizes": plain(self.towers.sizes)}
         (folder / "towers.json").write_text(json.dumps(shape, indent=2), "utf-8")
-        save_file({k: v.contiguous().cpu() for k, v in self.towers.state_dict().items()}, folder / "towers.safetensors")
+        if self.towers.transformer is not None:
+            (folder / _TRANSFORMER).write_text(json.dumps(shape_of(self.towers.transformer.model), indent=2), "utf-8")
+        kept = {k: v.contiguous().cpu() for k, v in self.towers.state_dict().items() if not k.startswith(_EXTRA)}
+        save_file(kept, folder / "towers.safetensors")
 
     @classmethod
     def open(cls, folder: Path) -> Encoder:
@@ -133,9 +173,13 @@ class Encoder:
         try:
             shape = json.loads((folder / "towers.json").read_text("utf-8"))
             config, sizes = build(ModelConfig, shape["config"], str(folder)), Sizes(**shape["sizes"])
+            text = None
+            if config.text_encoder == "transformer":
+                text = TransformerText(of_shape(json.loads((folder / _TRANSFORMER).read_text("utf-8"))), config.dim)
             with torch.device("meta"):
-                towers = TwoTower(config, sizes, np.ones(sizes.grains, np.float32))
-            towers.load_state_dict(load_file(folder / "towers.safetensors"), assign=True)
+                towers = TwoTower(config, sizes, np.ones(sizes.grains, np.float32), text)
+            kept = load_file(folder / "towers.safetensors")
+            towers.load_state_dict({k: v for k, v in kept.items() if not k.startswith(_EXTRA)}, assign=True)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ArtifactError(f"Cannot read the model in {folder}: {error}.", "Train the model again.") from error
         return cls(tokenizer, space, towers.eval())

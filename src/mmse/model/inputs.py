@@ -88,5 +88,14 @@ def item_inputs(
         identity=BagIndex.of(bags_of_ids(features.identity[rows]), sizes.identity if sizes else None),
         item_ids=torch.from_numpy(features.item_ids[rows].astype(np.int64)),
         shopper=BagIndex.of(bags_of_ids(features.shopper[rows]), sizes.shopper if sizes else None),
-        numbers=torch.from_numpy(np.concatenate([features.numbers[rows], statistics[rows]], axis=1)),
+        numbers=torch.from_numpy(item_numbers(features, statistics, rows)),
     )
+
+
+def item_numbers(
+    features: ItemFeatures,
+    statistics: Float32[np.ndarray, "all_items statistics"],
+    rows: Int32[np.ndarray, " n"] | Int64[np.ndarray, " n"],
+) -> Float32[np.ndarray, "n numbers"]:
+    """The numbers of the items at `rows`: those of the catalogue, then those of the log."""
+    return np.concatenate([features.numbers[rows], statistics[rows]], axis=1)

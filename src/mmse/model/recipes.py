@@ -1,56 +1,226 @@
-"""Recipes: a name for what is learned from a batch. A recipe is a value, over the same towers and batches."""
+"""The recipes by name: ours, those of the papers beside it, ablations of ours, and a user's own.
+
+`PUBLISHED` is the one place that training, `mmse recipes` and `docs/recipes.md` read. What is said of a paper is our
+reading of it: equations are written in the symbols of `objectives`, and numbers that a paper does not give are ours.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
 
-from mmse.config import require
+from mmse.config import build, plain
+from mmse.errors import UsageError
+from mmse.model.objectives import Scored
+from mmse.model.recipe import OBJECTIVES, HardNegatives, Objective, Recipe, StageWeights, Thresholds, objective
+from mmse.model.two_tower import VIEWS
+
+__all__ = [
+    "ABLATIONS", "OBJECTIVES", "PUBLISHED", "RECIPES", "HardNegatives", "Objective", "Published", "Recipe", "Scored",
+    "StageWeights", "Thresholds", "changed", "objective",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a batch becomes a loss; the symbols are those of `objectives`.
+class Published:
+    """A recipe and where it comes from: the paper, its objective, and where we differ from it."""
 
-    `stage_weights` are α for unclicked, clicked and ordered items. The pool of negatives holds `n_random`
-    uniform random items and, by `in_batch`, the other requests' items (`shown`), only those clicked or ordered
-    (`clicked`), or none of them. `logq` corrects for how often an item is drawn; `mask_reached` takes out of a
-    request's negatives what its query reached elsewhere in the batch. `rank_weight` is λ.
-    """
-
-    temperature: float = 0.05
-    stage_weights: tuple[float, float, float] = (0.0, 1.0, 7.0)
-    n_random: int = 1024
-    in_batch: Literal["none", "clicked", "shown"] = "clicked"
-    logq: bool = False
-    mask_reached: bool = False
-    rank_weight: float = 0.3
-    rank_margin: float = 0.1
-    rank_temperature: float = 0.1
-
-    def __post_init__(self) -> None:
-        require(self.temperature > 0, "temperature", self.temperature, "more than 0")
-        weights = self.stage_weights
-        good = len(weights) == 3 and all(w >= 0 for w in weights) and max(weights) > 0
-        require(good, "stage_weights", weights, "three weights >= 0 (unclicked, clicked, ordered), not all 0")
-        require(self.n_random >= 0, "n_random", self.n_random, "0 or more")
-        some = self.n_random > 0 or self.in_batch != "none"
-        require(some, "in_batch", self.in_batch, "'clicked' or 'shown' where n_random is 0: a loss needs negatives")
-        require(self.rank_weight >= 0, "rank_weight", self.rank_weight, "0 or more")
-        require(self.rank_temperature > 0, "rank_temperature", self.rank_temperature, "more than 0")
+    recipe: Recipe
+    paper: str
+    equation: str
+    differs: str
 
 
-RECIPES: dict[str, Recipe] = {
-    # Wang et al., Learning Multi-Stage Multi-Grained Semantic Embeddings for E-Commerce Search, WWW 2023, in our
-    # reading: the paper's weights, temperature and λ are not published with the abstract.
-    # The formula's logQ correction and false-negative masks are off: against a uniform catalogue the model learns what
-    # the engine chose to show, against what others clicked it learns taste (docs/log.md has the measurements).
-    "mmse": Recipe(),
-    # The same with the formula as it is written.
-    "mmse_logq": Recipe(in_batch="shown", logq=True, mask_reached=True),
-    # Huang et al., Learning Deep Structured Semantic Models for Web Search using Clickthrough Data, CIKM 2013:
-    # softmax of clicked-or-ordered items. Where we differ: the negatives are the batch's, not four random items.
-    "dssm": Recipe(
-        stage_weights=(0.0, 1.0, 1.0), n_random=0, in_batch="clicked", logq=False, mask_reached=False, rank_weight=0.0
+_ALIKE = StageWeights(clicked=1.0, carted=1.0, ordered=1.0)
+
+PUBLISHED: dict[str, Published] = {
+    "mmse": Published(
+        Recipe(
+            stage_weights=StageWeights(carted=20.0, ordered=60.0), expected_orders=True, conversion=1.0,
+            view_weight=1.0, reformulations=True,
+        ),
+        "Ours, from the paper of mmse_paper",
+        "L = L_ret + Σ_v L_ret(view v alone) + λ·L_rank,  α_i = 1 + 59·P(order | click on i);  "
+        "served: s + τ·(log odds of an order after a click on i, less their mean)",
+        "What was added to mmse_paper, each part with its line among the ablations: the expected worth of a click in "
+        "the place of the few orders, a view of one number for how well an item sells once clicked, every view trained "
+        "to find alone, and a search in other words as a click of the one before it.",
     ),
+    "mmse_paper": Published(
+        Recipe(),
+        "Wang et al., Learning Multi-Stage Multi-Grained Semantic Embeddings for E-Commerce Search, WWW 2023 "
+        "Companion, arXiv 2303.11009",
+        "L = L_ret + λ·L_rank;  "
+        "L_ret = Σ_i α_{c(i)} · −log( e^{s_i/τ} / (e^{s_i/τ} + Σ_n e^{s_n/τ}) );  "
+        "L_rank = Σ_{a,b: c(a) > c(b)} ω_b · softplus( (m·(ℓ(a)−ℓ(b)) − (s_a−s_b)) / τ_r )",
+        "Our reading of the abstract: weights, temperatures and λ are ours. log Q and the mask of what a query reached "
+        "elsewhere are left out, since against a uniform catalogue the model learns what the engine chose to show.",
+    ),
+    "mmse_logq": Published(
+        Recipe(in_batch="shown", logq=True, mask_reached=True),
+        "The same paper as mmse_paper",
+        "L_ret with e^{s_n/τ − log Q(n)} for every negative, over shown items of the batch and random ones",
+        "The formula as we read it, with log Q and the mask.",
+    ),
+    "weighted_softmax": Published(
+        Recipe(stage_weights=StageWeights(carted=5.0, ordered=15.0), rank_weight=0.0),
+        "No paper: the baseline that a graded objective has to beat",
+        "Σ_i α_{c(i)} · −log( e^{s_i/τ} / (e^{s_i/τ} + Σ_n e^{s_n/τ}) ),  α: clicked 1, ordered 15",
+        "Order weights of 3, 7, 15 and 30, each with and without log Q (Yi et al., RecSys 2019), were tried on a "
+        "validation window of a shop that is in no table; log Q lost in every pair.",
+    ),
+    "dssm": Published(
+        Recipe(reads=("unclicked", "clicked"), stage_weights=_ALIKE, n_random=0, rank_weight=0.0),
+        "Huang et al., Learning Deep Structured Semantic Models for Web Search using Clickthrough Data, CIKM 2013",
+        "Σ_{i clicked} −log( e^{s_i/τ} / (e^{s_i/τ} + Σ_n e^{s_n/τ}) )",
+        "The negatives are what the batch's other requests clicked, not four random items; an order counts as a click. "
+        "Unclicked items are read only so that they are no negatives of the request that showed them.",
+    ),
+    "semantic_product_search": Published(
+        Recipe(
+            retrieval="thresholds", reads=("unclicked", "ordered"),
+            stage_weights=StageWeights(unclicked=1.0, clicked=1.0, carted=1.0, ordered=1.0),
+            in_batch="none", rank_weight=0.0,
+        ),
+        "Nigam et al., Semantic Product Search, KDD 2019, arXiv 1907.00937",
+        "Σ_ordered max(0, 0.9 − s)² + Σ_shown max(0, s − 0.55)² + Σ_random max(0, s − 0.2)²",
+        "The similarity is the fused one, in [−1, 1]. Random items come as one pool of the batch, averaged and "
+        "weighing as much as the request's own items together. Every request is trained on, also without an order. "
+        "The towers are ours: no hashed n-grams of words beside the subwords.",
+    ),
+    "dpsr": Published(
+        Recipe(
+            retrieval="hinge", reads=("unclicked", "clicked"), stage_weights=_ALIKE, margin=0.1, rank_weight=0.0,
+        ),
+        "Zhang et al., Towards Personalized and Semantic Retrieval, SIGIR 2020, arXiv 2006.02282",
+        "Σ_{i clicked} Σ_n max(0, δ − s_i + s_n),  δ = 0.1, n random and from the batch",
+        "One score, fused by gates, in the place of query heads fused by an attention with a temperature; the mix of "
+        "random and batch negatives is that of the pool, and the sum over it a mean.",
+    ),
+    "mgdspr": Published(
+        Recipe(
+            reads=("unclicked", "clicked"), stage_weights=_ALIKE, rank_weight=0.0,
+            hard=HardNegatives(n=32, guard=0.0, mix=(0.4, 0.6)),
+        ),
+        "Li et al., Embedding-based Product Retrieval in Taobao Search, KDD 2021, arXiv 2106.09297",
+        "Σ_{i clicked} −log( e^{s_i/τ} / (e^{s_i/τ} + Σ_n e^{s_n/τ} + Σ_h e^{s(α·i + (1−α)·h)/τ}) ),  "
+        "h the hardest of the pool, α in [0.4, 0.6]",
+        "α is laid evenly over its interval, from the hardest negative on, in the place of a draw; the pool stands for "
+        "the full softmax; τ, the interval and the number of hard negatives are ours; the query's six grains are our "
+        "towers, and its click logs are not smoothed by relevance.",
+    ),
+    "moppr": Published(
+        Recipe(
+            retrieval="multi_positive", reads=("unclicked", "clicked", "ordered"), rank_weight=0.0,
+            stage_weights=StageWeights(unclicked=1.0, clicked=1.0, carted=0.0, ordered=1.0),
+        ),
+        "Zheng et al., Multi-Objective Personalized Product Retrieval in Taobao Search, 2022, arXiv 2210.04170",
+        "Σ_{o: shown, clicked, ordered} γ_o · mean_{i: c(i) ≥ o} "
+        "−log( e^{s_i/τ} / (e^{s_i/τ} + Σ_{j: c(j) < o} e^{s_j/τ} + Σ_n e^{s_n/τ}) )",
+        "Three of its four objectives: relevance needs a model of its own. The γ are equal, which is ours.",
+    ),
+    "h_infonce": Published(
+        Recipe(own_negatives="lower", stage_weights=_ALIKE, rank_weight=0.0),
+        "Xie et al., CroPS: Improving Dense Retrieval with Cross-Perspective Positive Samples in Short-Video Search, "
+        "AAAI 2026, arXiv 2511.15443",
+        "Σ_i −log( e^{s_i/τ} / (e^{s_i/τ} + Σ_{j: c(j) < c(i)} e^{s_j/τ} + Σ_n e^{s_n/τ}) )",
+        "The levels are our stages, the lower items those of the same request; what was only shown is a negative and "
+        "no positive. No positives from reformulated queries, recommendations or language models.",
+    ),
+}  # fmt: skip
+
+
+class _Recipes(dict[str, Recipe]):
+    """The built-in recipes; `module:NAME` is looked up in a module of the user's, the current folder included."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and ":" in name and _own(name) is not None)
+
+    def __missing__(self, name: str) -> Recipe:
+        if ":" not in name:
+            raise KeyError(name)
+        return _own(name)
+
+
+RECIPES: dict[str, Recipe] = _Recipes({name: published.recipe for name, published in PUBLISHED.items()})
+"""The recipe of a name. Iterating gives the built-in names; `module:NAME` is found as well."""
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "without_conversion": {"objective": {"conversion": 0.0}},
+    "without_expected_orders": {
+        "objective": {"expected_orders": False, "stage_weights": {"carted": 3.0, "ordered": 7.0}}
+    },
+    "without_view_losses": {"objective": {"view_weight": 0.0}},
+    "without_reformulations": {"objective": {"reformulations": False}},
+    "without_ranking": {"objective": {"rank_weight": 0.0}},
+    "without_stage_weights": {
+        "objective": {"expected_orders": False, "stage_weights": {"clicked": 1.0, "carted": 1.0, "ordered": 1.0}}
+    },
+    "with_unclicked": {"objective": {"stage_weights": {"unclicked": 0.1}}},
+    "unclicked_as_negatives": {"objective": {"own_negatives": "unclicked"}},
+    "without_random": {"objective": {"n_random": 0}},
+    "with_logq": {"objective": {"logq": True}},
+    "without_examination": {"objective": {"use_examination": False}},
+    "with_retrieved": {
+        "objective": {
+            "reads": ["retrieved", "unclicked", "clicked", "carted", "ordered"],
+            "rank_from": "retrieved",
+        }
+    },
+    "pre_fusion": {"fusion": "pre"},
+    **{f"{view}_only": {"views": [view]} for view in VIEWS},
+    **{f"without_{view}": {"views": [other for other in VIEWS if other != view]} for view in VIEWS},
+    "learned_temperature": {"objective": {"learn_temperature": True}},
+    "learned_weights": {"objective": {"uncertainty": True}},
+    "matryoshka": {"objective": {"matryoshka": [16, 32]}},
+    "hard_negatives": {"objective": {"hard": {"n": 16}}},
+    "interpolated_negatives": {"objective": {"hard": {"n": 16, "mix": [0.4, 0.6]}}},
 }
+"""Changes of one thing each to `mmse`: keys of [train] that replace its own."""
+
+
+def changed(recipe: Recipe, overrides: Mapping[str, Any], where: str) -> Recipe:
+    """`recipe` with single keys replaced, also inside tables: `{"stage_weights": {"ordered": 3}}` keeps the others.
+
+    `where` names the section for messages. Raises `UsageError` as `config.build` does.
+    """
+    return build(Recipe, _merged(recipe, overrides, where), where)
+
+
+def _merged(config: Any, overrides: Mapping[str, Any], where: str) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
+    values = plain(config) | dict(overrides)
+    for one in fields(config):
+        now, said = getattr(config, one.name), overrides.get(one.name)
+        if is_dataclass(now) and isinstance(said, Mapping):
+            inside = f"{where} {one.name}"
+            values[one.name] = plain(build(type(now), _merged(now, said, inside), inside))
+    return values
+
+
+def _own(name: str) -> Recipe:
+    """The recipe `NAME` of the user's `module`; raises `UsageError` where there is none."""
+    module_name, _, attribute = name.partition(":")
+    form = 'Write recipe = "module:NAME": a module that can be imported from here, and a Recipe in it.'
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a module of the user's does wrong
+        why = f"{type(error).__name__}: {error}"
+        raise UsageError(f"recipe '{name}': cannot import '{module_name}' ({why}).", form) from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    if not hasattr(module, attribute):
+        there = [key for key, value in vars(module).items() if isinstance(value, Recipe)]
+        has = f"it has {', '.join(there)}" if there else "it has no Recipe"
+        raise UsageError(f"recipe '{name}': '{module_name}' has no '{attribute}'; {has}.", form)
+    recipe = getattr(module, attribute)
+    if not isinstance(recipe, Recipe):
+        kind = type(recipe).__name__
+        raise UsageError(f"recipe '{name}': '{attribute}' is a {kind}, expected mmse.model.recipes.Recipe.", form)
+    return recipe

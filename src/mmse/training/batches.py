@@ -6,7 +6,7 @@ what the log knew of it before that period.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,15 +14,19 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64
 from torch import Tensor
 
+from mmse.model.conversion import Conversion
 from mmse.model.features import ItemFeatures, shopper_ids
-from mmse.model.inputs import ItemInputs, QueryInputs, Sizes, item_inputs, query_inputs
-from mmse.model.recipes import Recipe
+from mmse.model.inputs import ItemInputs, QueryInputs, Sizes, item_inputs, item_numbers, query_inputs
+from mmse.model.recipes import Recipe, StageWeights
 from mmse.records import Stage
 from mmse.training.groups import Requests
 from mmse.training.shards import Shards
 
 MAX_CLICKED = 4
 """At most so many clicked items of a request come before its unclicked ones are considered."""
+
+MAX_RETRIEVED = 2
+"""At most so many items of a request that were retrieved and not shown, and only where there is room for them."""
 
 WINDOW = 8
 """So many shards are open at once; their batches are shuffled together."""
@@ -77,25 +81,35 @@ class Group:
     examination: Float32[np.ndarray, "requests group"]
     explored: Bool[np.ndarray, "requests group"]
 
-    def weights(self, by_stage: tuple[float, float, float]) -> Float32[np.ndarray, "requests group"]:
+    def weights(self, of: StageWeights) -> Float32[np.ndarray, "requests group"]:
         """α of each item. An unclicked item in a slot filled at random was chosen by nobody: it weighs nothing."""
-        alpha = np.array((0.0, *by_stage), np.float32)
+        alpha = np.array(of.by_stage, np.float32)
         chosen = ~self.explored | (self.stages > Stage.UNCLICKED)
         weights: Float32[np.ndarray, "requests group"] = alpha[self.stages] * chosen
         return weights
 
 
-def sample_group(requests: Requests, chosen: Int64[np.ndarray, " n"], size: int, rng: np.random.Generator) -> Group:
-    """For each chosen request `size` of its rows: all orders, up to `MAX_CLICKED` clicks, then unclicked at random."""
+def sample_group(
+    requests: Requests, chosen: Int64[np.ndarray, " n"], size: int, rng: np.random.Generator,
+    read_as: Sequence[Stage] = tuple(Stage),
+) -> Group:  # fmt: skip
+    """For each chosen request `size` of its rows.
+
+    All orders, all carts, up to `MAX_CLICKED` clicks, then unclicked at random, the other clicks, and up to
+    `MAX_RETRIEVED` that were not shown. `read_as` says what each stage counts as, here and from here on; what counts as
+    random is left out.
+    """
     starts, lengths = requests.offsets[chosen], np.diff(requests.offsets)[chosen]
     inside = np.arange(max(size, int(lengths.max(initial=0))))
     real = inside < lengths[:, None]
     rows = np.where(real, starts[:, None] + inside, 0)
-    stages = np.where(real, requests.stages[rows], Stage.RANDOM)
-    key = np.where(real, stages + rng.random(stages.shape), -1.0)
-    clicked = stages == Stage.CLICKED
-    nth_clicked = np.argsort(np.argsort(np.where(clicked, -key, 0), axis=1), axis=1)
-    key -= 2.0 * (clicked & (nth_clicked >= MAX_CLICKED))  # below the unclicked, above the padding
+    stages = np.where(real, np.array(read_as)[requests.stages[rows]], Stage.RANDOM)
+    key = stages + rng.random(stages.shape)
+    key[_beyond(MAX_CLICKED, stages == Stage.CLICKED, key)] -= Stage.CLICKED - Stage.RETRIEVED
+    if Stage.RETRIEVED in read_as:
+        stages[_beyond(MAX_RETRIEVED, stages == Stage.RETRIEVED, key)] = Stage.RANDOM
+        key[stages == Stage.RETRIEVED] -= Stage.RETRIEVED  # below the other clicks, above the padding
+    key[stages == Stage.RANDOM] = -1
     order = np.argsort(-key, axis=1)[:, :size]
     rows, stages = np.take_along_axis(rows, order, 1), np.take_along_axis(stages, order, 1)
     padded = stages == Stage.RANDOM
@@ -107,23 +121,33 @@ def sample_group(requests: Requests, chosen: Int64[np.ndarray, " n"], size: int,
     )
 
 
+def _beyond(
+    most: int, chosen: Bool[np.ndarray, "requests group"], key: Float[np.ndarray, "requests group"]
+) -> Bool[np.ndarray, "requests group"]:
+    """Which of the `chosen` places of a row come after its `most` ones of highest key."""
+    nth = np.argsort(np.argsort(np.where(chosen, -key, 0), axis=1), axis=1)
+    return chosen & (nth >= most)
+
+
 class Batches:
     """All batches of an epoch, in an order that depends on nothing but the seed and the epoch.
 
     `draws` is, for every item, how often one request brings it into a batch; with it `Batch.correction` is −log
-    of the expected number of copies in the pool.
+    of the expected number of copies in the pool. With `worth`, what was clicked or better weighs as much as a click on
+    it is worth in orders.
     """
 
     def __init__(
         self, shards: Shards, features: ItemFeatures, sizes: Sizes, recipe: Recipe,
-        *, batch_requests: int, group_size: int, dropout: Dropout, seed: int,
+        *, batch_requests: int, group_size: int, dropout: Dropout, seed: int, worth: Conversion | None = None,
     ) -> None:  # fmt: skip
         self.shards, self.features, self.sizes, self.recipe = shards, features, sizes, recipe
         self.batch_requests, self.group_size, self.dropout, self.seed = batch_requests, group_size, dropout, seed
+        self.worth = worth
         self.draws = np.zeros(len(features))
         rng = np.random.default_rng([seed, 0])
         for requests, usable in shards.all_usable():
-            group = sample_group(requests, usable, group_size, rng)
+            group = sample_group(requests, usable, group_size, rng, recipe.read_as)
             counted = group.item_rows[group.stages >= self._lowest_in_batch]
             self.draws += np.bincount(counted, minlength=len(features))
         self.draws /= max(shards.n_requests, 1)
@@ -151,7 +175,7 @@ class Batches:
 
     def batch(self, requests: Requests, chosen: Int64[np.ndarray, " n"], rng: np.random.Generator) -> Batch:
         """The batch of the `chosen` requests; `rng` draws group rows, random items and dropout."""
-        group = sample_group(requests, chosen, self.group_size, rng)
+        group = sample_group(requests, chosen, self.group_size, rng, self.recipe.read_as)
         random = rng.integers(0, len(self.features), self.recipe.n_random)
         present = group.item_rows >= 0
         pool, places = np.unique(np.concatenate([group.item_rows[present], random]), return_inverse=True)
@@ -165,7 +189,7 @@ class Batches:
             items=self._items(requests.snapshot, pool, rng),
             columns=torch.from_numpy(columns),
             stages=torch.from_numpy(group.stages),
-            weights=torch.from_numpy(group.weights(self.recipe.stage_weights)),
+            weights=torch.from_numpy(self._weights(requests.snapshot, group)),
             examination=torch.from_numpy(group.examination),
             negatives=torch.from_numpy(negatives),
             correction=torch.from_numpy(pool_correction(copies[negatives], expected[negatives], logq=self.recipe.logq)),
@@ -186,6 +210,16 @@ class Batches:
         inputs = item_inputs(self.features, self.shards.statistics(snapshot), pool, self.sizes)
         kept = torch.from_numpy(_dropped(inputs.item_ids.numpy(), self.dropout.item_id, rng))
         return ItemInputs(inputs.text, inputs.identity, kept, inputs.shopper, inputs.numbers)
+
+    def _weights(self, snapshot: int, group: Group) -> Float32[np.ndarray, "requests group"]:
+        by_stage = self.recipe.stage_weights
+        weights = group.weights(by_stage)
+        if self.worth is not None:
+            clicked = group.stages >= Stage.CLICKED
+            numbers = item_numbers(self.features, self.shards.statistics(snapshot), group.item_rows[clicked])
+            chance = self.worth.chance(numbers)
+            weights[clicked] = by_stage.clicked + (by_stage.ordered - by_stage.clicked) * chance
+        return weights
 
     def _draws(
         self,

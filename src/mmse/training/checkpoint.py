@@ -7,7 +7,7 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,7 @@ from mmse.artifact import writable
 from mmse.config import plain
 from mmse.errors import ArtifactError
 from mmse.model.two_tower import TwoTower
+from mmse.training.validation import Recall
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -25,28 +26,49 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 class Progress:
     """Where a run stands: the next batch is `position` of `epoch`, after `step` steps in all.
 
-    `loss_sum` is over the `loss_steps` steps of the epoch so far, wherever they ran.
+    `loss_sum` is over the `loss_steps` steps of the epoch so far, wherever they ran; `seconds` is the training
+    time of all steps.
     """
 
     epoch: int = 0
     position: int = 0
     step: int = 0
+    seconds: float = 0.0
     loss_sum: float = 0.0
     loss_steps: int = 0
     best: float = -1.0
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def count(self, loss: float, seconds: float) -> None:
+        """Takes note of one more step; `seconds` is the training time up to it."""
+        self.step += 1
+        self.position += 1
+        self.loss_sum += loss
+        self.loss_steps += 1
+        self.seconds = seconds
+
+    def validated(self, found: Recall) -> bool:
+        """Takes note of an epoch's end; gives whether its weights are the best so far."""
+        mean_loss = self.loss_sum / max(self.loss_steps, 1)
+        self.history.append({"epoch": self.epoch + 1, "step": self.step, "loss": mean_loss} | plain(found))
+        self.loss_sum, self.loss_steps = 0.0, 0
+        if found.deciding <= self.best and self.best_epoch:
+            return False
+        self.best, self.best_epoch = found.deciding, self.epoch + 1
+        return True
+
 
 class Checkpoints:
     """The folder of an unfinished run, beside the model folder that it will become.
 
-    `made_from` identifies data and config: a run is only continued by one that would have started the same.
+    `made_from` identifies data and config: a run is only continued by one that would have started the same. Of several
+    processes of one run one `writes`; in the others `save` does nothing.
     """
 
-    def __init__(self, out: Path, made_from: str) -> None:
+    def __init__(self, out: Path, made_from: str, *, writes: bool = True) -> None:
         self.folder = out.parent / f".{out.name}.unfinished"
-        self._made_from = made_from
+        self._made_from, self._writes = made_from, writes
 
     @property
     def fits(self) -> bool:
@@ -65,6 +87,8 @@ class Checkpoints:
 
     def save(self, towers: TwoTower, adam: torch.optim.Adam, progress: Progress) -> None:
         """Writes weights, optimizer and progress as one file that is whole or the former one."""
+        if not self._writes:
+            return
         tensors = {f"towers.{name}": tensor for name, tensor in towers.state_dict().items()}
         for name, parameter in towers.named_parameters():
             tensors |= {f"{moment}.{name}": adam.state[parameter][moment] for moment in _MOMENTS}
@@ -74,7 +98,7 @@ class Checkpoints:
     def load(self, towers: TwoTower, adam: torch.optim.Adam) -> Progress:
         """Puts the saved weights and optimizer into `towers` and `adam`; gives where the run stood."""
         try:
-            tensors = load_file(self._latest, device=str(towers.log_weights.device))
+            tensors = load_file(self._latest, device=str(towers.device))
             towers.load_state_dict(
                 {k.removeprefix("towers."): v for k, v in tensors.items() if k.startswith("towers.")}
             )
@@ -88,9 +112,10 @@ class Checkpoints:
         """Keeps the weights as the best so far."""
         _save(towers.state_dict(), self.folder / "best.safetensors", {})
 
-    def load_best(self, towers: TwoTower) -> None:
-        """Puts the best weights so far into `towers`."""
-        towers.load_state_dict(load_file(self.folder / "best.safetensors"))
+    def load_kept(self, towers: TwoTower, keep: Literal["last", "best"]) -> None:
+        """Puts the weights that a finished run keeps into `towers`, which hold the last ones."""
+        if keep == "best":
+            towers.load_state_dict(load_file(self.folder / "best.safetensors"))
 
     @property
     def _latest(self) -> Path:

@@ -75,7 +75,10 @@ def read_logged(groups: Path, split: str, limit: int, *, clicked_only: bool = Tr
 
 @dataclass(frozen=True)
 class Shown:
-    """The slots that some requests were shown. Slot `s` showed `item_rows[s]` to the request at place `request[s]`."""
+    """The slots that some requests were shown. Slot `s` showed `item_rows[s]` to the request at place `request[s]`.
+
+    What was retrieved only had no slot.
+    """
 
     request: Int64[np.ndarray, " slots"]
     item_rows: Int32[np.ndarray, " slots"]

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int64
 from mmse.errors import ArtifactError
 from mmse.mining.groups import ItemStats, shard_files
 from mmse.mining.history import History
+from mmse.mining.reformulations import taken_later
 from mmse.model.encoder import Encoder
 from mmse.model.features import statistics
 from mmse.records import Stage
@@ -20,13 +21,18 @@ from mmse.training.groups import Requests, period_of, read_requests
 class Shards:
     """The training requests, a shard at a time; at most `cache_mb` of encoded shards stay in memory.
 
-    A request is usable where an item of it was clicked or ordered, or where even unclicked items teach
-    (`all_stages`).
+    A request is usable where an item of it was clicked or got further, or where even unclicked items teach
+    (`all_stages`). Its rows below the stage `lowest` are left out: `RETRIEVED` keeps what was not shown. With
+    `reformulations` a request that took nothing has clicked what its shopper's next one took, in other words.
     """
 
-    def __init__(self, groups: Path, encoder: Encoder, *, all_stages: bool, cache_mb: int = 2_000) -> None:
+    def __init__(
+        self, groups: Path, encoder: Encoder, *, all_stages: bool, cache_mb: int = 2_000,
+        lowest: Stage = Stage.UNCLICKED, reformulations: bool = False,
+    ) -> None:  # fmt: skip
         self.paths = shard_files(groups, "train")
         self._encoder, self._history, self._all_stages = encoder, History.open(groups), all_stages
+        self._lowest, self._later = lowest, taken_later(groups) if reformulations else None
         self._item_stats = ItemStats.open(groups)
         self._known: dict[int, Float32[np.ndarray, "items statistics"]] = {}
         self._cache: dict[int, Requests] = {}
@@ -68,7 +74,9 @@ class Shards:
         if shard in self._cache:
             return self._cache[shard]
         path = self.paths[shard]
-        requests = read_requests(path, period_of(path), self._encoder, self._history)
+        requests = read_requests(
+            path, period_of(path), self._encoder, self._history, lowest=self._lowest, later=self._later
+        )
         if requests.nbytes <= self._room:
             self._cache[shard] = requests
             self._room -= requests.nbytes

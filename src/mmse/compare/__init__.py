@@ -1,0 +1,1 @@
+"""Many systems, seeds and data sets held against one another: a grid of trainings, and what it says."""

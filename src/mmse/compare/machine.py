@@ -1,0 +1,41 @@
+"""Where a grid was run: machine, versions, and the commit where mmse runs from a checkout."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from mmse import __version__
+
+
+def facts() -> dict[str, str | int]:
+    """What stands beside every number."""
+    found: dict[str, str | int] = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "Python": platform.python_version(),
+        "torch": version("torch"),
+        "mmse": __version__,
+    }
+    if commit := _commit(Path(__file__).parent):
+        found["commit"] = commit
+    return found
+
+
+def _commit(folder: Path) -> str | None:
+    """The commit of the checkout that `folder` is tracked in, and whether it was changed; None elsewhere."""
+    try:
+        head = _git(folder, "log", "-1", "--format=%h", "--", ".")
+        return head and head + (" with changes" if _git(folder, "status", "--porcelain", "--", "..") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", *arguments]  # whichever git the user has
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603
+    return done.stdout.strip()

@@ -1,0 +1,98 @@
+"""How a model is trained: the keys of `[train]` in shop.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from mmse.config import plain, require
+from mmse.model.pretrained import PACKAGE
+from mmse.model.recipes import RECIPES, Recipe, changed
+from mmse.model.two_tower import VIEWS, ModelConfig
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained. `objective` overrides single keys of the recipe; the rest is towers and budget."""
+
+    recipe: str = "mmse"
+    objective: dict[str, Any] = field(default_factory=dict)
+    dim: int = 64
+    views: tuple[str, ...] = VIEWS
+    fusion: Literal["post", "pre"] = "post"
+    text_encoder: Literal["bag", "transformer"] = "bag"
+    transformer: str | None = None
+    transformer_learning_rate: float = 5e-5
+    warm_start: str | None = None
+    query_buckets: int = 16_384
+    user_buckets: int = 8_192
+    vocab_size: int = 4_000
+    bigram_buckets: int = 0
+    max_tokens: int = 48
+    epochs: int = 3
+    budget_seconds: float | None = None
+    keep: Literal["last", "best"] = "last"
+    batch_requests: int = 256
+    group_size: int = 8
+    learning_rate: float = 4e-3
+    warmup_share: float = 0.1
+    item_id_dropout: float = 0.4
+    query_dropout: float = 0.5
+    user_dropout: float = 0.5
+    validate_requests: int = 2_000
+    checkpoint_steps: int = 200
+    cache_mb: int = 2_000
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require(self.recipe in RECIPES, "recipe", self.recipe, f"one of {', '.join(RECIPES)}")
+        for key in ("epochs", "batch_requests", "validate_requests", "checkpoint_steps"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+        budget = self.budget_seconds
+        require(budget is None or budget > 0, "budget_seconds", budget, "more than 0, or left out")
+        require(self.group_size >= 2, "group_size", self.group_size, "at least 2")
+        require(self.vocab_size >= 300, "vocab_size", self.vocab_size, "at least 300")
+        require(self.bigram_buckets >= 0, "bigram_buckets", self.bigram_buckets, "0 or more")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
+        require(0 <= self.warmup_share < 1, "warmup_share", self.warmup_share, "at least 0 and below 1")
+        for key in ("item_id_dropout", "query_dropout", "user_dropout"):
+            require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "a share between 0 and 1")
+        self._check_text()
+        self.to_recipe()
+        self.to_model()
+
+    def beside(self, folder: Path) -> TrainConfig:
+        """The same with paths that are relative taken from `folder`, that of the shop.toml which gives them."""
+        return replace(self, transformer=_from(folder, self.transformer), warm_start=_from(folder, self.warm_start))
+
+    def _check_text(self) -> None:
+        reads = self.text_encoder == "transformer"
+        require(reads == (self.transformer is not None), "transformer", self.transformer,
+                "the folder of an encoder where text_encoder is 'transformer', and only there")  # fmt: skip
+        require(not (reads and self.warm_start), "warm_start", self.warm_start,
+                "nothing where text_encoder is 'transformer': it has no token table to start")  # fmt: skip
+        require(not (reads and self.bigram_buckets), "bigram_buckets", self.bigram_buckets,
+                "0 where text_encoder is 'transformer'")  # fmt: skip
+        rate = self.transformer_learning_rate
+        require(rate >= 0, "transformer_learning_rate", rate, "0 (it stays as it is) or more")
+
+    def to_recipe(self) -> Recipe:
+        """The recipe with its overrides."""
+        return changed(RECIPES[self.recipe], self.objective, "[train.objective]")
+
+    def whole(self) -> dict[str, Any]:
+        """The config as a manifest has it: with every value of the recipe, whatever module that came from."""
+        return plain(self) | {"objective": plain(self.to_recipe())}
+
+    def to_model(self) -> ModelConfig:
+        """The shape of the towers."""
+        return ModelConfig(
+            self.dim, self.views, self.query_buckets, self.user_buckets, self.fusion, self.text_encoder,
+            conversion=self.to_recipe().conversion > 0,
+        )  # fmt: skip
+
+
+def _from(folder: Path, path: str | None) -> str | None:
+    return path if path is None or path.startswith(PACKAGE) else str((folder / Path(path).expanduser()).resolve())

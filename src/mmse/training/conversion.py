@@ -1,0 +1,32 @@
+"""What the training log says of the worth of a click."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmse.model.conversion import Conversion
+from mmse.model.features import ItemFeatures
+from mmse.model.inputs import item_numbers
+from mmse.model.recipes import Recipe
+from mmse.model.two_tower import TwoTower
+from mmse.records import Stage
+from mmse.training.shards import Shards
+
+
+def learn_conversion(shards: Shards, features: ItemFeatures, towers: TwoTower, recipe: Recipe) -> Conversion | None:
+    """Learned from every training click, each item as it was known before the click's period; told to the towers.
+
+    None where the recipe has no use for it.
+    """
+    if not (recipe.conversion > 0 or recipe.expected_orders):
+        return None
+    numbers, ordered = [], []
+    for requests, _ in shards.all_usable():
+        clicked = requests.stages >= Stage.CLICKED
+        rows = requests.item_rows[clicked]
+        numbers.append(item_numbers(features, shards.statistics(requests.snapshot), rows))
+        ordered.append(requests.stages[clicked] == Stage.ORDERED)
+    conversion = Conversion.fit(np.concatenate(numbers), np.concatenate(ordered))
+    if recipe.conversion > 0:
+        towers.learn_conversion(conversion, recipe.conversion * recipe.temperature)
+    return conversion

@@ -1,0 +1,135 @@
+"""What one of two processes does in `test_distributed`: torchrun starts it as it would start `mmse`.
+
+    OUT=folder GROUPS=folder pair.py train SHOP.toml --out RUN
+
+Once `mmse train` has brought the two together they write every recipe's gradients and a whole model into OUT. Then the
+training that was asked for begins, and the second process is killed at the tenth step of it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save_file
+
+from mmse import pipeline
+from mmse.artifact import Manifest
+from mmse.cli import main
+from mmse.errors import UsageError
+from mmse.model.encoder import Encoder
+from mmse.model.features import FeatureSpace, ItemFeatures
+from mmse.model.recipes import RECIPES, Recipe, changed
+from mmse.text import Tokenizer
+from mmse.training import distributed
+from mmse.training.batches import Batch, Batches, Dropout
+from mmse.training.loop import TrainConfig, describe, train
+from mmse.training.losses import losses, prepare
+from mmse.training.meter import Meter, Step
+from mmse.training.shards import Shards
+
+N_REQUESTS = 33
+CASES: dict[str, Recipe] = {
+    **RECIPES,
+    "learned": changed(
+        RECIPES["mmse"], {"learn_temperature": True, "uncertainty": True, "matryoshka": [8]}, "this test"
+    ),
+    "hard": changed(RECIPES["mmse_logq"], {"hard": {"n": 4, "mix": [0.2, 0.4]}}, "this test"),
+}
+
+
+class Gradients:
+    """Gradients of one batch from the same towers, whoever asks."""
+
+    def __init__(self, groups: Path, config: TrainConfig) -> None:
+        self.groups, self.config = groups, config
+
+    def of(self, recipe: Recipe, n_requests: int = N_REQUESTS) -> dict[str, torch.Tensor]:
+        """The team's summed gradients of the first requests of the first shard, and what they cost as `totals`."""
+        team, (encoder, batch) = distributed.team(), self.batch(recipe, n_requests)
+        part, share = distributed.part_of(batch, team)
+        found = losses(encoder, part, recipe, distributed.gather_of(batch, team))
+        retrieval, ranking = share * found.retrieval, share * found.ranking
+        loss = retrieval + recipe.rank_weight * ranking
+        loss.backward()  # type: ignore[no-untyped-call]
+        seconds = 7.0 + team.rank
+        totals = distributed.add_up(encoder.towers.parameters(), (loss, retrieval, ranking), seconds, team)
+        named = {name: p.grad for name, p in encoder.towers.named_parameters() if p.grad is not None}
+        return named | {"totals": torch.tensor(totals)}
+
+    def batch(self, recipe: Recipe, n_requests: int) -> tuple[Encoder, Batch]:
+        encoder = self.encoder()
+        prepare(encoder.towers, recipe)
+        shards = self.shards[recipe.stage_weights.unclicked_teach]
+        batches = Batches(
+            shards, self.read[2], encoder.towers.sizes, recipe,
+            batch_requests=n_requests, group_size=self.config.group_size, seed=0, dropout=Dropout(),
+        )  # fmt: skip
+        requests, usable = shards.usable(0)
+        return encoder, batches.batch(requests, usable[:n_requests], np.random.default_rng(0))
+
+    def encoder(self) -> Encoder:
+        """Towers away from where training starts, since much is 0 there."""
+        tokenizer, space, features = self.read
+        torch.manual_seed(1)
+        encoder = Encoder.fresh(self.config.to_model(), tokenizer, space, features)
+        with torch.no_grad():
+            for parameter in encoder.towers.parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
+        return encoder
+
+    @cached_property
+    def read(self) -> tuple[Tokenizer, FeatureSpace, ItemFeatures]:
+        tokenizer, space = describe(self.groups, self.config)
+        return tokenizer, space, space.encode(pq.read_table(self.groups / "items.parquet"), tokenizer)
+
+    @cached_property
+    def shards(self) -> dict[bool, Shards]:
+        return {every: Shards(self.groups, self.encoder(), all_stages=every) for every in (False, True)}
+
+
+def together(groups: Path, out: Path, config: TrainConfig) -> None:
+    team, gradients = distributed.team(), Gradients(groups, config)
+    for name, recipe in CASES.items():
+        save_file(gradients.of(recipe), out / f"{name}-{team.rank}.safetensors")
+    save_file(gradients.of(CASES["mmse"], n_requests=1), out / f"single-{team.rank}.safetensors")
+    try:
+        distributed.all_alike(f"0{team.rank}", team)
+    except UsageError as error:
+        (out / f"unlike-{team.rank}").write_text(str(error), "utf-8")
+    train(groups, out / "whole", config)
+
+
+def deadly() -> None:
+    """From here on the second process does not outlive its tenth step."""
+    step = Meter.step
+
+    def last(self: Meter, progress: Any, *given: Any) -> Step:
+        if progress.step == 10 and distributed.team().rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, progress, *given)
+
+    Meter.step = last  # type: ignore[method-assign,assignment]
+
+
+def before_training() -> None:
+    stage = pipeline.train_stage
+
+    def after_that(shop: pipeline.Shop, *given: Any, **named: Any) -> Manifest:
+        together(Path(os.environ["GROUPS"]), Path(os.environ["OUT"]), shop.train)
+        deadly()
+        return stage(shop, *given, **named)
+
+    pipeline.train_stage = after_that
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    before_training()
+    main()

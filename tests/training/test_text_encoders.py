@@ -1,0 +1,172 @@
+"""Towers that begin with what others learned: a token table from a sentence transformer, or a transformer itself."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmse.config import build
+from mmse.errors import ArtifactError, UsageError
+from mmse.model.encoder import Encoder
+from mmse.model.pretrained import open_pretrained
+from mmse.model.warm_start import warm_table
+from mmse.pipeline import Listener, Shop, embed_stage, index_stage, ranking_stage, read_shop, train_stage
+from mmse.retriever import Retriever
+from mmse.training.describe import first_encoder
+from mmse.training.loop import Step, TrainConfig, train
+from tiny_bert import WIDTH, needs_transformers, write_bert
+
+needs_transformers()
+
+BATCH = 256
+
+
+class Killed(BaseException):
+    """Stands for a kill between two steps."""
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bert(tmp_path_factory.mktemp("bert"), sentences=True)
+
+
+def reading(shop: Shop, bert: Path) -> TrainConfig:
+    """A transformer reads; few texts a step."""
+    return replace(
+        shop.train, text_encoder="transformer", transformer=str(bert), bigram_buckets=0, epochs=1, dim=8,
+        batch_requests=BATCH, group_size=2, max_tokens=12, validate_requests=20, checkpoint_steps=2,
+        objective={"n_random": 8},
+    )  # fmt: skip
+
+
+def groups_of(shop: Shop) -> Path:
+    return shop.base.parent / "run" / "groups"
+
+
+def weights(model: Path) -> dict[str, torch.Tensor]:
+    return dict(load_file(model / "towers.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def reading_run(small_shop: Shop, bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose model reads through a transformer, with vectors and index; the transformer's own folder is gone."""
+    base = tmp_path_factory.mktemp("reading")
+    shop, run = replace(small_shop, train=reading(small_shop, base / "bert")), base / "run"
+    shutil.copytree(bert, base / "bert")
+    shutil.copytree(groups_of(small_shop), run / "groups")
+    train_stage(shop, run, Listener())
+    shutil.rmtree(base / "bert")
+    for stage in (embed_stage, index_stage, ranking_stage):
+        stage(shop, run, Listener())
+    return run
+
+
+def test_a_transformer_learns_and_is_kept_with_the_model(reading_run: Path, bert: Path) -> None:
+    kept, given = weights(reading_run / "model"), open_pretrained(bert, "transformer").model.state_dict()
+    moved = [name for name, at_first in given.items() if not torch.equal(kept[f"transformer.model.{name}"], at_first)]
+    assert len(moved) > len(given) / 2
+    furthest = max((kept[f"transformer.model.{name}"] - given[name]).abs().max() for name in moved)
+    assert furthest < 0.01, "it changes far less in a step than what starts from nothing"
+    assert "tokens" not in kept
+
+
+def test_such_a_model_is_searched_like_any_other(reading_run: Path) -> None:
+    retriever = Retriever.open(reading_run)
+    query = retriever.encoder.queries(["phone case"], [None], np.zeros((1, 4), np.int32))
+    served = retriever.encoder.served(["Phone  CASE"], [None], np.zeros((1, 4), np.int32))
+    np.testing.assert_allclose(served, query, atol=1e-6)
+    hits = retriever.search("phone case", k=5)
+    assert len(hits) == 5
+    assert hits[0].parts.keys() >= {"text", "words"}
+
+
+def test_a_killed_run_of_a_transformer_goes_on_to_the_same_weights(
+    small_shop: Shop, bert: Path, reading_run: Path, tmp_path: Path
+) -> None:
+    def kill(step: Step) -> None:
+        if step.step == 3:
+            raise Killed
+
+    config = reading(small_shop, bert)
+    with pytest.raises(Killed):
+        train(groups_of(small_shop), tmp_path / "model", config, on_step=kill)
+    seen: list[Step] = []
+    train(groups_of(small_shop), tmp_path / "model", config, resume=True, on_step=seen.append)
+    assert seen[0].step == 3
+    whole, resumed = weights(reading_run / "model"), weights(tmp_path / "model")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize("name", ["transformer.json", "tokenizer.json"])
+def test_a_damaged_model_with_a_transformer_is_refused(reading_run: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(reading_run / "model", tmp_path / "model")
+    (tmp_path / "model" / name).write_text("{", "utf-8")
+    with pytest.raises(ArtifactError, match="Train the model again"):
+        Encoder.open(tmp_path / "model")
+
+
+def test_a_warm_start_is_where_training_begins(small_shop: Shop, bert: Path) -> None:
+    cold = replace(small_shop.train, dim=WIDTH)
+    warm = replace(cold, warm_start=str(bert))
+    torch.manual_seed(0)
+    encoder, _ = first_encoder(groups_of(small_shop), warm)
+    expected = warm_table(open_pretrained(bert, "warm_start"), encoder.tokenizer, WIDTH)
+    np.testing.assert_array_equal(encoder.towers.tokens.detach().numpy(), expected)
+    torch.manual_seed(0)
+    other, _ = first_encoder(groups_of(small_shop), cold)
+    for name, weight in other.towers.named_parameters():
+        same = torch.equal(weight, encoder.towers.get_parameter(name))
+        assert same == (name != "tokens"), "nothing but the table differs"
+
+
+def test_a_warm_start_trains_and_names_its_source(small_shop: Shop, bert: Path, tmp_path: Path) -> None:
+    config = replace(small_shop.train, warm_start=str(bert), epochs=1)
+    manifest = train(groups_of(small_shop), tmp_path / "model", config)
+    assert manifest.config["warm_start"] == str(bert)
+    assert manifest.counts["validation_recall@100"] > 0.5
+
+
+def test_a_relative_path_starts_from_the_shop(small_shop: Shop, tmp_path: Path) -> None:
+    toml = tmp_path / "shop.toml"
+    for given, taken in (
+        ("../bert", str(tmp_path.parent.resolve() / "bert")),
+        ("/models/bert", "/models/bert"),
+        ("package:some_package/model", "package:some_package/model"),
+    ):
+        text = small_shop.path.read_text("utf-8").replace("[train]\n", f'[train]\nwarm_start = "{given}"\n')
+        toml.write_text(text, "utf-8")
+        assert read_shop(toml).train.warm_start == taken
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_written(small_shop: Shop, tmp_path: Path) -> None:
+    for config in (
+        replace(small_shop.train, warm_start="no/such/folder"),
+        replace(reading(small_shop, Path("no/such/folder"))),
+    ):
+        with pytest.raises(UsageError, match="there is no folder"):
+            train(groups_of(small_shop), tmp_path / "model", config)
+        assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"text_encoder": "transformer"}, "'transformer' is None"),
+        ({"transformer": "bert"}, "text_encoder is 'transformer', and only there"),
+        ({"text_encoder": "transformer", "transformer": "bert", "warm_start": "bert"}, "no token table"),
+        ({"text_encoder": "transformer", "transformer": "bert", "bigram_buckets": 4}, "bigram_buckets"),
+        ({"text_encoder": "transformer", "transformer": "b", "transformer_learning_rate": -1.0}, "0 .* or more"),
+        ({"text_encoder": "lstm"}, "lstm"),
+        ({"fusion": "late"}, "late"),
+    ],
+)
+def test_what_cannot_go_together_is_named(values: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        build(TrainConfig, values, "shop.toml [train]")
