@@ -40,12 +40,12 @@ _ALIKE = StageWeights(clicked=1.0, carted=1.0, ordered=1.0)
 PUBLISHED: dict[str, Published] = {
     "mmse": Published(
         Recipe(
-            stage_weights=StageWeights(carted=20.0, ordered=60.0), expected_orders=True, conversion=1.0,
+            stage_weights=StageWeights(carted=20.0, ordered=60.0), expected_orders=True, conversion=0.5,
             view_weight=1.0, reformulations=True,
         ),
         "Ours, from the paper of mmse_paper",
         "L = L_ret + Σ_v L_ret(view v alone) + λ·L_rank,  α_i = 1 + 59·P(order | click on i);  "
-        "served: s + τ·(log odds of an order after a click on i, less their mean)",
+        "served: s + τ/2·(log odds of an order after a click on i, less their mean)",
         "What was added to mmse_paper, each part with its line among the ablations: the expected worth of a click in "
         "the place of the few orders, a view of one number for how well an item sells once clicked, every view trained "
         "to find alone, and a search in other words as a click of the one before it.",
