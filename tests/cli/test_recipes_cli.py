@@ -71,7 +71,7 @@ def test_the_toml_of_the_docs() -> None:
     config = build(TrainConfig, tomllib.loads(block("toml", "[train]"))["train"], "docs")
     assert config.to_recipe().rank_weight == 0.5
     assert plain(config.to_recipe().stage_weights) == {
-        "retrieved": 0, "unclicked": 0.05, "clicked": 1, "carted": 3, "ordered": 10,
+        "retrieved": 0, "unclicked": 0.05, "clicked": 1, "carted": 20, "ordered": 10,
     }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_a_recipe_of_ones_own_as_the_docs_show_it(call: Call, small_shop: Shop, 
     assert done.code == 0, done.err
     manifest = read_manifest(folder / "run" / "model", "model")
     assert manifest.config["recipe"] == "my_recipes:FOCAL"
-    kept = manifest.counts["recipe"]
+    kept = manifest.config["objective"]
     assert (kept["retrieval"], kept["stage_weights"]["ordered"], kept["rank_weight"]) == ("focal", 5.0, 0.1)
     assert build(Recipe, kept, "manifest") == replace(RECIPES["my_recipes:FOCAL"], n_random=64)  # as shop.toml says
     assert manifest.counts["validation_recall@100"] > 0.3

@@ -36,12 +36,12 @@ USERS = st.sampled_from([None, "", "u1", "never seen"])
 HISTORIES = st.lists(st.integers(0, 5), min_size=4, max_size=4)
 
 
-def trained(views: tuple[str, ...], fusion: Literal["post", "pre"] = "post") -> Encoder:
+def trained(views: tuple[str, ...], fusion: Literal["post", "pre"] = "post", conversion: bool = False) -> Encoder:
     """An encoder none of whose weights is at its start."""
     torch.manual_seed(1)
     tokenizer = Tokenizer.train(ITEMS["title"].to_pylist(), vocab_size=300, bigram_buckets=64, max_tokens=16)
     space = FeatureSpace.fit(ITEMS, np.array([True, True, False]), text=[], categorical=["colour"], numeric=[])
-    config = ModelConfig(dim=8, views=views, query_buckets=32, user_buckets=32, fusion=fusion)
+    config = ModelConfig(dim=8, views=views, query_buckets=32, user_buckets=32, fusion=fusion, conversion=conversion)
     made = Encoder.fresh(config, tokenizer, space, space.encode(ITEMS, tokenizer))
     with torch.no_grad():
         for weights in made.towers.parameters():
@@ -50,11 +50,10 @@ def trained(views: tuple[str, ...], fusion: Literal["post", "pre"] = "post") -> 
 
 
 ENCODERS = [trained(views, fusion) for views in CHOICES for fusion in ("post", "pre")]
+ENCODERS.append(trained(VIEWS, conversion=True))
 
 
-@pytest.mark.parametrize(
-    "made", ENCODERS, ids=lambda one: "-".join([one.towers.config.fusion, *one.towers.config.views])
-)
+@pytest.mark.parametrize("made", ENCODERS, ids=lambda one: "-".join([one.towers.config.fusion, *one.widths]))
 @settings(max_examples=25, deadline=None)
 @given(asked=st.lists(st.tuples(TEXTS, USERS, HISTORIES), min_size=1, max_size=4))
 def test_both_forms_give_one_vector(made: Encoder, asked: list[tuple[str, str | None, list[int]]]) -> None:

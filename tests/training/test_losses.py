@@ -18,8 +18,9 @@ from torch import Tensor
 from mmse.config import build, plain
 from mmse.errors import UsageError
 from mmse.model.bags import BagIndex
+from mmse.model.conversion import Conversion
 from mmse.model.encoder import Encoder
-from mmse.model.features import ItemFeatures
+from mmse.model.features import STATISTICS, ItemFeatures
 from mmse.model.inputs import ItemInputs, QueryInputs
 from mmse.model.recipes import RECIPES, HardNegatives, Recipe
 from mmse.pipeline import Shop
@@ -251,3 +252,29 @@ def test_a_recipe_with_everything_trains_resumes_and_is_saved_without_it(small_s
     assert not [key for key in one if key.startswith("extra")]
     assert build(Recipe, manifest.config["objective"], "manifest") == EVERYTHING
     Encoder.open(tmp_path / "whole")
+
+
+def test_views_alone_add_their_own_retrieval_loss(made: Made) -> None:
+    recipe = smaller("mmse_paper")
+    batch, towers = made.batch(recipe), made.encoder.towers
+    tokens = towers.token_table()
+    views, gates = towers.embed_queries(batch.queries, tokens)
+    items = towers.embed_items(batch.items, tokens)
+    fused = losses_of(views * gates.unsqueeze(2), items, batch, recipe, towers.extra)
+    alone = [losses_of(views[:, [v]], items[:, [v]], batch, recipe, towers.extra).retrieval for v in range(3)]
+    both = losses_of(views * gates.unsqueeze(2), items, batch, replace(recipe, view_weight=0.5), towers.extra)
+    torch.testing.assert_close(both.retrieval, fused.retrieval + 0.5 * sum(alone))
+    torch.testing.assert_close(both.ranking, fused.ranking)
+
+
+def test_a_click_weighs_what_it_is_worth(made: Made) -> None:
+    recipe = smaller("mmse")
+    batches = made.batches(recipe)
+    batches.worth = Conversion(np.full(made.features.numbers.shape[1] + STATISTICS, 0.4), -1.0, 0.0)
+    batch = next(batches.epoch(0))
+    clicked = batch.stages >= Stage.CLICKED
+    numbers = batch.items.numbers[batch.columns[clicked]].numpy()
+    expected = 1 + (recipe.stage_weights.ordered - 1) * batches.worth.chance(numbers)
+    np.testing.assert_allclose(batch.weights[clicked].numpy(), expected, rtol=1e-5)
+    assert len(np.unique(expected)) > 10
+    assert not batch.weights[~clicked].any()
