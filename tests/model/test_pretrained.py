@@ -99,13 +99,18 @@ def test_a_shape_makes_the_same_transformer_without_its_folder(teacher: Pretrain
         assert torch.equal(again(input_ids=ids).last_hidden_state, teacher.model(input_ids=ids).last_hidden_state)
 
 
+TRAINED_ON = ["red running shoes", "drills drill", "cordless drill", "running drill red"] * 9
+
+
+def grains() -> Tokenizer:
+    return Tokenizer.train(TRAINED_ON, vocab_size=300, bigram_buckets=5, max_tokens=9)
+
+
 @pytest.mark.parametrize("dim", [8, WIDTH, 48])
 def test_a_warm_table_holds_the_likeness_of_grains(teacher: Pretrained, dim: int) -> None:
     """Inner products of rows are the teacher's own, centred, up to one scale; in fewer dimensions the nearest ones."""
-    tokenizer = Tokenizer.train(
-        ["red running shoes", "drills drill"] * 9, vocab_size=300, bigram_buckets=5, max_tokens=9
-    )
-    table = warm_table(teacher, tokenizer, dim)
+    tokenizer = grains()
+    table = warm_table(teacher, tokenizer, dim, np.ones(tokenizer.n_grains, np.float32), [])
     n = tokenizer.n_subwords
     assert table.shape == (n + 5, dim)
     assert not table[n:].any(), "pairs have no meaning to start with"
@@ -115,6 +120,27 @@ def test_a_warm_table_holds_the_likeness_of_grains(teacher: Pretrained, dim: int
     u, s, _ = np.linalg.svd(said, full_matrices=False)
     nearest = (u[:, :dim] * s[:dim] ** 2) @ u[:, :dim].T
     np.testing.assert_allclose(table[:n] @ table[:n].T, nearest * n / np.trace(nearest), atol=1e-4)
+
+
+def test_with_texts_it_is_the_ridge_regression_of_what_the_teacher_says_of_them(teacher: Pretrained) -> None:
+    """Against the normal equations, solved densely."""
+    tokenizer, texts = grains(), [*dict.fromkeys(TRAINED_ON), "", "drill drill shoes"]
+    weights = np.random.default_rng(0).uniform(0.5, 2, tokenizer.n_grains).astype(np.float32)
+    n = tokenizer.n_subwords
+    bags = np.zeros((len(texts), n))
+    for row, text in enumerate(texts):
+        for grain in tokenizer.encode([text]).grains:
+            if grain < n:
+                bags[row, grain] += weights[grain]
+    bags /= np.maximum(np.linalg.norm(bags, axis=1, keepdims=True), 1e-6)
+    own, said = teacher.embed(tokenizer.subwords, 16), teacher.embed(texts, 9)
+    own, said = own - own.mean(axis=0), said - said.mean(axis=0)
+    own *= np.linalg.norm(said, axis=1).mean() / np.linalg.norm(own, axis=1).mean()
+    expected = np.linalg.solve(bags.T @ bags + np.eye(n), bags.T @ said + own)
+    expected -= expected.mean(axis=0)
+    found = warm_table(teacher, tokenizer, WIDTH, weights, texts)[:n]
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T * n / (expected**2).sum(), atol=1e-3)
+    assert np.abs(found @ found.T - own @ own.T * n / (own**2).sum()).max() > 0.05, "the texts have a say"
 
 
 def test_a_package_is_found_and_not_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +223,7 @@ def test_a_real_sentence_transformer_knows_what_is_alike() -> None:
     words = ["sofa", "couch", "faucet", "tap", "drill"]
     texts = [word for word in words for _ in range(9)]
     tokenizer = Tokenizer.train(texts, vocab_size=300, bigram_buckets=0, max_tokens=9)
-    table = warm_table(opened, tokenizer, 16)
+    table = warm_table(opened, tokenizer, 16, np.ones(tokenizer.n_grains, np.float32), [])
     rows = table[[tokenizer.subwords.index(word) for word in words]]
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     alike = rows @ rows.T

@@ -15,7 +15,7 @@ from mmse.config import build
 from mmse.errors import ArtifactError, UsageError
 from mmse.model.encoder import Encoder
 from mmse.model.pretrained import open_pretrained
-from mmse.model.warm_start import warm_table
+from mmse.model.warm_start import READS_TEXT, warm_table
 from mmse.pipeline import Listener, Shop, embed_stage, index_stage, ranking_stage, read_shop, train_stage
 from mmse.retriever import Retriever
 from mmse.training.describe import first_encoder
@@ -113,24 +113,37 @@ def test_a_damaged_model_with_a_transformer_is_refused(reading_run: Path, tmp_pa
 
 
 def test_a_warm_start_is_where_training_begins(small_shop: Shop, bert: Path) -> None:
+    def started(config: TrainConfig) -> Encoder:
+        torch.manual_seed(0)
+        return first_encoder(groups_of(small_shop), config)[0]
+
     cold = replace(small_shop.train, dim=WIDTH)
-    warm = replace(cold, warm_start=str(bert))
-    torch.manual_seed(0)
-    encoder, _ = first_encoder(groups_of(small_shop), warm)
-    expected = warm_table(open_pretrained(bert, "warm_start"), encoder.tokenizer, WIDTH)
+    encoder = started(replace(cold, warm_start=str(bert), warm_texts=0))
+    weights = encoder.towers.log_weights.detach().exp().numpy()
+    expected = warm_table(open_pretrained(bert, "warm_start"), encoder.tokenizer, WIDTH, weights, [])
     np.testing.assert_array_equal(encoder.towers.tokens.detach().numpy(), expected)
-    torch.manual_seed(0)
-    other, _ = first_encoder(groups_of(small_shop), cold)
+    told = started(replace(cold, warm_start=str(bert), warm_texts=50))
+    assert not torch.equal(told.towers.tokens, encoder.towers.tokens), "titles and queries have a say"
+    other = started(cold)
     for name, weight in other.towers.named_parameters():
         same = torch.equal(weight, encoder.towers.get_parameter(name))
         assert same == (name != "tokens"), "nothing but the table differs"
 
 
-def test_a_warm_start_trains_and_names_its_source(small_shop: Shop, bert: Path, tmp_path: Path) -> None:
-    config = replace(small_shop.train, warm_start=str(bert), epochs=1)
-    manifest = train(groups_of(small_shop), tmp_path / "model", config)
-    assert manifest.config["warm_start"] == str(bert)
-    assert manifest.counts["validation_recall@100"] > 0.5
+def test_a_finished_text_view_has_gone_part_of_the_way_back(small_shop: Shop, bert: Path, tmp_path: Path) -> None:
+    groups = groups_of(small_shop)
+    for share in (0.0, 0.25):
+        config = replace(small_shop.train, warm_start=str(bert), warm_texts=100, warm_share=share, epochs=1)
+        manifest = train(groups, tmp_path / str(share), config)
+        assert manifest.config["warm_start"] == str(bert)
+        assert manifest.counts["validation_recall@100"] > 0.5
+        torch.manual_seed(config.seed)
+        began = first_encoder(groups, config)[0].towers.state_dict()
+    learned, settled = weights(tmp_path / "0.0"), weights(tmp_path / "0.25")
+    for name, weight in learned.items():
+        part = 0.25 if name.startswith(READS_TEXT) else 0
+        torch.testing.assert_close(settled[name], (1 - part) * weight + part * began[name], msg=name)
+    assert (learned["tokens"] - began["tokens"]).abs().max() > 0.01
 
 
 def test_a_relative_path_starts_from_the_shop(small_shop: Shop, tmp_path: Path) -> None:
@@ -163,6 +176,8 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_written(small_sho
         ({"text_encoder": "transformer", "transformer": "bert", "warm_start": "bert"}, "no token table"),
         ({"text_encoder": "transformer", "transformer": "bert", "bigram_buckets": 4}, "bigram_buckets"),
         ({"text_encoder": "transformer", "transformer": "b", "transformer_learning_rate": -1.0}, "0 .* or more"),
+        ({"warm_texts": -1}, "warm_texts"),
+        ({"warm_share": 1.5}, "warm_share"),
         ({"text_encoder": "lstm"}, "lstm"),
         ({"fusion": "late"}, "late"),
     ],

@@ -21,7 +21,7 @@ def facts() -> dict[str, str | int]:
         "torch": version("torch"),
         "mmse": __version__,
     }
-    if commit := _commit(Path(__file__).parent):
+    if commit := _commit(Path(__file__).parents[1]):
         found["commit"] = commit
     return found
 

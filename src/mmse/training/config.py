@@ -25,6 +25,8 @@ class TrainConfig:
     transformer: str | None = None
     transformer_learning_rate: float = 5e-5
     warm_start: str | None = None
+    warm_texts: int = 16_000
+    warm_share: float = 0.0
     query_buckets: int = 16_384
     user_buckets: int = 8_192
     vocab_size: int = 4_000
@@ -75,6 +77,8 @@ class TrainConfig:
                 "nothing where text_encoder is 'transformer': it has no token table to start")  # fmt: skip
         require(not (reads and self.bigram_buckets), "bigram_buckets", self.bigram_buckets,
                 "0 where text_encoder is 'transformer'")  # fmt: skip
+        require(self.warm_texts >= 0, "warm_texts", self.warm_texts, "0 (the grains alone) or more")
+        require(0 <= self.warm_share <= 1, "warm_share", self.warm_share, "a share between 0 and 1")
         rate = self.transformer_learning_rate
         require(rate >= 0, "transformer_learning_rate", rate, "0 (it stays as it is) or more")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 
@@ -27,11 +29,15 @@ def first_encoder(groups: Path, config: TrainConfig) -> tuple[Encoder, ItemFeatu
     reads = open_pretrained(config.transformer, "transformer") if config.transformer is not None else None
     teacher = open_pretrained(config.warm_start, "warm_start", sentences=True) if config.warm_start else None
     tokenizer, space = describe(groups, config, reads)
-    features = space.encode(pq.read_table(groups / "items.parquet"), tokenizer)
+    items = pq.read_table(groups / "items.parquet")
+    features = space.encode(items, tokenizer)
     encoder = Encoder.fresh(config.to_model(), tokenizer, space, features, reads)
     if teacher is not None:
+        weights = encoder.towers.log_weights.detach().exp().numpy()
+        texts = _some([space.item_texts(items), _queries(groups)], config.warm_texts, config.seed)
+        table = warm_table(teacher, tokenizer, config.dim, weights, texts)
         with torch.no_grad():
-            encoder.towers.tokens.copy_(torch.from_numpy(warm_table(teacher, tokenizer, config.dim)))
+            encoder.towers.tokens.copy_(torch.from_numpy(table))
     return encoder, features
 
 
@@ -49,9 +55,24 @@ def describe(groups: Path, config: TrainConfig, reads: Pretrained | None = None)
     )
     if reads is not None:
         return Tokenizer.pretrained(reads.tokenizer, max_tokens=config.max_tokens), space
-    queries = pq.read_table(groups / "queries.parquet")["query"].to_pylist()
-    texts = map(normalise, [*space.item_texts(items), *queries])
+    texts = map(normalise, [*space.item_texts(items), *_queries(groups)])
     tokenizer = Tokenizer.train(
         texts, vocab_size=config.vocab_size, bigram_buckets=config.bigram_buckets, max_tokens=config.max_tokens
     )
     return tokenizer, space
+
+
+def _queries(groups: Path) -> list[str]:
+    """The different queries of the training window."""
+    queries: list[str] = pq.read_table(groups / "queries.parquet")["query"].to_pylist()
+    return queries
+
+
+def _some(kinds: Sequence[list[str]], n: int, seed: int) -> list[str]:
+    """At most `n` texts, drawn at random: as many of each kind, and more of one where there are few of another."""
+    rng = np.random.default_rng([seed, 3])
+    drawn: list[str] = []
+    for nth, texts in enumerate(sorted(kinds, key=len)):
+        share = (n - len(drawn)) // (len(kinds) - nth)
+        drawn += [texts[place] for place in rng.permutation(len(texts))[:share]]
+    return drawn

@@ -18,6 +18,7 @@ from mmse.errors import UsageError
 from mmse.mining.groups import ItemStats
 from mmse.model.encoder import Encoder
 from mmse.model.features import ItemFeatures, statistics
+from mmse.model.warm_start import settled
 from mmse.training import distributed
 from mmse.training.batches import Batches, Dropout
 from mmse.training.checkpoint import Checkpoints, Progress
@@ -104,7 +105,7 @@ def train(
                     checkpoints.save(towers, adam, progress)
         with meter.paused():
             if team.leads:
-                recalled = recall(replace(encoder), features, valid_statistics, valid)
+                recalled = recall(_finished(encoder, config, checkpoints), features, valid_statistics, valid)
                 if progress.validated(recalled):
                     checkpoints.save_best(towers)
                 on_step(replace(meter.last, epoch=progress.epoch + 1, recall=recalled.deciding))
@@ -115,7 +116,7 @@ def train(
         checkpoints.load_kept(towers, config.keep)
         inputs = {"groups": made_of.fingerprint}
         with artifact.writing(out, kind="model", config=config.whole(), inputs=inputs) as draft:
-            encoder.save(draft.folder)
+            _finished(encoder, config, checkpoints).save(draft.folder)
             (draft.folder / "training.json").write_text(json.dumps(progress.history, indent=2), "utf-8")
             draft.counts |= {
                 "requests": shards.n_requests, "steps": progress.step,
@@ -143,6 +144,13 @@ def _start(
     team.wait()
     encoder = Encoder.open(checkpoints.folder)
     return encoder, encoder.encode_items(pq.read_table(groups / "items.parquet"))
+
+
+def _finished(encoder: Encoder, config: TrainConfig, checkpoints: Checkpoints) -> Encoder:
+    """The encoder as it would be kept now: with a warm start, its text view part of the way back to that."""
+    if config.warm_start is None or config.warm_share == 0:
+        return replace(encoder)
+    return settled(encoder, Encoder.open(checkpoints.folder), config.warm_share)
 
 
 def _schedule(done: float, warmup: float) -> float:
