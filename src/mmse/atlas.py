@@ -174,7 +174,7 @@ def sample(popularity: Int64[np.ndarray, " items"], config: MapConfig) -> Int64[
 def layout(vectors: Float32[np.ndarray, "n d"], config: MapConfig) -> Float32[np.ndarray, "n 2"]:
     """A place in [-1, 1]² for each vector, in one unit on both axes; the metric is the cosine.
 
-    Fused item vectors are all of one length, so cosine, inner product and distance name the same neighbours.
+    The views of an item are each of length 1, so but for the small number of what sells it is the inner product.
     """
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.maximum(length, 1e-12)

@@ -99,6 +99,8 @@ def test_single_keys_are_replaced_also_inside_tables() -> None:
         ({"retrieval": "multi_positive", "own_negatives": "lower"}, "chooses its negatives itself"),
         ({"retrieval": "thresholds", "learn_temperature": True}, "has no temperature"),
         ({"uncertainty": True, "rank_weight": 0}, "two losses to weigh"),
+        ({"reads": ["unclicked", "clicked"]}, "'clicked' and 'ordered' among them"),
+        ({"retrieval": "multi_positive"}, "weighs stages, not items"),
         ({"matryoshka": [32, 16]}, "rising widths"),
         ({"hard": {"mix": [0.6, 0.4]}}, "the lower one first"),
         ({"hard": {"guard": 95}}, "a share between 0 and 1"),

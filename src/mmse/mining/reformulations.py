@@ -54,7 +54,7 @@ def write(session: Session, out: Path, slices: Slices, minutes: float) -> int:
 
 
 def taken_later(groups: Path) -> pa.Table:
-    """`request_id, item_row` of train: what requests that took nothing led to; without rows where it was not mined."""
+    """`request_id, item_row` of every slice: what requests that took nothing led to; no rows where it was not mined."""
     if not (groups / TABLE).is_file():
         return pa.table({"request_id": pa.array([], pa.string()), "item_row": pa.array([], pa.int32())})
     return pq.read_table(groups / TABLE, columns=["request_id", "item_row"])

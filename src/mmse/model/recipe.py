@@ -198,6 +198,12 @@ class Recipe:
             require(self.hard.n == 0, "hard.n", self.hard.n, without)
 
     def _check_additions(self) -> None:
+        if self.expected_orders or self.conversion > 0:
+            needed = "'clicked' and 'ordered' among them, where expected_orders or conversion asks for both"
+            require({"clicked", "ordered"} <= set(self.reads), "reads", list(self.reads), needed)
+        if self.retrieval == "multi_positive":
+            without = "left out: the loss 'multi_positive' weighs stages, not items"
+            require(not self.expected_orders, "expected_orders", self.expected_orders, without)
         if self.retrieval in ("hinge", "thresholds"):
             without = f"left out: the loss '{self.retrieval}' has no temperature"
             require(not self.learn_temperature, "learn_temperature", self.learn_temperature, without)

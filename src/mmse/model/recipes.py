@@ -180,7 +180,11 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "hard_negatives": {"objective": {"hard": {"n": 16}}},
     "interpolated_negatives": {"objective": {"hard": {"n": 16, "mix": [0.4, 0.6]}}},
 }
-"""Changes of one thing each to `mmse`: keys of [train] that replace its own."""
+"""Changes of one thing each to `mmse`: keys of [train] that replace its own.
+
+Where one thing hangs on another it goes along: weights without `expected_orders` are those that suit orders themselves,
+no stage weights means no expected ones, and towers that fuse first have no views to train alone.
+"""
 
 
 def changed(recipe: Recipe, overrides: Mapping[str, Any], where: str) -> Recipe:

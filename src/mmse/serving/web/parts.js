@@ -5,12 +5,13 @@ import { signed } from "./format.js";
 
 const SAID = {
   text: "similar text", identity: "past behaviour", shopper: "this shopper", words: "exact words",
+  conversion: "sells well",
 };
 const MEANS = {
   text: "how alike query and item read", identity: "what this query led to before", shopper: "what this shopper likes",
-  words: "words of the query in the item",
+  words: "words of the query in the item", conversion: "how often a click on such an item ends in an order",
 };
-const KNOWN = ["text", "identity", "shopper", "words"];
+const KNOWN = ["text", "identity", "shopper", "words", "conversion"];
 
 const hueClass = (part, place) => `part-${KNOWN.includes(part) ? KNOWN.indexOf(part) : 4 + (place % 4)}`;
 
