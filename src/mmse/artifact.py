@@ -154,6 +154,23 @@ def verify(folder: Path, kind: str, *, content: bool = False) -> Manifest:
     return manifest
 
 
+def reason_to_make(folder: Path, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str | None:
+    """Why `folder` has to be made from `config` and `inputs`, in words; None where it is up to date."""
+    if not (folder / MANIFEST).is_file():
+        return "not there yet"
+    try:
+        manifest = verify(folder, kind, content=True)
+    except ArtifactError as error:
+        return error.cause
+    if manifest.made["mmse"] != __version__:
+        return f"it was made by mmse {manifest.made['mmse']}, this is {__version__}"
+    for name in sorted(inputs.keys() | manifest.inputs.keys()):
+        if inputs.get(name) != manifest.inputs.get(name):
+            return f"its input '{name}' has changed"
+    changed = _changed(json.loads(json.dumps(config)), dict(manifest.config))
+    return f"its config has changed: {changed}" if changed else None
+
+
 def fingerprint_of_files(paths: list[Path]) -> str:
     """A fingerprint of files that mmse did not make, from path, size and time of change (content is not read)."""
     digest = hashlib.blake2b(digest_size=16)
@@ -161,6 +178,18 @@ def fingerprint_of_files(paths: list[Path]) -> str:
         stat = path.stat()
         digest.update(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
+
+
+def _changed(now: dict[str, Any], then: dict[str, Any], prefix: str = "") -> str:
+    """The first keys that differ, as `key: then → now`."""
+    said = []
+    for key in sorted(now.keys() | then.keys()):
+        new, old = now.get(key), then.get(key)
+        if isinstance(new, dict) and isinstance(old, dict):
+            said.append(_changed(new, old, f"{prefix}{key}."))
+        elif new != old:
+            said.append(f"{prefix}{key}: {old} → {new}")
+    return ", ".join(filter(None, said[:6]))
 
 
 def _write_manifest(draft: Draft, *, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmse import __version__, artifact
+from mmse import artifact
 from mmse.artifact import Manifest
 from mmse.atlas import MapConfig, draw_map
 from mmse.config import build, plain, read_toml, require
@@ -238,39 +238,10 @@ def _stage(
     *, make: Callable[[], Manifest],
 ) -> Manifest:  # fmt: skip
     """Makes `folder` unless it is up to date; tells the listener which, and why."""
-    why = _reason(folder, kind, config, inputs)
+    why = artifact.reason_to_make(folder, kind, config, inputs)
     name = folder.parent.name + "/" + folder.name if folder.parent.name == "baselines" else folder.name
     listener.stage(name, why or "up to date: same inputs, same config", why is not None)
     return make() if why else artifact.read_manifest(folder, kind)
-
-
-def _reason(folder: Path, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str | None:
-    """Why `folder` has to be made, None where it is up to date."""
-    if not (folder / artifact.MANIFEST).is_file():
-        return "not there yet"
-    try:
-        manifest = artifact.verify(folder, kind, content=True)
-    except ArtifactError as error:
-        return error.cause
-    if manifest.made["mmse"] != __version__:
-        return f"it was made by mmse {manifest.made['mmse']}, this is {__version__}"
-    for name in sorted(inputs.keys() | manifest.inputs.keys()):
-        if inputs.get(name) != manifest.inputs.get(name):
-            return f"its input '{name}' has changed"
-    changed = _changed(json.loads(json.dumps(config)), dict(manifest.config))
-    return f"its config has changed: {changed}" if changed else None
-
-
-def _changed(now: dict[str, Any], then: dict[str, Any], prefix: str = "") -> str:
-    """The first keys that differ, as `key: then → now`."""
-    said = []
-    for key in sorted(now.keys() | then.keys()):
-        new, old = now.get(key), then.get(key)
-        if isinstance(new, dict) and isinstance(old, dict):
-            said.append(_changed(new, old, f"{prefix}{key}."))
-        elif new != old:
-            said.append(f"{prefix}{key}: {old} → {new}")
-    return ", ".join(filter(None, said[:6]))
 
 
 def _fingerprint(folder: Path, kind: str) -> str:

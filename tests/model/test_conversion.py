@@ -1,10 +1,7 @@
 """What a click is worth: found where it was put, silent where little is known, and one number of the fused vector."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-import torch
 from scipy.special import expit
 
 from mmse.model.conversion import FEW, Conversion
@@ -37,12 +34,10 @@ def test_of_few_orders_every_click_is_worth_the_same() -> None:
 
 
 def test_the_score_rises_by_the_strength_times_the_advantage() -> None:
-    plain, made = encoder(), encoder()
-    made.towers.config = replace(made.towers.config, conversion=True)
+    plain, made = encoder(), encoder(conversion=True)
     features, statistics = made.encode_items(ITEMS), np.zeros((3, STATISTICS), np.float32)
     n = features.numbers.shape[1] + STATISTICS
     conversion = Conversion(np.linspace(-1, 1, n), 0.3, 0.7)
-    made.towers.register_buffer("sells", torch.zeros(n + 1))
     made.towers.learn_conversion(conversion, 0.05)
     assert made.widths == {"text": 8, "identity": 8, "shopper": 8, CONVERSION: 1}
     assert made.width == 25

@@ -32,14 +32,15 @@ ITEMS = pa.table(
 
 
 def encoder(
-    views: tuple[str, ...] = ("text", "identity", "shopper"), fusion: Literal["post", "pre"] = "post"
+    views: tuple[str, ...] = ("text", "identity", "shopper"),
+    fusion: Literal["post", "pre"] = "post",
+    conversion: bool = False,
 ) -> Encoder:
     torch.manual_seed(0)
     tokenizer = Tokenizer.train(ITEMS["title"].to_pylist(), vocab_size=300, bigram_buckets=64, max_tokens=16)
     space = FeatureSpace.fit(ITEMS, np.array([True, True, False]), text=[], categorical=["colour"], numeric=[])
-    return Encoder.fresh(
-        ModelConfig(dim=8, views=views, fusion=fusion), tokenizer, space, space.encode(ITEMS, tokenizer)
-    )
+    config = ModelConfig(dim=8, views=views, fusion=fusion, conversion=conversion)
+    return Encoder.fresh(config, tokenizer, space, space.encode(ITEMS, tokenizer))
 
 
 @settings(max_examples=50, deadline=None)

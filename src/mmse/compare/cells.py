@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmse import artifact
-from mmse.artifact import MANIFEST, Manifest, fingerprint_of_files
+from mmse.artifact import MANIFEST, Manifest, fingerprint_of_files, reason_to_make
 from mmse.compare import measure
 from mmse.compare.data import Grades
 from mmse.compare.grid import MeasureConfig
 from mmse.config import plain
 from mmse.evaluation.measured import Progress
-from mmse.evaluation.systems import Ranker
+from mmse.evaluation.systems import Ranker, by_model, by_popularity
+from mmse.mining.groups import ItemStats
 from mmse.model.encoder import Encoder
-from mmse.pipeline import _reason as reason_to_make
 from mmse.training.loop import Step, TrainConfig, train
 
 KIND = "cell"
@@ -136,14 +136,14 @@ def _measured(task: Task, model: Path, say: Progress) -> Iterator[pa.Table]:
             continue  # no log says what is popular there
         items, numbers = measure.strange_items(grades)
         assert grades.items is not None
-        other = measure.by_model(encoder, items, numbers) if encoder else measure.by_words_of(items, task.groups)
+        other = by_model(encoder, items, numbers) if encoder else measure.by_words_of(items, task.groups)
         yield measure.on_grades(other, task.system, grades.items, grades, on, say)
 
 
 def _ranker(task: Task, encoder: Encoder | None) -> Ranker:
     if encoder is not None:
-        return measure.by_model(encoder, *measure.known_items(task.groups))
+        return by_model(encoder, *measure.known_items(task.groups))
     if task.system == "popularity":
-        return measure.by_orders(task.groups)
+        return by_popularity(ItemStats.open(task.groups))
     assert task.system == "bm25"
     return measure.by_words_of(measure.known_items(task.groups)[0], task.groups)

@@ -16,7 +16,7 @@ from jaxtyping import Float32
 from mmse import artifact
 from mmse.compare.data import Grades
 from mmse.compare.grid import MeasureConfig
-from mmse.config import build as config_of
+from mmse.config import build
 from mmse.errors import TableError
 from mmse.evaluation import metrics
 from mmse.evaluation.measured import Measured, Progress
@@ -24,16 +24,12 @@ from mmse.evaluation.offline import logged_metrics
 from mmse.evaluation.rows import ALL
 from mmse.evaluation.served import CUTS, Questions
 from mmse.evaluation.slices import slices_of
-from mmse.evaluation.systems import Ranker, System, ranked
-from mmse.evaluation.systems import _by_popularity as by_popularity
-from mmse.evaluation.systems import _by_words as by_words
+from mmse.evaluation.systems import Ranker, System, by_words, ranked
 from mmse.evaluation.truth import World, truth_metrics
-from mmse.index import IndexConfig, build
 from mmse.lexical import Bm25
 from mmse.market.judgements import read_judged
 from mmse.mining.groups import ItemStats
-from mmse.model.encoder import Encoder
-from mmse.model.features import STATISTICS, FeatureSpace, shopper_ids, statistics
+from mmse.model.features import STATISTICS, FeatureSpace, statistics
 from mmse.tables import ItemsConfig
 from mmse.training.logged import read_logged
 
@@ -88,19 +84,6 @@ def as_table(on: str, measured: Iterable[Measured], requests: Sequence[str], que
     return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
 
 
-def by_model(encoder: Encoder, items: pa.Table, numbers: Float32[np.ndarray, "n statistics"]) -> Ranker:
-    """Exact search among `items` with the vectors of a model; `numbers` are what the log said of each item."""
-    features = encoder.encode_items(items)
-    vectors = encoder.items(features, numbers)
-    index = build(IndexConfig(kind="exact"), vectors, np.arange(len(vectors), dtype=np.int64))
-
-    def rank(asked: Questions, depth: int) -> np.ndarray:
-        queries = encoder.queries(asked.queries, asked.users, shopper_ids(features.shopper, asked.history))
-        return index.search(queries, depth).ids
-
-    return rank
-
-
 def known_items(groups: Path) -> tuple[pa.Table, Float32[np.ndarray, "n statistics"]]:
     """The catalogue that was trained on, and what the log said of it when the test window began."""
     stats = ItemStats.open(groups)
@@ -116,11 +99,6 @@ def strange_items(grades: Grades) -> tuple[pa.Table, Float32[np.ndarray, "n stat
 
 def by_words_of(items: pa.Table, groups: Path) -> Ranker:
     """Untuned BM25 over all text of `items` that a model of `groups` reads."""
-    declared = config_of(ItemsConfig, artifact.read_manifest(groups, "groups").config["items"], str(groups))
+    declared = build(ItemsConfig, artifact.read_manifest(groups, "groups").config["items"], str(groups))
     texts = {name: list(getattr(declared, name)) for name in ("text", "categorical", "numeric")}
     return by_words(Bm25.build(FeatureSpace(texts, {}, {}).item_texts(items)))
-
-
-def by_orders(groups: Path) -> Ranker:
-    """The same items for every request: the most ordered ones, then the most clicked, then the most shown."""
-    return by_popularity(ItemStats.open(groups))

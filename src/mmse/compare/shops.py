@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmse import artifact
-from mmse.artifact import fingerprint_of_files
+from mmse.artifact import fingerprint_of_files, reason_to_make
 from mmse.compare.data import DataSet, JudgedSource
 from mmse.config import plain
 from mmse.errors import UsageError
@@ -14,7 +14,6 @@ from mmse.market.judged import simulate_judged
 from mmse.market.simulate import KIND, MarketConfig, simulate
 from mmse.mining.mine import MineConfig
 from mmse.pipeline import Listener, mine_stage, read_shop
-from mmse.pipeline import _reason as reason_to_make
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from mmse.evaluation.bootstrap import CELLS, BootstrapConfig
+from mmse.evaluation.bootstrap import CELLS, BootstrapConfig, Estimate, two_sided
 
 LEAST_QUERIES = 10
 """Fewer distinct queries say too little of how queries differ: no interval is told."""
@@ -43,25 +43,6 @@ class Drawn:
     mean: Float[np.ndarray, " m"]
     draws: Float[np.ndarray, "draws m"]
     queries: Int64[np.ndarray, " m"]
-
-
-@dataclass(frozen=True)
-class Sure:
-    """A mean with its interval over queries.
-
-    `p` is the two-sided chance of so large a mean if there were none, for differences.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    queries: int
-    p: float | None = None
-
-    @property
-    def significant(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 def systems_and_gaps(stratum: Stratum, ours: str) -> dict[tuple[str, str], Float[np.ndarray, " rows"]]:
@@ -114,7 +95,7 @@ def mean_of(parts: Sequence[Drawn]) -> Drawn:
     )
 
 
-def sure(drawn: Drawn, at: int, level: float, *, gap: bool = False) -> Sure | None:
+def sure(drawn: Drawn, at: int, level: float, *, gap: bool = False) -> Estimate | None:
     """The estimate of measure `at`, without an interval where too few queries define it; None where none does.
 
     `gap` says that it is a difference, which has a `p`.
@@ -125,10 +106,10 @@ def sure(drawn: Drawn, at: int, level: float, *, gap: bool = False) -> Sure | No
     draws = drawn.draws[:, at]
     draws = draws[~np.isnan(draws)]
     if queries < LEAST_QUERIES or not len(draws):
-        return Sure(value, None, None, queries)
+        return Estimate(value, None, None, queries)
     tail = (1 - level) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
-    return Sure(value, float(low), float(high), queries, _two_sided(draws) if gap else None)
+    return Estimate(value, float(low), float(high), queries, two_sided(draws) if gap else None)
 
 
 def holm(p_values: Sequence[float], alpha: float = 0.05) -> list[bool]:
@@ -143,12 +124,6 @@ def holm(p_values: Sequence[float], alpha: float = 0.05) -> list[bool]:
             break
         held[place] = True
     return held
-
-
-def _two_sided(draws: Float[np.ndarray, " draws"]) -> float:
-    """Twice the smaller share of draws on one side of 0, counting one more draw so that it is never 0."""
-    smaller = min((draws <= 0).sum(), (draws >= 0).sum())
-    return float(min(1.0, 2 * (smaller + 1) / (len(draws) + 1)))
 
 
 def _ratio(above: Float[np.ndarray, "*m"], below: Float[np.ndarray, "*m"]) -> Float[np.ndarray, "*m"]:

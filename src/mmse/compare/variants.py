@@ -8,7 +8,7 @@ from typing import Any
 
 from mmse.config import build
 from mmse.errors import UsageError
-from mmse.model import recipes
+from mmse.model.recipes import ABLATIONS, RECIPES
 from mmse.training.loop import TrainConfig
 
 UNTRAINED = ("bm25", "popularity")
@@ -17,9 +17,8 @@ UNTRAINED = ("bm25", "popularity")
 
 def reachable() -> dict[str, Mapping[str, Any]]:
     """Every system that has a name without a grid's help, as overrides; those of `UNTRAINED` have none."""
-    ablations: Mapping[str, Mapping[str, Any]] = getattr(recipes, "ABLATIONS", {})
-    own = {name: {"recipe": name} for name in recipes.RECIPES}
-    return {**ablations, **own, **{name: {} for name in UNTRAINED}}
+    own = {name: {"recipe": name} for name in RECIPES}
+    return {**ABLATIONS, **own, **{name: {} for name in UNTRAINED}}
 
 
 def overrides(system: str, variants: Mapping[str, Mapping[str, Any]], where: str) -> Mapping[str, Any]:

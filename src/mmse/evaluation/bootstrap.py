@@ -80,7 +80,7 @@ def bootstrap(
     estimates = [_estimate(sums[:, c], counts[:, c], drawn[:, c], config.level) for c in range(len(measured))]
     n = len(values)
     differences = [
-        Estimate(e.value, e.low, e.high, e.queries, _two_sided(drawn[:, n + i]) if e.low is not None else None)
+        Estimate(e.value, e.low, e.high, e.queries, two_sided(drawn[:, n + i]) if e.low is not None else None)
         for i, e in enumerate(estimates[n:])
     ]
     return Bootstrapped(estimates[:n], differences)
@@ -128,7 +128,7 @@ def _estimate(
     return Estimate(value, float(low), float(high), queries)
 
 
-def _two_sided(drawn: Float[np.ndarray, " draws"]) -> float:
+def two_sided(drawn: Float[np.ndarray, " draws"]) -> float:
     """Twice the smaller share of draws on one side of 0, counting one more draw so that it is never 0."""
     draws = drawn[~np.isnan(drawn)]
     smaller = min((draws <= 0).sum(), (draws >= 0).sum())

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int
+from jaxtyping import Float32, Int
 
 from mmse import artifact
 from mmse.errors import ArtifactError
@@ -42,6 +41,7 @@ def baselines_of(served: Served) -> list[System]:
     stats = ItemStats.open(run / "groups")
     items = pq.read_table(run / "groups" / "items.parquet")
     mined = artifact.read_manifest(run / "groups", "groups").fingerprint
+    known = statistics(stats.at(stats.snapshots.test))
     others = []
     for manifest in sorted((run / "baselines").glob("*/manifest.json")):
         folder = manifest.parent
@@ -50,9 +50,9 @@ def baselines_of(served: Served) -> list[System]:
                 f"{folder} was trained on other groups than {run / 'groups'}.",
                 f"Run `mmse run` again, or delete {folder} where it is no longer wanted.",
             )
-        others.append(System(folder.name, _by_model(folder, items, stats)))
+        others.append(System(folder.name, by_model(Encoder.open(folder), items, known)))
     texts = served.retriever.encoder.space.item_texts(items)
-    return [*others, System("bm25", _by_words(Bm25.build(texts))), System("popularity", _by_popularity(stats))]
+    return [*others, System("bm25", by_words(Bm25.build(texts))), System("popularity", by_popularity(stats))]
 
 
 def ranked(systems: list[System], asked: Questions, say: Progress) -> dict[str, Int[np.ndarray, "n depth"]]:
@@ -66,10 +66,10 @@ def ranked(systems: list[System], asked: Questions, say: Progress) -> dict[str, 
     return found
 
 
-def _by_model(folder: Path, items: pa.Table, stats: ItemStats) -> Ranker:
-    encoder = Encoder.open(folder)
+def by_model(encoder: Encoder, items: pa.Table, numbers: Float32[np.ndarray, "n statistics"]) -> Ranker:
+    """Exact search among `items` with the vectors of a model; `numbers` are what the log said of each item."""
     features = encoder.encode_items(items)
-    vectors = encoder.items(features, statistics(stats.at(stats.snapshots.test)))
+    vectors = encoder.items(features, numbers)
     index = build(IndexConfig(kind="exact"), vectors, np.arange(len(vectors), dtype=np.int64))
 
     def rank(asked: Questions, depth: int) -> Int[np.ndarray, "n depth"]:
@@ -79,11 +79,13 @@ def _by_model(folder: Path, items: pa.Table, stats: ItemStats) -> Ranker:
     return rank
 
 
-def _by_words(bm25: Bm25) -> Ranker:
+def by_words(bm25: Bm25) -> Ranker:
+    """BM25 over whole texts."""
     return lambda asked, depth: bm25.search(asked.queries, depth).rows
 
 
-def _by_popularity(stats: ItemStats) -> Ranker:
+def by_popularity(stats: ItemStats) -> Ranker:
+    """The same items for every request: the most ordered ones, then the most clicked, then the most shown."""
     shown, clicked, ordered = stats.at(stats.snapshots.test).T
     best = np.lexsort((np.arange(len(shown)), -shown, -clicked, -ordered))
     return lambda asked, depth: np.broadcast_to(best[:depth], (len(asked), min(depth, len(best))))
