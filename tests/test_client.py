@@ -34,6 +34,17 @@ EDITED = api.Edited(request_id="r1", applied=1, version="v1", catalogue=4)
 ITEM = api.Item(version="v1", catalogue=3, item={"item_id": "i1", "title": "Cordless drill"})
 VERSIONS = api.Versions(live="v1", served=[], problem=None)
 CATALOGUE = api.CatalogueAnswer(version="v1", items=3, columns=[api.Column(name="brand", kind="name")], examples=["a"])
+EXPERIMENTS = api.ExperimentsAnswer(
+    experiments=[
+        api.ExperimentSaid(
+            name="try", layer="search", unit="user", traffic=0.5, since="2026-11-26T10:00:00Z", note="",
+            arms=[api.ArmSaid(name="control", weight=1.0, settings={})],
+        )
+    ],
+    holdout=0.0,
+    problem=None,
+)  # fmt: skip
+ASSIGNMENTS = api.AssignmentsAnswer(request_id="r1", assignments=[{"try": "control"}])
 MAP = api.MapAnswer(
     version="v1", item_id=["i1"], title=["Drill"], x=[0.1], y=[0.2], category=[0], categories=["Tools"],
     regions=[api.Region(name="Tools", x=0.1, y=0.2, weight=1, level=0)],
@@ -147,6 +158,8 @@ EVERY_CALL = [
      "POST", "/v1/events"),
     ("versions", (), {}, VERSIONS, "GET", "/v1/versions"),
     ("set_live", ("v2",), {"note": "n"}, VERSIONS, "POST", "/v1/versions/live"),
+    ("experiments", (), {}, EXPERIMENTS, "GET", "/v1/experiments"),
+    ("assignments", ([{"user_id": "u1"}],), {}, ASSIGNMENTS, "POST", "/v1/assignments"),
     ("catalogue", (), {}, CATALOGUE, "GET", "/v1/catalogue"),
     ("item_map", (), {}, MAP, "GET", "/v1/map"),
     ("map_place", ("drill",), {}, PLACE, "GET", "/v1/map/place"),

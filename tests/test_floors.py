@@ -10,14 +10,14 @@ SOURCE = Path(__file__).parent.parent / "src" / "mmse"
 FLOORS: dict[int, set[str]] = {
     0: {"errors", "__init__"},
     1: {"records", "artifact", "config", "tables", "filters"},
-    2: {"text", "lexical", "search", "api"},
+    2: {"text", "lexical", "search", "api", "assignment"},
     3: {"model", "mining", "market", "client"},
     4: {"training"},
     5: {"embed", "index", "atlas"},
     6: {"live", "ranking"},
-    7: {"channels", "hits", "placing", "retriever"},
+    7: {"channels", "hits", "placing", "retriever", "interleaving", "exploration"},
     8: {"evaluation"},
-    9: {"pipeline", "serving", "compare"},
+    9: {"pipeline", "serving", "compare", "experiment"},
     10: {"cli", "__main__"},
 }
 STRANGERS = (FLOORS[3], FLOORS[6])

@@ -32,6 +32,8 @@ Moment = Annotated[float, Meta(ge=0, le=1e11)]
 """Seconds since 1970."""
 
 Position = Annotated[int, Meta(ge=1, le=100_000)]
+Chance = Annotated[float, Meta(gt=0, le=1)]
+Team = Literal["a", "b"]
 
 
 class Asked(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -79,7 +81,13 @@ class SearchRequest(Asked, frozen=True):
     ] = []
     explain: Annotated[bool, Meta(description="Says of each hit why it was found.")] = False
     version: Annotated[
-        Name | None, Meta(description="A version, or an arm, that is served. Default: the live one.")
+        Name | None,
+        Meta(description="A version, or an arm, that is served; the search is in no experiment then. Default: live."),
+    ] = None
+    session_id: Annotated[Id | None, Meta(description="A visit, for experiments whose unit is the session.")] = None
+    shown: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_K)] | None,
+        Meta(description="How many of the hits are shown, for a server that logs exposures. Default: all of them."),
     ] = None
     timeout_ms: Annotated[
         Annotated[int, Meta(ge=1, le=60_000)] | None, Meta(description="After so long the answer is 504.")
@@ -124,15 +132,27 @@ class ItemEdits(Asked, frozen=True):
 
 
 class Exposure(Asked, frozen=True, tag="exposure", tag_field="type"):
-    """Items that were shown for a request, first place first."""
+    """Items that were shown for a request, first place first; lists beside `items` are as long as it."""
 
     request_id: Id
     query: Text
     items: Annotated[list[Id], Meta(min_length=1, max_length=MAX_K)]
     first_position: Annotated[Position, Meta(description="Of the first of `items`: on page two, not 1.")] = 1
     user_id: Id | None = None
+    session_id: Id | None = None
     version: Name | None = None
     arm: Name | None = None
+    assignments: Annotated[dict[Name, Name], Meta(description="The arm of each experiment, as the answer said.")] = {}
+    explored: Annotated[
+        list[Annotated[int, Meta(ge=0)]],
+        Meta(max_length=MAX_K, description="Places in `items`, from 0, that were filled at random."),
+    ] = []
+    propensities: Annotated[
+        list[Chance | None] | None, Meta(description="The chance of each item to stand there, before it was drawn.")
+    ] = None
+    teams: Annotated[list[Team | None] | None, Meta(description="Which of two interleaved lists each is from.")] = None
+    ranks_a: list[Position | None] | None = None
+    ranks_b: list[Position | None] | None = None
     timestamp: Annotated[Moment | None, Meta(description="Seconds since 1970. Default: now.")] = None
 
 
@@ -142,6 +162,14 @@ class Click(Asked, frozen=True, tag="click", tag_field="type"):
     request_id: Id
     item_id: Id
     position: Position | None = None
+    timestamp: Moment | None = None
+
+
+class Cart(Asked, frozen=True, tag="cart", tag_field="type"):
+    """An item of a request was put into the cart."""
+
+    request_id: Id
+    item_id: Id
     timestamp: Moment | None = None
 
 
@@ -157,7 +185,21 @@ class Order(Asked, frozen=True, tag="order", tag_field="type"):
 class Events(Asked, frozen=True):
     """What shoppers saw and did."""
 
-    events: Annotated[list[Exposure | Click | Order], Meta(min_length=1, max_length=MAX_EVENTS)]
+    events: Annotated[list[Exposure | Click | Cart | Order], Meta(min_length=1, max_length=MAX_EVENTS)]
+
+
+class Units(Asked, frozen=True):
+    """Whose arms are asked for; a unit that is not named is in no experiment of its kind."""
+
+    user_id: Id | None = None
+    session_id: Id | None = None
+    request_id: Id | None = None
+
+
+class AssignmentsRequest(Asked, frozen=True):
+    """Whose arms are asked for."""
+
+    units: Annotated[list[Units], Meta(min_length=1, max_length=1_000)]
 
 
 class LiveVersion(Asked, frozen=True):
@@ -181,7 +223,11 @@ class Explanation(Said, frozen=True):
 
 
 class FoundItem(Said, frozen=True):
-    """A hit. `probability` is that of a click by a shopper who looks, null where the channel is not calibrated."""
+    """A hit. `probability` is that of a click by a shopper who looks, null where the channel is not calibrated.
+
+    `explored` and `propensity` (the chance that it had to stand there) are there where slots are filled at random;
+    `team`, `rank_a` and `rank_b` where two rankings are interleaved.
+    """
 
     rank: int
     item_id: str
@@ -191,6 +237,11 @@ class FoundItem(Said, frozen=True):
     moved_by: tuple[str, ...]
     item: dict[str, Any]
     explanation: Explanation | None = None
+    explored: bool | msgspec.UnsetType = msgspec.UNSET
+    propensity: float | msgspec.UnsetType = msgspec.UNSET
+    team: Team | msgspec.UnsetType = msgspec.UNSET
+    rank_a: int | msgspec.UnsetType | None = msgspec.UNSET
+    rank_b: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class FacetValue(Said, frozen=True):
@@ -218,7 +269,11 @@ class FacetCounts(Said, frozen=True):
 
 
 class SearchAnswer(Said, frozen=True):
-    """What a search found. `version` is of model and index, `catalogue` counts the edits of the items in it."""
+    """What a search found. `version` is of model and index, `catalogue` counts the edits of the items in it.
+
+    `assignments` are the arms of the experiments that the request is in; `arm` is that of the one experiment that it is
+    in, or the site's arm whose version answers.
+    """
 
     request_id: str
     version: str
@@ -231,6 +286,7 @@ class SearchAnswer(Said, frozen=True):
     rules: tuple[str, ...]
     facets: list[FacetCounts]
     took_ms: float
+    assignments: dict[str, str] = {}
 
 
 class Problem(Said, frozen=True):
@@ -316,6 +372,41 @@ class Versions(Said, frozen=True):
     live: str
     served: list[ServedVersion]
     problem: str | None
+
+
+class ArmSaid(Said, frozen=True):
+    """An arm of an experiment, and what its shoppers are served."""
+
+    name: str
+    weight: float
+    settings: dict[str, Any]
+
+
+class ExperimentSaid(Said, frozen=True):
+    """An experiment that runs: who is in it, and what its arms are served."""
+
+    name: str
+    layer: str
+    unit: Literal["user", "session", "request"]
+    traffic: float
+    since: str
+    note: str
+    arms: list[ArmSaid]
+
+
+class ExperimentsAnswer(Said, frozen=True):
+    """What runs; `problem` says why something newer does not."""
+
+    experiments: list[ExperimentSaid]
+    holdout: float
+    problem: str | None
+
+
+class AssignmentsAnswer(Said, frozen=True):
+    """The arms of each unit, by experiment, in the order in which they were asked for."""
+
+    request_id: str
+    assignments: list[dict[str, str]]
 
 
 class Column(Said, frozen=True):

@@ -27,7 +27,10 @@ from mmse.errors import TableError
 ITEM_REQUIRED = ("item_id", "title")
 ITEM_KNOWN = (*ITEM_REQUIRED, "category", "brand", "seller", "price", "available", "rating")
 EVENT_REQUIRED = ("request_id", "timestamp", "query", "item_id", "position", "clicked", "ordered")
-EVENT_KNOWN = (*EVENT_REQUIRED, "user_id", "carted", "retrieved_only", "explored", "arm", "price")
+EVENT_KNOWN = (
+    *EVENT_REQUIRED, "user_id", "carted", "retrieved_only", "explored", "session_id", "price", "propensity", "version",
+    "arm", "assignments", "team", "rank_a", "rank_b",
+)  # fmt: skip
 
 FORMATS = {
     ".parquet": "parquet",

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmse.api import Click, Exposure, Order
-from mmse.errors import OutputError, UsageError
-from mmse.serving import events
-from mmse.serving.events import EventLog, export
+from mmse.api import Cart, Click, Exposure, Order
+from mmse.errors import OutputError, TableError, UsageError
+from mmse.mining.mine import MineConfig, mine
+from mmse.records import Stage
+from mmse.serving.events import SCHEMA, EventLog, Shown, export
+from mmse.serving.journal import OPEN, Segment, seal_orphans, sealed_files
+from mmse.tables import EventsConfig, ItemsConfig
 
 
 def shown(request: str, *items: str, at: float = 100.0, first: int = 1) -> Exposure:
@@ -46,36 +52,71 @@ def test_pages_of_one_request_follow_one_another(tmp_path: Path) -> None:
     assert [(row["item_id"], row["position"]) for row in rows] == [("a", 1), ("b", 2), ("c", 3)]
 
 
-def test_a_torn_line_of_a_killed_process_is_left_out(tmp_path: Path) -> None:
-    log = EventLog(tmp_path / "events")
-    log.append([shown("r1", "a")])
+def of(folder: Path) -> list[str]:
+    """The requests in the sealed files."""
+    return [row["request_id"] for file in sealed_files(folder) for row in pq.read_table(file).to_pylist()]
+
+
+def test_what_the_server_shows_is_told_with_all_that_is_known_of_it(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    log.record(
+        Shown(
+            "r1", 100.0, "kettle 🫖", ["a", "b"], user_id="u", assignments={"try": "x"}, explored=[False, True],
+            propensities=[0.9, 0.01], teams=["a", "b"], ranks_a=[1, None], ranks_b=[2, 1],
+        )
+    )  # fmt: skip
+    log.append([Cart(request_id="r1", item_id="b")])
     log.close()
-    (file,) = (tmp_path / "events").glob("*.jsonl")
-    with file.open("ab") as handle:
-        handle.write(b'{"type":"exposure","request_id":"r2","que')
-    assert export(tmp_path / "events", tmp_path / "out.parquet") == 1
+    export(tmp_path, tmp_path / "out.parquet")
+    first, second = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert (first["query"], first["propensity"], first["team"], first["rank_b"]) == ("kettle 🫖", 0.9, "a", 2)
+    assert (second["explored"], second["rank_a"], second["carted"], second["clicked"]) == (True, None, True, True)
+    assert second["assignments"] == [("try", "x")]
 
 
 def test_an_event_without_a_time_gets_one(tmp_path: Path) -> None:
-    log = EventLog(tmp_path / "events")
+    log = EventLog(tmp_path)
     log.append([Exposure(request_id="r", query="q", items=["a"])])
     log.close()
-    (file,) = (tmp_path / "events").glob("*.jsonl")
-    assert b'"timestamp":null' not in file.read_bytes()
+    (file,) = sealed_files(tmp_path)
+    assert pq.read_table(file).to_pylist()[0]["timestamp"].year > 2020
 
 
-def test_a_full_file_is_followed_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "ROTATE_BYTES", 100)
-    log = EventLog(tmp_path / "events")
-    for number in range(3):
+def test_a_full_segment_is_sealed_and_followed_by_another(tmp_path: Path) -> None:
+    log = EventLog(tmp_path, seal_rows=2)
+    for number in range(6):
         log.append([shown(f"r{number}", "a")])
     log.close()
-    assert len(list((tmp_path / "events").glob("*.jsonl"))) == 3
-    assert export(tmp_path / "events", tmp_path / "out.parquet") == 3
+    assert len(sealed_files(tmp_path)) == 3
+    assert not list((tmp_path / OPEN).iterdir())
+    assert export(tmp_path, tmp_path / "out.parquet") == 6
+
+
+def test_what_is_not_sealed_yet_is_exported(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    log.append([shown("r1", "a")])
+    assert not sealed_files(tmp_path)
+    assert export(tmp_path, tmp_path / "out.parquet") == 1
+    log.close()
+
+
+def test_a_dead_process_s_segment_is_sealed_once_and_without_its_torn_end(tmp_path: Path) -> None:
+    left = Segment(tmp_path, SCHEMA)
+    for request in ("r1", "r2"):
+        left.append(pa.RecordBatch.from_pylist([{"request_id": request}], schema=SCHEMA))
+    assert seal_orphans(tmp_path, SCHEMA) == 0  # it lives
+    left.close()
+    with left.path.open("r+b") as file:
+        file.truncate(left.path.stat().st_size - 7)
+    again = left.path.read_bytes()
+    assert seal_orphans(tmp_path, SCHEMA) == 1
+    left.path.write_bytes(again)  # as if it had been killed before the segment was removed
+    assert seal_orphans(tmp_path, SCHEMA) == 1
+    assert of(tmp_path) == ["r1"]
 
 
 def test_what_the_disk_refuses_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = EventLog(tmp_path / "events")
+    log = EventLog(tmp_path)
     log.append([shown("r1", "a")])
 
     def refuse(_: int) -> None:
@@ -85,10 +126,63 @@ def test_what_the_disk_refuses_is_taken_back(tmp_path: Path, monkeypatch: pytest
         patched.setattr(os, "fsync", refuse)
         with pytest.raises(OutputError, match="No space left"):
             log.append([shown("r2", "a")])
-    log.append([shown("r3", "a")])
+        log.record(Shown("r3", 1.0, "q", ["a"]))
+        with pytest.raises(OutputError, match="No space left"):
+            log.append([shown("r4", "a")])
+        assert "1 exposures or more could not be logged" in log.problem
+    log.append([shown("r5", "a")])
+    assert not log.problem
     log.close()
-    export(tmp_path / "events", tmp_path / "out.parquet")
-    assert [row["request_id"] for row in pq.read_table(tmp_path / "out.parquet").to_pylist()] == ["r1", "r3"]
+    assert of(tmp_path) == ["r1", "r5"]
+
+
+def test_lists_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    for wrong, said in (
+        ({"propensities": [0.5]}, "'propensities' has 1 entries"),
+        ({"explored": [2]}, "names place 2"),
+    ):
+        with pytest.raises(UsageError, match=rf"events\[1\]: .*{said}"):
+            log.append([shown("r", "a"), Exposure(request_id="r", query="q", items=["a", "b"], **wrong)])
+    for never in ({"propensities": [0.5, 0.0]}, {"teams": ["a", "c"]}):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({"type": "exposure", "request_id": "r", "query": "q", "items": ["a"], **never}, Exposure)
+
+
+def mined(folder: Path, **events: Any) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
+    """What mining makes of the log in `folder / "events"`: its counts, and (request, query, position, stage)."""
+    items = [{"item_id": item_id, "title": f"kettle {item_id}"} for item_id in "abc"]
+    pq.write_table(pa.Table.from_pylist(items), folder / "items.parquet")
+    table, config = ItemsConfig("items.parquet"), MineConfig(valid_share=0.0, test_share=0.0, periods=1)
+    manifest = mine(table, EventsConfig("events", **events), config, folder / "groups", base=folder)
+    rows = pq.read_table(folder / "groups" / "train" / "period=00").to_pylist()
+    return dict(manifest.counts), [(r["request_id"], r["query"], r["position"], Stage(r["stage"]).name) for r in rows]
+
+
+def test_mining_reads_the_log_as_it_is(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events", seal_rows=3)
+    log.append([shown("r1", "a", "b", "c")])
+    log.append([Click(request_id="r1", item_id="b"), Cart(request_id="r1", item_id="c"), shown("r2", "a", at=9e9)])
+    log.append([Order(request_id="r2", item_id="a", price=3.0)])
+    log.close()
+    counts, rows = mined(tmp_path)
+    assert rows == [
+        ("r1", "kettle", 1, "UNCLICKED"), ("r1", "kettle", 2, "CLICKED"), ("r1", "kettle", 3, "CARTED"),
+        ("r2", "kettle", 1, "ORDERED"),
+    ]  # fmt: skip
+    assert (counts["taken_without_page"], counts["duplicates_merged"]) == (0, 3)
+
+
+def test_what_was_taken_and_never_shown_is_left_out_and_counted(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events")
+    log.append([shown("r1", "a")])
+    log.append([Click(request_id="r1", item_id="b"), Order(request_id="unknown", item_id="c")])
+    log.close()
+    counts, rows = mined(tmp_path, max_rejected_share=0.9)
+    assert rows == [("r1", "kettle", 1, "UNCLICKED")]
+    assert counts["taken_without_page"] == 2
+    with pytest.raises(TableError, match=r"2 of 3 rows of the events table .* that no row of their request shows"):
+        mined(tmp_path)
 
 
 def test_no_events_is_said(tmp_path: Path) -> None:

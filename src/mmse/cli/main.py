@@ -22,6 +22,7 @@ from rich.markup import escape
 
 from mmse import __version__
 from mmse.cli.compare import compare
+from mmse.cli.experiment import experiment_app
 from mmse.cli.items import items_app
 from mmse.cli.recipes import recipes
 from mmse.cli.rules import rules_app
@@ -50,6 +51,7 @@ app.add_typer(items_app)
 app.add_typer(rules_app)
 app.add_typer(versions_app)
 app.add_typer(events_app)
+app.add_typer(experiment_app)
 
 ShopFile = Annotated[Path, typer.Argument(help="The shop.toml that names the two tables.", metavar="SHOP.toml")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder, made by `mmse run`.", metavar="RUN")]

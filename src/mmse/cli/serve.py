@@ -40,6 +40,9 @@ def serve(
     waiting: Annotated[int, typer.Option(help="Searches that may wait in a worker; more are refused.", min=1)] = 64,
     requests_per_s: Annotated[int, typer.Option(help="For one client address and worker; 0: no limit.", min=0)] = 1_000,
     events: Annotated[Path | None, typer.Option(help="Where events are kept. Default: PATH/events.")] = None,
+    log_exposures: Annotated[
+        bool, typer.Option("--log-exposures", help="Logs what searches show, queries included: personal data.")
+    ] = False,
     image_host: Annotated[
         list[str] | None, typer.Option(help="Where item pictures may come from: https://images.example.com.")
     ] = None,
@@ -56,7 +59,8 @@ def serve(
 
     config = ServeConfig(
         path=path, host=host, port=port, workers=workers, token=_token(token_file), timeout_ms=timeout_ms,
-        waiting=waiting, requests_per_s=requests_per_s, events=events, access_log=access_log, log_queries=log_queries,
+        waiting=waiting, requests_per_s=requests_per_s, events=events,
+        log_exposures=log_exposures, access_log=access_log, log_queries=log_queries,
         otlp_endpoint=os.environ.get(OTLP), image_hosts=tuple(image_host or ()),
     )  # fmt: skip
     server.check(config)

@@ -43,7 +43,7 @@ def publish(
     """Checks a run, copies it into the site and serves it; running servers take it up within a second."""
     from mmse.serving import publish as publishing
 
-    name = publishing.publish(site, run, arm=arm, note=note, by=_who(), edits="discard" if discard_edits else "carry")
+    name = publishing.publish(site, run, arm=arm, note=note, by=who(), edits="discard" if discard_edits else "carry")
     out.print(f"Version {name} is {arm}.")
 
 
@@ -75,7 +75,7 @@ def rollback(
     from mmse.serving.site import Site
     from mmse.serving.site import rollback as back
 
-    out.print(f"Version {back(Site.open(site), arm, version, note, _who())} is {arm} again.")
+    out.print(f"Version {back(Site.open(site), arm, version, note, who())} is {arm} again.")
 
 
 @versions_app.command(epilog="Example: mmse versions assign site candidate 0004")
@@ -88,7 +88,7 @@ def assign(
     """Serves a version to an arm, which is begun if there is none of that name."""
     from mmse.serving.site import Site, put_in_service
 
-    carried = put_in_service(Site.open(site), arm, version, note, _who())
+    carried = put_in_service(Site.open(site), arm, version, note, who())
     out.print(f"Version {version} is {arm}.")
     if carried.left_out:
         out.print(f"{carried.left_out:,} edits do not fit it; they stand with their reasons in {carried.aside}.")
@@ -99,10 +99,13 @@ def drop(
     site: SiteFolder, arm: Annotated[str, typer.Argument(help="The arm to end.", metavar="ARM")], note: Note = ""
 ) -> None:
     """Ends an experiment's arm; its version stays there."""
+    from mmse.serving.experiments import require_unneeded
     from mmse.serving.site import Site
     from mmse.serving.site import drop as end
 
-    end(Site.open(site), arm, note, _who())
+    opened = Site.open(site)
+    require_unneeded(opened, arm)
+    end(opened, arm, note, who())
     out.print(f"There is no arm {arm} any more.")
 
 
@@ -126,7 +129,8 @@ def _plain(one: Listed) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _who() -> str:
+def who() -> str:
+    """Whoever runs the command, for the history."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -47,6 +47,8 @@ class SearchFields(TypedDict, total=False):
     facets: Sequence[str]
     explain: bool
     version: str | None
+    session_id: str | None
+    shown: int | None
     timeout_ms: int | None
 
 
@@ -112,7 +114,7 @@ def item(item_id: str) -> Call[api.Item]:
     return Call(method="GET", path=_item_path(item_id), answer=api.Item)
 
 
-def send_events(events: Sequence[api.Exposure | api.Click | api.Order]) -> Call[api.Accepted]:
+def send_events(events: Sequence[api.Exposure | api.Click | api.Cart | api.Order]) -> Call[api.Accepted]:
     """What shoppers saw and did, on the disk when it returns. Never tried again by itself: it would count twice."""
     body = _checked({"events": events}, api.Events)
     return Call(method="POST", path="v1/events", body=body, answer=api.Accepted, repeatable=False)
@@ -127,6 +129,17 @@ def set_live(version: str, *, arm: str = api.LIVE, note: str = "") -> Call[api.V
     """Lets an arm serve a version from now on; a former version rolls back."""
     body = _checked({"version": version, "arm": arm, "note": note}, api.LiveVersion)
     return Call(method="POST", path="v1/versions/live", body=body, answer=api.Versions, repeatable=False)
+
+
+def experiments() -> Call[api.ExperimentsAnswer]:
+    """The experiments that run, and what their arms are served."""
+    return Call(method="GET", path="v1/experiments", answer=api.ExperimentsAnswer)
+
+
+def assignments(units: Sequence[Mapping[str, str] | api.Units]) -> Call[api.AssignmentsAnswer]:
+    """The arms of each unit, by experiment: `{"user_id": …}`, `{"session_id": …}`, `{"request_id": …}` or several."""
+    body = _checked({"units": units}, api.AssignmentsRequest)
+    return Call(method="POST", path="v1/assignments", body=body, answer=api.AssignmentsAnswer)
 
 
 def catalogue() -> Call[api.CatalogueAnswer]:

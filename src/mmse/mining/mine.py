@@ -8,6 +8,7 @@ Every step reads and writes files and holds one shard, or DuckDB's bounded memor
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -22,12 +23,15 @@ from jaxtyping import Int64
 
 from mmse.artifact import Manifest, read_manifest, writing
 from mmse.config import plain, require
+from mmse.errors import TableError
 from mmse.mining import aggregates, bias, reformulations, rows, shards
 from mmse.mining.examination import Curve, fit
 from mmse.mining.requests import Merged, read_shard, write_rows
 from mmse.mining.session import Session, session
 from mmse.mining.split import Slices, cut
 from mmse.tables import EventsConfig, ItemsConfig, Table, open_events, open_items
+
+log = logging.getLogger(__name__)
 
 KIND = "groups"
 ROWS_PER_SHARD = 3_000_000
@@ -100,6 +104,7 @@ def mine(
             n_shards = config.shards or _shards(event_table)
             events_checked = rows.read_events(opened, event_table, events, n_shards, work.clean)
             merged = _merge(opened, work, report)
+            _weigh_taken(merged.taken_without_page, events_checked.rows, events.max_rejected_share, event_table)
             timestamps = _timestamps(work)
             slices = cut(
                 timestamps,
@@ -166,6 +171,19 @@ def _merge(opened: Session, work: _Work, report: Progress) -> Merged:
             writes = [writer.submit(write_rows, unmerged, work.merged / f"rows-{name}.parquet")]
             shutil.rmtree(folder)
         return sum((write.result() for write in writes), total)
+
+
+def _weigh_taken(without_page: int, rows: int, limit: float, table: Table) -> None:
+    """Raises `TableError` where too many rows tell of clicks and orders of what no row shows."""
+    if not without_page:
+        return
+    said = f"{without_page} of {rows} rows of the events table ({table.source}) tell of a click, a cart or an order"
+    log.warning("%s of an item that no row of their request shows; they are left out", said)
+    if without_page / rows > limit:
+        raise TableError(
+            f"{said} of an item that no row of their request shows, more than the limit of {limit:.0%}.",
+            "Bring the rows that show it, with query and position; or raise max_rejected_share in [events].",
+        )
 
 
 def _timestamps(work: _Work) -> Int64[np.ndarray, " n"]:

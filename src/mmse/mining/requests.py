@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int8, Int32
 
-from mmse.mining.rows import CARTED, CLICKED, EXPLORED, ORDERED, SHOWN, shard_files
+from mmse.mining.rows import CARTED, CLICKED, EXPLORED, ORDERED, SHOWN, TAKEN, shard_files
 from mmse.mining.session import Session
 from mmse.records import Stage
 from mmse.tables import literal
@@ -26,12 +26,14 @@ from mmse.text import normalise
 class Merged:
     """What was found while merging: how often the log said more than one thing.
 
-    `retrieved_without_page` are the rows of requests that were shown nothing; they are left out.
+    `retrieved_without_page` are the rows of requests that were shown nothing, `taken_without_page` those that tell of a
+    click, a cart or an order of what no row shows; they are left out.
     """
 
     duplicates_merged: int = 0
     ordered_without_click: int = 0
     retrieved_without_page: int = 0
+    taken_without_page: int = 0
     requests_with_several_queries: int = 0
     requests_with_several_users: int = 0
     requests_with_several_timestamps: int = 0
@@ -71,8 +73,10 @@ def read_shard(session: Session, shard: Path, out: Path) -> tuple[Merged, Rows]:
     sorted_rows = session.arrow("""
         SELECT request_no, item_row, position, flags FROM told JOIN request USING (request_id)
          ORDER BY request_no, position, item_row""")
-    ((told,),) = session.run("SELECT count(*) FROM told")
-    several += Merged(retrieved_without_page=told - len(sorted_rows))
+    ((retrieved, taken),) = session.run(f"""
+        SELECT count(*) FILTER (flags & {TAKEN} = 0), count(*) FILTER (flags & {TAKEN} > 0)
+          FROM told ANTI JOIN request USING (request_id)""")
+    several += Merged(retrieved_without_page=retrieved, taken_without_page=taken)
     return several, Rows(*(sorted_rows.column(f.name).to_numpy() for f in fields(Rows)))
 
 
@@ -82,6 +86,9 @@ def write_rows(rows: Rows, path: Path) -> Merged:
     What was not shown comes last in its request and has no position.
     """
     merged = merge_duplicates(rows)
+    never = (merged.flags & (SHOWN | TAKEN) > 0) & (merged.flags & SHOWN == 0)
+    duplicates = len(rows.flags) - len(merged.flags)
+    merged = Rows(*(getattr(merged, f.name)[~never] for f in fields(Rows)))
     stages = stages_of(merged.flags)
     table = pa.table(
         {
@@ -94,7 +101,7 @@ def write_rows(rows: Rows, path: Path) -> Merged:
     )
     pq.write_table(table, path, compression="lz4", use_dictionary=False)
     unclicked = int(np.count_nonzero((merged.flags & (ORDERED | CARTED | CLICKED)) == ORDERED))
-    return Merged(len(rows.flags) - len(merged.flags), unclicked)
+    return Merged(duplicates, unclicked, taken_without_page=int(never.sum()))
 
 
 def stages_of(flags: Int8[np.ndarray, " n"]) -> Int8[np.ndarray, " n"]:

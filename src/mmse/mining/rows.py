@@ -17,10 +17,12 @@ from mmse.mining.session import Session
 from mmse.tables import EventsConfig, ItemsConfig, Table, files_in, identifier, literal
 
 CLICKED, ORDERED, EXPLORED, CARTED, SHOWN = 1, 2, 4, 8, 16
-"""The bits of `flags`: duplicates of a row are merged with one `bit_or`. Without `SHOWN` it was retrieved only."""
+"""The bits of `flags`: duplicates of a row are merged with one `bit_or`. Without `SHOWN` it was retrieved only, or the
+row tells of a click, a cart or an order alone, and another shows the item."""
+TAKEN = CLICKED | ORDERED | CARTED
 
 NOWHERE = 2**31 - 1
-"""The position, while mining, of an item that was not shown: behind every other."""
+"""The position, while mining, of an item that its row does not show: behind every other."""
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +71,8 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> Checked:
 
 def read_events(session: Session, table: Table, config: EventsConfig, shards: int, out: Path) -> Checked:
     """Writes the good rows to `out/shard=S/`, adds the bad ones to `rejected`; see `_events` for the columns."""
-    unless = "retrieved_only" if "retrieved_only" in table.columns else ""
-    event_rules = [_event_rule(table, name, unless) for name in _EVENT_READ if name in table.columns]
+    hidden = "coalesce(retrieved_only, false)" if "retrieved_only" in table.columns else ""
+    event_rules = [_event_rule(table, name, hidden) for name in _EVENT_READ if name in table.columns]
     session.run(
         f"COPY ({_events(table, event_rules, shards)}) TO {literal(str(out))} "
         "(FORMAT parquet, PARTITION_BY (shard), COMPRESSION lz4_raw)",
@@ -105,8 +107,9 @@ def _events(table: Table, event_rules: list[Rule], shards: int) -> str:
     said = " + ".join(f"CASE WHEN {name} THEN {bit} ELSE 0 END" for name, bit in bits.items() if name in has)
     return f"""
         SELECT request_id, timestamp, query, {user_id} AS user_id, item_row,
-               CASE WHEN {hidden} THEN {NOWHERE} ELSE position END AS position,
-               CAST(CASE WHEN {hidden} THEN 0 ELSE {SHOWN} + {said} END AS TINYINT) AS flags, reason, row,
+               CASE WHEN {hidden} THEN {NOWHERE} ELSE coalesce(position, {NOWHERE}) END AS position,
+               CAST(CASE WHEN {hidden} THEN 0 WHEN position IS NULL THEN {said} ELSE {SHOWN} + {said} END AS TINYINT)
+                   AS flags, reason, row,
                CAST(CASE WHEN reason IS NOT NULL THEN -1 ELSE hash(request_id) % {shards} END AS SMALLINT) AS shard
           FROM ({_cast(table, event_rules, joins_items=True)})"""
 
@@ -214,13 +217,18 @@ def _item_rule(table: Table, config: ItemsConfig, name: str) -> Rule:
     return rules.text(name, raw, type_, required=name in ("item_id", "title"))
 
 
-def _event_rule(table: Table, name: str, unless: str) -> Rule:
-    """`unless` is SQL for the rows of items that were not shown: they need no position, and no word of clicks."""
+def _event_rule(table: Table, name: str, hidden: str) -> Rule:
+    """`hidden` is SQL for the rows of items that were not shown: they need no position, and no word of clicks.
+
+    Nor do rows that tell of a click, a cart or an order need a position and a query: another row shows the item.
+    """
     raw, type_ = table.column(name), table.types[name]
+    done = [f"coalesce({flag}, false)" for flag in ("clicked", "ordered", "carted") if flag in table.columns]
     if name == "timestamp":
         return rules.time(name, raw, type_)
     if name == "position":
-        return rules.position(name, raw, type_, unless=unless)
+        return rules.position(name, raw, type_, unless=" OR ".join(filter(None, [hidden, *done])))
     if name in ("clicked", "ordered", "carted", "retrieved_only", "explored"):
-        return rules.flag(name, raw, type_, required=name in ("clicked", "ordered"), unless=unless)
-    return rules.text(name, raw, type_, required=name != "user_id")
+        return rules.flag(name, raw, type_, required=name in ("clicked", "ordered"), unless=hidden)
+    unless = f"position IS NULL AND ({' OR '.join(done)})" if name == "query" and "position" in table.columns else ""
+    return rules.text(name, raw, type_, required=name != "user_id", unless=unless)

@@ -31,13 +31,14 @@ class Rule:
     checks: tuple[tuple[str, str], ...]
 
 
-def text(name: str, raw: str, type_: str, *, required: bool) -> Rule:
-    """Text as it stands; where required it may not be missing or blank."""
+def text(name: str, raw: str, type_: str, *, required: bool, unless: str = "") -> Rule:
+    """Text as it stands; where required it may not be missing or blank, `unless` is SQL for the rows that need none."""
     ours, theirs = identifier(name), _raw(name)
     value = theirs if type_ == "VARCHAR" else f"CAST({theirs} AS VARCHAR)"
     if not required:
         return Rule(name, raw, f"nullif({value}, '')", ())
-    return Rule(name, raw, value, ((f"{ours} IS NULL OR {_blank(ours)}", f"{name} is empty"),))
+    empty = f"({ours} IS NULL OR {_blank(ours)})" + (f" AND NOT ({unless})" if unless else "")
+    return Rule(name, raw, value, ((empty, f"{name} is empty"),))
 
 
 def number(name: str, raw: str, type_: str) -> Rule:

@@ -20,7 +20,8 @@ class ServeConfig:
     `waiting` searches may wait in a worker beyond those in work, up to `together` are answered at once, and none for
     longer than `timeout_ms`. `requests_per_s` holds for one client address and one worker, 0 for no limit. Without a
     `token` nothing can be written. `look_every_s` is how often a worker looks for a newer version, `refresh_every_s`
-    how often for edits that another process made. The page shows pictures of `image_hosts` and of none else.
+    how often for edits that another process made. `log_exposures` writes what searches show to the
+    events. The page shows pictures of `image_hosts` and of none else.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class ServeConfig:
     look_every_s: float = 0.25
     refresh_every_s: float = 0.1
     events: Path | None = None
+    log_exposures: bool = False
     image_hosts: tuple[str, ...] = ()
     access_log: bool = True
     log_queries: bool = False

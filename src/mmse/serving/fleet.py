@@ -104,6 +104,10 @@ class Fleet:
             able = ", ".join(sorted({*self.arms, *(one.name for one in self.arms.values())}))
         raise Refused("version_unknown", f"No version or arm '{name}' is served.", f"Ask for one of: {able}.")
 
+    def serves(self, name: str) -> bool:
+        """Whether a version or an arm of that name is served."""
+        return name in self.arms or any(one.name == name for one in self.arms.values())
+
     def release(self, served: Served) -> None:
         """Ends an `acquire`; the last one closes a version that is served no more."""
         with self._lock:

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from mmse.api import LIVE, ServedVersion, Versions
+import msgspec
+
+from mmse.api import LIVE, ArmSaid, ExperimentSaid, ExperimentsAnswer, ServedVersion, Versions
+from mmse.assignment import Placed
 from mmse.live.edits import Edit
 from mmse.serving import metrics
 from mmse.serving.config import ServeConfig
 from mmse.serving.desk import Desk
 from mmse.serving.events import EventLog
+from mmse.serving.experiments import Watched, needed
 from mmse.serving.fleet import Fleet, Served
 from mmse.serving.lane import Lane
 from mmse.serving.site import put_in_service
@@ -29,13 +33,14 @@ _HOPEFUL = 0.25
 @final
 @dataclass(frozen=True)
 class House:
-    """The versions in service, the lane that searches them, and where events go."""
+    """The versions in service, the lane that searches them, the experiments that run, and where events go."""
 
     config: ServeConfig
     fleet: Fleet
     lane: Lane
     desk: Desk
     events: EventLog
+    experiments: Watched
 
     @classmethod
     def open(cls, config: ServeConfig) -> House:
@@ -45,7 +50,9 @@ class House:
         fleet = Fleet.open(config)
         fleet.start()
         lane = Lane(waiting=config.waiting, together=config.together, wait_ms=config.timeout_ms * _HOPEFUL)
-        return cls(config, fleet, lane, Desk(fleet, lane, config), EventLog(config.events or config.path / "events"))
+        events, experiments = EventLog(config.events or config.path / "events"), Watched(config.path)
+        desk = Desk(fleet, lane, config, events, experiments.running)
+        return cls(config, fleet, lane, desk, events, experiments)
 
     def close(self) -> None:
         """Lets go of everything."""
@@ -79,16 +86,42 @@ class House:
 
     def problems(self) -> list[str]:
         """What somebody should look at, none of which stops a search."""
-        found = [self._public(self.fleet.problem)] if self.fleet.problem else []
+        wrong_with = (self.fleet.problem, self.events.problem, self.experiments.problem, self._unserved())
+        found = [self._public(said) for said in wrong_with if said]
         for one in set(self.fleet.arms.values()):
             book = one.retriever.rulebook
             if book is not None and (wrong := book.status().problem):
                 found.append(f"Newer rules of version {one.name} are not in use: {self._public(wrong)}")
         return found
 
+    def running(self) -> ExperimentsAnswer:
+        """The experiments that run."""
+        running = self.experiments.running()
+        return ExperimentsAnswer(
+            experiments=[_experiment(one) for one in running.experiments], holdout=running.holdout,
+            problem=self._public(self.experiments.problem) or self._unserved() or None,
+        )  # fmt: skip
+
+    def _unserved(self) -> str:
+        """What an experiment needs and nobody serves: its shoppers are in no experiment meanwhile."""
+        experiments = [one.experiment for one in self.experiments.running().experiments]
+        lacking = sorted(name for name in needed(experiments) if not self.fleet.serves(name))
+        return f"An experiment needs '{lacking[0]}', which is not served." if lacking else ""
+
     def _public(self, said: str) -> str:
         """`said` without where the site lies on this machine's disk, since anybody may read it."""
         return said.replace(f"{self.config.path}/", "")
+
+
+def _experiment(placed: Placed) -> ExperimentSaid:
+    one = placed.experiment
+    arms = [
+        ArmSaid(name=name, weight=arm.weight, settings=msgspec.to_builtins(arm.settings))
+        for name, arm in one.arms.items()
+    ]
+    return ExperimentSaid(
+        name=one.name, layer=one.layer, unit=one.unit, traffic=one.traffic, since=placed.since, note=one.note, arms=arms
+    )
 
 
 def _said(one: Served, arms: list[str]) -> ServedVersion:

@@ -29,6 +29,7 @@ index_age_seconds = Gauge("mmse_index_age_seconds", "Since the live index was ma
 version_info = Gauge("mmse_version_info", "1 for each version served.", ("version", "arm"), multiprocess_mode="livemax")
 edits = Counter("mmse_edits", "Edits of items taken in by this server.")
 events = Counter("mmse_events", "Events taken in.", ("type",))
+exposures_dropped = Counter("mmse_exposures_dropped", "Exposures that could not be logged.")
 swaps = Counter("mmse_swaps", "Versions that took over, and that were refused.", ("result",))
 
 stages = {stage: stage_seconds.labels(stage) for stage in STAGES}
@@ -36,7 +37,7 @@ stages = {stage: stage_seconds.labels(stage) for stage in STAGES}
 for _metric, _names in (
     (refused, ("overloaded", "deadline", "rate")),
     (swaps, ("done", "refused")),
-    (events, ("exposure", "click", "order")),
+    (events, ("exposure", "click", "cart", "order")),
     (query_cache, ("hit", "miss")),
 ):
     for _name in _names:

@@ -18,12 +18,15 @@ from litestar.params import BodyKwarg, FromQuery, JSONBody, PathParameter, Query
 from mmse import api
 from mmse.api import (
     Accepted,
+    AssignmentsAnswer,
+    AssignmentsRequest,
     BatchAnswer,
     CatalogueAnswer,
     Column,
     Edited,
     EmbedRequest,
     Events,
+    ExperimentsAnswer,
     Failure,
     Health,
     Item,
@@ -37,6 +40,7 @@ from mmse.api import (
     Vectors,
     Versions,
 )  # fmt: skip
+from mmse.assignment import assign
 from mmse.errors import UsageError
 from mmse.filters import parse_terms
 from mmse.live.edits import Change, Delete, Edit, Upsert
@@ -119,11 +123,13 @@ async def search_plainly(
     ] = None,
     explain: FromQuery[bool] = False,
     version: Annotated[str | None, QueryParameter(min_length=1, max_length=64)] = None,
+    session_id: Annotated[str | None, QueryParameter(min_length=1, max_length=1_000)] = None,
+    shown: Annotated[int, QueryParameter(ge=0, le=api.MAX_K)] = api.MAX_K,
 ) -> Response[SearchAnswer]:
     """The same for people and curl."""
     asked = SearchRequest(
         query=q, k=k, user_id=user_id, channel=channel, min_probability=min_probability, facets=facets or [],
-        explain=explain, version=version,
+        explain=explain, version=version, session_id=session_id, shown=shown,
     )  # fmt: skip
     house = _house(request)
     with house.fleet.using(version) as served:
@@ -222,7 +228,7 @@ async def item(item_id: ItemId, request: Request[Any, Any, Any]) -> Item:
 
 @post(
     "/v1/events", status_code=202, guards=[needs_token], security=_TOKEN, tags=["events"],
-    responses=_refusals(401, 409, 413, 415, 507), operation_id="take_events",
+    responses=_refusals(401, 409, 413, 415, 422, 507), operation_id="take_events",
 )  # fmt: skip
 async def take_events(data: JSONBody[Events], request: Request[Any, Any, Any]) -> Accepted:
     """Takes in what shoppers saw, clicked and ordered, for the next training; it is on the disk when it answers."""
@@ -247,6 +253,24 @@ async def set_live(data: JSONBody[LiveVersion], request: Request[Any, Any, Any])
     house = _house(request)
     await asyncio.to_thread(house.serve, data.arm, data.version, data.note)
     return house.versions()
+
+
+@get("/v1/experiments", responses=_refusals(), tags=["experiments"], operation_id="experiments")
+async def experiments(request: Request[Any, Any, Any]) -> ExperimentsAnswer:
+    """The experiments that run, and what their arms are served."""
+    return _house(request).running()
+
+
+@post(
+    "/v1/assignments", status_code=200, responses=_refusals(413, 415), tags=["experiments"], operation_id="assignments"
+)
+async def assignments(data: JSONBody[AssignmentsRequest], request: Request[Any, Any, Any]) -> AssignmentsAnswer:
+    """The arms of shoppers, visits or requests: what a search of theirs would be served under."""
+    running = _house(request).experiments.running()
+    found = [
+        assign(running, user_id=one.user_id, session_id=one.session_id, request_id=one.request_id) for one in data.units
+    ]
+    return AssignmentsAnswer(request_id=_call(request).request_id, assignments=[dict(one.arms) for one in found])
 
 
 @get("/v1/catalogue", responses=_refusals(), tags=["search"], operation_id="catalogue")
@@ -319,7 +343,8 @@ async def description(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 ROUTES: Sequence[HTTPRouteHandler] = (
     search, search_plainly, search_batch, embed, edit_items, put_item, change_item, delete_item, item, take_events,
-    versions, set_live, catalogue, show_map, place, health, ready, live, show_metrics, description,
+    versions, set_live, experiments, assignments, catalogue, show_map, place, health, ready, live, show_metrics,
+    description,
 )  # fmt: skip
 
 

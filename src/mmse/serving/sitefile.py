@@ -142,7 +142,7 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def write(path: Path, said: Serving | Published) -> None:
+def write(path: Path, said: object) -> None:
     """Writes `said` as JSON beside `path`, syncs it and renames it into place."""
     draft = path.with_name(f".{path.name}.writing")
     with artifact.writable(path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
 import numpy as np
 
 from mmse.api import (
@@ -18,7 +19,8 @@ from mmse.api import (
 from mmse.errors import UsageError
 from mmse.filters import Filter, Kind, parse_filter
 from mmse.records import Hit
-from mmse.search import Answer, Facet, Search
+from mmse.search import Facet, Search
+from mmse.serving.treatment import Mark, Treated
 
 
 def search_of(asked: SearchRequest, kinds: Mapping[str, Kind]) -> Search:
@@ -40,16 +42,28 @@ def search_of(asked: SearchRequest, kinds: Mapping[str, Kind]) -> Search:
 
 
 def said(
-    answer: Answer, *, kinds: Mapping[str, Kind], request_id: str, version: str, arm: str | None, took_s: float
+    treated: Treated,
+    *,
+    kinds: Mapping[str, Kind],
+    request_id: str,
+    version: str,
+    arm: str | None,
+    assignments: Mapping[str, str],
+    took_s: float,
 ) -> SearchAnswer:
-    """`answer` as the body of a response."""
+    """An answer as the body of a response."""
+    answer = treated.answer
+    hits = [_hit(hit) for hit in answer.hits]
+    if treated.marks:
+        hits = [_marked(hit, mark) for hit, mark in zip(hits, treated.marks, strict=True)]
     return SearchAnswer(
         request_id=request_id,
         version=version,
         arm=arm,
+        assignments=dict(assignments),
         catalogue=answer.version,
         query=answer.query,
-        hits=[_hit(hit) for hit in answer.hits],
+        hits=hits,
         no_good_match=answer.no_good_match,
         redirect_url=answer.redirect_url,
         rules=answer.rules,
@@ -70,6 +84,14 @@ def _hit(hit: Hit) -> FoundItem:
         rank=hit.rank, item_id=hit.item_id, title=hit.title, score=hit.score, probability=hit.probability,
         moved_by=hit.moved_by, item=hit.item, explanation=explained,
     )  # fmt: skip
+
+
+def _marked(hit: FoundItem, mark: Mark) -> FoundItem:
+    if mark.drawn is None:
+        chance = msgspec.UNSET if mark.propensity is None else mark.propensity
+        return msgspec.structs.replace(hit, explored=mark.explored, propensity=chance)
+    drawn = mark.drawn
+    return msgspec.structs.replace(hit, team=drawn.team, rank_a=drawn.rank_a, rank_b=drawn.rank_b)
 
 
 def _facet(column: str, facet: Facet, kind: Kind) -> FacetCounts:

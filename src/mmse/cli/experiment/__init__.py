@@ -1,0 +1,25 @@
+"""The commands of `mmse experiment`: running, planning and judging a test of two ways to search."""
+
+from __future__ import annotations
+
+import typer
+
+from mmse.cli.experiment import running
+
+experiment_app = typer.Typer(
+    name="experiment",
+    help="Tests of one way to search against another: run, planned, judged, simulated.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+_COMMANDS = (
+    ("start", running.start, "mmse experiment start site experiment.toml"),
+    ("ramp", running.ramp, "mmse experiment ramp site mmse-against-dssm 0.5"),
+    ("stop", running.stop, 'mmse experiment stop site mmse-against-dssm --note "treatment won"'),
+    ("list", running.list_, "mmse experiment list site"),
+    ("assign", running.assigned, "mmse experiment assign site u17 u18"),
+    ("holdout", running.holdout, "mmse experiment holdout site 0.05"),
+)
+for _name, _function, _example in _COMMANDS:
+    experiment_app.command(_name, epilog=f"Example: {_example}")(_function)
