@@ -122,7 +122,7 @@ def make_world(config: MarketConfig, progress: Progress | None = None) -> World:
 
 def run(world: World, behaviour: Behaviour, seed: int, draft: Draft, progress: Progress | None) -> None:
     """Lets the requests happen and writes tables and truth into `draft`; memory does not grow with requests."""
-    preferences = _calibrate(world, behaviour, seed)
+    preferences = calibrate(world, behaviour, seed)
     (draft.folder / "events").mkdir()
     pq.write_table(world.items, draft.folder / "items.parquet", store_schema=False)
     n_requests = len(world.requests.time)
@@ -157,7 +157,7 @@ def run(world: World, behaviour: Behaviour, seed: int, draft: Draft, progress: P
     draft.counts["orders_per_click"] = counts["orders"] / max(counts["clicks"], 1)
 
 
-def _calibrate(world: World, behaviour: Behaviour, seed: int) -> Preferences:
+def calibrate(world: World, behaviour: Behaviour, seed: int) -> Preferences:
     """The preferences whose intercepts give requests spread over the log the wanted rates."""
     n_requests = len(world.requests.time)
     rows = np.unique(np.linspace(0, n_requests - 1, min(PILOT_REQUESTS, n_requests)).astype(np.int64))

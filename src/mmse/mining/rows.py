@@ -72,7 +72,7 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> Checked:
 def read_events(session: Session, table: Table, config: EventsConfig, shards: int, out: Path) -> Checked:
     """Writes the good rows to `out/shard=S/`, adds the bad ones to `rejected`; see `_events` for the columns."""
     hidden = "coalesce(retrieved_only, false)" if "retrieved_only" in table.columns else ""
-    event_rules = [_event_rule(table, name, hidden) for name in _EVENT_READ if name in table.columns]
+    event_rules = [event_rule(table, name, hidden) for name in _EVENT_READ if name in table.columns]
     session.run(
         f"COPY ({_events(table, event_rules, shards)}) TO {literal(str(out))} "
         "(FORMAT parquet, PARTITION_BY (shard), COMPRESSION lz4_raw)",
@@ -217,7 +217,7 @@ def _item_rule(table: Table, config: ItemsConfig, name: str) -> Rule:
     return rules.text(name, raw, type_, required=name in ("item_id", "title"))
 
 
-def _event_rule(table: Table, name: str, hidden: str) -> Rule:
+def event_rule(table: Table, name: str, hidden: str) -> Rule:
     """`hidden` is SQL for the rows of items that were not shown: they need no position, and no word of clicks.
 
     Nor do rows that tell of a click, a cart or an order need a position and a query: another row shows the item.

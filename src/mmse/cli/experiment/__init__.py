@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mmse.cli.experiment import running
+from mmse.cli.experiment import analyse, plan, running
 
 experiment_app = typer.Typer(
     name="experiment",
@@ -19,6 +19,8 @@ _COMMANDS = (
     ("stop", running.stop, 'mmse experiment stop site mmse-against-dssm --note "treatment won"'),
     ("list", running.list_, "mmse experiment list site"),
     ("assign", running.assigned, "mmse experiment assign site u17 u18"),
+    ("plan", plan.plan, "mmse experiment plan shop/events --effect 0.03"),
+    ("analyse", analyse.analyse, "mmse experiment analyse site/events --experiment try --report try.html"),
     ("holdout", running.holdout, "mmse experiment holdout site 0.05"),
 )
 for _name, _function, _example in _COMMANDS:

@@ -1,0 +1,1 @@
+"""A test online, simulated: the shoppers of a simulated shop meet the real server."""

@@ -1,0 +1,230 @@
+"""An exposure table into one row a unit: what each shopper, visit or request did in the test, and before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from mmse.assignment import Unit
+from mmse.errors import TableError, UsageError
+from mmse.mining import rules
+from mmse.mining.rows import event_rule
+from mmse.mining.session import Session, session
+from mmse.tables import EventsConfig, Table, identifier, literal, open_events
+
+COUNTED = ("requests", "buying_requests", "shown", "clicks", "carts", "orders", "revenue")
+"""What is summed over the requests of a unit; `buying_requests` are those with an order."""
+BEFORE = "before_"
+_CHECKED = ("request_id", "timestamp", "query", "item_id", "position", "clicked", "ordered", "carted", "user_id")
+_TEXTS = ("session_id", "arm", "team")
+_ID = {"user": "user_id", "session": "session_id", "request": "request_id"}
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which requests count: of `experiment` (None: those with an arm in the column `arm`), from `start` to `end`.
+
+    `start` None is the first request with an arm. What units did before it, since `before`, is their past. With
+    `everybody` there is no test: all are in one arm.
+    """
+
+    experiment: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    before: datetime | None = None
+    everybody: bool = False
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of a test. `columns` has `COUNTED`, `converted` (0 or 1), and the same of the past, with `before_`.
+
+    `daily` is by unit and day: the unit's `place`, `day` since the start, `age` in days since the unit's first request,
+    and what is counted. `leaked` units were in several arms, and are in none of the columns.
+    """
+
+    unit: Unit
+    arms: np.ndarray
+    columns: dict[str, Float64[np.ndarray, " n"]]
+    slices: dict[str, np.ndarray]
+    daily: dict[str, Float64[np.ndarray, " m"]]
+    first_days: Int64[np.ndarray, " n"]
+    start: datetime
+    end: datetime
+    leaked: int = 0
+    leaked_examples: tuple[str, ...] = ()
+    rejected: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.arms)
+
+    @property
+    def n_days(self) -> float:
+        """How long the test lasted, in days."""
+        return (self.end - self.start).total_seconds() / 86_400
+
+
+def read_units(config: EventsConfig, base: Path, unit: Unit, window: Window, slices: Sequence[str] = ()) -> Units:
+    """The units of the exposure table of `config`, whose source starts from `base`.
+
+    Raises `TableError` where it cannot be read, lacks a column or has too many bad rows; `UsageError` where nobody is
+    in the experiment.
+    """
+    with session(memory_limit="2GB", threads=None) as opened:
+        table = open_events(opened.connection, config, base)
+        _require(table, unit, window, slices)
+        rejected = _read_rows(opened, table, config, window, slices)
+        _requests(opened, unit, slices)
+        start, end = _span(opened, table, window)
+        return _units(opened, table, unit, window, slices, start, end, rejected)
+
+
+def _require(table: Table, unit: Unit, window: Window, slices: Sequence[str]) -> None:
+    needed = [name for name in (_ID[unit],) if name not in table.columns]
+    if window.experiment is None and not window.everybody and "arm" not in table.columns:
+        needed.append("arm")
+    if needed:
+        raise TableError(
+            f"The table {table.source} has no column '{needed[0]}'; known ones: {', '.join(table.columns)}.",
+            f'Name it in shop.toml: [events.columns] {needed[0]} = "…", or choose another --unit or --experiment.',
+        )
+    if slices and table.format == "json":
+        raise UsageError("Slices need a table with columns.", "Bring Parquet or CSV, or leave --slice out.")
+
+
+def _read_rows(
+    opened: Session, table: Table, config: EventsConfig, window: Window, slices: Sequence[str]
+) -> dict[str, int]:
+    """Makes `told`: rows with our types; gives how many were bad, by reason."""
+    used = [event_rule(table, name, "") for name in _CHECKED if name in table.columns]
+    used += [
+        rules.text(name, table.column(name), table.types[name], required=False)
+        for name in _TEXTS
+        if name in table.columns
+    ]
+    if "price" in table.columns:
+        used.append(rules.number("price", table.column("price"), table.types["price"]))
+    raws = [f"{rule.raw} AS {identifier('raw_' + rule.name)}" for rule in used]
+    values = [f"{rule.value} AS {identifier(rule.name)}" for rule in used]
+    for name in slices:
+        raws.append(f"{identifier(name)} AS {identifier('raw_slice_' + name)}")
+        values.append(f"CAST({identifier('raw_slice_' + name)} AS VARCHAR) AS {identifier('slice_' + name)}")
+    if window.experiment is not None and "assignments" in table.columns:
+        raws.append(f"{table.column('assignments')} AS raw_assignments")
+        values.append(f"raw_assignments[{literal(window.experiment)}] AS assigned")
+    opened.run(
+        f"CREATE TABLE told AS SELECT *, {rules.reason(used)} AS reason FROM (SELECT {', '.join(values)}, "
+        f"{', '.join('raw_' + rule.name for rule in used)} FROM (SELECT {', '.join(raws)} FROM {table.scan}))",
+        reading=table,
+    )
+    ((rows,),) = opened.run("SELECT count(*) FROM told")
+    found = opened.run("SELECT reason, count(*) FROM told WHERE reason IS NOT NULL GROUP BY ALL ORDER BY ALL")
+    rejected = {str(why): int(n) for why, n in found}
+    if rows == 0:
+        raise TableError(f"The table {table.source} has no rows.", "Give a table with rows.")
+    if sum(rejected.values()) / rows > config.max_rejected_share:
+        said = ", ".join(f"{n} × {why}" for why, n in rejected.items())
+        raise TableError(
+            f"{sum(rejected.values())} of {rows} rows of {table.source} are bad: {said}.",
+            "Mend these rows, or raise max_rejected_share in [events] of shop.toml if they may be dropped.",
+        )
+    has = {row[0] for row in opened.run("DESCRIBE told")}
+    for name, type_ in (("carted", "BOOLEAN"), ("user_id", "VARCHAR"), ("session_id", "VARCHAR"), ("arm", "VARCHAR"),
+                        ("team", "VARCHAR"), ("price", "DOUBLE")):  # fmt: skip
+        if name not in has:
+            opened.run(f"ALTER TABLE told ADD COLUMN {name} {type_}")
+    if "assigned" in has:
+        opened.run("UPDATE told SET arm = assigned")
+    if window.everybody:
+        opened.run("UPDATE told SET arm = 'all'")
+    return rejected
+
+
+def _requests(opened: Session, unit: Unit, slices: Sequence[str]) -> None:
+    """Makes `request`: one row for each request that showed something."""
+    sliced = "".join(f", any_value({identifier('slice_' + name)}) AS {identifier('slice_' + name)}" for name in slices)
+    carried = "".join(f", any_value({identifier('slice_' + n)}) AS {identifier('slice_' + n)}" for n in slices)
+    opened.run(f"""
+        CREATE TABLE request AS
+        SELECT {_ID[unit]} AS unit, min(moment) AS moment, any_value(arm) AS arm, 1 AS requests,
+               CAST(bool_or(ordered) AS INTEGER) AS buying_requests, count(*) AS shown,
+               count_if(clicked) AS clicks, count_if(carted) AS carts, count_if(ordered) AS orders,
+               coalesce(sum(price) FILTER (ordered), 0) AS revenue{sliced}
+          FROM (SELECT request_id, item_id, min(timestamp) AS moment, any_value(arm) AS arm,
+                       any_value(user_id) AS user_id, any_value(session_id) AS session_id,
+                       bool_or(clicked OR coalesce(carted, false) OR ordered) AS clicked,
+                       bool_or(coalesce(carted, false)) AS carted, bool_or(ordered) AS ordered, max(price) AS price,
+                       count(position) AS places{carried}
+                  FROM told WHERE reason IS NULL GROUP BY request_id, item_id)
+         WHERE places > 0 GROUP BY request_id, {_ID[unit]}""")
+
+
+def _span(opened: Session, table: Table, window: Window) -> tuple[datetime, datetime]:
+    ((first, last),) = opened.run(
+        "SELECT min(moment), max(moment) FROM request WHERE arm IS NOT NULL AND unit IS NOT NULL"
+    )
+    if first is None:
+        which = f"'{window.experiment}'" if window.experiment else "an arm"
+        names = "" if window.experiment is None else _experiments(opened, table)
+        raise UsageError(f"No request of {table.source} is in {which}.", f"Check --experiment and --unit.{names}")
+    return window.start or first, window.end or last
+
+
+def _experiments(opened: Session, table: Table) -> str:
+    if "assignments" not in table.columns:
+        return f" {table.source} has no column 'assignments': leave --experiment out to use the column 'arm'."
+    found = opened.run(f"SELECT DISTINCT unnest(map_keys({table.column('assignments')})) FROM {table.scan}")
+    return f" Experiments in it: {', '.join(sorted(str(name) for (name,) in found)) or 'none'}."
+
+
+def _units(
+    opened: Session, table: Table, unit: Unit, window: Window, slices: Sequence[str], start: datetime, end: datetime,
+    rejected: dict[str, int],
+) -> Units:  # fmt: skip
+    since = f" AND moment >= TIMESTAMP '{window.before}'" if window.before else ""
+    inside = f"moment >= TIMESTAMP '{start}' AND moment <= TIMESTAMP '{end}'"
+    sums = ", ".join(f"CAST(sum({name}) AS DOUBLE) AS {name}" for name in COUNTED)
+    befores = ", ".join(f"CAST(sum({name}) AS DOUBLE) AS {BEFORE}{name}" for name in COUNTED)
+    firsts = "".join(f", arg_min({identifier('slice_' + n)}, moment) AS {identifier('slice_' + n)}" for n in slices)
+    opened.run(f"""
+        CREATE TABLE member AS SELECT unit, count(DISTINCT arm) AS arms, any_value(arm) AS arm, min(moment) AS first
+          FROM request WHERE unit IS NOT NULL AND arm IS NOT NULL AND {inside} GROUP BY unit;
+        CREATE TABLE past AS SELECT unit, {befores} FROM request
+         WHERE moment < TIMESTAMP '{start}'{since} AND unit IN (SELECT unit FROM member) GROUP BY unit;
+        CREATE TABLE whole AS
+        SELECT row_number() OVER (ORDER BY unit) - 1 AS place, * FROM (
+          SELECT unit, any_value(member.arm) AS arm, any_value(first) AS first, {sums}{firsts}
+            FROM request JOIN member USING (unit) WHERE member.arms = 1 AND {inside} GROUP BY unit)""")
+    leaks = [str(name) for (name,) in opened.run("SELECT unit FROM member WHERE arms > 1 ORDER BY unit LIMIT 3")]
+    ((leaked,),) = opened.run("SELECT count(*) FROM member WHERE arms > 1")
+    found = opened.arrow("SELECT * FROM whole LEFT JOIN past USING (unit) ORDER BY place")
+    daily = opened.arrow(f"""
+        SELECT CAST(place AS DOUBLE) AS place, day, age, {sums}
+          FROM (SELECT request.*, whole.place,
+                       floor((epoch(request.moment) - epoch(TIMESTAMP '{start}')) / 86400) AS day,
+                       floor((epoch(request.moment) - epoch(whole.first)) / 86400) AS age
+                  FROM request JOIN whole USING (unit) WHERE {inside})
+         GROUP BY ALL""")
+    columns = {name: _column(found, name) for name in (*COUNTED, *(BEFORE + name for name in COUNTED))}
+    columns["converted"] = (columns["orders"] > 0).astype(np.float64)
+    columns[BEFORE + "converted"] = (columns[BEFORE + "orders"] > 0).astype(np.float64)
+    starts = np.datetime64(start, "us")
+    firsts_at = found["first"].to_numpy().astype("datetime64[us]")
+    return Units(
+        unit=unit, arms=np.array(found["arm"].to_pylist(), dtype=object), columns=columns,
+        slices={name: np.array(found["slice_" + name].to_pylist(), dtype=object) for name in slices},
+        daily={name: _column(daily, name) for name in daily.column_names},
+        first_days=((firsts_at - starts) / np.timedelta64(1, "D")).astype(np.int64),
+        start=start, end=end, leaked=int(leaked), leaked_examples=tuple(leaks), rejected=rejected,
+    )  # fmt: skip
+
+
+def _column(table: Any, name: str) -> Float64[np.ndarray, " n"]:  # noqa: ANN401  an Arrow table
+    """A column as numbers, nothing as 0."""
+    return np.nan_to_num(np.asarray(table[name].to_numpy(), np.float64))

@@ -1,0 +1,208 @@
+"""Estimates against slow, obvious versions of them; verdicts on tests whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from mmse.errors import UsageError
+from mmse.experiment.analysis import AnalysisConfig, analyse
+from mmse.experiment.checks import MISMATCH_P
+from mmse.experiment.effects import always_p, effect, half_width
+from mmse.experiment.interleaved import margins_of, preference
+from mmse.experiment.metrics import METRICS, aggregates
+from mmse.experiment.plan import PlanConfig, detectable, plan
+from mmse.experiment.report import write_report
+from mmse.experiment.units import BEFORE, COUNTED, Units
+
+DAYS = 8
+
+
+def units(seed: int, n: int = 6_000, lift: float = 0.0, weights: Sequence[float] = (1, 1)) -> Units:
+    """Shoppers who differ, of whom the treated order `lift` more; their past is like their future."""
+    rng = np.random.default_rng(seed)
+    arms = rng.choice(["a", "b"], n, p=np.array(weights) / sum(weights)).astype(object)
+    activity, taste = rng.lognormal(-0.6, 0.8, n), rng.beta(2, 8, n)
+    chance = np.minimum(taste * np.where(arms == "b", 1 + lift, 1), 1)
+    daily: dict[str, list[np.ndarray]] = {name: [] for name in ("place", "day", "age", *COUNTED)}
+    for day in range(DAYS):
+        requests = rng.poisson(activity)
+        there = np.flatnonzero(requests)
+        orders = rng.binomial(requests, chance)
+        seen = {"place": there, "day": np.full(len(there), day), "age": np.full(len(there), day)}
+        counted = {"requests": requests, "buying_requests": orders, "shown": requests * 9, "clicks": requests + orders,
+                   "carts": orders, "orders": orders, "revenue": orders * 10.0}  # fmt: skip
+        for name, values in (seen | {key: value[there] for key, value in counted.items()}).items():
+            daily[name].append(values.astype(float))
+    whole = {name: np.concatenate(parts) for name, parts in daily.items()}
+    columns = {name: np.bincount(whole["place"].astype(int), whole[name], n) for name in COUNTED}
+    past = rng.poisson(activity * DAYS)
+    bought = rng.binomial(past, taste)
+    before = {"requests": past, "buying_requests": bought, "shown": past * 9, "clicks": past, "carts": bought,
+              "orders": bought, "revenue": bought * 10}  # fmt: skip
+    columns |= {BEFORE + name: values.astype(float) for name, values in before.items()}
+    columns["converted"], columns[BEFORE + "converted"] = (
+        (columns[name] > 0).astype(float) for name in ("orders", BEFORE + "orders")
+    )
+    start = datetime(2026, 3, 1)
+    return Units(
+        "user", arms, columns, {"device": np.where(np.arange(n) % 3 == 0, "phone", "desk").astype(object)}, whole,
+        np.zeros(n, np.int64), start, start + timedelta(days=DAYS),
+    )  # fmt: skip
+
+
+def sides(of: Units, name: str) -> tuple[Any, Any]:
+    used = {column: of.columns[column] for column in METRICS[name].columns}
+    return aggregates(used, of.arms == "a"), aggregates(used, of.arms == "b")
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_intervals_are_those_of_the_delta_method(name: str) -> None:
+    of, metric = units(1, lift=0.1), METRICS[name]
+    found = effect(metric, "b", *sides(of, name))
+    assert found is not None
+    rates, variances = [], []
+    for arm in ("a", "b"):
+        above = of.columns[metric.above][of.arms == arm]
+        below = of.columns[metric.below][of.arms == arm] if metric.below else np.ones(len(above))
+        rate = above.sum() / below.sum()
+        rates.append(rate)
+        variances.append(((above - rate * below) / below.mean()).var(ddof=1) / len(above))
+    error = np.sqrt(sum(variances))
+    assert found.absolute == pytest.approx(rates[1] - rates[0])
+    assert found.absolute_interval.high - found.absolute == pytest.approx(norm.isf(0.025) * error, rel=1e-6)
+    assert found.p == pytest.approx(2 * norm.sf(abs(found.absolute) / error), rel=1e-6)
+    log_error = np.sqrt(sum(v / r**2 for v, r in zip(variances, rates, strict=True)))
+    assert np.log1p(found.interval.high) == pytest.approx(np.log1p(found.relative) + norm.isf(0.025) * log_error)
+
+
+def test_the_past_narrows_and_moves_nothing() -> None:
+    errors = []
+    for seed in range(40):
+        of = units(seed, n=1_500)
+        own, past = (
+            effect(METRICS["orders_per_unit"], "b", *sides(of, "orders_per_unit"), past=p) for p in (False, True)
+        )
+        assert own is not None
+        assert past is not None
+        assert past.less_variance is not None
+        assert past.less_variance > 0.2
+        errors.append((own.absolute, past.absolute))
+    own_spread, past_spread = np.std(errors, axis=0)
+    assert past_spread < 0.9 * own_spread
+    assert abs(np.mean([past for _, past in errors])) < 3 * past_spread / 40**0.5
+
+
+def test_what_always_holds_holds_on_every_day() -> None:
+    assert half_width(1_000, 0.05, 1_000) == pytest.approx(3.06, abs=0.03)  # where 1.96 is that of one look
+    assert half_width(100, 0.05, 1_000) > half_width(1_000, 0.05, 1_000) < half_width(100_000, 0.05, 1_000)
+    for n in (10, 1_000, 10_000):
+        assert always_p(half_width(n, 0.05, 500), n, 0.05, 500) == pytest.approx(0.05)
+    rng = np.random.default_rng(0)
+    walks = rng.standard_normal((1_500, 4_000)).cumsum(axis=1)[:, 99::20] / np.sqrt(np.arange(100, 4_001, 20))
+    limit = np.array([half_width(n, 0.05, 4_000) for n in range(100, 4_001, 20)])
+    assert (np.abs(walks) > limit).any(axis=1).mean() < 0.05
+    assert (np.abs(walks) > 1.96).any(axis=1).mean() > 0.2
+
+
+def test_verdicts() -> None:
+    better = analyse(units(2, lift=0.3), AnalysisConfig(control="a"))
+    assert better.outcome == "better"
+    assert better.verdict.startswith("b is better than a: +")
+    assert analyse(units(2, lift=-0.3), AnalysisConfig(control="a")).outcome == "worse"
+    level = analyse(units(3), AnalysisConfig(control="a"))
+    assert level.outcome == "no_difference"
+    wide = analyse(units(3), AnalysisConfig(control="a", planned_effect=0.001))
+    assert wide.verdict.startswith("Cannot say, because the interval is too wide")
+    peeked = analyse(units(2, lift=0.3), AnalysisConfig(control="a", peeked=True))
+    one = peeked.of("b", "conversion")
+    assert one is not None
+    assert f"{one.always.low:+.1%}" in peeked.verdict
+    assert {part.column for part in better.slices} == {"device"}
+    assert not better.slices[0].holds
+    assert len(better.cumulative["b"]) == DAYS == len(better.by_age["b"])
+
+
+def test_reasons_to_say_nothing() -> None:
+    off = analyse(units(4, weights=(1, 1.3)), AnalysisConfig(control="a"))
+    assert off.verdict.startswith("Cannot say, because the arms do not have the users that they should have")
+    assert off.checks.mismatch_p is not None
+    assert off.checks.mismatch_p < MISMATCH_P
+    assert analyse(units(4, weights=(1, 1.3)), AnalysisConfig(control="a", weights={"b": 1.3})).outcome != "cannot_say"
+    leaked = replace(units(4), leaked=200, leaked_examples=("u1",))
+    assert "200 of 6200 users were in several arms (u1, …)" in analyse(leaked, AnalysisConfig(control="a")).verdict
+    alone = replace(units(4), arms=np.full(6_000, "a", dtype=object))
+    assert "there is one arm alone: a" in analyse(alone, AnalysisConfig()).verdict
+    assert "fewer than 100 say nothing" in analyse(units(4, n=120), AnalysisConfig(control="a")).verdict
+    nothing = units(4)
+    zero = replace(nothing, columns={k: v * (k in ("requests", "shown")) for k, v in nothing.columns.items()})
+    assert "rates say nothing" in analyse(zero, AnalysisConfig(control="a")).verdict
+    with pytest.raises(UsageError, match="no arm 'c'"):
+        analyse(units(4), AnalysisConfig(control="c"))
+    with pytest.raises(UsageError, match="None of the arms is called 'control'"):
+        analyse(replace(units(4), arms=np.array(["x", "y"] * 3_000, dtype=object)), AnalysisConfig())
+    with pytest.raises(UsageError, match="no metric 'profit'"):
+        analyse(units(4), AnalysisConfig(primary="profit"))
+
+
+def test_the_report_says_it(tmp_path: Path) -> None:
+    found = analyse(units(2, lift=0.3), AnalysisConfig(control="a"))
+    json.dumps(asdict(found))
+    write_report(found, "<try> 🛒", tmp_path / "r.html", simulated=True)
+    page = (tmp_path / "r.html").read_text("utf-8")
+    for said in (found.verdict, "&lt;try&gt; 🛒", "simulated behaviour", "Do not go fishing", "<svg"):
+        assert said in page
+    write_report(analyse(units(4, n=120), AnalysisConfig(control="a")), "x", tmp_path / "r.html")
+
+
+def test_a_plan_is_read_off_the_log() -> None:
+    log = replace(units(5), arms=np.full(6_000, "all", dtype=object))
+    found = plan(log, PlanConfig(effect=0.08))
+    assert [step.days for step in found.steps] == [1, 2, 3, 5, 7]
+    assert all(a.effect > b.effect for a, b in zip(found.steps, found.steps[1:], strict=False))
+    assert found.days is not None
+    half = plan(log, PlanConfig(effect=0.08, traffic=0.5))
+    assert half.steps[-1].effect == pytest.approx(found.steps[-1].effect * 2**0.5, rel=1e-3)
+    assert plan(log, PlanConfig(effect=0.08, sequential=True)).steps[-1].effect > found.steps[-1].effect
+    assert plan(log, PlanConfig(effect=0.001)).days is None
+    # by hand: two arms of 500, relative error 1, level 5%, power 80%
+    by_hand = (1.959964 + 0.841621) * (1 / 500 + 1 / 500) ** 0.5
+    assert detectable(1.0, 1_000, PlanConfig()) == pytest.approx(by_hand, rel=1e-5)
+    with pytest.raises(UsageError, match="Too little of conversion"):
+        plan(replace(log, daily={k: v[log.daily["day"] < 1] for k, v in log.daily.items()}), PlanConfig())
+
+
+def test_credit_of_interleaved_lists() -> None:
+    teams: list[list[str | None]] = [["a", "b", "a"], ["a", "b", "a"], ["b", None, "a"]]
+    ranks_a: list[list[int | None]] = [[1, 2, 3], [1, None, 2], [3, None, 1]]
+    ranks_b: list[list[int | None]] = [[3, 1, None], [4, 1, None], [1, None, 2]]
+    taken = [[True, False, True], [False, True, False], [True, False, True]]
+    assert margins_of(teams, ranks_a, ranks_b, taken).tolist() == [-2, 1, 0]
+    # first request: both were read to depth 3, where a has two of the taken and b one
+    assert margins_of(teams, ranks_a, ranks_b, taken, balanced=True).tolist() == [-1, 1, 0]
+
+
+def test_preferences_and_their_intervals() -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(300):
+        shoppers = rng.integers(0, 150, 800)
+        leaning = rng.normal(0, 1, 150)[shoppers]
+        margins = np.where(rng.random(800) < 0.3, np.where(leaning + rng.normal(0, 1, 800) > 0, 1, -1), 0)
+        found = preference(margins.astype(float), shoppers.astype(np.int64), "clicks")
+        assert found is not None
+        held += found.interval.low <= 0.5 <= found.interval.high
+    assert 0.91 < held / 300 < 0.985
+    clear = preference(np.array([1.0] * 90 + [-1.0] * 10), np.arange(100), "clicks")
+    assert clear is not None
+    assert clear.share == 0.9
+    assert clear.verdict.startswith("List b is preferred: b wins 90.0% of 100 requests")
+    assert preference(np.zeros(5), np.arange(5), "clicks") is None
