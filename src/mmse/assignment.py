@@ -34,10 +34,14 @@ _SETTINGS = ("serves", "channel", "interleave", "explore")
 
 @dataclass(frozen=True)
 class Interleave:
-    """The answers of two versions in one list; `beside` is the version or arm of the site that is list b."""
+    """Two answers in one list; `beside` is the version or arm of the site that is list b.
+
+    Without `channel` list b is found by the channel of list a.
+    """
 
     beside: str
     method: Literal["team_draft", "balanced"] = "team_draft"
+    channel: Channel | None = None
 
 
 @dataclass(frozen=True)

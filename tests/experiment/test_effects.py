@@ -187,7 +187,7 @@ def test_credit_of_interleaved_lists() -> None:
     taken = [[True, False, True], [False, True, False], [True, False, True]]
     assert margins_of(teams, ranks_a, ranks_b, taken).tolist() == [-2, 1, 0]
     # first request: both were read to depth 3, where a has two of the taken and b one
-    assert margins_of(teams, ranks_a, ranks_b, taken, balanced=True).tolist() == [-1, 1, 0]
+    assert margins_of(teams, ranks_a, ranks_b, taken, scoring="balanced").tolist() == [-1, 1, 0]
 
 
 def test_preferences_and_their_intervals() -> None:

@@ -14,13 +14,12 @@ from scipy.stats import norm
 
 from mmse.errors import TableError
 from mmse.experiment.effects import Interval
-from mmse.mining import rules
-from mmse.mining.rows import event_rule
+from mmse.experiment.table import read_table
 from mmse.mining.session import session
-from mmse.tables import EventsConfig, identifier, literal, open_events
+from mmse.tables import EventsConfig, literal
 
 Credit = Literal["clicks", "orders"]
-_READ = ("request_id", "timestamp", "query", "item_id", "position", "clicked", "ordered", "user_id", "carted")
+Scoring = Literal["team", "alone", "balanced"]
 
 
 @dataclass(frozen=True)
@@ -95,21 +94,26 @@ def margins_of(
     ranks_b: Sequence[Sequence[int | None]],
     taken: Sequence[Sequence[bool]],
     *,
-    balanced: bool = False,
+    scoring: Scoring = "team",
 ) -> Float64[np.ndarray, " n"]:
     """By request, `b`'s credit minus `a`'s; the lists are by request and shown item.
 
-    Team-draft: what was taken counts for the list that brought it. Balanced (Joachims, 2003): how much was taken among
+    `team`: what was taken counts for the list that brought it. `alone`: only what the other list does not have counts
+    (what both have went to either by a coin, which says nothing). `balanced` (Joachims, 2003): how much was taken among
     the first k of either list, where k is the depth to which both had to be read for the lowest taken item.
     """
-    score = _balanced if balanced else _team_draft
+    score = {"team": _team, "alone": _alone, "balanced": _balanced}[scoring]
     return np.array([score(*one) for one in zip(teams, ranks_a, ranks_b, taken, strict=True)], np.float64)
 
 
-def _team_draft(
+def _team(
     teams: Sequence[str | None], _a: Sequence[int | None], _b: Sequence[int | None], taken: Sequence[bool]
 ) -> float:
     return float(sum((team == "b") - (team == "a") for team, one in zip(teams, taken, strict=True) if one))
+
+
+def _alone(_: Sequence[str | None], a: Sequence[int | None], b: Sequence[int | None], taken: Sequence[bool]) -> float:
+    return float(sum((in_a is None) - (in_b is None) for in_a, in_b, one in zip(a, b, taken, strict=True) if one))
 
 
 def _balanced(
@@ -128,7 +132,7 @@ def _within(rank: int | None, depth: int) -> int:
 
 def read_margins(
     config: EventsConfig, base: Path, experiment: str | None, credit: Credit, *, arm: str | None = None,
-    balanced: bool = False,
+    scoring: Scoring = "team",
 ) -> tuple[Float64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:  # fmt: skip
     """Margins and units (shoppers, or requests where nobody is named) of the interleaved requests of a table.
 
@@ -136,34 +140,20 @@ def read_margins(
     """
     column = {"clicks": "clicked", "orders": "ordered"}[credit]
     with session(memory_limit="2GB", threads=None) as opened:
-        table = open_events(opened.connection, config, base)
-        if "team" not in table.columns:
-            raise TableError(
-                f"The table {table.source} has no column 'team'.", "Log what the server says of interleaved hits."
-            )
-        used = [event_rule(table, name, "") for name in _READ if name in table.columns]
-        more = [name for name in ("team", "rank_a", "rank_b", "arm") if name in table.columns]
-        used += [rules.text(name, table.column(name), table.types[name], required=False) for name in more]
-        raws = ", ".join(f"{rule.raw} AS {identifier('raw_' + rule.name)}" for rule in used)
-        values = ", ".join(f"{rule.value} AS {identifier(rule.name)}" for rule in used)
-        where = ["TRUE"]
-        if experiment is not None and "assignments" in table.columns:
-            where.append(f"(position IS NULL OR {table.column('assignments')}[{literal(experiment)}] IS NOT NULL)")
-        user = "any_value(user_id)" if "user_id" in table.columns else "NULL"
-        armed = "any_value(arm)" if "arm" in more else "NULL"
-        kept = "" if arm is None else f" AND arm = {literal(arm)}"
+        told = read_table(opened, config, base, needs=["team"], experiment=experiment)
+        kept = "" if experiment is None else " AND arm IS NOT NULL"
+        kept += "" if arm is None else f" AND arm = {literal(arm)}"
         found = opened.arrow(f"""
             SELECT coalesce(user_id, request_id) AS unit, list(team ORDER BY position) AS teams,
-                   list(TRY_CAST(rank_a AS INTEGER) ORDER BY position) AS a,
-                   list(TRY_CAST(rank_b AS INTEGER) ORDER BY position) AS b, list(taken ORDER BY position) AS taken
-              FROM (SELECT request_id, item_id, {user} AS user_id, {armed} AS arm, any_value(team) AS team,
-                           any_value(rank_a) AS rank_a, any_value(rank_b) AS rank_b, bool_or({column}) AS taken,
-                           min(position) AS position
-                      FROM (SELECT {values} FROM (SELECT {raws} FROM {table.scan} WHERE {" AND ".join(where)}))
-                     GROUP BY request_id, item_id)
+                   list(CAST(rank_a AS INTEGER) ORDER BY position) AS a,
+                   list(CAST(rank_b AS INTEGER) ORDER BY position) AS b, list(taken ORDER BY position) AS taken
+              FROM (SELECT request_id, item_id, any_value(user_id) AS user_id, any_value(arm) AS arm,
+                           any_value(team) AS team, any_value(rank_a) AS rank_a, any_value(rank_b) AS rank_b,
+                           bool_or({column}) AS taken, min(position) AS position
+                      FROM told GROUP BY request_id, item_id)
              WHERE team IS NOT NULL{kept} GROUP BY request_id, unit""")
     if not found.num_rows:
-        raise TableError(f"No request of {table.source} was interleaved.", "Check --experiment and --arm.")
+        raise TableError(f"No request of {told.table.source} was interleaved.", "Check --experiment and --arm.")
     lists = (found[name].to_pylist() for name in ("teams", "a", "b", "taken"))
     _, units = np.unique(np.array(found["unit"].to_pylist(), dtype=object).astype(str), return_inverse=True)
-    return margins_of(*lists, balanced=balanced), units.astype(np.int64)
+    return margins_of(*lists, scoring=scoring), units.astype(np.int64)

@@ -12,17 +12,14 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mmse.assignment import Unit
-from mmse.errors import TableError, UsageError
-from mmse.mining import rules
-from mmse.mining.rows import event_rule
+from mmse.errors import UsageError
+from mmse.experiment.table import read_table
 from mmse.mining.session import Session, session
-from mmse.tables import EventsConfig, Table, identifier, literal, open_events
+from mmse.tables import EventsConfig, Table, identifier
 
 COUNTED = ("requests", "buying_requests", "shown", "clicks", "carts", "orders", "revenue")
 """What is summed over the requests of a unit; `buying_requests` are those with an order."""
 BEFORE = "before_"
-_CHECKED = ("request_id", "timestamp", "query", "item_id", "position", "clicked", "ordered", "carted", "user_id")
-_TEXTS = ("session_id", "arm", "team")
 _ID = {"user": "user_id", "session": "session_id", "request": "request_id"}
 
 
@@ -77,73 +74,13 @@ def read_units(config: EventsConfig, base: Path, unit: Unit, window: Window, sli
     in the experiment.
     """
     with session(memory_limit="2GB", threads=None) as opened:
-        table = open_events(opened.connection, config, base)
-        _require(table, unit, window, slices)
-        rejected = _read_rows(opened, table, config, window, slices)
+        armed = [] if window.everybody or window.experiment else ["arm"]
+        told = read_table(opened, config, base, needs=[_ID[unit], *armed], experiment=window.experiment, slices=slices)
+        if window.everybody:
+            opened.run("UPDATE told SET arm = 'all'")
         _requests(opened, unit, slices)
-        start, end = _span(opened, table, window)
-        return _units(opened, table, unit, window, slices, start, end, rejected)
-
-
-def _require(table: Table, unit: Unit, window: Window, slices: Sequence[str]) -> None:
-    needed = [name for name in (_ID[unit],) if name not in table.columns]
-    if window.experiment is None and not window.everybody and "arm" not in table.columns:
-        needed.append("arm")
-    if needed:
-        raise TableError(
-            f"The table {table.source} has no column '{needed[0]}'; known ones: {', '.join(table.columns)}.",
-            f'Name it in shop.toml: [events.columns] {needed[0]} = "…", or choose another --unit or --experiment.',
-        )
-    if slices and table.format == "json":
-        raise UsageError("Slices need a table with columns.", "Bring Parquet or CSV, or leave --slice out.")
-
-
-def _read_rows(
-    opened: Session, table: Table, config: EventsConfig, window: Window, slices: Sequence[str]
-) -> dict[str, int]:
-    """Makes `told`: rows with our types; gives how many were bad, by reason."""
-    used = [event_rule(table, name, "") for name in _CHECKED if name in table.columns]
-    used += [
-        rules.text(name, table.column(name), table.types[name], required=False)
-        for name in _TEXTS
-        if name in table.columns
-    ]
-    if "price" in table.columns:
-        used.append(rules.number("price", table.column("price"), table.types["price"]))
-    raws = [f"{rule.raw} AS {identifier('raw_' + rule.name)}" for rule in used]
-    values = [f"{rule.value} AS {identifier(rule.name)}" for rule in used]
-    for name in slices:
-        raws.append(f"{identifier(name)} AS {identifier('raw_slice_' + name)}")
-        values.append(f"CAST({identifier('raw_slice_' + name)} AS VARCHAR) AS {identifier('slice_' + name)}")
-    if window.experiment is not None and "assignments" in table.columns:
-        raws.append(f"{table.column('assignments')} AS raw_assignments")
-        values.append(f"raw_assignments[{literal(window.experiment)}] AS assigned")
-    opened.run(
-        f"CREATE TABLE told AS SELECT *, {rules.reason(used)} AS reason FROM (SELECT {', '.join(values)}, "
-        f"{', '.join('raw_' + rule.name for rule in used)} FROM (SELECT {', '.join(raws)} FROM {table.scan}))",
-        reading=table,
-    )
-    ((rows,),) = opened.run("SELECT count(*) FROM told")
-    found = opened.run("SELECT reason, count(*) FROM told WHERE reason IS NOT NULL GROUP BY ALL ORDER BY ALL")
-    rejected = {str(why): int(n) for why, n in found}
-    if rows == 0:
-        raise TableError(f"The table {table.source} has no rows.", "Give a table with rows.")
-    if sum(rejected.values()) / rows > config.max_rejected_share:
-        said = ", ".join(f"{n} × {why}" for why, n in rejected.items())
-        raise TableError(
-            f"{sum(rejected.values())} of {rows} rows of {table.source} are bad: {said}.",
-            "Mend these rows, or raise max_rejected_share in [events] of shop.toml if they may be dropped.",
-        )
-    has = {row[0] for row in opened.run("DESCRIBE told")}
-    for name, type_ in (("carted", "BOOLEAN"), ("user_id", "VARCHAR"), ("session_id", "VARCHAR"), ("arm", "VARCHAR"),
-                        ("team", "VARCHAR"), ("price", "DOUBLE")):  # fmt: skip
-        if name not in has:
-            opened.run(f"ALTER TABLE told ADD COLUMN {name} {type_}")
-    if "assigned" in has:
-        opened.run("UPDATE told SET arm = assigned")
-    if window.everybody:
-        opened.run("UPDATE told SET arm = 'all'")
-    return rejected
+        start, end = _span(opened, told.table, window)
+        return _units(opened, unit, window, slices, start, end, told.rejected)
 
 
 def _requests(opened: Session, unit: Unit, slices: Sequence[str]) -> None:
@@ -161,7 +98,7 @@ def _requests(opened: Session, unit: Unit, slices: Sequence[str]) -> None:
                        bool_or(clicked OR coalesce(carted, false) OR ordered) AS clicked,
                        bool_or(coalesce(carted, false)) AS carted, bool_or(ordered) AS ordered, max(price) AS price,
                        count(position) AS places{carried}
-                  FROM told WHERE reason IS NULL GROUP BY request_id, item_id)
+                  FROM told GROUP BY request_id, item_id)
          WHERE places > 0 GROUP BY request_id, {_ID[unit]}""")
 
 
@@ -184,7 +121,7 @@ def _experiments(opened: Session, table: Table) -> str:
 
 
 def _units(
-    opened: Session, table: Table, unit: Unit, window: Window, slices: Sequence[str], start: datetime, end: datetime,
+    opened: Session, unit: Unit, window: Window, slices: Sequence[str], start: datetime, end: datetime,
     rejected: dict[str, int],
 ) -> Units:  # fmt: skip
     since = f" AND moment >= TIMESTAMP '{window.before}'" if window.before else ""

@@ -100,10 +100,11 @@ class Desk:
         """What the search finds, as the setting wants it shown."""
         deeper = max(asked.k, setting.explore.pool) if setting.explore else asked.k
         answer = await self._answer(served, asked, setting, call, only, deeper)
-        if setting.interleave is not None:
-            with self._fleet.using(setting.interleave.beside) as beside:
-                other = await self._answer(beside, asked, setting, call, only, deeper)
-            return interleaved(answer, other, asked.k, setting.interleave.method, call.request_id)
+        if (both := setting.interleave) is not None:
+            with self._fleet.using(both.beside) as beside:
+                own = replace(setting, channel=both.channel or setting.channel)
+                other = await self._answer(beside, asked, own, call, only, deeper)
+            return interleaved(answer, other, asked.k, both.method, call.request_id)
         if setting.explore is not None:
             return explored(answer, asked.k, setting.explore, call.request_id)
         return Treated(answer)

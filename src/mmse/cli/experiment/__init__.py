@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mmse.cli.experiment import analyse, plan, running
+from mmse.cli.experiment import analyse, offpolicy, plan, running, simulate
 
 experiment_app = typer.Typer(
     name="experiment",
@@ -19,7 +19,9 @@ _COMMANDS = (
     ("stop", running.stop, 'mmse experiment stop site mmse-against-dssm --note "treatment won"'),
     ("list", running.list_, "mmse experiment list site"),
     ("assign", running.assigned, "mmse experiment assign site u17 u18"),
+    ("simulate", simulate.simulate, "mmse experiment simulate --out online"),
     ("plan", plan.plan, "mmse experiment plan shop/events --effect 0.03"),
+    ("off-policy", offpolicy.off_policy, "mmse experiment off-policy new-run --log site/events --arm explores"),
     ("analyse", analyse.analyse, "mmse experiment analyse site/events --experiment try --report try.html"),
     ("holdout", running.holdout, "mmse experiment holdout site 0.05"),
 )

@@ -1,7 +1,7 @@
 """The shop's front: puts shoppers' queries to the server, makes pages of its answers, and tells it what came of them.
 
-What the server finds passes the ranking stages of the simulated engine (`ranked`), the same for every arm, or is shown
-as it comes.
+What the server finds passes the ranking stages of the simulated engine (`ranked`), the same for every arm, which leave
+out what is not on sale; or it is shown as it comes, as the server's own exploring and interleaving made it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Display:
-    """How answers become pages: `candidates` are asked for, `ranked` by the engine's own stages, some slots explored.
+    """How answers become pages: `candidates` are `ranked` by the engine's own stages, which explore a share of slots.
 
     `version` asks for a version or arm by name, so that its shoppers are in no experiment; `channel` for one of its
     channels. Nothing is told to the server where it is `silent`.
@@ -47,6 +47,10 @@ class Display:
     channel: Channel = "hybrid"
     silent: bool = False
     seed: int = 0
+
+    def depth(self, shop: Shop) -> int:
+        """How many hits are asked for."""
+        return self.candidates if self.ranked else shop.behaviour.page_size
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ async def _answers(client: AsyncClient, shop: Shop, rows: Int64[np.ndarray, " n"
     async def ask(row: int) -> _Answered:
         async with room:
             answer = await client.search(
-                shop.world.texts[asked.text[row]], display.candidates, user_id=user_of(int(asked.shopper[row])),
+                shop.world.texts[asked.text[row]], display.depth(shop), user_id=user_of(int(asked.shopper[row])),
                 version=display.version, channel=display.channel,
             )  # fmt: skip
         return _Answered(answer.request_id, (answer.arm or OUTSIDE) if answer.assignments else OUTSIDE, answer)
@@ -126,7 +130,7 @@ def _shown(
     asked, behaviour = shop.world.requests, shop.behaviour
     intents, shoppers, time = asked.intent[rows], asked.shopper[rows], asked.time[rows]
     rng = np.random.default_rng([shop.config.market.seed, display.seed, int(rows[0])])
-    found = _found(answered, place, display.candidates)
+    found = _found(answered, place, display.depth(shop))
     pages = _pages(shop, found, intents, shoppers, time, display, rng)
     actions = act(shop.preferences, behaviour, pages, intents, shoppers, rng)
     clicks, orders = expected(shop, pages.items, intents, shoppers)
@@ -141,8 +145,16 @@ def _found(answered: Sequence[_Answered], place: dict[str, int], candidates: int
     for number, one in enumerate(answered):
         hits = one.answer.hits
         rows[number, : len(hits)] = [place[hit.item_id] for hit in hits]
-        scores[number, : len(hits)] = [hit.score for hit in hits]
+        scores[number, : len(hits)] = _scores(hits)
     return Ranking(rows, scores)
+
+
+def _scores(hits: Sequence[api.FoundItem]) -> list[float]:
+    """The scores of hits; of two lists in one, as shares of the best of either: neither has the other's scale."""
+    best: dict[object, float] = {}
+    for hit in hits:
+        best[hit.team] = max(best.get(hit.team, 1e-6), hit.score)
+    return [hit.score if hit.team is msgspec.UNSET else hit.score / best[hit.team] for hit in hits]
 
 
 def expected(
@@ -164,13 +176,11 @@ def _pages(
     display: Display,
     rng: np.random.Generator,
 ) -> Pages:
-    """What is shown of what was found, of items that are on sale."""
+    """What is shown of what was found."""
     if display.ranked:
         engine = replace(shop.world.engine, exploration=display.exploration)
         return engine.pages(found, intents, shoppers, time, rng)
-    there = (found.rows >= 0) & shop.world.engine.alive(found.rows, time[:, None])
-    first = np.argsort(~there, axis=1, kind="stable")[:, : shop.behaviour.page_size]
-    items = np.take_along_axis(np.where(there, found.rows, -1), first, axis=1)
+    items = found.rows[:, : shop.behaviour.page_size]
     return Pages(items, np.zeros(items.shape, bool), np.empty((len(items), 0), np.int32))
 
 
@@ -186,12 +196,15 @@ def _events(
         if not shown:
             continue
         answer, at = one.answer, shop.moment(float(asked.time[row]))
+        marks = {hit.item_id: hit for hit in answer.hits}
+        seen = [marks.get(ids[item]) for item in shown]
         drawn = _drawn(answer, [ids[item] for item in shown])
+        at_random = pages.explored[number][there] | np.array([hit is not None and hit.explored is True for hit in seen])
         yield api.Exposure(
             request_id=answer.request_id, query=shop.world.texts[asked.text[row]], items=[ids[i] for i in shown],
             user_id=user_of(int(asked.shopper[row])), version=answer.version, timestamp=at,
             arm=answer.arm if answer.assignments else None, assignments=answer.assignments,
-            explored=np.flatnonzero(pages.explored[number][there]).tolist(),
+            explored=np.flatnonzero(at_random).tolist(), propensities=_propensities(seen),
             teams=[team for team, _, _ in drawn] or None, ranks_a=[rank for _, rank, _ in drawn] or None,
             ranks_b=[rank for _, _, rank in drawn] or None,
         )  # fmt: skip
@@ -200,6 +213,12 @@ def _events(
                 yield api.Click(request_id=answer.request_id, item_id=ids[item], timestamp=at)
             if actions.ordered[number, slot]:
                 yield api.Order(request_id=answer.request_id, item_id=ids[item], price=prices[item], timestamp=at)
+
+
+def _propensities(hits: Sequence[api.FoundItem | None]) -> list[float | None] | None:
+    """The chances that the server's own exploring gave the items that were shown."""
+    known = [None if hit is None or hit.propensity is msgspec.UNSET else hit.propensity for hit in hits]
+    return known if any(chance is not None for chance in known) else None
 
 
 def _drawn(answer: api.SearchAnswer, shown: Sequence[str]) -> list[tuple[api.Team | None, int | None, int | None]]:

@@ -1,0 +1,69 @@
+"""The command that lets simulated shoppers meet the real server."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
+_HEADS = ("round", "arm", "requests", "orders", "true", "new shown", "new sold", "shown", "gini")
+
+
+def simulate(
+    folder: Annotated[Path, typer.Option("--out", help="Where shop, runs, site and reports are written.")],
+    config_file: Annotated[
+        Path | None,
+        typer.Argument(help="The test (docs/experiments.md). Default: bm25, dssm and mmse.", metavar="[TEST.toml]"),
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Rounds, each trained on those before.", min=1)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Simulates a shop and a test in it: arms are trained, served over HTTP, met by shoppers and judged; then again.
+
+    Every number of it is simulated.
+    """
+    from dataclasses import replace
+
+    from mmse.cli.experiment.analyse import shown
+    from mmse.cli.show import progress_on
+    from mmse.config import build, read_toml
+    from mmse.experiment.simulated import trial
+    from mmse.experiment.simulated.arms import Arm
+    from mmse.experiment.simulated.trial import TrialConfig
+
+    said = read_toml(config_file) if config_file is not None else {}
+    if "arms" in said:
+        where = f"{config_file} [arms"
+        said["arms"] = {name: build(Arm, values, f"{where}.{name}]") for name, values in said["arms"].items()}
+    config = build(TrialConfig, said, str(config_file))
+    if rounds is not None:
+        config = replace(config, online=replace(config.online, rounds=rounds))
+    began = time.perf_counter()
+    with progress_on(err) as listener:
+        went = trial.simulate(config, folder, listener, listener.part)
+    if as_json:
+        out.print_json((folder / trial.OUTCOME).read_text("utf-8"))
+        return
+    for one in went:
+        if one.analysis is not None:
+            out.print(f"Round {one.number} (simulated)", style="bold underline")
+            out.print(shown(one.analysis))
+            out.print()
+    rows = Table(title="What each round came to (simulated)", title_justify="left", box=None, header_style="bold",
+                 pad_edge=False)  # fmt: skip
+    for head in _HEADS:
+        rows.add_column(head, justify="left" if head == "arm" else "right")
+    for row in trial.table_of(went):
+        rows.add_row(*row)
+    out.print(rows)
+    out.print(
+        "orders a request, counted and to be expected by the truth; new: items listed in the last fortnight, of slots "
+        "and of orders; shown: different items, of those on sale; gini: how unevenly.", style="dim",
+    )  # fmt: skip
+    out.print(f"Reports: {folder}/round-N.html. {time.perf_counter() - began:.0f} s.", markup=False)
