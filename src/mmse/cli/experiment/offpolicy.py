@@ -15,7 +15,7 @@ from rich.text import Text
 from mmse.cli.experiment.analyse import ShopFile, source
 
 out = Console(highlight=False, emoji=False)
-_KINDS = (("ips", "weighted"), ("snips", "self-normalised"), ("dr", "doubly robust"))
+_KINDS = ("ips", "snips", "dr")
 
 
 def off_policy(
@@ -50,15 +50,19 @@ def off_policy(
     out.print(f"{reward} a request, by {len(logged.queries):,} requests of {log.name}", style="bold")
     rows = Table(box=None, header_style="bold", pad_edge=False)
     rows.add_column("")
-    for head in (*(says for _, says in _KINDS), "95% interval", "worth requests", "mean weight"):
-        rows.add_column(head, justify="right")
+    for head in (*_KINDS, "95% interval", "worth", "weight"):
+        rows.add_column(head, justify="right", no_wrap=True)
     rows.add_row("the log itself", "", "", f"{own.estimate:.4f}", f"{own.interval.low:.4f} {own.interval.high:.4f}")
     for name, one in made.items():
-        values = ["–" if one.refusal else f"{getattr(one, kind).estimate:.4f}" for kind, _ in _KINDS]
+        values = ["–" if one.refusal else f"{getattr(one, kind).estimate:.4f}" for kind in _KINDS]
         span = "" if one.refusal else f"{one.dr.interval.low:.4f} {one.dr.interval.high:.4f}"
-        rows.add_row(name, *values, span, f"{one.sample:,.0f}", f"{one.mean_weight.estimate:.2f}")
+        rows.add_row(Path(name).name, *values, span, f"{one.sample:,.0f}", f"{one.mean_weight.estimate:.2f}")
     out.print(rows)
     for name, one in made.items():
         if one.refusal:
             out.print(Text(f"! {name}: {one.refusal}", style="yellow"))
-    out.print("The interval is that of the doubly robust estimate, over requests.", style="dim")
+    out.print(
+        "ips: inverse propensity; snips: self-normalised; dr: doubly robust, which the interval is of. worth: so many "
+        "requests of the new run; weight: 1 where the log shows all that the run would.",
+        style="dim",
+    )
