@@ -151,7 +151,7 @@ def _serve(
 ) -> Traffic:  # fmt: skip
     """Publishes the arms' runs, starts the experiment, and lets the round's shoppers come."""
     names = list(config.arms)
-    for name in names:
+    for name in reversed(names):  # what is live comes first
         publish(site, runs[config.arms[name].recipe], arm="live" if name == names[-1] else name)
     arms = {
         name: Served(serves="live" if name == names[-1] else name, channel=arm.channel)
