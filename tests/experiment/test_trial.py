@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pyarrow.dataset as ds
+import pytest
 
+from mmse.errors import UsageError
 from mmse.experiment.simulated.arms import Arm
 from mmse.experiment.simulated.trial import OUTCOME, TrialConfig, simulate, table_of
 from mmse.experiment.simulated.world import OnlineConfig
@@ -31,3 +33,11 @@ def test_shoppers_meet_the_server_and_the_next_round_learns_from_it(tmp_path: Pa
     assert any(name.startswith("round-1-") for name in known)
     assert any(name.startswith("log-") for name in known)
     assert any(shown["explored"].to_pylist())
+
+
+def test_a_folder_that_something_else_made_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "serving.json").write_text("{}", "utf-8")
+    with pytest.raises(UsageError, match="is not empty"):
+        simulate(TrialConfig(), tmp_path)
+    assert (tmp_path / "site" / "serving.json").is_file()

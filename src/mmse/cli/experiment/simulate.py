@@ -38,9 +38,9 @@ def simulate(
     from mmse.experiment.simulated.trial import TrialConfig
 
     said = read_toml(config_file) if config_file is not None else {}
-    if "arms" in said:
-        where = f"{config_file} [arms"
-        said["arms"] = {name: build(Arm, values, f"{where}.{name}]") for name, values in said["arms"].items()}
+    arms = said.get("arms")
+    if isinstance(arms, dict) and all(isinstance(values, dict) for values in arms.values()):
+        said["arms"] = {name: build(Arm, values, f"{config_file} [arms.{name}]") for name, values in arms.items()}
     config = build(TrialConfig, said, str(config_file))
     if rounds is not None:
         config = replace(config, online=replace(config.online, rounds=rounds))

@@ -198,7 +198,7 @@ def _events(
         answer, at = one.answer, shop.moment(float(asked.time[row]))
         marks = {hit.item_id: hit for hit in answer.hits}
         seen = [marks.get(ids[item]) for item in shown]
-        drawn = _drawn(answer, [ids[item] for item in shown])
+        drawn = _drawn(seen)
         at_random = pages.explored[number][there] | np.array([hit is not None and hit.explored is True for hit in seen])
         yield api.Exposure(
             request_id=answer.request_id, query=shop.world.texts[asked.text[row]], items=[ids[i] for i in shown],
@@ -221,14 +221,18 @@ def _propensities(hits: Sequence[api.FoundItem | None]) -> list[float | None] | 
     return known if any(chance is not None for chance in known) else None
 
 
-def _drawn(answer: api.SearchAnswer, shown: Sequence[str]) -> list[tuple[api.Team | None, int | None, int | None]]:
-    """Team and ranks of the items that were shown, where two rankings were interleaved."""
-    found: dict[str, tuple[api.Team, int | None, int | None]] = {
-        hit.item_id: (hit.team, hit.rank_a or None, hit.rank_b or None)
-        for hit in answer.hits
-        if hit.team is not msgspec.UNSET
-    }
-    return [found.get(item_id, (None, None, None)) for item_id in shown] if found else []
+_Drawn = tuple[api.Team | None, int | None, int | None]
+
+
+def _drawn(hits: Sequence[api.FoundItem | None]) -> list[_Drawn]:
+    """Team and ranks of the items that were shown; empty where no two rankings were interleaved."""
+    known: list[_Drawn] = [
+        (None, None, None)
+        if hit is None or hit.team is msgspec.UNSET
+        else (hit.team, hit.rank_a or None, hit.rank_b or None)
+        for hit in hits
+    ]
+    return known if any(team for team, _, _ in known) else []
 
 
 def user_of(shopper: int) -> str:

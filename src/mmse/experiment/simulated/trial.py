@@ -27,6 +27,7 @@ from mmse.artifact import writable
 from mmse.assignment import Arm as Served
 from mmse.assignment import Experiment
 from mmse.config import require
+from mmse.errors import UsageError
 from mmse.experiment.analysis import Analysis, AnalysisConfig, analyse
 from mmse.experiment.report import write_report
 from mmse.experiment.simulated.arms import Arm, make_runs
@@ -43,6 +44,7 @@ from mmse.tables import EventsConfig
 NEW_DAYS = 14.0
 """So long after it was listed an item counts as new."""
 OUTCOME = "outcome.json"
+MARK = ".simulated-test"
 
 Progress = Callable[[str, int, int], None]
 
@@ -103,8 +105,12 @@ class RoundWent:
 def simulate(
     config: TrialConfig, out: Path, listener: Listener | None = None, progress: Progress | None = None
 ) -> list[RoundWent]:
-    """Runs all rounds into the folder `out`; raises what the stages, the server and the analysis raise."""
+    """Runs all rounds into the folder `out`, over an earlier test in it; raises what stages, server and analysis raise.
+
+    Raises `UsageError` where `out` holds something else, such as a shop's own site.
+    """
     hears, say = listener or Listener(), progress or (lambda what, done, total: None)
+    _claim(out)
     shop = open_shop(config.online, out / "shop", say)
     site = out / "site"
     with writable(site):
@@ -124,6 +130,15 @@ def simulate(
     with writable(out / OUTCOME):
         (out / OUTCOME).write_text(json.dumps([asdict(one) for one in went], indent=1) + "\n", "utf-8")
     return went
+
+
+def _claim(out: Path) -> None:
+    """Marks the folder as a simulated test's own, which the next one may write over."""
+    with writable(out):
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()) and not (out / MARK).is_file():
+            raise UsageError(f"{out} is not empty, and no simulated test made it.", "Give --out a folder of its own.")
+        (out / MARK).touch()
 
 
 def _known(out: Path, number: int, config: TrialConfig) -> Path:
