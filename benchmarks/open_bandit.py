@@ -81,13 +81,13 @@ def slots(logged: pa.Table, other: pa.Table) -> Slots:
 
 def numbers(table: pa.Table, column: str) -> np.ndarray:
     """A column of whole numbers."""
-    return table[column].to_numpy().astype(np.int64)
+    return np.asarray(table[column].to_numpy(), np.int64)
 
 
 def rate(item: np.ndarray, click: np.ndarray, n: int) -> Float64[np.ndarray, " items"]:
     """Each item's click rate, shrunk to that of all."""
     clicks, shown = np.bincount(item, click, n), np.bincount(item, minlength=n)
-    return (clicks + PRIOR * click.mean()) / (shown + PRIOR)
+    return np.asarray((clicks + PRIOR * click.mean()) / (shown + PRIOR))
 
 
 if __name__ == "__main__":

@@ -24,10 +24,11 @@ _END_S = 30.0
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers: its address, and the token for writes."""
+    """A server that answers: its address, the token for writes, and its process group."""
 
     url: str
     token: str
+    group: int
 
 
 class NotServing(MmseError):
@@ -42,15 +43,17 @@ def serving(site: Path, *options: str, workers: int = 1) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = Server(f"http://127.0.0.1:{port}", secrets.token_hex(16))
+    url, token = f"http://127.0.0.1:{port}", secrets.token_hex(16)
     log = site / "serve.log"
     command = [sys.executable, "-m", "mmse", "serve", str(site), "--port", str(port), "--workers", str(workers)]
     command += ["--requests-per-s", "0", "--no-access-log", *options]
     with log.open("wb") as written:
-        process = subprocess.Popen(command, stderr=written, env=os.environ | {"MMSE_TOKEN": server.token})  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603
+            command, stderr=written, env=os.environ | {"MMSE_TOKEN": token}, start_new_session=True
+        )
     try:
-        _wait(process, server.url, log)
-        yield server
+        _wait(process, url, log)
+        yield Server(url, token, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
