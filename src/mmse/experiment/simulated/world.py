@@ -23,7 +23,7 @@ from mmse.market.simulate import KIND, MarketConfig, Progress, World, calibrate,
 class OnlineConfig:
     """How much of a simulated shop's time is past, and how many rounds of how many days are to come.
 
-    `requests_a_day` hold for past and future alike; days, requests and exploration of `market` are set from here.
+    `requests_a_day` hold for past and future alike; days and requests of `market` are set from here.
     """
 
     market: MarketConfig = field(default_factory=MarketConfig)
