@@ -7,7 +7,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
@@ -35,16 +35,23 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     `where` names the file and section for messages. Raises `UsageError` for an unknown key (naming the nearest
     known one), a wrong type, or a value that the class's `__post_init__` refuses.
     """
-    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"Did you mean '{close[0]}'?" if close else f"Known keys: {', '.join(known)}."
-            raise UsageError(f"{where}: there is no key '{key}'.", hint)
+    _check_keys(cls, values, where)
     try:
         return msgspec.convert(dict(values), type=cls)
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {_readable(str(error))}.", "Give a value of that kind.") from error
+
+
+def _check_keys(cls: type, values: Mapping[str, Any], where: str) -> None:
+    """Refuses unknown keys, those of sections within sections too."""
+    known = get_type_hints(cls)
+    for key, value in values.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"Did you mean '{close[0]}'?" if close else f"Known keys: {', '.join(known)}."
+            raise UsageError(f"{where}: there is no key '{key}'.", hint)
+        if dataclasses.is_dataclass(known[key]) and isinstance(value, Mapping):
+            _check_keys(known[key], value, f"{where} [{key}]")
 
 
 def plain(config: object) -> dict[str, Any]:

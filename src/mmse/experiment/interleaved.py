@@ -153,7 +153,8 @@ def read_margins(
                       FROM told GROUP BY request_id, item_id)
              WHERE team IS NOT NULL{kept} GROUP BY request_id, unit""")
     if not found.num_rows:
-        raise TableError(f"No request of {told.table.source} was interleaved.", "Check --experiment and --arm.")
+        which = "".join(f" of {what} '{name}'" for what, name in (("experiment", experiment), ("arm", arm)) if name)
+        raise TableError(f"No request{which} in {told.table.source} was interleaved.", "Check --experiment and --arm.")
     lists = (found[name].to_pylist() for name in ("teams", "a", "b", "taken"))
     _, units = np.unique(np.array(found["unit"].to_pylist(), dtype=object).astype(str), return_inverse=True)
     return margins_of(*lists, scoring=scoring), units.astype(np.int64)

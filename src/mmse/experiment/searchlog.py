@@ -80,8 +80,9 @@ def read_log(
               FROM kept GROUP BY request_id, item_id HAVING count(position) > 0
              ORDER BY moment, request_id, position""")
     if not rows.num_rows:
+        which = "".join(f" of {what} '{name}'" for what, name in (("experiment", experiment), ("arm", arm)) if name)
         raise UsageError(
-            f"{told.table.source} has no request that showed something in what was asked for.",
+            f"{told.table.source} has no request{which} that showed something.",
             "Check --experiment and --arm.",
         )
     requests, request = _numbered(rows["request_id"].to_pylist())

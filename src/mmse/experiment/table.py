@@ -47,6 +47,11 @@ def read_table(
                 f"The table {table.source} has no column '{name}'; known ones: {', '.join(table.columns)}.",
                 f'Name it in shop.toml: [events.columns] {name} = "…"; docs/tables.md says what it is.',
             )
+    if experiment is not None and "assignments" not in table.columns:
+        raise TableError(
+            f"The table {table.source} has no column 'assignments', which says who was in experiment '{experiment}'.",
+            "Leave --experiment out to use the column 'arm', or name it: [events.columns] assignments = \"…\".",
+        )
     if slices and table.format == "json":
         raise UsageError("Slices need a table with columns.", "Bring Parquet or CSV, or leave --slice out.")
     used = [event_rule(table, name, "") for name in _EVENTS if name in table.columns]
@@ -61,10 +66,9 @@ def read_table(
     for name in slices:
         raws.append(f"{identifier(name)} AS {identifier('raw_slice_' + name)}")
         values.append(f"CAST({identifier('raw_slice_' + name)} AS VARCHAR) AS {identifier('slice_' + name)}")
-    assigned = experiment is not None and "assignments" in table.columns
-    if assigned:
+    if experiment is not None:
         raws.append(f"{table.column('assignments')} AS raw_assignments")
-        values.append(f"raw_assignments[{literal(str(experiment))}] AS assigned")
+        values.append(f"raw_assignments[{literal(experiment)}] AS assigned")
     opened.run(
         f"CREATE TABLE told AS SELECT *, {rules.reason(used)} AS reason FROM (SELECT {', '.join(values)}, "
         f"{', '.join('raw_' + rule.name for rule in used)} FROM (SELECT {', '.join(raws)} FROM {table.scan}))",
@@ -75,7 +79,7 @@ def read_table(
     for name, type_ in _ABSENT.items():
         if name not in table.columns:
             opened.run(f"ALTER TABLE told ADD COLUMN {name} {type_}")
-    if assigned:
+    if experiment is not None:
         opened.run("UPDATE told SET arm = assigned")
     return Told(table, rejected)
 

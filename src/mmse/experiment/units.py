@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,7 @@ def _requests(opened: Session, unit: Unit, slices: Sequence[str]) -> None:
 
 
 def _span(opened: Session, table: Table, window: Window) -> tuple[datetime, datetime]:
+    """The first moment of the test, and the first that is not in it any more."""
     ((first, last),) = opened.run(
         "SELECT min(moment), max(moment) FROM request WHERE arm IS NOT NULL AND unit IS NOT NULL"
     )
@@ -110,12 +111,17 @@ def _span(opened: Session, table: Table, window: Window) -> tuple[datetime, date
         which = f"'{window.experiment}'" if window.experiment else "an arm"
         names = "" if window.experiment is None else _experiments(opened, table)
         raise UsageError(f"No request of {table.source} is in {which}.", f"Check --experiment and --unit.{names}")
-    return window.start or first, window.end or last
+    start, end = window.start or first, window.end or last + timedelta(microseconds=1)
+    if start > last or end <= first or end <= start:
+        raise UsageError(
+            f"No request of {table.source} is in an arm from {start:%Y-%m-%d} until {end:%Y-%m-%d}: the test has "
+            f"those from {first:%Y-%m-%d} to {last:%Y-%m-%d}.",
+            "Check --from and --until.",
+        )
+    return start, end
 
 
 def _experiments(opened: Session, table: Table) -> str:
-    if "assignments" not in table.columns:
-        return f" {table.source} has no column 'assignments': leave --experiment out to use the column 'arm'."
     found = opened.run(f"SELECT DISTINCT unnest(map_keys({table.column('assignments')})) FROM {table.scan}")
     return f" Experiments in it: {', '.join(sorted(str(name) for (name,) in found)) or 'none'}."
 
@@ -125,7 +131,7 @@ def _units(
     rejected: dict[str, int],
 ) -> Units:  # fmt: skip
     since = f" AND moment >= TIMESTAMP '{window.before}'" if window.before else ""
-    inside = f"moment >= TIMESTAMP '{start}' AND moment <= TIMESTAMP '{end}'"
+    inside = f"moment >= TIMESTAMP '{start}' AND moment < TIMESTAMP '{end}'"
     sums = ", ".join(f"CAST(sum({name}) AS DOUBLE) AS {name}" for name in COUNTED)
     befores = ", ".join(f"CAST(sum({name}) AS DOUBLE) AS {BEFORE}{name}" for name in COUNTED)
     firsts = "".join(f", arg_min({identifier('slice_' + n)}, moment) AS {identifier('slice_' + n)}" for n in slices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mmse.cli.experiment import analyse, offpolicy, plan, running, simulate
+from mmse.cli.experiment import analyse, interleaved, offpolicy, plan, running, simulate
 
 experiment_app = typer.Typer(
     name="experiment",
@@ -23,6 +23,7 @@ _COMMANDS = (
     ("plan", plan.plan, "mmse experiment plan shop/events --effect 0.03"),
     ("off-policy", offpolicy.off_policy, "mmse experiment off-policy new-run --log site/events --arm explores"),
     ("analyse", analyse.analyse, "mmse experiment analyse site/events --experiment try --report try.html"),
+    ("interleaved", interleaved.interleaved, "mmse experiment interleaved site/events --experiment mix"),
     ("holdout", running.holdout, "mmse experiment holdout site 0.05"),
 )
 for _name, _function, _example in _COMMANDS:

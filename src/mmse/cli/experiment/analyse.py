@@ -49,16 +49,15 @@ def analyse(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Says what a test of arms showed: the effect on conversion and six more metrics, and whether to believe it."""
+    from mmse.config import build
     from mmse.experiment.analysis import AnalysisConfig
     from mmse.experiment.analysis import analyse as analysed
     from mmse.experiment.units import Window, read_units
 
     window = Window(experiment, _day(start), _day(end), _day(before))
     units = read_units(source(table, shop), Path.cwd(), unit, window, slices or [])
-    config = AnalysisConfig(
-        control=control, primary=primary, alpha=alpha, peeked=peeked, planned_effect=planned_effect,
-        weights=_weights(weights or []),
-    )  # fmt: skip
+    asked = {"control": control, "primary": primary, "alpha": alpha, "peeked": peeked, "planned_effect": planned_effect}
+    config = build(AnalysisConfig, asked | {"weights": _weights(weights or [])}, "option")
     found = analysed(units, config)
     if report is not None:
         from mmse.experiment.report import write_report
@@ -100,15 +99,18 @@ def shown(found: Analysis) -> RenderableType:
 def _effects(found: Analysis, arm: str) -> Table:
     table = Table(title=Text(f"{arm} against {found.control}"), title_justify="left", box=None, header_style="bold",
                   pad_edge=False)  # fmt: skip
-    table.add_column("metric")
-    for name in (found.control, arm, "change", f"{1 - found.alpha:.0%} interval", "if peeked", "p"):
-        table.add_column(name, justify="right")
+    table.add_column("metric", min_width=10)
+    for name in (found.control, arm):
+        table.add_column(name, justify="right", overflow="fold")
+    for name in ("change", f"{1 - found.alpha:.0%} interval", "if peeked", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
     for one, holds in zip(found.effects, found.significant, strict=True):
         if one.arm != arm:
             continue
         style = ("green" if one.relative > 0 else "red") if holds else ""
         table.add_row(
-            one.metric, value(one, one.control), value(one, one.treatment), Text(f"{one.relative:+.1%}", style),
+            one.metric.replace("_", " "), value(one, one.control), value(one, one.treatment),
+            Text(f"{one.relative:+.1%}", style),
             f"{one.interval.low:+.1%} {one.interval.high:+.1%}", f"{one.always.low:+.1%} {one.always.high:+.1%}",
             f"{one.p:.3f}{'*' if holds else ''}",
         )  # fmt: skip

@@ -30,11 +30,13 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Says from the shop's own log how many shoppers and days a test needs, and what it could find in fewer."""
+    from mmse.config import build
     from mmse.experiment.plan import PlanConfig
     from mmse.experiment.plan import plan as planned
     from mmse.experiment.units import Window, read_units
 
-    config = PlanConfig(metric, effect, alpha, power, arms, traffic, sequential)
+    asked = {"metric": metric, "effect": effect, "alpha": alpha, "power": power, "arms": arms, "traffic": traffic}
+    config = build(PlanConfig, asked | {"sequential": sequential}, "option")
     units = read_units(source(table, shop), Path.cwd(), unit, Window(everybody=True))
     found = planned(units, config)
     if as_json:
