@@ -36,10 +36,10 @@ class Metric:
 METRICS = {
     one.name: one
     for one in (
-        Metric("conversion", "shoppers who ordered, of all", "converted", kind="share"),
+        Metric("conversion", "shoppers with an order", "converted", kind="share"),
         Metric("orders_per_unit", "orders a shopper", "orders"),
         Metric("revenue_per_unit", "revenue a shopper", "revenue", kind="money"),
-        Metric("request_conversion", "requests with an order, of all", "buying_requests", "requests", "share"),
+        Metric("request_conversion", "requests with an order", "buying_requests", "requests", "share"),
         Metric("orders_per_request", "orders a request", "orders", "requests"),
         Metric("revenue_per_request", "revenue a request", "revenue", "requests", "money"),
         Metric("clicks_per_request", "clicks a request", "clicks", "requests"),

@@ -112,7 +112,7 @@ def _effects(found: Analysis, arm: str) -> Table:
             one.metric.replace("_", " "), value(one, one.control), value(one, one.treatment),
             Text(f"{one.relative:+.1%}", style),
             f"{one.interval.low:+.1%} {one.interval.high:+.1%}", f"{one.always.low:+.1%} {one.always.high:+.1%}",
-            f"{one.p:.3f}{'*' if holds else ''}",
+            ("<.001" if one.p < 0.001 else f"{one.p:.3f}") + "*" * holds,
         )  # fmt: skip
     return table
 
