@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import subprocess
-import time
-from importlib.metadata import version
 from pathlib import Path
+
+from mmse.compare.machine import facts
 
 ROOT = Path(__file__).parents[1]
 
 
 def where() -> dict[str, object]:
     """The facts that stand beside every measurement."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    dirty = subprocess.run(
-        ["git", "status", "--porcelain", "src"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "torch": version("torch"),
-        "commit": commit.stdout.strip() + (" with changes" if dirty.stdout else ""),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "load_before": round(os.getloadavg()[0], 2),
-    }
+    return {**facts(), "load_before": round(os.getloadavg()[0], 2)}
 
 
 def keep(name: str, result: dict[str, object]) -> None:

@@ -112,6 +112,13 @@ def test_what_the_stages_refuse(cls: type, values: dict[str, object], said: str)
     assert said in refused(values, cls).cause
 
 
+def test_an_unknown_key_of_a_section_within() -> None:
+    with pytest.raises(UsageError) as error:
+        build(Oven, {"inner": {"dept": 3}}, "shop.toml [oven]")
+    assert str(error.value).startswith("shop.toml [oven] [inner]: there is no key 'dept'.")
+    assert "'depth'" in error.value.cure
+
+
 def test_an_unknown_key_of_the_objective() -> None:
     error = refused({"objective": {"n_randon": 3}}, TrainConfig)
     assert error.cause == "[train.objective]: there is no key 'n_randon'."

@@ -14,7 +14,7 @@ from mmse.errors import ArtifactError
 from mmse.model.bags import BagIndex, bags_of_ids, sum_bags
 from mmse.model.encoder import Encoder
 from mmse.model.features import STATISTICS, FeatureSpace, statistics
-from mmse.model.fusion import fuse_item, fuse_query, view_scores
+from mmse.model.fusion import fuse_item, fuse_query
 from mmse.model.two_tower import ModelConfig
 from mmse.text import Bags, Tokenizer
 
@@ -52,7 +52,6 @@ def test_the_fused_score_is_one_inner_product(seed: int, n: int, n_views: int, d
     by_view = (w * (f * g).sum(dim=2)).sum(dim=1)
     query, item = fuse_query(f, w), fuse_item(g)
     torch.testing.assert_close((query * item).sum(dim=1), by_view)
-    torch.testing.assert_close(view_scores(query, item, n_views).sum(dim=1), by_view)
 
 
 def test_views_are_unit_norm_and_gates_add_up_to_one() -> None:

@@ -70,10 +70,14 @@ class running:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(self._command, stderr=log, env=os.environ | {"MMSE_TOKEN": TOKEN})
         until = time.monotonic() + 60
-        while not _answers(self.url):
-            assert self.process.poll() is None, self._log.read_text()
-            assert time.monotonic() < until, self._log.read_text()
-            time.sleep(0.05)
+        try:
+            while not _answers(self.url):
+                assert self.process.poll() is None, self._log.read_text()
+                assert time.monotonic() < until, self._log.read_text()
+                time.sleep(0.05)
+        except BaseException:
+            self.process.kill()
+            raise
         return self.url
 
     def __exit__(self, *_: object) -> None:

@@ -24,10 +24,3 @@ def fuse_query(
 def fuse_item(views: Float[Tensor, "n views dim"]) -> Float[Tensor, "n views_times_dim"]:
     """The item side of the one inner product: the views side by side."""
     return views.flatten(1)
-
-
-def view_scores(
-    query: Float[Tensor, "n views_times_dim"], item: Float[Tensor, "n views_times_dim"], n_views: int
-) -> Float[Tensor, "n views"]:
-    """Each view's share of the fused score of row-wise pairs; the shares add up to the score."""
-    return (query * item).reshape(len(query), n_views, -1).sum(dim=-1)
