@@ -48,6 +48,11 @@ METRICS = {
 PRIMARY = "conversion"
 
 
+def words(name: str) -> str:
+    """A metric's name as people write it."""
+    return name.replace("_", " ")
+
+
 def metric_of(name: str) -> Metric:
     """The metric of that name; raises `UsageError` where there is none."""
     if name not in METRICS:

@@ -97,6 +97,8 @@ def shown(found: Analysis) -> RenderableType:
 
 
 def _effects(found: Analysis, arm: str) -> Table:
+    from mmse.experiment.metrics import words
+
     table = Table(title=Text(f"{arm} against {found.control}"), title_justify="left", box=None, header_style="bold",
                   pad_edge=False)  # fmt: skip
     table.add_column("metric", min_width=10)
@@ -109,7 +111,7 @@ def _effects(found: Analysis, arm: str) -> Table:
             continue
         style = ("green" if one.relative > 0 else "red") if holds else ""
         table.add_row(
-            one.metric.replace("_", " "), value(one, one.control), value(one, one.treatment),
+            words(one.metric), value(one, one.control), value(one, one.treatment),
             Text(f"{one.relative:+.1%}", style),
             f"{one.interval.low:+.1%} {one.interval.high:+.1%}", f"{one.always.low:+.1%} {one.always.high:+.1%}",
             ("<.001" if one.p < 0.001 else f"{one.p:.3f}") + "*" * holds,

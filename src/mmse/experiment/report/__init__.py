@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from mmse.artifact import writable
 from mmse.experiment.analysis import Analysis
-from mmse.experiment.metrics import METRICS
+from mmse.experiment.metrics import METRICS, words
 from mmse.experiment.report import charts
 
 
@@ -36,6 +36,7 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["signed"] = charts.signed
+    environment.filters["words"] = words
     environment.filters["metric_value"] = metric_value
     css = {
         "page_css": resources.files("mmse.evaluation") / "report" / "page.css",

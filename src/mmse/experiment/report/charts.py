@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from markupsafe import Markup, escape
 
 from mmse.experiment.analysis import Analysis, Dated
+from mmse.experiment.metrics import words
 
-_WIDTH, _ROW, _LEFT, _RIGHT, _AXIS = 720.0, 30.0, 190.0, 20.0, 56.0
+_WIDTH, _ROW, _LEFT, _RIGHT, _AXIS = 720.0, 30.0, 190.0, 32.0, 64.0
 _HEIGHT, _FOOT = 240.0, 26.0
 
 
 def signed(value: float) -> str:
     """`+3.1%` or `−0.4%`, the minus as wide as the plus."""
     return f"{value:+.1%}".replace("-", "−")
+
+
+def ticks(reach: float) -> list[float]:
+    """Round numbers from `-reach` to `reach`, 0 among them, at most three on either side."""
+    power = 10.0 ** math.floor(math.log10(reach))
+    step = next(power * part for part in (0.2, 0.5, 1, 2, 5) if reach / (power * part) < 4)
+    last = math.floor(reach / step + 1e-9)
+    return [round(place * step, 12) for place in range(-last, last + 1)]
+
+
+def _named(tick: float) -> str:
+    """A tick as whole per cents, or with what decimals it has."""
+    return f"{100 * tick:+.6g}%".replace("-", "−") if tick else "0%"
 
 
 def forest(found: Analysis, arm: str) -> Markup:
@@ -30,12 +45,12 @@ def forest(found: Analysis, arm: str) -> Markup:
         y = _ROW * place + _ROW / 2
         way = "level" if not holds else "ahead" if one.relative > 0 else "behind"
         parts += [
-            f'<text class="name" x="{_LEFT - 12}" y="{y + 4:.0f}" text-anchor="end">{escape(one.metric)}</text>',
+            f'<text class="name" x="{_LEFT - 12}" y="{y + 4:.0f}" text-anchor="end">{escape(words(one.metric))}</text>',
             _line("thin", x(one.always.low), x(one.always.high), y, y),
             _line(f"thick {way}", x(one.interval.low), x(one.interval.high), y, y),
             f'<circle class="dot {way}" cx="{x(one.relative):.1f}" cy="{y}" r="4.5"/>',
         ]
-    said = "; ".join(f"{one.metric} {signed(one.relative)}" for one, _ in rows)
+    said = "; ".join(f"{words(one.metric)} {signed(one.relative)}" for one, _ in rows)
     return _svg(parts, height, f"Effects of {arm}: {said}")
 
 
@@ -52,10 +67,10 @@ def over_days(dated: Sequence[Dated], *, peeked: bool) -> Markup:
         return clip(min(max(value, -reach), reach))
 
     parts = []
-    for step in (-1, -0.5, 0, 0.5, 1):
-        at = y(step * reach)
-        parts.append(_line("grid" if step else "zero", _AXIS, _WIDTH - _RIGHT, at, at))
-        parts.append(f'<text x="48" y="{at + 4:.0f}" text-anchor="end">{signed(step * reach)}</text>')
+    for tick in ticks(reach):
+        at = y(tick)
+        parts.append(_line("grid" if tick else "zero", _AXIS, _WIDTH - _RIGHT, at, at))
+        parts.append(f'<text x="{_AXIS - 8}" y="{at + 4:.0f}" text-anchor="end">{_named(tick)}</text>')
     if peeked:
         parts.append(_band(dated, x, y, "wide", lambda one: (one.effect.always.low, one.effect.always.high)))
     parts.append(_band(dated, x, y, "narrow", lambda one: (one.effect.interval.low, one.effect.interval.high)))
@@ -78,10 +93,10 @@ def _band(
 
 def _grid(x: Callable[[float], float], reach: float, height: float) -> list[str]:
     parts = []
-    for step in (-1, -0.5, 0, 0.5, 1):
-        at = x(step * reach)
-        parts.append(_line("grid" if step else "zero", at, at, 0.0, height - _FOOT))
-        parts.append(f'<text x="{at:.1f}" y="{height - 6}" text-anchor="middle">{signed(step * reach)}</text>')
+    for tick in ticks(reach):
+        at = x(tick)
+        parts.append(_line("grid" if tick else "zero", at, at, 0.0, height - _FOOT))
+        parts.append(f'<text x="{at:.1f}" y="{height - 6}" text-anchor="middle">{_named(tick)}</text>')
     return parts
 
 
