@@ -106,6 +106,18 @@ def writable(target: Path) -> Iterator[None]:
         raise
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file beside its place, syncs it and renames it there; raises `OutputError` where that is refused."""
+    draft = path.with_name(f".{path.name}.writing")
+    with writable(path):
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        sync(path.parent)
+
+
 def read_manifest(folder: Path, kind: str) -> Manifest:
     """The manifest of `folder`, checked to be of `kind`; raises `ArtifactError` otherwise."""
     path = folder / MANIFEST
@@ -195,7 +207,7 @@ def _changed(now: dict[str, Any], then: dict[str, Any], prefix: str = "") -> str
 def _write_manifest(draft: Draft, *, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
     files = {}
     for path in sorted(p for p in draft.folder.rglob("*") if p.is_file()):
-        _sync(path)
+        sync(path)
         files[path.relative_to(draft.folder).as_posix()] = _recorded(path)
     said = {
         "kind": kind,
@@ -210,8 +222,8 @@ def _write_manifest(draft: Draft, *, kind: str, config: Mapping[str, Any], input
     whole = {**said, "counts": draft.counts, "fingerprint": fingerprint, "made": made}
     text = json.dumps(whole, indent=2, ensure_ascii=False)
     (draft.folder / MANIFEST).write_text(text + "\n", "utf-8")
-    _sync(draft.folder / MANIFEST)
-    _sync(draft.folder)
+    sync(draft.folder / MANIFEST)
+    sync(draft.folder)
 
 
 def _recorded(path: Path) -> str:
@@ -231,7 +243,7 @@ def _replace(source: Path, target: Path) -> None:
         if former.exists():
             former.rename(target)
         raise
-    _sync(target.parent)
+    sync(target.parent)
     shutil.rmtree(former, ignore_errors=True)
 
 
@@ -267,7 +279,8 @@ def _on_the_way(name: object, target: Path) -> bool:
     return place.is_relative_to(path) or (path.is_relative_to(place.parent) and path.name.startswith((".", place.name)))
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Makes what was written in a file, or renamed in a folder, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -21,6 +21,7 @@ from mmse.experiment.interleaved import margins_of, preference
 from mmse.experiment.metrics import METRICS, aggregates
 from mmse.experiment.plan import PlanConfig, detectable, plan
 from mmse.experiment.report import write_report
+from mmse.experiment.report.charts import ticks
 from mmse.experiment.units import BEFORE, COUNTED, Units
 
 DAYS = 8
@@ -206,3 +207,11 @@ def test_preferences_and_their_intervals() -> None:
     assert clear.share == 0.9
     assert clear.verdict.startswith("List b is preferred: b wins 90.0% of 100 requests")
     assert preference(np.zeros(5), np.arange(5), "clicks") is None
+
+
+@pytest.mark.parametrize(
+    ("reach", "expected"),
+    [(0.987, [0.5]), (0.05, [0.02, 0.04]), (0.031, [0.01, 0.02, 0.03]), (1.0, [0.5, 1]), (12, [5, 10])],
+)  # fmt: skip
+def test_ticks_are_round_numbers_around_zero(reach: float, expected: list[float]) -> None:
+    assert ticks(float(reach)) == [*(-one for one in reversed(expected)), 0, *expected]

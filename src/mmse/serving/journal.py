@@ -23,8 +23,7 @@ from typing import final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmse.artifact import writable
-from mmse.serving.sitefile import sync
+from mmse.artifact import sync, writable
 
 OPEN = "_open"
 _STREAM = ".arrows"

@@ -82,7 +82,7 @@ def publish(
             sitefile.write(draft / VERSION, Published(sitefile.now(), by, note, fingerprint, str(run.absolute())))
             with artifact.writable(place):
                 draft.rename(place)
-                sitefile.sync(place.parent)
+                artifact.sync(place.parent)
             edition = sitefile.read_edition(folder, name)
             with carry.receiving(place) as receiver, locks.turn(folder):
                 go_live(folder, arm, edition, receiver, "publish", keep=edits == "carry", note=note, by=by)
@@ -161,7 +161,7 @@ def _copied(run: Path, draft: Path) -> dict[str, Manifest]:
             f"{run} changed while it was copied: {error.filename} is gone.",
             "Let `mmse run` finish it, then publish again.",
         ) from error
-    sitefile.sync(draft)
+    artifact.sync(draft)
     return made
 
 
@@ -172,7 +172,7 @@ def _stage(source: Path, target: Path, kind: str) -> Manifest:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         _link(source / name, target / name)
     for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
-        sitefile.sync(folder)
+        artifact.sync(folder)
     return artifact.verify(target, kind, content=True)
 
 

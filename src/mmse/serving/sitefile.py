@@ -9,7 +9,6 @@ site/
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -143,24 +142,8 @@ def now() -> str:
 
 
 def write(path: Path, said: object) -> None:
-    """Writes `said` as JSON beside `path`, syncs it and renames it into place."""
-    draft = path.with_name(f".{path.name}.writing")
-    with artifact.writable(path):
-        with draft.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(said), indent=2) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        sync(path.parent)
-
-
-def sync(folder: Path) -> None:
-    """Makes what was renamed in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Writes `said` as JSON, all of it or nothing."""
+    artifact.write_file(path, msgspec.json.format(msgspec.json.encode(said), indent=2) + b"\n")
 
 
 def _require_schema(path: Path, found: int) -> None:

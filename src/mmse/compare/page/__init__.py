@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mmse.artifact import writable
+from mmse.artifact import write_file
 from mmse.compare.data import Kind
 from mmse.compare.machine import facts
 from mmse.compare.page import charts
@@ -64,8 +64,7 @@ class Sheet:
 def write_page(compared: Compared, out: Path) -> None:
     """Writes the report to the file `out`; raises `OutputError` where it cannot be written."""
     page = _environment().get_template("compare.html.j2").render(**_sections(compared))
-    with writable(out):
-        out.write_text(page, "utf-8")
+    write_file(out, page.encode())
 
 
 def sheet(compared: Compared, name: str, kind: Kind) -> Sheet:

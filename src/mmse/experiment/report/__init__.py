@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mmse.artifact import writable
+from mmse.artifact import write_file
 from mmse.experiment.analysis import Analysis
 from mmse.experiment.metrics import METRICS, words
 from mmse.experiment.report import charts
@@ -26,8 +26,7 @@ def write_report(found: Analysis, title: str, out: Path, *, simulated: bool = Fa
             (one.arm, one.metric): holds for one, holds in zip(found.effects, found.significant, strict=True)
         },
     )  # fmt: skip
-    with writable(out):
-        out.write_text(page, "utf-8")
+    write_file(out, page.encode())
 
 
 def _environment() -> Environment:

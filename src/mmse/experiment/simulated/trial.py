@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from mmse.artifact import writable
+from mmse.artifact import writable, write_file
 from mmse.assignment import Arm as Served
 from mmse.assignment import Experiment
 from mmse.config import require
@@ -127,8 +127,7 @@ def simulate(
             analysis = analyse(units, AnalysisConfig(control=next(iter(config.arms))))
             write_report(analysis, f"{out.name}, round {number}", out / f"round-{number}.html", simulated=True)
         went.append(RoundWent(number, {name: _went(shop, traffic, name, number) for name in config.arms}, analysis))
-    with writable(out / OUTCOME):
-        (out / OUTCOME).write_text(json.dumps([asdict(one) for one in went], indent=1) + "\n", "utf-8")
+    write_file(out / OUTCOME, json.dumps([asdict(one) for one in went], indent=1).encode() + b"\n")
     return went
 
 
