@@ -132,6 +132,15 @@ def test_verdicts() -> None:
     assert len(better.cumulative["b"]) == DAYS == len(better.by_age["b"])
 
 
+def test_a_verdict_of_several_arms_leaves_none_out() -> None:
+    lifted = units(2, lift=0.3)
+    arms = np.where((lifted.arms == "a") & (np.arange(len(lifted.arms)) % 2 == 0), "c", lifted.arms).astype(object)
+    found = analyse(replace(lifted, arms=arms), AnalysisConfig(control="a", weights={"b": 2.0}))
+    assert found.outcome == "better"
+    assert found.verdict.startswith("Against a, in shoppers with an order (95% intervals), better: b +")
+    assert "; no difference shown: c " in found.verdict
+
+
 def test_reasons_to_say_nothing() -> None:
     off = analyse(units(4, weights=(1, 1.3)), AnalysisConfig(control="a"))
     assert off.verdict.startswith("Cannot say, because the arms do not have the users that they should have")

@@ -178,12 +178,12 @@ def _verdict(
     found = [(one, holds) for one, holds in zip(effects, significant, strict=True) if one.metric == primary.name]
     if not found:
         return "cannot_say", f"Cannot say, because nothing that {primary.name} counts ever happened in both arms."
-    winners = [one for one, holds in found if holds]
-    if winners:
-        best = max(winners, key=lambda one: one.relative)
-        better = best.relative > 0
-        said = "is better" if better else "is worse"
-        return ("better" if better else "worse"), f"{best.arm} {said} than {control}: {_said(primary, best, config)}."
+    better = [one for one, holds in found if holds and one.relative > 0]
+    worse = [one for one, holds in found if holds and one.relative <= 0]
+    level = [one for one, holds in found if not holds]
+    outcome = "better" if better else "worse" if worse else "no_difference"
+    if better or worse:
+        return outcome, _compared(primary, control, better, worse, level, config)
     widest = max((one for one, _ in found), key=lambda one: _interval(one, config).high - _interval(one, config).low)
     interval = _interval(widest, config)
     if config.planned_effect is not None and (interval.high - interval.low) / 2 > config.planned_effect:
@@ -192,14 +192,32 @@ def _verdict(
             f"Cannot say, because the interval is too wide: ±{half:.1%} of {primary.says}, where "
             f"{config.planned_effect:.1%} was to be found."
         )
-    names = "; ".join(f"{one.arm} {_said(primary, one, config)}" for one, _ in found)
-    return "no_difference", f"No difference shown against {control}: {names}."
+    return outcome, _compared(primary, control, better, worse, level, config)
 
 
-def _said(metric: Metric, one: Effect, config: AnalysisConfig) -> str:
-    interval = _interval(one, config)
-    sure = f"{1 - config.alpha:.0%} interval {interval.low:+.1%} to {interval.high:+.1%}"
-    return f"{one.relative:+.1%} {metric.says} ({sure})"
+def _compared(
+    metric: Metric, control: str, better: Sequence[Effect], worse: Sequence[Effect], level: Sequence[Effect],
+    config: AnalysisConfig,
+) -> str:  # fmt: skip
+    """The arms against the control in a sentence, the best first."""
+    sure = f"{1 - config.alpha:.0%} interval"
+    if len(found := [*better, *worse, *level]) == 1:
+        (one,) = found
+        said = "is better than" if better else "is worse than" if worse else "shows no difference to"
+        interval = _interval(one, config)
+        return (
+            f"{one.arm} {said} {control}: {one.relative:+.1%} {metric.says} ({sure} {interval.low:+.1%} to "
+            f"{interval.high:+.1%})."
+        )
+    parts = []
+    for word, some in (("better", better), ("worse", worse), ("no difference shown", level)):
+        arms = []
+        for one in sorted(some, key=lambda one: -one.relative):
+            interval = _interval(one, config)
+            arms.append(f"{one.arm} {one.relative:+.1%} ({interval.low:+.1%} to {interval.high:+.1%})")
+        if arms:
+            parts.append(f"{word}: {', '.join(arms)}")
+    return f"Against {control}, in {metric.says} ({sure}s), {'; '.join(parts)}."
 
 
 def _interval(one: Effect, config: AnalysisConfig) -> Interval:
