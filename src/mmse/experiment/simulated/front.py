@@ -150,11 +150,10 @@ def _found(answered: Sequence[_Answered], place: dict[str, int], candidates: int
 
 
 def _scores(hits: Sequence[api.FoundItem]) -> list[float]:
-    """The scores of hits; of two lists in one, as shares of the best of either: neither has the other's scale."""
-    best: dict[object, float] = {}
-    for hit in hits:
-        best[hit.team] = max(best.get(hit.team, 1e-6), hit.score)
-    return [hit.score if hit.team is msgspec.UNSET else hit.score / best[hit.team] for hit in hits]
+    """The scores of hits; of two lists in one, by place: a list whose scores fall slowly must not win by that alone."""
+    return [
+        hit.score if hit.team is msgspec.UNSET else 1 - place / len(hits) for place, hit in enumerate(hits)
+    ]  # fmt: skip
 
 
 def expected(
