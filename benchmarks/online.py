@@ -90,6 +90,7 @@ def main() -> None:
         "shop": {"items": config.market.n_items, "log_days": config.log_days, "requests_a_day": config.requests_a_day},
         "requests": asked.requests, "interleaved_requests": asked.pairs, "systems": found,
         "agreement": {way: agreement(found, way) for way in WAYS},
+        "interleaving": {way: interleaving(found, way) for way in WAYS},
     })  # fmt: skip
 
 
@@ -189,14 +190,17 @@ def judge_ab(logs: Mapping[str, EventsConfig], way: str, ranked: bool, found: Fo
             aggregates({c: units.columns[c] for c in METRICS["conversion"].columns}, units.arms == name)
             for name in (rival, other)
         ))  # fmt: skip
-        requests = float(sum(used["requests"][units.arms == name].sum() for name in (rival, other)))
         for what, seen in (("orders a request", one), ("conversion", both)):
-            if seen is None:
-                continue
-            error = (seen.absolute_interval.high - seen.absolute_interval.low) / 3.92
-            found[other][f"A/B against {rival}, {what}, {way}"] = {
-                "lift": seen.relative, "interval": [seen.interval.low, seen.interval.high],
-                "requests to be sure": sure(requests, error, seen.absolute),
+            if seen is not None:
+                found[other][f"A/B against {rival}, {what}, {way}"] = {
+                    "lift": seen.relative, "interval": [seen.interval.low, seen.interval.high],
+                }  # fmt: skip
+        if one is not None:
+            requests = float(sum(used["requests"][units.arms == name].sum() for name in (rival, other)))
+            error = (one.absolute_interval.high - one.absolute_interval.low) / 3.92
+            true = found[other][f"{TRUTH}, {way}"] - found[rival][f"{TRUTH}, {way}"]
+            found[other][f"A/B against {rival}, orders a request, {way}"] |= {
+                "true": true, "requests to be sure": sure(requests, error, true),
             }  # fmt: skip
 
 
@@ -235,6 +239,28 @@ def off_policy(shop: Shop, runs: Mapping[str, Path], log: EventsConfig, found: F
                 "dr_interval": [made.dr.interval.low, made.dr.interval.high], "sample": made.sample,
                 "mean_weight": made.mean_weight.estimate, "refusal": made.refusal,
             }  # fmt: skip
+
+
+def interleaving(found: Found, way: str) -> dict[str, dict[str, float]]:
+    """By credit and scoring: signs that are the truth's, and by how many times fewer requests than an A/B test needs.
+
+    The test of arms is given the true difference in orders a request, the interleaved one has the delta that it found.
+    """
+    result = {}
+    for credit, scoring in product(get_args(Credit), ("team", "alone")):
+        right, times = [], []
+        for rival, other in pairs():
+            arms = found[other][f"A/B against {rival}, orders a request, {way}"]
+            mixed = found[other].get(f"interleaved with {rival}, {credit} {scoring}, {way}")
+            if mixed is not None:
+                right.append(mixed["delta"] * arms["true"] > 0)
+                times.append(arms["requests to be sure"] / mixed["requests to be sure"])
+        result[f"{credit} {scoring}"] = {
+            "pairs": len(right), "signs_right": int(sum(right)),
+            "times_fewer_requests": round(float(np.median(times)), 1),
+            "times_fewer_at_least": round(float(np.min(times)), 1),
+        }  # fmt: skip
+    return result
 
 
 def agreement(found: Found, way: str) -> dict[str, dict[str, float]]:
