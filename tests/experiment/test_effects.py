@@ -155,6 +155,10 @@ def test_reasons_to_say_nothing() -> None:
     nothing = units(4)
     zero = replace(nothing, columns={k: v * (k in ("requests", "shown")) for k, v in nothing.columns.items()})
     assert "rates say nothing" in analyse(zero, AnalysisConfig(control="a")).verdict
+    full = replace(nothing, columns=nothing.columns | {"converted": (np.arange(6_000) % 50 > 0) + 0.0})
+    assert "98% of the users ordered something" in analyse(full, AnalysisConfig(control="a")).checks.warnings[-1]
+    by_orders = analyse(full, AnalysisConfig(control="a", primary="orders_per_request"))
+    assert not any("ordered something" in said for said in by_orders.checks.warnings)
     with pytest.raises(UsageError, match="no arm 'c'"):
         analyse(units(4), AnalysisConfig(control="c"))
     with pytest.raises(UsageError, match="None of the arms is called 'control'"):

@@ -117,7 +117,7 @@ def analyse(units: Units, config: AnalysisConfig) -> Analysis:
     seen = sorted(set(units.arms.tolist()))
     control = _control(seen, config.control)
     others = [arm for arm in seen if arm != control]
-    checks = check(units, seen, config.weights, config.alpha)
+    checks = check(units, seen, config.weights, primary)
     effects = [
         found
         for arm in others
