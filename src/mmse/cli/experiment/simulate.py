@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +45,7 @@ def simulate(
     config = build(TrialConfig, said, str(config_file))
     if rounds is not None:
         config = replace(config, online=replace(config.online, rounds=rounds))
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that its server ends with it
     began = time.perf_counter()
     with progress_on(err) as listener:
         went = trial.simulate(config, folder, listener, listener.part)
