@@ -24,7 +24,7 @@ from mmse.errors import OutputError, UsageError
 from mmse.serving import journal, metrics
 from mmse.serving.journal import Segment
 
-FLUSH_S = 0.04
+FLUSH_S = 0.02
 """How long what the server shows may wait for company on its way to the disk."""
 SEAL_ROWS = 500_000
 SEAL_S = 300.0
