@@ -66,6 +66,16 @@ def test_units_are_what_was_put_in(tmp_path: Path) -> None:
     assert daily == [(0, 0, 0, 1), (0, 2, 2, 0), (1, 1, 0, 1)]
 
 
+def test_a_unit_counts_from_its_first_assignment(tmp_path: Path) -> None:
+    rows = [*ROWS, row("r8", "u4", 3, "b", clicked=True), row("r9", "u4", 4, None, ordered=True, price=3.0)]
+    units = read_units(table(tmp_path, rows), tmp_path, "user", Window(before=START - timedelta(days=10)))
+    assert units.arms.tolist() == ["a", "b", "b", "b"]
+    place = 2  # u1, u2, u4, u5
+    found = {name: float(values[place]) for name, values in units.columns.items()}
+    assert (found["requests"], found["clicks"], found["orders"]) == (2, 2, 1)  # not r6, which came before
+    assert units.daily["age"][units.daily["place"] == place].tolist() == [0, 1]
+
+
 def test_by_request_nobody_leaks_and_csv_reads_alike(tmp_path: Path) -> None:
     by_request = read_units(table(tmp_path), tmp_path, "request", Window())
     assert (len(by_request), by_request.leaked) == (6, 0)

@@ -70,6 +70,8 @@ class Units:
 def read_units(config: EventsConfig, base: Path, unit: Unit, window: Window, slices: Sequence[str] = ()) -> Units:
     """The units of the exposure table of `config`, whose source starts from `base`.
 
+    A unit counts from the moment that it was first assigned: before that, whoever came with a later ramp was in no arm.
+
     Raises `TableError` where it cannot be read, lacks a column or has too many bad rows; `UsageError` where nobody is
     in the experiment.
     """
@@ -143,7 +145,8 @@ def _units(
         CREATE TABLE whole AS
         SELECT row_number() OVER (ORDER BY unit) - 1 AS place, * FROM (
           SELECT unit, any_value(member.arm) AS arm, any_value(first) AS first, {sums}{firsts}
-            FROM request JOIN member USING (unit) WHERE member.arms = 1 AND {inside} GROUP BY unit)""")
+            FROM request JOIN member USING (unit)
+           WHERE member.arms = 1 AND {inside} AND moment >= member.first GROUP BY unit)""")
     leaks = [str(name) for (name,) in opened.run("SELECT unit FROM member WHERE arms > 1 ORDER BY unit LIMIT 3")]
     ((leaked,),) = opened.run("SELECT count(*) FROM member WHERE arms > 1")
     found = opened.arrow("SELECT * FROM whole LEFT JOIN past USING (unit) ORDER BY place")
@@ -152,7 +155,7 @@ def _units(
           FROM (SELECT request.*, whole.place,
                        floor((epoch(request.moment) - epoch(TIMESTAMP '{start}')) / 86400) AS day,
                        floor((epoch(request.moment) - epoch(whole.first)) / 86400) AS age
-                  FROM request JOIN whole USING (unit) WHERE {inside})
+                  FROM request JOIN whole USING (unit) WHERE {inside} AND moment >= whole.first)
          GROUP BY ALL""")
     columns = {name: _column(found, name) for name in (*COUNTED, *(BEFORE + name for name in COUNTED))}
     columns["converted"] = (columns["orders"] > 0).astype(np.float64)
