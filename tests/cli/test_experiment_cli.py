@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cli.called import Call
+from mmse.api import Exposure
+from mmse.serving.events import EventLog
 
 START, DAYS = datetime(2026, 3, 1), 10
 Table = dict[str, Any]
@@ -100,6 +102,17 @@ def test_interleaved_names_the_list_that_wins(call: Call, tmp_path: Path) -> Non
     assert (failed.code, failed.out) == (2, "")
     assert "None of 400 interleaved requests is decided by orders" in failed.err
     assert "--credit clicks" in failed.err
+
+
+def test_a_log_of_which_nothing_is_sealed_yet(call: Call, tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "site" / "events")
+    log.append([Exposure(request_id="r", query="kettle", items=["x"], arm="new")])
+    done = call("experiment", "analyse", tmp_path / "site" / "events")
+    assert (done.code, done.out) == (2, "")
+    assert "is sealed yet" in done.err
+    assert "mmse events export" in done.err
+    log.close()
+    assert "is sealed yet" not in call("experiment", "analyse", tmp_path / "site" / "events").err
 
 
 COMMANDS = (["analyse", "--control", "old"], ["plan"], ["interleaved"])

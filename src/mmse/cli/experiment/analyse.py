@@ -74,7 +74,7 @@ def analyse(
 def shown(found: Analysis) -> RenderableType:
     """The analysis for a terminal."""
     parts: list[RenderableType] = [Text(found.verdict, style="bold"), Text()]
-    for other in [seen.name for seen in found.arms if seen.name != found.control]:
+    for other in dict.fromkeys(one.arm for one in found.effects):
         parts += [_effects(found, other), Text()]
     parts += [Text(f"! {said}", style="yellow") for said in (*found.checks.refusals[1:], *found.checks.warnings)]
     for arm, trend in found.trends.items():
@@ -146,9 +146,16 @@ def value(one: Effect, number: float) -> str:
 
 def source(table: Path, shop: Path | None) -> EventsConfig:
     """The table as events, with the names of a shop's columns."""
+    from mmse.errors import UsageError
     from mmse.pipeline import read_shop
+    from mmse.serving import journal
     from mmse.tables import EventsConfig
 
+    if (table / journal.OPEN).is_dir() and not journal.sealed_files(table):
+        raise UsageError(
+            f"Nothing in {table} is sealed yet: a server does that every five minutes, and when it ends.",
+            f"Wait, or give what `mmse events export {table.parent} events.parquet` writes.",
+        )
     own = read_shop(shop).events if shop is not None else EventsConfig()
     return EventsConfig(str(table.absolute()), own.columns, own.max_rejected_share)
 

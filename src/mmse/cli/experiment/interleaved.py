@@ -40,7 +40,7 @@ def interleaved(
         raise UsageError(
             f"None of {len(margins):,} interleaved requests is decided by {credit} ({scoring}): nothing was taken of "
             "either list, or as much of one as of the other.",
-            "Wait for more requests, or count --credit clicks.",
+            "Wait for more requests" + (", or count --credit clicks." if credit == "orders" else "."),
         )
     if as_json:
         out.print_json(json.dumps(asdict(found) | {"scoring": scoring, "verdict": found.verdict}))
