@@ -26,7 +26,7 @@ def opened(browser: Browser, url: str, *, allowed: tuple[str, ...] = (), **setti
     settings.setdefault("viewport", {"width": 1280, "height": 900})
     settings.setdefault("reduced_motion", "reduce")
     context = browser.new_context(**settings)
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(30_000)
     page = context.new_page()
     said: list[str] = []
 
