@@ -251,7 +251,7 @@ def test_a_failed_folding_changes_nothing_and_the_next_one_works(
 
     with writing(run, encoder) as catalogue:
         catalogue.apply(NEW)
-        for place in ("mmse.artifact.sync", "mmse.live.places.sync_folder"):
+        for place in ("mmse.artifact.sync", "mmse.live.journal.sync"):
             with monkeypatch.context() as patched:
                 patched.setattr(place, full)
                 with pytest.raises(OutputError, match="No space left"):

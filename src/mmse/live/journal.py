@@ -22,9 +22,9 @@ from struct import Struct
 import msgspec
 
 from mmse import __version__
-from mmse.artifact import writable
+from mmse.artifact import sync, writable
 from mmse.errors import ArtifactError, OutputError, UsageError
-from mmse.live import locks, places
+from mmse.live import locks
 from mmse.live.edits import Edit
 
 SCHEMA_VERSION = 1
@@ -82,7 +82,7 @@ def create(path: Path, header: Header, tail: bytes = b"") -> int:
             os.fsync(file.fileno())
         draft.rename(path)
         try:
-            places.sync_folder(path.parent)
+            sync(path.parent)
         except BaseException:
             path.unlink(missing_ok=True)
             raise

@@ -120,15 +120,6 @@ def scratch(run: Path) -> tuple[Path, IO[str]]:
         held.close()  # a writer swept it away before it was locked
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes what was renamed or removed in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _newest(names: Iterable[str]) -> int | None:
     found = map(_JOURNAL.fullmatch, names)
     return max((int(match[1]) for match in found if match), default=None)
