@@ -37,13 +37,13 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--exploration", type=float, default=0.15)
     parser.add_argument("--seeds", type=int, default=2)
-    asked = parser.parse_args()
+    asked, began = parser.parse_args(), where()
     loops = [
         {"seed": seed, "exploration": share, "rounds": loop(asked.work / f"seed-{seed}-explored-{share}", seed, share)}
         for seed in range(asked.seeds)
         for share in (0.0, asked.exploration)
     ]
-    keep("feedback", {"where": where(), "simulated": True, "config": asdict(online(0)), "loops": loops})
+    keep("feedback", {"where": began, "simulated": True, "config": asdict(online(0)), "loops": loops})
 
 
 def online(seed: int) -> OnlineConfig:

@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--requests", type=int, default=60_000, help="of each A/B test, over all systems")
     parser.add_argument("--pairs", type=int, default=4_000, help="requests of each interleaved test")
-    asked = parser.parse_args()
+    asked, began = parser.parse_args(), where()
     config = OnlineConfig()
     shop = open_shop(config, asked.work / "shop")
     runs = make_runs(read_shop(asked.work / "shop" / "shop.toml"), RECIPES, asked.work / "round-1", Listener())
@@ -86,7 +86,7 @@ def main() -> None:
     off_policy(shop, runs, logs["explored"], found)
     (asked.work / "found.json").write_text(json.dumps(found, indent=1), "utf-8")
     keep("online", {
-        "where": where(), "simulated": True,
+        "where": began, "simulated": True,
         "shop": {"items": config.market.n_items, "log_days": config.log_days, "requests_a_day": config.requests_a_day},
         "requests": asked.requests, "interleaved_requests": asked.pairs, "systems": found,
         "agreement": {way: agreement(found, way) for way in WAYS},
