@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow.parquet as pq
 from machine import ROOT, keep, where
 
-from mmse.compare.results import DIFFERENCES, HEADLINES, POOLED, RESULTS, Measure
 from mmse.evaluation.rows import ALL
+from mmse.lab.compare.results import DIFFERENCES, HEADLINES, POOLED, RESULTS, Measure
 
 Rows = list[dict[str, Any]]
 

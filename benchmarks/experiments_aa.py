@@ -39,9 +39,13 @@ def shoppers(rng: np.random.Generator, n: int, lift: float) -> tuple[list[dict[s
     past = rng.poisson(activity * DAYS)
     past_orders = rng.binomial(past, taste)
     before = {
-        "requests": past, "buying_requests": past_orders, "orders": past_orders, "clicks": rng.binomial(past * 3, 0.3),
-        "converted": past_orders > 0, "revenue": past_orders * price,
-    }  # fmt: skip
+        "requests": past,
+        "buying_requests": past_orders,
+        "orders": past_orders,
+        "clicks": rng.binomial(past * 3, 0.3),
+        "converted": past_orders > 0,
+        "revenue": past_orders * price,
+    }
     sums = {name: np.zeros(n) for name in ("requests", "buying_requests", "orders", "clicks", "revenue")}
     days = []
     for _ in range(DAYS):
@@ -123,8 +127,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--experiments", type=int, default=1_000)
     n = parser.parse_args().experiments
-    result: dict[str, object] = {"where": where(), "experiments": n, "users": USERS, "days": DAYS,
-                                 "band": {"5%": band(n, 0.05), "95%": band(n, 0.95)}}  # fmt: skip
+    result: dict[str, object] = {
+        "where": where(),
+        "experiments": n,
+        "users": USERS,
+        "days": DAYS,
+        "band": {"5%": band(n, 0.05), "95%": band(n, 0.95)},
+    }
     same = [one(seed, 0.0) for seed in range(n)]
     lifted, true = [one(10_000 + seed, LIFT) for seed in range(n)], truth(LIFT)
     metrics: dict[str, dict[str, Any]] = {}
@@ -137,25 +146,30 @@ def main() -> None:
             "false positives with the past": np.mean([e.p < 0.05 for e in pasts]),
             "less variance by the past": np.mean([e.less_variance for e in pasts]),
             "coverage of 0": np.mean([e.interval.low <= 0 <= e.interval.high for e in ends]),
-            "coverage of the true lift": np.mean([
-                test[name]["end"].interval.low <= true[name] <= test[name]["end"].interval.high for test in lifted
-            ]),
-            "coverage of the true lift with the past": np.mean([
-                e.interval.low <= true[name] <= e.interval.high for e in (test[name][f"day {DAYS}"] for test in lifted)
-            ]),
+            "coverage of the true lift": np.mean(
+                [test[name]["end"].interval.low <= true[name] <= test[name]["end"].interval.high for test in lifted]
+            ),
+            "coverage of the true lift with the past": np.mean(
+                [
+                    e.interval.low <= true[name] <= e.interval.high
+                    for e in (test[name][f"day {DAYS}"] for test in lifted)
+                ]
+            ),
             "true lift": true[name],
-            "false positives of who looks daily, fixed": np.mean([
-                any(e and e.p < 0.05 for e in one_) for one_ in looks
-            ]),
-            "false positives of who looks daily, always": np.mean([
-                any(e and e.always_p < 0.05 for e in one_) for one_ in looks
-            ]),
+            "false positives of who looks daily, fixed": np.mean(
+                [any(e and e.p < 0.05 for e in one_) for one_ in looks]
+            ),
+            "false positives of who looks daily, always": np.mean(
+                [any(e and e.always_p < 0.05 for e in one_) for one_ in looks]
+            ),
             "found at the end, fixed": np.mean([test[name]["end"].p < 0.05 for test in lifted]),
-            "found by who looks daily, always": np.mean([
-                any(e and e.always_p < 0.05 for e in (test[name][f"day {d}"] for d in range(1, DAYS + 1)))
-                for test in lifted
-            ]),
-        }  # fmt: skip
+            "found by who looks daily, always": np.mean(
+                [
+                    any(e and e.always_p < 0.05 for e in (test[name][f"day {d}"] for d in range(1, DAYS + 1)))
+                    for test in lifted
+                ]
+            ),
+        }
     result["metrics"] = {name: {k: round(float(v), 4) for k, v in one_.items()} for name, one_ in metrics.items()}
     result["power"] = {
         f"{name} {size:.0%}": power_against_plan(n, size, name)

@@ -25,12 +25,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from machine import keep, where
 
-from mmse.api import Exposure
 from mmse.client import AsyncClient, ServiceError
-from mmse.experiment.simulated.process import Server, serving
-from mmse.serving import journal
-from mmse.serving.events import SCHEMA, EventLog, Shown
-from mmse.serving.publish import publish
+from mmse.lab.simulated_test.process import Server, serving
+from mmse.schema.http import Exposure
+from mmse.serving.events import segments as journal
+from mmse.serving.events.log import SCHEMA, EventLog, Shown
+from mmse.serving.versions.publish import publish
 
 ITEMS = [f"item-{place:07}" for place in range(10)]
 TOGETHER, SENDERS, MOST = 100, 8, 1_000_000
@@ -50,10 +50,17 @@ def main() -> None:
         inside = logged_inside(Path(folder) / "inside", asked.kills, asked.rate, rng)
     with tempfile.TemporaryDirectory() as folder:
         over_http = logged_over_http(Path(folder) / "site", asked.run, asked.kills, asked.rate, rng)
-    keep("exposures", {
-        "where": where(), "kills": asked.kills, "asked_exposures_per_s": asked.rate, "items_of_each": len(ITEMS),
-        "as_searches_do": inside, "over_http": over_http,
-    })  # fmt: skip
+    keep(
+        "exposures",
+        {
+            "where": where(),
+            "kills": asked.kills,
+            "asked_exposures_per_s": asked.rate,
+            "items_of_each": len(ITEMS),
+            "as_searches_do": inside,
+            "over_http": over_http,
+        },
+    )
 
 
 def logged_inside(folder: Path, kills: int, rate: int, rng: np.random.Generator) -> dict[str, object]:
@@ -87,11 +94,15 @@ def logged_inside(folder: Path, kills: int, rate: int, rng: np.random.Generator)
     told, seconds = sum(len(times) for times, _ in lives), sum(killed - times[0] for times, killed in lives)
     micros = 1e6 * np.concatenate(cost)
     return {
-        "exposures": told, "exposures_per_s": round(told / seconds), "lost": lost,
-        "oldest_lost_ms": round(float(max(ages)), 1), "of_each_kill": [round(float(age), 1) for age in ages],
-        "twice": twice, "torn": torn,
+        "exposures": told,
+        "exposures_per_s": round(told / seconds),
+        "lost": lost,
+        "oldest_lost_ms": round(float(max(ages)), 1),
+        "of_each_kill": [round(float(age), 1) for age in ages],
+        "twice": twice,
+        "torn": torn,
         "call_us": {f"p{q}": round(float(np.percentile(micros, q)), 1) for q in (50, 99)},
-    }  # fmt: skip
+    }
 
 
 def _tell(folder: Path, clock: Path, life: int, rate: int) -> None:
@@ -125,10 +136,13 @@ def logged_over_http(site: Path, run: Path, kills: int, rate: int, rng: np.rando
             ends.join()
     found, twice, torn = look(site / "events")
     return {
-        "acknowledged": len(acknowledged), "exposures_per_s": round(len(acknowledged) / seconds),
-        "exposures_of_one_call": TOGETHER, "lost": sum(one not in found for one in acknowledged), "twice": twice,
+        "acknowledged": len(acknowledged),
+        "exposures_per_s": round(len(acknowledged) / seconds),
+        "exposures_of_one_call": TOGETHER,
+        "lost": sum(one not in found for one in acknowledged),
+        "twice": twice,
         "torn": torn,
-    }  # fmt: skip
+    }
 
 
 async def _send(server: Server, life: int, rate: int) -> list[str]:

@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from machine import keep, where
 
-from mmse.experiment.simulated.arms import Arm
-from mmse.experiment.simulated.front import Display, visit
-from mmse.experiment.simulated.process import serving
-from mmse.experiment.simulated.trial import TrialConfig, simulate
-from mmse.experiment.simulated.world import OnlineConfig, open_shop
-from mmse.market.simulate import MarketConfig
-from mmse.serving.publish import publish
+from mmse.lab.simulated_test.arms import Arm
+from mmse.lab.simulated_test.front import Display, visit
+from mmse.lab.simulated_test.process import serving
+from mmse.lab.simulated_test.trial import TrialConfig, simulate
+from mmse.lab.simulated_test.world import OnlineConfig, open_shop
+from mmse.lab.simulator.simulate import MarketConfig
+from mmse.serving.versions.publish import publish
 
 ASKED = 4_000
 """Requests of a round for which the models alone are compared."""

@@ -32,10 +32,10 @@ import numpy as np
 import pyarrow as pa
 from machine import keep, where
 
-from mmse.filters import Between, Filter, Kind, OneOf
 from mmse.index import Index, IndexConfig, IvfIndex, build, open_index
 from mmse.index.columns import Columns
-from mmse.index.filtered import search_filtered
+from mmse.index.filtered_search import search_filtered
+from mmse.schema.filters import Between, Filter, Kind, OneOf
 
 DIM = 128
 CLUSTERS = 1_000

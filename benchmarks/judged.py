@@ -14,8 +14,8 @@ from pathlib import Path
 
 from machine import ROOT, keep, where
 
-from mmse.evaluation.judged import evaluate_judged
-from mmse.market.judged import JudgedConfig, simulate_judged
+from mmse.evaluation.judgements import evaluate_judged
+from mmse.lab.simulator.judged import JudgedConfig, simulate_judged
 from mmse.pipeline import (
     Listener,
     baseline_stage,

@@ -34,11 +34,11 @@ import numpy as np
 import torch
 from machine import keep, where
 
-from mmse.filters import parse_filter
-from mmse.live import Catalogue, Change, Delete, Edit, LiveConfig, Snapshot, Upsert
-from mmse.live.edits import id_of
-from mmse.market.simulate import MarketConfig, simulate
+from mmse.catalogue import Catalogue, Change, Delete, Edit, LiveConfig, Snapshot, Upsert
+from mmse.catalogue.edits import id_of
+from mmse.lab.simulator.simulate import MarketConfig, simulate
 from mmse.pipeline import Listener, embed_stage, index_stage, mine_stage, read_shop, train_stage
+from mmse.schema.filters import parse_filter
 
 OWN, SHARED = 400, 50
 """Items that one writer edits alone, half of them new, and items that all edit."""
@@ -75,8 +75,14 @@ class Tally:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in {
-        "operations": 100_000, "items": 20_000, "writers": 6, "searchers": 2, "kills": 8, "fold-rows": 1_500, "seed": 0,
-    }.items():  # fmt: skip
+        "operations": 100_000,
+        "items": 20_000,
+        "writers": 6,
+        "searchers": 2,
+        "kills": 8,
+        "fold-rows": 1_500,
+        "seed": 0,
+    }.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = Asked(**vars(parser.parse_args()))
     assert asked.items >= OWN * asked.writers, "every writer edits items of the shop that are its own"

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from mmse.compare.machine import facts
+from mmse.lab.compare.machine import facts
 
 ROOT = Path(__file__).parents[1]
 

@@ -25,7 +25,7 @@ from typing import Any
 import duckdb
 
 from mmse.mining.mine import MineConfig, mine
-from mmse.tables import EventsConfig, ItemsConfig
+from mmse.sources.tables import EventsConfig, ItemsConfig
 
 JOBS = ("scan", "group", "mine")
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,11 +17,11 @@ import pyarrow.csv as csv
 from jaxtyping import Bool, Float64, Int64
 from machine import keep, where
 
-from mmse.channels import Calibrated
-from mmse.lexical import words
-from mmse.market.judgements import Judged, read_judged
 from mmse.ranking.calibration import FORMS, Form
-from mmse.retriever import Retriever
+from mmse.retrieval.query_context import Calibrated
+from mmse.retrieval.retriever import Retriever
+from mmse.sources.judgements import Judged, read_judged
+from mmse.text.bm25 import words
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 K = 100

@@ -21,33 +21,43 @@ import numpy as np
 from machine import keep, where
 from scipy.stats import kendalltau, spearmanr
 
-from mmse.assignment import Arm, Experiment, Explore, Interleave
+from mmse.evaluation.channels import Questions, Served
 from mmse.evaluation.metrics import draw_orders, from_pairs, locate, order_rate, recall
-from mmse.evaluation.served import Questions, Served
 from mmse.evaluation.truth import World
+from mmse.experiment.assignment import Arm, Experiment, Explore, Interleave
 from mmse.experiment.effects import effect
-from mmse.experiment.interleaved import Credit, Scoring, preference, read_margins
+from mmse.experiment.interleaving import Credit, Scoring, preference, read_margins
 from mmse.experiment.metrics import METRICS, aggregates
-from mmse.experiment.offpolicy import estimate
-from mmse.experiment.searchlog import Reward, new_pages, read_log, slots_of
-from mmse.experiment.simulated.arms import make_runs
-from mmse.experiment.simulated.front import Display, visit
-from mmse.experiment.simulated.process import Server, serving
-from mmse.experiment.simulated.world import OnlineConfig, Shop, open_shop
+from mmse.experiment.off_policy import estimate
+from mmse.experiment.search_log import Reward, new_pages, read_log, slots_of
 from mmse.experiment.units import Window, read_units
-from mmse.market.behaviour import examination
+from mmse.lab.simulated_test.arms import make_runs
+from mmse.lab.simulated_test.front import Display, visit
+from mmse.lab.simulated_test.process import Server, serving
+from mmse.lab.simulated_test.world import OnlineConfig, Shop, open_shop
+from mmse.lab.simulator.behaviour import examination
 from mmse.pipeline import Listener, read_shop
-from mmse.records import Stage
-from mmse.retriever import Retriever
-from mmse.search import Channel
+from mmse.retrieval.retriever import Retriever
+from mmse.schema.search import Channel
+from mmse.schema.stages import Stage
 from mmse.serving import experiments
-from mmse.serving.publish import publish
-from mmse.serving.site import Site
-from mmse.tables import EventsConfig
-from mmse.training.logged import read_logged
+from mmse.serving.versions.publish import publish
+from mmse.serving.versions.site import Site
+from mmse.sources.tables import EventsConfig
+from mmse.training.targets import read_logged
 
-RECIPES = ("mmse", "mmse_paper", "weighted_softmax", "dssm", "mmse_logq", "semantic_product_search", "dpsr", "mgdspr",
-           "moppr", "h_infonce")  # fmt: skip
+RECIPES = (
+    "mmse",
+    "mmse_paper",
+    "weighted_softmax",
+    "dssm",
+    "mmse_logq",
+    "semantic_product_search",
+    "dpsr",
+    "mgdspr",
+    "moppr",
+    "h_infonce",
+)
 SYSTEMS: dict[str, tuple[str, Channel]] = {name: (name, "hybrid") for name in RECIPES} | {"bm25": ("mmse", "lexical")}
 RIVALS = ("dssm", "mmse")
 WAYS = {"shown as it is": False, "behind ranking stages": True}
@@ -85,13 +95,23 @@ def main() -> None:
             judge_interleaved(logs, rival, other, way, ranked, found)
     off_policy(shop, runs, logs["explored"], found)
     (asked.work / "found.json").write_text(json.dumps(found, indent=1), "utf-8")
-    keep("online", {
-        "where": began, "simulated": True,
-        "shop": {"items": config.market.n_items, "log_days": config.log_days, "requests_a_day": config.requests_a_day},
-        "requests": asked.requests, "interleaved_requests": asked.pairs, "systems": found,
-        "agreement": {way: agreement(found, way) for way in WAYS},
-        "interleaving": {way: interleaving(found, way) for way in WAYS},
-    })  # fmt: skip
+    keep(
+        "online",
+        {
+            "where": began,
+            "simulated": True,
+            "shop": {
+                "items": config.market.n_items,
+                "log_days": config.log_days,
+                "requests_a_day": config.requests_a_day,
+            },
+            "requests": asked.requests,
+            "interleaved_requests": asked.pairs,
+            "systems": found,
+            "agreement": {way: agreement(found, way) for way in WAYS},
+            "interleaving": {way: interleaving(found, way) for way in WAYS},
+        },
+    )
 
 
 def pairs() -> Iterator[tuple[str, str]]:
@@ -107,8 +127,9 @@ def offline(runs: Mapping[str, Path], found: Found, work: Path) -> None:
         vectors = served.vectors(Questions(logged.queries, logged.users, logged.history))
         ranked = served.retriever.rankings(logged.queries, vectors, 100, [channel])[channel]
         for what, kept, depth in (
-            ("order", logged.stages == Stage.ORDERED, (10, 100)), ("click", logged.stages >= Stage.CLICKED, (10,)),
-        ):  # fmt: skip
+            ("order", logged.stages == Stage.ORDERED, (10, 100)),
+            ("click", logged.stages >= Stage.CLICKED, (10,)),
+        ):
             wanted = from_pairs(logged.request[kept], logged.item_rows[kept], np.ones(int(kept.sum())), len(logged))
             for k in depth:
                 found[name][f"logged {what} recall@{k}"] = float(np.nanmean(recall(locate(ranked, wanted), k)))
@@ -186,22 +207,28 @@ def judge_ab(logs: Mapping[str, EventsConfig], way: str, ranked: bool, found: Fo
         found[name][f"A/B orders a request, {way}"] = float(side.mean("orders") / side.mean("requests"))
     for rival, other in pairs():
         one = effect(metric, other, sides[rival], sides[other])
-        both = effect(METRICS["conversion"], other, *(
-            aggregates({c: units.columns[c] for c in METRICS["conversion"].columns}, units.arms == name)
-            for name in (rival, other)
-        ))  # fmt: skip
+        both = effect(
+            METRICS["conversion"],
+            other,
+            *(
+                aggregates({c: units.columns[c] for c in METRICS["conversion"].columns}, units.arms == name)
+                for name in (rival, other)
+            ),
+        )
         for what, seen in (("orders a request", one), ("conversion", both)):
             if seen is not None:
                 found[other][f"A/B against {rival}, {what}, {way}"] = {
-                    "lift": seen.relative, "interval": [seen.interval.low, seen.interval.high],
-                }  # fmt: skip
+                    "lift": seen.relative,
+                    "interval": [seen.interval.low, seen.interval.high],
+                }
         if one is not None:
             requests = float(sum(used["requests"][units.arms == name].sum() for name in (rival, other)))
             error = (one.absolute_interval.high - one.absolute_interval.low) / 3.92
             true = found[other][f"{TRUTH}, {way}"] - found[rival][f"{TRUTH}, {way}"]
             found[other][f"A/B against {rival}, orders a request, {way}"] |= {
-                "true": true, "requests to be sure": sure(requests, error, true),
-            }  # fmt: skip
+                "true": true,
+                "requests to be sure": sure(requests, error, true),
+            }
 
 
 def judge_interleaved(
@@ -216,10 +243,12 @@ def judge_interleaved(
         if won is not None:
             error = (won.interval.high - won.interval.low) / 3.92
             found[other][f"interleaved with {rival}, {credit} {scoring}, {way}"] = {
-                "delta": won.delta, "interval": [won.interval.low - 0.5, won.interval.high - 0.5],
-                "requests": won.requests, "decided": won.decided,
+                "delta": won.delta,
+                "interval": [won.interval.low - 0.5, won.interval.high - 0.5],
+                "requests": won.requests,
+                "decided": won.decided,
                 "requests to be sure": sure(won.requests, error, won.delta),
-            }  # fmt: skip
+            }
 
 
 def sure(requests: float, error: float, effect: float) -> float:
@@ -235,10 +264,14 @@ def off_policy(shop: Shop, runs: Mapping[str, Path], log: EventsConfig, found: F
         for reward in get_args(Reward):
             made = estimate(slots_of(logged, pages, looks, reward))
             found[name][f"off-policy {reward} a request"] = {
-                "ips": made.ips.estimate, "snips": made.snips.estimate, "dr": made.dr.estimate,
-                "dr_interval": [made.dr.interval.low, made.dr.interval.high], "sample": made.sample,
-                "mean_weight": made.mean_weight.estimate, "refusal": made.refusal,
-            }  # fmt: skip
+                "ips": made.ips.estimate,
+                "snips": made.snips.estimate,
+                "dr": made.dr.estimate,
+                "dr_interval": [made.dr.interval.low, made.dr.interval.high],
+                "sample": made.sample,
+                "mean_weight": made.mean_weight.estimate,
+                "refusal": made.refusal,
+            }
 
 
 def interleaving(found: Found, way: str) -> dict[str, dict[str, float]]:
@@ -256,10 +289,11 @@ def interleaving(found: Found, way: str) -> dict[str, dict[str, float]]:
                 right.append(mixed["delta"] * arms["true"] > 0)
                 times.append(arms["requests to be sure"] / mixed["requests to be sure"])
         result[f"{credit} {scoring}"] = {
-            "pairs": len(right), "signs_right": int(sum(right)),
+            "pairs": len(right),
+            "signs_right": int(sum(right)),
             "times_fewer_requests": round(float(np.median(times)), 1),
             "times_fewer_at_least": round(float(np.min(times)), 1),
-        }  # fmt: skip
+        }
     return result
 
 
@@ -273,9 +307,11 @@ def agreement(found: Found, way: str) -> dict[str, dict[str, float]]:
         right = np.mean([(x[i] - x[j]) * (y[i] - y[j]) > 0 for i in range(len(names)) for j in range(i)])
         rank, kendall = spearmanr(x, y).statistic, kendalltau(x, y).statistic
         result[measure] = {
-            "systems": len(names), "spearman": round(float(rank), 3), "kendall": round(float(kendall), 3),
+            "systems": len(names),
+            "spearman": round(float(rank), 3),
+            "kendall": round(float(kendall), 3),
             "pairs_right": round(float(right), 3),
-        }  # fmt: skip
+        }
     return dict(sorted(result.items(), key=lambda item: -item[1]["spearman"]))
 
 
@@ -286,10 +322,15 @@ def measures(found: Found) -> dict[str, dict[str, float]]:
         for measure, value in said.items():
             if measure.startswith("A/B against"):
                 continue
-            parts = {measure: value} if isinstance(value, float) else {
-                f"{measure}, {kind}" if kind != "delta" else measure: value[kind]
-                for kind in ("ips", "snips", "dr", "delta") if kind in value
-            }  # fmt: skip
+            parts = (
+                {measure: value}
+                if isinstance(value, float)
+                else {
+                    f"{measure}, {kind}" if kind != "delta" else measure: value[kind]
+                    for kind in ("ips", "snips", "dr", "delta")
+                    if kind in value
+                }
+            )
             for key, number in parts.items():
                 told.setdefault(key, {})[name] = number
     for measure, values in told.items():

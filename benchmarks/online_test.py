@@ -16,7 +16,7 @@ from machine import keep, where
 
 from mmse.experiment.analysis import AnalysisConfig, analyse
 from mmse.experiment.units import Window, read_units
-from mmse.tables import EventsConfig
+from mmse.sources.tables import EventsConfig
 
 OURS, RIVALS = "mmse", ("bm25", "dssm", "weighted_softmax")
 
@@ -27,10 +27,14 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     out = parser.parse_args().out
     went = json.loads((out / "outcome.json").read_text("utf-8"))
-    keep("online_test", {
-        "where": where(), "simulated": True,
-        "rounds": [{"arms": one["arms"], "mmse_against": against(out, one)} for one in went],
-    })  # fmt: skip
+    keep(
+        "online_test",
+        {
+            "where": where(),
+            "simulated": True,
+            "rounds": [{"arms": one["arms"], "mmse_against": against(out, one)} for one in went],
+        },
+    )
 
 
 def against(out: Path, went: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, object]]:

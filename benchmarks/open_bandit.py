@@ -20,7 +20,7 @@ import pyarrow.csv as csv
 from jaxtyping import Float64
 from machine import keep, where
 
-from mmse.experiment.offpolicy import Slots, Value, estimate, mean_of
+from mmse.experiment.off_policy import Slots, Value, estimate, mean_of
 
 FOLDS, PRIOR = 5, 200.0
 POLICIES = ("random", "bts")
@@ -32,10 +32,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     rows = [
-        one(folder, campaign, log, target)
-        for campaign in ("men", "women")
-        for log, target in permutations(POLICIES)
-    ]  # fmt: skip
+        one(folder, campaign, log, target) for campaign in ("men", "women") for log, target in permutations(POLICIES)
+    ]
     keep("open_bandit", {"where": where(), "real": True, "estimates": rows})
 
 
@@ -46,10 +44,18 @@ def one(folder: Path, campaign: str, log: str, target: str) -> dict[str, object]
     measured = mean_of(other["click"].to_numpy().astype(np.float64))
     naive = mean_of(logged["click"].to_numpy().astype(np.float64))
     return {
-        "campaign": campaign, "log": log, "policy": target, "measured": said(measured), "log_itself": said(naive),
-        "ips": said(made.ips), "snips": said(made.snips), "dr": said(made.dr), "sample": round(made.sample),
-        "mean_weight": round(made.mean_weight.estimate, 3), "refusal": made.refusal,
-    }  # fmt: skip
+        "campaign": campaign,
+        "log": log,
+        "policy": target,
+        "measured": said(measured),
+        "log_itself": said(naive),
+        "ips": said(made.ips),
+        "snips": said(made.snips),
+        "dr": said(made.dr),
+        "sample": round(made.sample),
+        "mean_weight": round(made.mean_weight.estimate, 3),
+        "refusal": made.refusal,
+    }
 
 
 def said(value: Value) -> list[float]:

@@ -17,8 +17,8 @@ from machine import ROOT, keep, where
 
 from mmse.evaluation.offline import Evaluation
 from mmse.evaluation.rows import Measure, find_difference, pivot
-from mmse.evaluation.stage import read_report
-from mmse.market.simulate import MarketConfig, simulate
+from mmse.evaluation.step import read_report
+from mmse.lab.simulator.simulate import MarketConfig, simulate
 from mmse.pipeline import Shop, read_shop, run
 
 MEASURES = {

@@ -37,10 +37,10 @@ import load
 import numpy as np
 from machine import keep, where
 
-from mmse.retriever import Retriever
-from mmse.search import Search
-from mmse.serving.publish import publish
-from mmse.training.logged import read_logged
+from mmse.retrieval.retriever import Retriever
+from mmse.schema.search import Search
+from mmse.serving.versions.publish import publish
+from mmse.training.targets import read_logged
 
 SECONDS = 10.0
 ROUNDS = 3
@@ -179,12 +179,18 @@ def overload(run: Path, workers: int) -> dict[str, object]:
                 recovered_s = round(time.perf_counter() - over, 2)
         after = load.steady(port, ask, per_s=able * 0.5, seconds=5)
     return {
-        "workers": workers, "deadline_ms": 1_000, "capacity_per_s": round(able, 1),
-        "half_load_before": before.said(5), "offered_per_s": round(able * 10, 1), "took_s": round(took_s, 1),
+        "workers": workers,
+        "deadline_ms": 1_000,
+        "capacity_per_s": round(able, 1),
+        "half_load_before": before.said(5),
+        "offered_per_s": round(able * 10, 1),
+        "took_s": round(took_s, 1),
         "ten_times_load": under.said(took_s),
         "caller_beside_it": beside.said(55) | {"refused": load.percentiles(beside.of(503))},
-        "resident_mb": memory.said(), "recovered_after_s": recovered_s, "half_load_after": after.said(5),
-    }  # fmt: skip
+        "resident_mb": memory.said(),
+        "recovered_after_s": recovered_s,
+        "half_load_after": after.said(5),
+    }
 
 
 class Memory:
@@ -253,9 +259,15 @@ def swap(run: Path, other: Path, workers: int) -> dict[str, object]:
                 hits = [hit["item_id"] for hit in answer["hits"]]
                 wrong += hits != right[answer["version"]][answer["query"]]
     return {
-        "workers": workers, "callers": 8, "seconds": 60, "swaps": len(moves), "answers_by_version": dict(served),
-        "queries_whose_answers_differ": round(differ, 3), "wrong_answers": wrong, "load": seen.said(60),
-    }  # fmt: skip
+        "workers": workers,
+        "callers": 8,
+        "seconds": 60,
+        "swaps": len(moves),
+        "answers_by_version": dict(served),
+        "queries_whose_answers_differ": round(differ, 3),
+        "wrong_answers": wrong,
+        "load": seen.said(60),
+    }
 
 
 def answers(run: Path, asked: list[str]) -> dict[str, list[str]]:

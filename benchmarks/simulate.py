@@ -16,11 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from mmse.artifact import writing
-from mmse.lexical import Bm25
-from mmse.market.behaviour import Behaviour
-from mmse.market.simulate import KIND, MarketConfig, World, make_world, run
-from mmse.market.truth import Truth
+from mmse.core.artifact import writing
+from mmse.lab.simulator.behaviour import Behaviour
+from mmse.lab.simulator.simulate import KIND, MarketConfig, World, make_world, run
+from mmse.lab.simulator.truth import Truth
+from mmse.text.bm25 import Bm25
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from machine import keep, where
 
-from mmse.market.simulate import MarketConfig, simulate
+from mmse.lab.simulator.simulate import MarketConfig, simulate
 from mmse.pipeline import Listener, mine_stage, read_shop
 from mmse.training.loop import Step, TrainConfig, train
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmse.market.simulate import MarketConfig, simulate
+from mmse.lab.simulator.simulate import MarketConfig, simulate
 from mmse.pipeline import Listener, Shop, mine_stage, read_shop
 
 SMALL = MarketConfig(seed=3, n_items=400, n_requests=1_500, n_shoppers=120)

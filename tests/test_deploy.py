@@ -14,9 +14,9 @@ import yaml  # type: ignore[import-untyped]
 from prometheus_client import Counter, Gauge, Histogram
 from typer.main import get_command
 
-from mmse import api
 from mmse.cli.main import app
-from mmse.serving import metrics
+from mmse.schema import http as api
+from mmse.serving.observability import metrics
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -112,8 +112,9 @@ def test_alerts_say_what_is_wrong_and_how_much_it_matters() -> None:
 def test_every_alert_has_a_test_that_it_fires_and_one_that_it_does_not() -> None:
     cases = yaml.safe_load((DEPLOY / "alerts_test.yml").read_text("utf-8"))["tests"]
     for alert in alerts():
-        expected = [one["exp_alerts"] for case in cases for one in case["alert_rule_test"]
-                    if one["alertname"] == alert["alert"]]  # fmt: skip
+        expected = [
+            one["exp_alerts"] for case in cases for one in case["alert_rule_test"] if one["alertname"] == alert["alert"]
+        ]
         assert any(expected), alert["alert"]
         assert not all(expected), alert["alert"]
 
@@ -236,9 +237,14 @@ def test_the_page_has_every_metric_code_and_option() -> None:
 
 def test_what_the_page_tells_to_send_is_what_the_server_reads() -> None:
     kinds: dict[str, Any] = {
-        "search": api.SearchRequest, "search/batch": api.SearchBatch, "embed": api.EmbedRequest, "items": api.ItemEdits,
-        "events": api.Events, "versions/live": api.LiveVersion, "items/kettle-1": dict,
-    }  # fmt: skip
+        "search": api.SearchRequest,
+        "search/batch": api.SearchBatch,
+        "embed": api.EmbedRequest,
+        "items": api.ItemEdits,
+        "events": api.Events,
+        "versions/live": api.LiveVersion,
+        "items/kettle-1": dict,
+    }
     chunks = re.split(r"^curl ", PAGE.split("## From Python")[0], flags=re.MULTILINE)
     sent = [found.groups() for one in chunks if (found := re.search(r"/v1/([\w/-]+) .*-d '(.*)'\n", one, re.DOTALL))]
     assert {route for route, _ in sent} == set(kinds)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from mmse import pipeline
-from mmse.artifact import MANIFEST, verify
-from mmse.embed import EmbedConfig
-from mmse.errors import ArtifactError, OutputError, TableError, UsageError
+from mmse.core.artifact import MANIFEST, verify
+from mmse.core.errors import ArtifactError, OutputError, TableError, UsageError
+from mmse.index.embedding import EmbedConfig
 from mmse.pipeline import Listener, Shop, read_shop, run, shop_of
 
 STAGES = ["groups", "model", "baselines/dssm", "vectors", "index", "ranking", "map", "report"]
@@ -76,10 +76,7 @@ def test_other_epochs_rerun_the_models_and_what_follows_but_not_mining(copied: t
 def test_another_index_reruns_the_index_and_the_report(copied: tuple[Shop, Path]) -> None:
     shop, out = copied
     said = heard(replace(shop, index=replace(shop.index, kind="exact")), out)
-    assert said.ran == {
-        "index": "its config has changed: kind: ivf → exact",
-        "report": "its input 'index' has changed",
-    }
+    assert said.ran == {"index": "its config has changed: kind: ivf → exact", "report": "its input 'index' has changed"}
 
 
 def test_a_key_inside_a_section_is_named_in_full(copied: tuple[Shop, Path]) -> None:

@@ -38,9 +38,13 @@ def write_bert(folder: Path, *, sentences: bool = False) -> Path:
     tokenizer.save(str(folder / "tokenizer.json"))
     torch.manual_seed(5)
     shape = library.BertConfig(
-        vocab_size=len(vocabulary), hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=64, max_position_embeddings=64,
-    )  # fmt: skip
+        vocab_size=len(vocabulary),
+        hidden_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
     library.BertModel(shape).save_pretrained(folder)
     if sentences:
         modules = [

@@ -9,21 +9,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmse import artifact
-from mmse.artifact import Manifest
-from mmse.atlas import MapConfig, draw_map
-from mmse.config import build, plain, read_toml, require
-from mmse.embed import EmbedConfig, embed
-from mmse.errors import ArtifactError, UsageError
+from mmse.core import artifact
+from mmse.core.artifact import Manifest
+from mmse.core.config import build, plain, read_toml, require
+from mmse.core.errors import ArtifactError, UsageError
 from mmse.evaluation.offline import EvaluateConfig
-from mmse.evaluation.stage import evaluate_run
+from mmse.evaluation.step import evaluate_run
 from mmse.index import IndexConfig
-from mmse.index.stage import index_catalogue
+from mmse.index.embedding import EmbedConfig, embed
+from mmse.index.step import index_catalogue
+from mmse.map.projection import MapConfig, draw_map
 from mmse.mining.mine import MineConfig, mine
-from mmse.mining.session import session
 from mmse.model.recipes import RECIPES
-from mmse.ranking.stage import RankingConfig, rank_run
-from mmse.tables import EventsConfig, ItemsConfig, open_events, open_items
+from mmse.ranking.step import RankingConfig, rank_run
+from mmse.sources.duckdb_session import session
+from mmse.sources.tables import EventsConfig, ItemsConfig, open_events, open_items
 from mmse.training.loop import Step, TrainConfig, train
 
 log = logging.getLogger(__name__)
@@ -140,18 +140,26 @@ def mine_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
         inputs = {table.name: table.fingerprint() for table in tables}
     remember(shop, out)
     return _stage(
-        out / "groups", "groups", config, inputs, listener,
+        out / "groups",
+        "groups",
+        config,
+        inputs,
+        listener,
         make=lambda: mine(shop.items, shop.events, shop.mine, out / "groups", base=shop.base, progress=listener.part),
-    )  # fmt: skip
+    )
 
 
 def train_stage(shop: Shop, out: Path, listener: Listener, *, resume: bool = True, name: str = "model") -> Manifest:
     """Trains the shop's recipe into `out/model`; an unfinished run with the same data and config goes on."""
     inputs = {"groups": _fingerprint(out / "groups", "groups")}
     return _stage(
-        out / name, "model", shop.train.whole(), inputs, listener,
+        out / name,
+        "model",
+        shop.train.whole(),
+        inputs,
+        listener,
         make=lambda: train(out / "groups", out / name, shop.train, resume=resume, on_step=listener.step),
-    )  # fmt: skip
+    )
 
 
 def baseline_stage(shop: Shop, out: Path, recipe: str, listener: Listener) -> Manifest:
@@ -164,20 +172,28 @@ def embed_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     """Embeds the catalogue into `out/vectors`."""
     inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "model")}
     return _stage(
-        out / "vectors", "vectors", plain(shop.embed), inputs, listener,
+        out / "vectors",
+        "vectors",
+        plain(shop.embed),
+        inputs,
+        listener,
         make=lambda: embed(out / "groups", out / "model", out / "vectors", shop.embed),
-    )  # fmt: skip
+    )
 
 
 def index_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     """Indexes the vectors, the words and the filterable columns into `out/index`."""
     inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "vectors", "model")}
     return _stage(
-        out / "index", "index", plain(shop.index), inputs, listener,
+        out / "index",
+        "index",
+        plain(shop.index),
+        inputs,
+        listener,
         make=lambda: index_catalogue(
             out / "groups", out / "model", out / "vectors", out / "index", shop.index, listener.part
         ),
-    )  # fmt: skip
+    )
 
 
 def ranking_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
@@ -185,20 +201,28 @@ def ranking_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "model")}
     config = plain(shop.ranking) | {"language": shop.index.language}
     return _stage(
-        out / "ranking", "ranking", config, inputs, listener,
+        out / "ranking",
+        "ranking",
+        config,
+        inputs,
+        listener,
         make=lambda: rank_run(
             out / "groups", out / "model", out / "index", out / "ranking", shop.ranking, listener.part
         ),
-    )  # fmt: skip
+    )
 
 
 def map_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     """Draws the catalogue's vectors as a map into `out/map`."""
     inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "vectors")}
     return _stage(
-        out / "map", "map", plain(shop.map), inputs, listener,
+        out / "map",
+        "map",
+        plain(shop.map),
+        inputs,
+        listener,
         make=lambda: draw_map(out / "groups", out / "vectors", out / "map", shop.map),
-    )  # fmt: skip
+    )
 
 
 def evaluate_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
@@ -209,9 +233,13 @@ def evaluate_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     if shop.truth:
         inputs["truth"] = _fingerprint(shop.truth, "truth")
     return _stage(
-        out / "report", "report", plain(shop.evaluate), inputs, listener,
+        out / "report",
+        "report",
+        plain(shop.evaluate),
+        inputs,
+        listener,
         make=lambda: evaluate_run(out, shop.evaluate, inputs=inputs, truth=shop.truth, progress=listener.part),
-    )  # fmt: skip
+    )
 
 
 def remember(shop: Shop, out: Path) -> None:
@@ -234,9 +262,14 @@ def shop_of(run: Path) -> Shop:
 
 
 def _stage(
-    folder: Path, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str], listener: Listener,
-    *, make: Callable[[], Manifest],
-) -> Manifest:  # fmt: skip
+    folder: Path,
+    kind: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    listener: Listener,
+    *,
+    make: Callable[[], Manifest],
+) -> Manifest:
     """Makes `folder` unless it is up to date; tells the listener which, and why."""
     why = artifact.reason_to_make(folder, kind, config, inputs)
     name = folder.parent.name + "/" + folder.name if folder.parent.name == "baselines" else folder.name

@@ -15,10 +15,10 @@ import pytest
 
 from cli.called import Call, Done
 from mmse import __version__
-from mmse.artifact import verify
-from mmse.errors import UsageError
+from mmse.core.artifact import verify
+from mmse.core.errors import UsageError
 from mmse.pipeline import Shop
-from mmse.training.logged import read_logged
+from mmse.training.targets import read_logged
 
 COMMANDS = ["demo", "simulate", "run", "mine", "train", "embed", "index", "rank", "map", "search", "evaluate"]
 ROW = ["system", "target", "slice", "metric", "k", "value", "low", "high", "queries"]
@@ -64,9 +64,16 @@ def test_the_version(call: Call) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["serch"], ["search"], ["run"], ["search", "run", "x", "-k", "0"], ["search", "run", "x", "-k", "many"],
-     ["demo", "--items", "3"], ["run", "shop.toml", "--thread", "1"]],
-)  # fmt: skip
+    [
+        ["serch"],
+        ["search"],
+        ["run"],
+        ["search", "run", "x", "-k", "0"],
+        ["search", "run", "x", "-k", "many"],
+        ["demo", "--items", "3"],
+        ["run", "shop.toml", "--thread", "1"],
+    ],
+)
 def test_wrong_usage(call: Call, arguments: Sequence[str]) -> None:
     done = call(*arguments)
     assert done.code == 2

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cli.called import Call
-from mmse.api import Exposure
-from mmse.serving.events import EventLog
+from mmse.schema.http import Exposure
+from mmse.serving.events.log import EventLog
 
 START, DAYS = datetime(2026, 3, 1), 10
 Table = dict[str, Any]
@@ -130,9 +130,7 @@ COMMANDS = (["analyse", "--control", "old"], ["plan"], ["interleaved"])
         ("position in words", "position"),
     ],
 )
-def test_a_broken_table_is_named(
-    call: Call, tmp_path: Path, command: Sequence[str], what: str, expected: str
-) -> None:  # fmt: skip
+def test_a_broken_table_is_named(call: Call, tmp_path: Path, command: Sequence[str], what: str, expected: str) -> None:
     path = write(tmp_path, mixed())
     if what == "nothing there":
         path = tmp_path / "none.parquet"
@@ -174,9 +172,7 @@ def test_a_broken_table_is_named(
         (["start", "RUN", "TABLE"], "not valid TOML"),
     ],
 )
-def test_what_is_asked_for_and_cannot_be(
-    call: Call, tmp_path: Path, arguments: Sequence[str], expected: str
-) -> None:  # fmt: skip
+def test_what_is_asked_for_and_cannot_be(call: Call, tmp_path: Path, arguments: Sequence[str], expected: str) -> None:
     places = {"TABLE": write(tmp_path, mixed()), "RUN": tmp_path / "RUN"}
     done = call("experiment", *[places.get(word, word) for word in arguments])
     assert done.code == 2, done

@@ -78,9 +78,22 @@ def test_an_edit_that_is_no_edit_is_named_by_its_line(call: Call, run: Path, tmp
 
 def test_a_search_with_everything(call: Call, run: Path) -> None:
     done = call(
-        "search", run, QUERY, "-k", 5, "--filter", "price=..1000", "--filter", '{"not": {"available": false}}',
-        "--cap", "brand=1", "--boost", "2:price=..50", "--min-probability", 0.001,
-    )  # fmt: skip
+        "search",
+        run,
+        QUERY,
+        "-k",
+        5,
+        "--filter",
+        "price=..1000",
+        "--filter",
+        '{"not": {"available": false}}',
+        "--cap",
+        "brand=1",
+        "--boost",
+        "2:price=..50",
+        "--min-probability",
+        0.001,
+    )
     assert done.code == 0, done.err
     assert "likely" in done.out
     assert "words" in done.out

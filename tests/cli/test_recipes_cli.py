@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from cli.called import Call
-from mmse.artifact import read_manifest
 from mmse.cli.recipes import as_markdown
-from mmse.config import build, plain
+from mmse.core.artifact import read_manifest
+from mmse.core.config import build, plain
 from mmse.model.encoder import Encoder
 from mmse.model.recipes import ABLATIONS, OBJECTIVES, PUBLISHED, RECIPES, Recipe
 from mmse.pipeline import Shop
@@ -71,8 +71,12 @@ def test_the_toml_of_the_docs() -> None:
     config = build(TrainConfig, tomllib.loads(block("toml", "[train]"))["train"], "docs")
     assert config.to_recipe().rank_weight == 0.5
     assert plain(config.to_recipe().stage_weights) == {
-        "retrieved": 0, "unclicked": 0.05, "clicked": 1, "carted": 20, "ordered": 10,
-    }  # fmt: skip
+        "retrieved": 0,
+        "unclicked": 0.05,
+        "clicked": 1,
+        "carted": 20,
+        "ordered": 10,
+    }
 
 
 def test_a_recipe_of_ones_own_as_the_docs_show_it(call: Call, small_shop: Shop, folder: Path) -> None:

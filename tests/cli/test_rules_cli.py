@@ -13,9 +13,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mmse.cli.rules import FOLDER, _plain, rules_app, run_kinds
-from mmse.errors import ArtifactError, MmseError, UsageError
-from mmse.filters import Kind, parse_filter, parse_terms
+from mmse.core.errors import ArtifactError, MmseError, UsageError
 from mmse.ranking.rulebook import CURRENT, Rulebook
+from mmse.schema.filters import Kind, parse_filter, parse_terms
 
 COMMANDS = ["check", "publish", "list", "history", "rollback", "add"]
 Call = Callable[..., Result]
@@ -107,15 +107,45 @@ def test_add_every_kind(run: Path, items: list[str]) -> None:
     added = call("add", run, "pin", "--name", "tents", "--query", "tent", "--item", items[0], "--item", items[1])
     expected = f'[[pin]]\nname = "tents"\nquery = "tent"\nitems = ["{items[0]}", "{items[1]}"]\n'
     assert added == f"Version 1 is live, with:\n{expected}"
-    call("add", run, "boost", "--name", "own", "--query", "*", "--where", "brand=Acme", "--where", "price=..20",
-         "--factor", "1.5", "--from", "2020-01-01", "--until", "2099-12-31")  # fmt: skip
+    call(
+        "add",
+        run,
+        "boost",
+        "--name",
+        "own",
+        "--query",
+        "*",
+        "--where",
+        "brand=Acme",
+        "--where",
+        "price=..20",
+        "--factor",
+        "1.5",
+        "--from",
+        "2020-01-01",
+        "--until",
+        "2099-12-31",
+    )
     call("add", run, "bury", "--name", "gone", "--query", "*", "--where", '{"not": {"available": true}}')
     call("add", run, "synonym", "--name", "sofa", "--word", "sofa", "--word", "couch")
     call("add", run, "synonym", "--name", "tv", "--when", "tv", "--also", "television")
     call("add", run, "redirect", "--name", "tnet", "--query", "tnet", "--to", "tent")
     call("add", run, "redirect", "--name", "help", "--query", "help", "--url", "https://shop.example/help")
-    call("add", run, "pin", "--name", "asleep", "--query", "tent", "--item", items[2], "--place", "3",
-         "--until", "2020-01-01")  # fmt: skip
+    call(
+        "add",
+        run,
+        "pin",
+        "--name",
+        "asleep",
+        "--query",
+        "tent",
+        "--item",
+        items[2],
+        "--place",
+        "3",
+        "--until",
+        "2020-01-01",
+    )
     listed = call("list", run)
     assert listed.startswith("Version 8: 8 rules.\n")
     assert 'odds x1.5 where {"and": [{"brand": "acme"}, {"price": {"to": 20.0}}]}' in listed
@@ -194,10 +224,16 @@ def test_the_columns_of_a_trained_run(small_run: Path) -> None:
 
 @pytest.mark.parametrize(
     "terms",
-    [["brand=Acme"], ["price=10..20"], ["price=5", "available=false"],
-     ['{"or": [{"brand": ["a", "b"]}, {"price": 3}]}'],
-     ['{"not": {"category": "A > B"}}'], ['{"price": [1, 2]}'], ["price=..5"]],
-)  # fmt: skip
+    [
+        ["brand=Acme"],
+        ["price=10..20"],
+        ["price=5", "available=false"],
+        ['{"or": [{"brand": ["a", "b"]}, {"price": 3}]}'],
+        ['{"not": {"category": "A > B"}}'],
+        ['{"price": [1, 2]}'],
+        ["price=..5"],
+    ],
+)
 def test_a_filter_as_plain_values_reads_back(terms: list[str]) -> None:
     kinds = {"brand": Kind.NAME, "price": Kind.NUMBER, "available": Kind.FLAG, "category": Kind.PATH}
     parsed = parse_terms(terms, kinds)

@@ -40,8 +40,13 @@ def test_a_life_of_versions(call: Call, site: Path, small_run: Path) -> None:
     said = json.loads(call("versions", "list", site, "--json").out)
     assert [(one["version"], one["arms"]) for one in said["versions"]] == [("0001", []), ("0002", ["live"])]
     assert [step["what"] for step in said["history"]] == [
-        "publish", "publish", "assign", "rollback", "rollback", "drop",
-    ]  # fmt: skip
+        "publish",
+        "publish",
+        "assign",
+        "rollback",
+        "rollback",
+        "drop",
+    ]
 
 
 def test_edits_of_a_site_reach_all_that_is_served(call: Call, site: Path, small_run: Path) -> None:

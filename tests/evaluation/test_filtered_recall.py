@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmse.evaluation.filtered import SHARES, _Masks, filtered_recall
-from mmse.evaluation.served import Questions, Served
-from mmse.filters import Between, Kind
+from mmse.evaluation.channels import Questions, Served
+from mmse.evaluation.filter_quality import SHARES, _Masks, filtered_recall
 from mmse.index import ExactIndex
 from mmse.index.columns import Columns
-from mmse.training.logged import read_logged
+from mmse.schema.filters import Between, Kind
+from mmse.training.targets import read_logged
 
 
 @pytest.fixture(scope="module")

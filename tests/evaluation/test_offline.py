@@ -15,22 +15,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmse import pipeline
-from mmse.artifact import MANIFEST, writing
-from mmse.embed import EmbedConfig
-from mmse.errors import ArtifactError, TableError
+from mmse.core.artifact import MANIFEST, writing
+from mmse.core.errors import ArtifactError, TableError
 from mmse.evaluation.bootstrap import BootstrapConfig
-from mmse.evaluation.judged import evaluate_judged
-from mmse.evaluation.measured import Measured, summarise
+from mmse.evaluation.channels import CUTS, Questions, Served
+from mmse.evaluation.judgements import evaluate_judged
+from mmse.evaluation.metric_values import Measured, summarise
 from mmse.evaluation.offline import EvaluateConfig, evaluate_log, logged_metrics
 from mmse.evaluation.rows import ALL, Row
-from mmse.evaluation.served import CUTS, Questions, Served
 from mmse.evaluation.slices import Slice, slices_of
-from mmse.evaluation.stage import read_report, write_report
+from mmse.evaluation.step import read_report, write_report
 from mmse.evaluation.systems import System, baselines_of, ranked
 from mmse.evaluation.truth import World, truth_metrics
+from mmse.index.embedding import EmbedConfig
 from mmse.pipeline import Listener, Shop
-from mmse.records import Stage
-from mmse.training.logged import Logged, read_logged
+from mmse.schema.stages import Stage
+from mmse.training.targets import Logged, read_logged
 
 NAN = float("nan")
 FAST = EvaluateConfig(requests=60, truth_requests=30, calibration_requests=20, filter_requests=6, draws=30)
@@ -154,10 +154,16 @@ class TestSlices:
         pairs = {name: np.flatnonzero(s.pairs).tolist() for name, s in found.items()}
         everything, all_pairs = list(range(6)), [0, 1, 2]
         assert requests == {
-            ALL: everything, "head query": [0, 1], "torso query": [2], "tail query": [3, 4, 5], "new query": [5],
-            "new item": everything, "with history": [0, 3], "without history": [1, 2, 4, 5],
+            ALL: everything,
+            "head query": [0, 1],
+            "torso query": [2],
+            "tail query": [3, 4, 5],
+            "new query": [5],
+            "new item": everything,
+            "with history": [0, 3],
+            "without history": [1, 2, 4, 5],
             "explored slots": everything,
-        }  # fmt: skip
+        }
         assert {name: p for name, p in pairs.items() if p != all_pairs} == {"new item": [1, 2], "explored slots": [1]}
 
     def test_a_log_without_training_has_only_new_queries(self, groups: Path) -> None:
@@ -173,11 +179,14 @@ def test_differences_are_ours_minus_the_other() -> None:
     clusters, config = np.arange(4, dtype=np.int64), BootstrapConfig(draws=50)
     rows, differences = summarise([at], ["mmse", "weak", "strong"], clusters, config, quiet)
     assert [(row.system, row.value, row.queries) for row in rows] == [
-        ("mmse", 1 / 4, 4), ("weak", 3 / 4, 4), ("strong", 1.0, 4),
-    ]  # fmt: skip
+        ("mmse", 1 / 4, 4),
+        ("weak", 3 / 4, 4),
+        ("strong", 1.0, 4),
+    ]
     assert [(d.system, d.versus, d.value) for d in differences] == [
-        ("mmse", "weak", -1 / 2), ("mmse", "strong", -3 / 4),
-    ]  # fmt: skip
+        ("mmse", "weak", -1 / 2),
+        ("mmse", "strong", -3 / 4),
+    ]
     turned = Measured("ordered", ALL, "recall", 10, values[[1, 0, 2]])
     one, other = differences[0], summarise([turned], ["weak", "mmse", "strong"], clusters, config, quiet)[1][0]
     assert (other.system, other.versus) == ("weak", "mmse")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmse.channels import Calibrated
 from mmse.evaluation import metrics
 from mmse.evaluation.reliability import Slots, better_form, kept, log_loss, reliability
+from mmse.retrieval.query_context import Calibrated
 
 TRUE = np.array([0.2] * 10 + [0.6] * 10)
 

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mmse import artifact
-from mmse.cli.show import evaluation_table
-from mmse.errors import ArtifactError, OutputError, UsageError
-from mmse.evaluation.filtered import Filtered
+from mmse.cli.console import evaluation_table
+from mmse.core import artifact
+from mmse.core.errors import ArtifactError, OutputError, UsageError
+from mmse.evaluation.filter_quality import Filtered
 from mmse.evaluation.offline import Evaluation
 from mmse.evaluation.reliability import Bin, Kept, Reliability
 from mmse.evaluation.report import render_report
-from mmse.evaluation.report.served import ServedContext, served_context, summary
+from mmse.evaluation.report.query_path import ServedContext, served_context, summary
 from mmse.evaluation.rows import Difference, Row, write_rows
 from mmse.evaluation.shortfall import Shortfall, in_words
-from mmse.evaluation.stage import PAGE, ROWS, read_report, write_report
+from mmse.evaluation.step import PAGE, ROWS, read_report, write_report
 
 SYSTEMS = {"mmse": 0.7, "bm25": 0.6, "popularity": 0.1}
 MEASURES = [
@@ -225,10 +225,7 @@ SHORT = Difference("mmse", "mmse (lexical)", "clicked", "new item", "mrr", 10, -
 EVALUATION = Evaluation(
     ours="mmse",
     shortfall=Shortfall(3, 1, 1, [SHORT]),
-    filters=[
-        Filtered("random", 0.01, 40, 0.0114, 0.9871, 1.0, 3.21),
-        Filtered("near", 0.5, 12, 0.46, 1.0, 0.75, 4.5),
-    ],
+    filters=[Filtered("random", 0.01, 40, 0.0114, 0.9871, 1.0, 3.21), Filtered("near", 0.5, 12, 0.46, 1.0, 0.75, 4.5)],
     reliability=[
         Reliability("distribution", "explored slots", 900, 41.0, 0.0123, 0.0567, [Bin(0.1, 0.12, 0.1, 0.14, 300.0)]),
         Reliability("adapter", "explored slots", 900, 41.0, 0.0061, 0.0511, [Bin(0.1, 0.11, None, None, 300.0)]),

@@ -6,17 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmse.errors import ArtifactError
-from mmse.evaluation.rows import (
-    TARGETS,
-    Difference,
-    Measure,
-    Row,
-    find_difference,
-    pivot,
-    read_rows,
-    write_rows,
-)
+from mmse.core.errors import ArtifactError
+from mmse.evaluation.rows import TARGETS, Difference, Measure, Row, find_difference, pivot, read_rows, write_rows
 
 ROW = Row("mmse", "ordered", "all", "recall", 100, 0.76, 0.75, 0.77, 900)
 NUMBERS = st.floats(-1, 1)

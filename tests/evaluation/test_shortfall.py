@@ -15,11 +15,7 @@ def difference(versus: str, value: float, half: float, slice_: str = "all", k: i
 
 def test_the_better_channel_is_what_counts() -> None:
     found = shortfall(
-        [
-            difference(CHANNELS[0], 0.2, 0.01),
-            difference(CHANNELS[1], -0.05, 0.01),
-            difference("dssm", -0.9, 0.01),
-        ],
+        [difference(CHANNELS[0], 0.2, 0.01), difference(CHANNELS[1], -0.05, 0.01), difference("dssm", -0.9, 0.01)],
         "ours",
         CHANNELS,
     )

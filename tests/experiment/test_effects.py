@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from mmse.errors import UsageError
+from mmse.core.errors import UsageError
 from mmse.experiment.analysis import AnalysisConfig, analyse
 from mmse.experiment.checks import MISMATCH_P
 from mmse.experiment.effects import always_p, effect, half_width
-from mmse.experiment.interleaved import margins_of, preference
+from mmse.experiment.interleaving import margins_of, preference
 from mmse.experiment.metrics import METRICS, aggregates
 from mmse.experiment.plan import PlanConfig, detectable, plan
 from mmse.experiment.report import write_report
@@ -39,25 +39,45 @@ def units(seed: int, n: int = 6_000, lift: float = 0.0, weights: Sequence[float]
         there = np.flatnonzero(requests)
         orders = rng.binomial(requests, chance)
         seen = {"place": there, "day": np.full(len(there), day), "age": np.full(len(there), day)}
-        counted = {"requests": requests, "buying_requests": orders, "shown": requests * 9, "clicks": requests + orders,
-                   "carts": orders, "orders": orders, "revenue": orders * 10.0}  # fmt: skip
+        counted = {
+            "requests": requests,
+            "buying_requests": orders,
+            "shown": requests * 9,
+            "clicks": requests + orders,
+            "carts": orders,
+            "orders": orders,
+            "revenue": orders * 10.0,
+        }
         for name, values in (seen | {key: value[there] for key, value in counted.items()}).items():
             daily[name].append(values.astype(float))
     whole = {name: np.concatenate(parts) for name, parts in daily.items()}
     columns = {name: np.bincount(whole["place"].astype(int), whole[name], n) for name in COUNTED}
     past = rng.poisson(activity * DAYS)
     bought = rng.binomial(past, taste)
-    before = {"requests": past, "buying_requests": bought, "shown": past * 9, "clicks": past, "carts": bought,
-              "orders": bought, "revenue": bought * 10}  # fmt: skip
+    before = {
+        "requests": past,
+        "buying_requests": bought,
+        "shown": past * 9,
+        "clicks": past,
+        "carts": bought,
+        "orders": bought,
+        "revenue": bought * 10,
+    }
     columns |= {BEFORE + name: values.astype(float) for name, values in before.items()}
     columns["converted"], columns[BEFORE + "converted"] = (
         (columns[name] > 0).astype(float) for name in ("orders", BEFORE + "orders")
     )
     start = datetime(2026, 3, 1)
     return Units(
-        "user", arms, columns, {"device": np.where(np.arange(n) % 3 == 0, "phone", "desk").astype(object)}, whole,
-        np.zeros(n, np.int64), start, start + timedelta(days=DAYS),
-    )  # fmt: skip
+        "user",
+        arms,
+        columns,
+        {"device": np.where(np.arange(n) % 3 == 0, "phone", "desk").astype(object)},
+        whole,
+        np.zeros(n, np.int64),
+        start,
+        start + timedelta(days=DAYS),
+    )
 
 
 def sides(of: Units, name: str) -> tuple[Any, Any]:
@@ -225,6 +245,6 @@ def test_preferences_and_their_intervals() -> None:
 @pytest.mark.parametrize(
     ("reach", "expected"),
     [(0.987, [0.5]), (0.05, [0.02, 0.04]), (0.031, [0.01, 0.02, 0.03]), (1.0, [0.5, 1]), (12, [5, 10])],
-)  # fmt: skip
+)
 def test_ticks_are_round_numbers_around_zero(reach: float, expected: list[float]) -> None:
     assert ticks(float(reach)) == [*(-one for one in reversed(expected)), 0, *expected]

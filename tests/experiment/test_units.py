@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmse.errors import TableError, UsageError
+from mmse.core.errors import TableError, UsageError
 from mmse.experiment.units import Window, read_units
-from mmse.tables import EventsConfig
+from mmse.sources.tables import EventsConfig
 
 START = datetime(2026, 3, 1)
 Row = dict[str, Any]
@@ -21,9 +21,18 @@ Row = dict[str, Any]
 
 def row(request: str, user: str | None, day: float, arm: str | None, item: str = "i", **more: object) -> Row:
     said = {
-        "request_id": request, "timestamp": START + timedelta(days=day), "query": "q", "item_id": item, "position": 1,
-        "clicked": False, "ordered": False, "user_id": user, "arm": arm, "price": None, "device": "phone",
-    }  # fmt: skip
+        "request_id": request,
+        "timestamp": START + timedelta(days=day),
+        "query": "q",
+        "item_id": item,
+        "position": 1,
+        "clicked": False,
+        "ordered": False,
+        "user_id": user,
+        "arm": arm,
+        "price": None,
+        "device": "phone",
+    }
     return said | more
 
 

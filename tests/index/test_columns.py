@@ -10,9 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmse.errors import ArtifactError, UsageError
-from mmse.filters import And, Between, Filter, Kind, Not, OneOf, Or, comparable, parse_filter, path_of, paths_above
+from mmse.core.errors import ArtifactError, UsageError
 from mmse.index.columns import Columns, filterable
+from mmse.schema.filters import (
+    And,
+    Between,
+    Filter,
+    Kind,
+    Not,
+    OneOf,
+    Or,
+    comparable,
+    parse_filter,
+    path_of,
+    paths_above,
+)
 
 KINDS = {
     "category": Kind.PATH,

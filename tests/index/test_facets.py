@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmse.filters import Kind
 from mmse.index.facets import BINS, MOST_VALUES, facet
-from mmse.search import Facet
+from mmse.schema.filters import Kind
+from mmse.schema.search import Facet
 
 
 def test_names_are_counted_whatever_their_case() -> None:

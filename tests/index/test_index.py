@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmse import index as indexes
-from mmse.errors import ArtifactError, UsageError
+from mmse.core.errors import ArtifactError, UsageError
 from mmse.index import Found, Index, IndexConfig, IvfIndex
 from mmse.index.base import checked_ids
-from mmse.index.filtered import CostRule, search_filtered
+from mmse.index.filtered_search import CostRule, search_filtered
 
 DIM = 16
 Vectors = np.ndarray

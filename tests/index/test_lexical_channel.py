@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmse.errors import ArtifactError
-from mmse.filters import Between, Filter, Kind, parse_filter
+from mmse.core.errors import ArtifactError
 from mmse.index.columns import Columns
 from mmse.index.lexical import FIELDS, LexicalIndex
+from mmse.schema.filters import Between, Filter, Kind, parse_filter
 
 BOOSTS = dict.fromkeys(FIELDS, 1.0)
 KINDS = {

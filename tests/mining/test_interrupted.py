@@ -12,9 +12,9 @@ import duckdb
 import pytest
 
 from mining.toy import log, mine_shop, write_shop
-from mmse.artifact import verify
-from mmse.errors import OutputError, TableError
-from mmse.mining.session import Session
+from mmse.core.artifact import verify
+from mmse.core.errors import OutputError, TableError
+from mmse.sources.duckdb_session import Session
 
 CHILD = """
 import os, signal, sys
@@ -62,7 +62,7 @@ def test_ctrl_c_stops_a_running_query(tmp_path: Path) -> None:
     """The query alone would run for minutes."""
     code = """
 import os, signal, threading
-from mmse.mining.session import Session
+from mmse.sources.duckdb_session import Session
 threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
 Session(memory_limit="500MB", threads=1).run("SELECT sum(hash(range)) FROM range(1_000_000_000_000)")
 """

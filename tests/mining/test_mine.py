@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mining.toy import DAY, ITEMS, Row, event, log, mine_shop, obvious, read, write_shop
-from mmse.artifact import verify
-from mmse.mining.groups import ItemStats, open_snapshots, shard_files
-from mmse.mining.history import History
+from mmse.core.artifact import verify
+from mmse.dataset.folder import ItemStats, open_snapshots, shard_files
+from mmse.dataset.history import History
 from mmse.mining.mine import MineConfig
-from mmse.records import Stage
+from mmse.schema.stages import Stage
 
 NEVER = (Stage.RANDOM, 0)
 NOTHING = {"retrieved": 0, "unclicked": 0, "clicked": 0, "carted": 0, "ordered": 0}

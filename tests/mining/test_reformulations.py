@@ -7,7 +7,7 @@ import pytest
 from mining.toy import Row, event, log, mine_shop, read, write_shop
 from mmse.mining.mine import MineConfig
 from mmse.mining.reformulations import taken_later
-from mmse.records import Stage
+from mmse.schema.stages import Stage
 
 NEXT = {"query": "shoe, red", "position": 1}
 

@@ -11,10 +11,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmse.artifact import Manifest
+from mmse.core.artifact import Manifest
 from mmse.mining.mine import MineConfig, mine
-from mmse.records import Stage
-from mmse.tables import EventsConfig, ItemsConfig
+from mmse.schema.stages import Stage
+from mmse.sources.tables import EventsConfig, ItemsConfig
 
 Row = dict[str, Any]
 DAY = dt.datetime(2025, 3, 1)

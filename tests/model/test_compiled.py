@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from mmse.model.encoder import Encoder
 from mmse.model.features import FeatureSpace
-from mmse.model.two_tower import VIEWS, ModelConfig
-from mmse.text import Tokenizer
+from mmse.model.towers import VIEWS, ModelConfig
+from mmse.text.tokenizer import Tokenizer
 
 ITEMS = pa.table(
     {

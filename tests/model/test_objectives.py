@@ -13,7 +13,7 @@ from torch import Tensor
 from mmse.model.objectives import Scored, hard_negatives, own_negatives, ranking_loss, retrieval_loss
 from mmse.model.recipe import Read
 from mmse.model.recipes import OBJECTIVES, HardNegatives, Recipe, StageWeights
-from mmse.records import STAGE_LEVELS, Stage
+from mmse.schema.stages import STAGE_LEVELS, Stage
 
 WEIGHTS = StageWeights(retrieved=0.0, unclicked=0.1, clicked=1.0, carted=3.0, ordered=7.0)
 EVERY: tuple[Read, ...] = ("retrieved", "unclicked", "clicked", "carted", "ordered")
@@ -28,21 +28,31 @@ def scored(seed: int, requests: int = 3, group: int = 4, pool: int = 6, temperat
 
     stages = torch.randint(0, len(Stage), (requests, group), generator=random)
     return Scored(
-        own=drawn(requests, group) * 2 - 1, stages=stages,
+        own=drawn(requests, group) * 2 - 1,
+        stages=stages,
         weights=torch.tensor(WEIGHTS.by_stage, dtype=torch.float64)[stages],
-        examination=drawn(requests, group), against=drawn(requests, pool) * 2 - 1, correction=drawn(pool) * 2 - 1,
-        reached=drawn(requests, pool) < 0.3, temperature=temperature, rank_temperature=0.2,
-    )  # fmt: skip
+        examination=drawn(requests, group),
+        against=drawn(requests, pool) * 2 - 1,
+        correction=drawn(pool) * 2 - 1,
+        reached=drawn(requests, pool) < 0.3,
+        temperature=temperature,
+        rank_temperature=0.2,
+    )
 
 
 def by_hand(own: list[float], stages: list[Stage], against: list[float], weights: StageWeights = WEIGHTS) -> Scored:
     """One request, every item looked at, every pool item drawn once and none masked."""
     return Scored(
-        own=torch.tensor([own]), stages=torch.tensor([[int(stage) for stage in stages]]),
-        weights=torch.tensor([[weights.by_stage[stage] for stage in stages]]), examination=torch.ones(1, len(own)),
-        against=torch.tensor([against]), correction=torch.zeros(len(against)),
-        reached=torch.zeros(1, len(against), dtype=torch.bool), temperature=1.0, rank_temperature=1.0,
-    )  # fmt: skip
+        own=torch.tensor([own]),
+        stages=torch.tensor([[int(stage) for stage in stages]]),
+        weights=torch.tensor([[weights.by_stage[stage] for stage in stages]]),
+        examination=torch.ones(1, len(own)),
+        against=torch.tensor([against]),
+        correction=torch.zeros(len(against)),
+        reached=torch.zeros(1, len(against), dtype=torch.bool),
+        temperature=1.0,
+        rank_temperature=1.0,
+    )
 
 
 def costs(recipe: Recipe, batch: Scored) -> float:
@@ -129,9 +139,12 @@ def test_a_mixed_negative_scores_as_its_mixed_vector_does() -> None:
     """MGDSPR mixes vectors; its score is that of the mixed scores, since a score is an inner product."""
     query, positive, negative = torch.randn(3, 8, dtype=torch.float64)
     batch = replace(
-        scored(0, requests=1, group=1, pool=1), own=(query @ positive).reshape(1, 1), temperature=1.0,
-        against=(query @ negative).reshape(1, 1), reached=torch.zeros(1, 1, dtype=torch.bool),
-    )  # fmt: skip
+        scored(0, requests=1, group=1, pool=1),
+        own=(query @ positive).reshape(1, 1),
+        temperature=1.0,
+        against=(query @ negative).reshape(1, 1),
+        reached=torch.zeros(1, 1, dtype=torch.bool),
+    )
     logits = hard_negatives(batch, HardNegatives(n=1, guard=0.0, mix=(0.4, 0.6)))
     assert logits.item() == pytest.approx((query @ (0.4 * positive + 0.6 * negative)).item())
 
@@ -196,9 +209,13 @@ def test_logq_takes_from_what_is_drawn_often() -> None:
     """
     expected = torch.tensor([8.0, 1.0])
     loss = retrieval_loss(
-        torch.zeros(1, 1), torch.zeros(1, 2), torch.ones(1, 1), correction=-expected.log(),
-        reached=torch.zeros(1, 2, dtype=torch.bool), temperature=1.0,
-    )  # fmt: skip
+        torch.zeros(1, 1),
+        torch.zeros(1, 2),
+        torch.ones(1, 1),
+        correction=-expected.log(),
+        reached=torch.zeros(1, 2, dtype=torch.bool),
+        temperature=1.0,
+    )
     assert loss.item() == pytest.approx(math.log(1 + 1 / 8 + 1))
 
 

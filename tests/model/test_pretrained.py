@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from mmse.errors import UsageError
+from mmse.core.errors import UsageError
 from mmse.model.bags import BagIndex
 from mmse.model.pretrained import Pretrained, of_shape, open_pretrained, shape_of
 from mmse.model.transformer import TOGETHER, TransformerText
 from mmse.model.warm_start import warm_table
-from mmse.text import Tokenizer
+from mmse.text.tokenizer import Tokenizer
 from tiny_bert import WIDTH, needs_transformers, write_bert
 
 needs_transformers()

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from mmse.config import build, plain
-from mmse.errors import UsageError
+from mmse.core.config import build, plain
+from mmse.core.errors import UsageError
 from mmse.model import recipe as registry
 from mmse.model.objectives import Scored
 from mmse.model.recipes import ABLATIONS, OBJECTIVES, PUBLISHED, RECIPES, Recipe, StageWeights, changed, objective
-from mmse.records import Stage
+from mmse.schema.stages import Stage
 from mmse.training.loop import TrainConfig
 
 
@@ -60,9 +60,7 @@ def test_an_ablation_changes_one_thing(name: str) -> None:
 
 def test_what_a_stage_counts_as() -> None:
     clicks = Recipe(reads=("unclicked", "clicked")).read_as
-    assert clicks == (
-        Stage.RANDOM, Stage.RANDOM, Stage.UNCLICKED, Stage.CLICKED, Stage.CLICKED, Stage.CLICKED,
-    )  # fmt: skip
+    assert clicks == (Stage.RANDOM, Stage.RANDOM, Stage.UNCLICKED, Stage.CLICKED, Stage.CLICKED, Stage.CLICKED)
     orders = Recipe(reads=("ordered", "unclicked")).read_as
     assert orders[Stage.CARTED] == orders[Stage.UNCLICKED] == Stage.UNCLICKED
     assert RECIPES["mmse"].lowest_row is Stage.UNCLICKED

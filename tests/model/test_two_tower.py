@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmse.errors import ArtifactError
+from mmse.core.errors import ArtifactError
 from mmse.model.bags import BagIndex, bags_of_ids, sum_bags
 from mmse.model.encoder import Encoder
 from mmse.model.features import STATISTICS, FeatureSpace, statistics
 from mmse.model.fusion import fuse_item, fuse_query
-from mmse.model.two_tower import ModelConfig
-from mmse.text import Bags, Tokenizer
+from mmse.model.towers import ModelConfig
+from mmse.text.tokenizer import Bags, Tokenizer
 
 ITEMS = pa.table(
     {

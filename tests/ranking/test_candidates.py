@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from mmse.index.lexical import FIELDS, LexicalIndex, Matches
 from mmse.ranking.candidates import LEAST, depth, gather
-from mmse.ranking.known import KnownQueries
+from mmse.ranking.query_counts import KnownQueries
 
 BOOSTS = dict.fromkeys(FIELDS, 1.0)
 N = 3_000

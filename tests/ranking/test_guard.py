@@ -8,18 +8,26 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmse.errors import ArtifactError
-from mmse.filters import Between, Kind
+from mmse.core.errors import ArtifactError
 from mmse.index.lexical import FIELDS, LexicalIndex
 from mmse.ranking.candidates import Candidates
 from mmse.ranking.guard import Guard
+from mmse.schema.filters import Between, Kind
 
 BOOSTS = dict.fromkeys(FIELDS, 1.0)
 TITLES = [
-    "Apple iPhone 6 silver", "Apple iPhone 7 silver", "Apple iPhone 7 gold", "Acme best phone case", "Best Buy charger",
-    "Best shoes ever", "The best tea", "40 watt electric light bulb", "Electric water heater 50 gallon",
-    "Black & Decker drill DCD771C2", "Acme drill",
-]  # fmt: skip
+    "Apple iPhone 6 silver",
+    "Apple iPhone 7 silver",
+    "Apple iPhone 7 gold",
+    "Acme best phone case",
+    "Best Buy charger",
+    "Best shoes ever",
+    "The best tea",
+    "40 watt electric light bulb",
+    "Electric water heater 50 gallon",
+    "Black & Decker drill DCD771C2",
+    "Acme drill",
+]
 BRANDS = ["Apple", "Apple", "Apple", "Acme", "Best", None, None, None, None, "Black & Decker", "Acme"]
 PRICES = [float(place) for place in range(len(TITLES))]
 

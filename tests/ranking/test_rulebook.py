@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mmse.errors import ArtifactError, OutputError, UsageError
-from mmse.filters import Kind
+from mmse.core.errors import ArtifactError, OutputError, UsageError
 from mmse.ranking.rulebook import CURRENT, Rulebook, Status
+from mmse.schema.filters import Kind
 
 KINDS = {"brand": Kind.NAME}
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
@@ -133,7 +133,7 @@ def test_a_search_looks_twice_a_second_and_not_more(folder: Path, clock: Clock) 
 PUBLISH = """
 import sys
 from pathlib import Path
-from mmse.filters import Kind
+from mmse.schema.filters import Kind
 from mmse.ranking.rulebook import Rulebook
 for n in range(int(sys.argv[3])):
     name = f"{sys.argv[2]}-{n}"

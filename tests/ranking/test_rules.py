@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmse.errors import UsageError
-from mmse.filters import Kind, OneOf
+from mmse.core.errors import UsageError
 from mmse.ranking.patterns import Pattern, PatternIndex
-from mmse.ranking.rulechecks import warnings_of
-from mmse.ranking.rulefile import MAX_RULES, read_rules, write_rule
+from mmse.ranking.rule_checks import warnings_of
+from mmse.ranking.rule_file import MAX_RULES, read_rules, write_rule
 from mmse.ranking.rules import Applied, PinnedItem, Rules
+from mmse.schema.filters import Kind, OneOf
 
 KINDS = {"brand": Kind.NAME, "category": Kind.PATH, "price": Kind.NUMBER, "available": Kind.FLAG}
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -235,7 +235,7 @@ def test_no_rules() -> None:
         (redirect("a", "x", "X"), "'to' is 'X', expected another query"),
         (redirect("a", "x", "y *"), "'to' is 'y *', expected another query"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_meant_is_refused(text: str, said: str) -> None:
     assert said in refused(text)
 

@@ -18,7 +18,7 @@ from litestar.testing import TestClient
 
 from mmse.serving.app import create
 from mmse.serving.config import ServeConfig
-from mmse.serving.publish import publish
+from mmse.serving.versions.publish import publish
 
 TOKEN = "a-token-of-tests-only"
 WRITER = {"authorization": f"Bearer {TOKEN}"}

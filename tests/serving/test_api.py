@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from litestar.testing import TestClient
 
-from mmse.api import (
+from mmse.retrieval.retriever import Retriever
+from mmse.schema.http import (
     BatchAnswer,
     CatalogueAnswer,
     Edited,
@@ -23,12 +24,11 @@ from mmse.api import (
     SearchAnswer,
     Vectors,
     Versions,
-)  # fmt: skip
-from mmse.retriever import Retriever
-from mmse.search import Search
+)
+from mmse.schema.search import Search
 from mmse.serving.config import ServeConfig
-from mmse.serving.events import export
-from mmse.serving.publish import publish
+from mmse.serving.events.log import export
+from mmse.serving.versions.publish import publish
 from serving.conftest import TOKEN, WRITER, worker
 
 Service = TestClient[Any]
@@ -51,7 +51,7 @@ def refused(response: Any, status: int, code: str) -> str:
 
 
 def first_query(run: Path) -> str:
-    from mmse.training.logged import read_logged
+    from mmse.training.targets import read_logged
 
     return str(read_logged(run / "groups", "test", 1).queries[0])
 
@@ -205,10 +205,13 @@ def test_edits_are_taken_in_all_or_none(service: Service) -> None:
 def test_writes_need_the_token(service: Service, headers: dict[str, str]) -> None:
     events = {"events": [{"type": "click", "request_id": "r", "item_id": "i"}]}
     writes: list[tuple[str, str, object]] = [
-        ("POST", "/v1/items", {}), ("PUT", "/v1/items/a", {}), ("PATCH", "/v1/items/a", {}),
-        ("DELETE", "/v1/items/a", None), ("POST", "/v1/events", events),
+        ("POST", "/v1/items", {}),
+        ("PUT", "/v1/items/a", {}),
+        ("PATCH", "/v1/items/a", {}),
+        ("DELETE", "/v1/items/a", None),
+        ("POST", "/v1/events", events),
         ("POST", "/v1/versions/live", {"version": "1"}),
-    ]  # fmt: skip
+    ]
     for method, path, body in writes:
         response = service.request(method, path, json=body, headers=headers)
         refused(response, 401, "unauthorised")

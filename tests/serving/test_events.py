@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmse.api import Cart, Click, Exposure, Order
-from mmse.errors import OutputError, TableError, UsageError
+from mmse.core.errors import OutputError, TableError, UsageError
 from mmse.mining.mine import MineConfig, mine
-from mmse.records import Stage
-from mmse.serving.events import SCHEMA, EventLog, Shown, export
-from mmse.serving.journal import OPEN, Segment, seal_orphans, sealed_files
-from mmse.tables import EventsConfig, ItemsConfig
+from mmse.schema.http import Cart, Click, Exposure, Order
+from mmse.schema.stages import Stage
+from mmse.serving.events.log import SCHEMA, EventLog, Shown, export
+from mmse.serving.events.segments import OPEN, Segment, seal_orphans, sealed_files
+from mmse.sources.tables import EventsConfig, ItemsConfig
 
 
 def shown(request: str, *items: str, at: float = 100.0, first: int = 1) -> Exposure:
@@ -61,10 +61,19 @@ def test_what_the_server_shows_is_told_with_all_that_is_known_of_it(tmp_path: Pa
     log = EventLog(tmp_path)
     log.record(
         Shown(
-            "r1", 100.0, "kettle 🫖", ["a", "b"], user_id="u", assignments={"try": "x"}, explored=[False, True],
-            propensities=[0.9, 0.01], teams=["a", "b"], ranks_a=[1, None], ranks_b=[2, 1],
+            "r1",
+            100.0,
+            "kettle 🫖",
+            ["a", "b"],
+            user_id="u",
+            assignments={"try": "x"},
+            explored=[False, True],
+            propensities=[0.9, 0.01],
+            teams=["a", "b"],
+            ranks_a=[1, None],
+            ranks_b=[2, 1],
         )
-    )  # fmt: skip
+    )
     log.append([Cart(request_id="r1", item_id="b")])
     log.close()
     export(tmp_path, tmp_path / "out.parquet")
@@ -167,9 +176,11 @@ def test_mining_reads_the_log_as_it_is(tmp_path: Path) -> None:
     log.close()
     counts, rows = mined(tmp_path)
     assert rows == [
-        ("r1", "kettle", 1, "UNCLICKED"), ("r1", "kettle", 2, "CLICKED"), ("r1", "kettle", 3, "CARTED"),
+        ("r1", "kettle", 1, "UNCLICKED"),
+        ("r1", "kettle", 2, "CLICKED"),
+        ("r1", "kettle", 3, "CARTED"),
         ("r2", "kettle", 1, "ORDERED"),
-    ]  # fmt: skip
+    ]
     assert (counts["taken_without_page"], counts["duplicates_merged"]) == (0, 3)
 
 

@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from litestar.testing import TestClient
 
-from mmse.assignment import Arm, Experiment, Explore, Interleave, assign
-from mmse.errors import ArtifactError, UsageError
+from mmse.core.errors import ArtifactError, UsageError
+from mmse.experiment.assignment import Arm, Experiment, Explore, Interleave, assign
 from mmse.serving import experiments
 from mmse.serving.config import ServeConfig
-from mmse.serving.events import export
+from mmse.serving.events.log import export
 from mmse.serving.experiments import EXPERIMENTS
-from mmse.serving.publish import publish
-from mmse.serving.site import Site
+from mmse.serving.versions.publish import publish
+from mmse.serving.versions.site import Site
 from serving.conftest import TOKEN, WRITER, worker
 
 QUERY = {"query": "red shoes", "k": 6}

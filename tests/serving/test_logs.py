@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mmse.errors import UsageError
-from mmse.serving import logs
+from mmse.core.errors import UsageError
+from mmse.serving.observability import logs
 
 
 @pytest.fixture
@@ -43,9 +43,13 @@ def test_a_json_line_has_time_level_logger_message_and_request(capsys: pytest.Ca
     (line,) = lines(capsys)
     assert line.pop("time").endswith("Z")
     assert line == {
-        "level": "info", "logger": "mmse.somewhere", "message": "took 3 in", "request_id": "r1", "items": 3,
+        "level": "info",
+        "logger": "mmse.somewhere",
+        "message": "took 3 in",
+        "request_id": "r1",
+        "items": 3,
         "folder": "site",
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.usefixtures("loggers")
@@ -125,5 +129,5 @@ def test_a_level_that_is_none() -> None:
 def test_importing_it_changes_nothing() -> None:
     import subprocess
 
-    code = "import logging, mmse.serving.logs; print(logging.getLogger().handlers)"
+    code = "import logging, mmse.serving.observability.logs; print(logging.getLogger().handlers)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -13,7 +13,7 @@ from schemathesis.checks import CHECKS
 from schemathesis.config import SchemathesisConfig
 from schemathesis.generation import GenerationMode
 
-from mmse.serving.publish import publish
+from mmse.serving.versions.publish import publish
 from serving.conftest import WRITER, running
 
 EXAMPLES = 25
@@ -43,9 +43,13 @@ def test_every_answer_is_as_documented(described: Any, mode: GenerationMode) -> 
     for operation in operations:
 
         @settings(
-            max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=(Phase.generate,),
+            max_examples=EXAMPLES,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=(Phase.generate,),
             suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+        )
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case: Any) -> None:
             for asked in _searches(case.body):

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from mmse.client import Client
-from mmse.serving.publish import publish
+from mmse.serving.versions.publish import publish
 from serving.conftest import TOKEN, WRITER, running
 
 MMSE = str(Path(sys.executable).with_name("mmse"))

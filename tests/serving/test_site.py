@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from live.live_shop import STAGES
-from mmse import artifact
-from mmse.errors import ArtifactError, MmseError, UsageError
-from mmse.live import Catalogue, Change, Delete, Edit, LiveConfig, Upsert
-from mmse.live.carry import pending
+from catalogue.live_shop import STAGES
+from mmse.catalogue import Catalogue, Change, Delete, Edit, LiveConfig, Upsert
+from mmse.catalogue.transfer import pending
+from mmse.core import artifact
+from mmse.core.errors import ArtifactError, MmseError, UsageError
 from mmse.model.encoder import Encoder
 from mmse.ranking.rulebook import Rulebook
-from mmse.retriever import Retriever
-from mmse.serving import publish as publishing
-from mmse.serving import sitefile
-from mmse.serving.publish import prune, publish, versions
-from mmse.serving.site import Edition, Site, drop, go_live, put_in_service, rollback
+from mmse.retrieval.retriever import Retriever
+from mmse.serving.versions import publish as publishing
+from mmse.serving.versions import site_file as sitefile
+from mmse.serving.versions.publish import prune, publish, versions
+from mmse.serving.versions.site import Edition, Site, drop, go_live, put_in_service, rollback
 
 NEW: list[Edit] = [Upsert({"item_id": "n1", "title": "Zorbak kettle", "price": 9.5}), Delete("i00000009")]
 MANUAL = LiveConfig(automatic=False)
@@ -86,8 +86,13 @@ def test_a_run_is_published_linked_and_served(run: Path, site: Path) -> None:
     assert Retriever.open(edition.run).search("tent")
     (step,) = sitefile.read_serving(site).history
     assert (step.arm, step.what, step.was, step.now, step.by, step.note) == (
-        "live", "publish", None, "0001", "me", "first"
-    )  # fmt: skip
+        "live",
+        "publish",
+        None,
+        "0001",
+        "me",
+        "first",
+    )
 
 
 def test_on_a_disk_without_hard_links_it_is_copied(run: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,8 +116,11 @@ def test_versions_and_arms_come_and_go(run: Path, site: Path) -> None:
     assert {arm: one.name for arm, one in shop.state().arms.items()} == {"live": "0003", "candidate": "0004"}
     put_in_service(shop, "other", "0001", "to compare", "me")
     assert [(one.edition.name, one.arms) for one in versions(shop)] == [
-        ("0001", ("other",)), ("0002", ()), ("0003", ("live",)), ("0004", ("candidate",)),
-    ]  # fmt: skip
+        ("0001", ("other",)),
+        ("0002", ()),
+        ("0003", ("live",)),
+        ("0004", ("candidate",)),
+    ]
     put_in_service(shop, "live", "0004")
     assert shop.state().arms["live"] == shop.state().arms["candidate"]
     drop(shop, "candidate")
@@ -126,8 +134,13 @@ def test_versions_and_arms_come_and_go(run: Path, site: Path) -> None:
     assert rollback(shop, version="0004") == "0004"
     assert rollback(shop) == "0001"
     assert [step.what for step in sitefile.read_serving(site).history][:6] == [
-        "publish", "publish", "publish", "publish", "assign", "assign",
-    ]  # fmt: skip
+        "publish",
+        "publish",
+        "publish",
+        "publish",
+        "assign",
+        "assign",
+    ]
 
 
 def test_what_cannot_be_is_refused_and_changes_nothing(run: Path, site: Path, tmp_path: Path) -> None:
@@ -399,9 +412,9 @@ def test_a_killed_publisher_leaves_nothing_half_and_the_next_sweeps(
     child = os.fork()
     if child == 0:
         place = {
-            "copy": ("mmse.serving.publish._require_answers", publishing),
-            "rename": ("mmse.serving.sitefile.read_edition", sitefile),
-            "flip": ("mmse.serving.sitefile.write_serving", sitefile),
+            "copy": ("mmse.serving.versions.publish._require_answers", publishing),
+            "rename": ("mmse.serving.versions.site_file.read_edition", sitefile),
+            "flip": ("mmse.serving.versions.site_file.write_serving", sitefile),
         }[at]
         setattr(place[1], place[0].rsplit(".", 1)[1], lambda *_: os.kill(os.getpid(), 9))
         publish(site, run)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mmse.errors import UsageError
-from mmse.serving.tracing import Request, Stage, Tracing, tracer_of
+from mmse.core.errors import UsageError
+from mmse.serving.observability.tracing import Request, Stage, Tracing, tracer_of
 
 pytest.importorskip("opentelemetry.sdk")
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
@@ -42,9 +42,14 @@ def tracing(memory: InMemorySpanExporter) -> Iterator[Tracing]:
 def request(**changes: Any) -> Request:
     now = time.perf_counter()
     fields: dict[str, Any] = {
-        "method": "POST", "route": "/v1/search", "status": 200, "request_id": "r1", "started": now - 0.010,
-        "seconds": 0.009, "stages": [Stage("encode", now - 0.009, 0.002), Stage("vector", now - 0.007, 0.004)],
-    }  # fmt: skip
+        "method": "POST",
+        "route": "/v1/search",
+        "status": 200,
+        "request_id": "r1",
+        "started": now - 0.010,
+        "seconds": 0.009,
+        "stages": [Stage("encode", now - 0.009, 0.002), Stage("vector", now - 0.007, 0.004)],
+    }
     return Request(**(fields | changes))
 
 
@@ -67,9 +72,11 @@ def test_a_request_is_a_span_and_its_stages_lie_in_it(tracing: Tracing, memory: 
     assert whole.kind is SpanKind.SERVER
     assert whole.parent is None
     assert dict(whole.attributes or {}) == {
-        "http.request.method": "POST", "http.route": "/v1/search", "http.response.status_code": 200,
+        "http.request.method": "POST",
+        "http.route": "/v1/search",
+        "http.response.status_code": 200,
         "mmse.request_id": "r1",
-    }  # fmt: skip
+    }
     assert seconds(whole) == pytest.approx(0.009, abs=1e-5)
     assert whole.start_time is not None
     assert whole.start_time / 1e9 == pytest.approx(before - 0.010, abs=0.1)
@@ -126,7 +133,7 @@ def test_what_is_not_sampled_makes_no_children(memory: InMemorySpanExporter) -> 
 def test_off_without_an_endpoint_and_nothing_is_imported() -> None:
     assert tracer_of(None) is None
     code = (
-        "import sys; from mmse.serving.tracing import tracer_of; tracer_of(None); "
+        "import sys; from mmse.serving.observability.tracing import tracer_of; tracer_of(None); "
         "print([m for m in sys.modules if m.startswith('opentelemetry')])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmse.records import Stage
+from mmse.schema.stages import Stage
 
 
 def add_retrieved(groups: Path, out: Path, n_items: int) -> int:

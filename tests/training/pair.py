@@ -20,13 +20,13 @@ import torch
 from safetensors.torch import save_file
 
 from mmse import pipeline
-from mmse.artifact import Manifest
 from mmse.cli import main
-from mmse.errors import UsageError
+from mmse.core.artifact import Manifest
+from mmse.core.errors import UsageError
 from mmse.model.encoder import Encoder
 from mmse.model.features import FeatureSpace, ItemFeatures
 from mmse.model.recipes import RECIPES, Recipe, changed
-from mmse.text import Tokenizer
+from mmse.text.tokenizer import Tokenizer
 from mmse.training import distributed
 from mmse.training.batches import Batch, Batches, Dropout
 from mmse.training.loop import TrainConfig, describe, train
@@ -68,9 +68,15 @@ class Gradients:
         prepare(encoder.towers, recipe)
         shards = self.shards[recipe.stage_weights.unclicked_teach]
         batches = Batches(
-            shards, self.read[2], encoder.towers.sizes, recipe,
-            batch_requests=n_requests, group_size=self.config.group_size, seed=0, dropout=Dropout(),
-        )  # fmt: skip
+            shards,
+            self.read[2],
+            encoder.towers.sizes,
+            recipe,
+            batch_requests=n_requests,
+            group_size=self.config.group_size,
+            seed=0,
+            dropout=Dropout(),
+        )
         requests, usable = shards.usable(0)
         return encoder, batches.batch(requests, usable[:n_requests], np.random.default_rng(0))
 

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Int8
 
-from mmse.mining.groups import ItemStats
+from mmse.dataset.folder import ItemStats
 from mmse.model.encoder import Encoder
 from mmse.model.recipes import Recipe, StageWeights
 from mmse.pipeline import Shop
-from mmse.records import Stage
-from mmse.text import Bags
+from mmse.schema.stages import Stage
+from mmse.text.tokenizer import Bags
 from mmse.training.batches import (
     MAX_CLICKED,
     MAX_RETRIEVED,
@@ -25,7 +25,7 @@ from mmse.training.batches import (
     reached_by,
     sample_group,
 )
-from mmse.training.groups import Requests
+from mmse.training.encoded_requests import Requests
 from mmse.training.loop import describe
 from mmse.training.shards import Shards
 
@@ -37,12 +37,18 @@ def requests_of(stages: list[list[int]]) -> Requests:
     flat: Int8[np.ndarray, " rows"] = np.array([s for page in stages for s in page], np.int8)
     n = len(stages)
     return Requests(
-        snapshot=0, texts=NO_TEXT, memory=np.zeros(1, np.int64), query=np.zeros(n, np.int32),
-        user=np.zeros(n, np.int64), history=np.full((n, 1), -1, np.int32),
-        offsets=np.cumsum([0, *map(len, stages)]).astype(np.int64), item_rows=np.arange(len(flat), dtype=np.int32),
-        stages=flat, examination=np.linspace(0.1, 1, len(flat), dtype=np.float32),
+        snapshot=0,
+        texts=NO_TEXT,
+        memory=np.zeros(1, np.int64),
+        query=np.zeros(n, np.int32),
+        user=np.zeros(n, np.int64),
+        history=np.full((n, 1), -1, np.int32),
+        offsets=np.cumsum([0, *map(len, stages)]).astype(np.int64),
+        item_rows=np.arange(len(flat), dtype=np.int32),
+        stages=flat,
+        examination=np.linspace(0.1, 1, len(flat), dtype=np.float32),
         explored=np.arange(len(flat)) % 2 == 0,
-    )  # fmt: skip
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -70,10 +76,13 @@ def test_a_group_takes_orders_carts_some_clicks_unclicked_and_few_retrieved(
         few, surplus = min(clicked, MAX_CLICKED), max(clicked - MAX_CLICKED, 0)
         taken = dict.fromkeys(Stage, 0)
         for stage, there in (
-            (Stage.ORDERED, page.count(Stage.ORDERED)), (Stage.CARTED, page.count(Stage.CARTED)),
-            (Stage.CLICKED, few), (Stage.UNCLICKED, page.count(Stage.UNCLICKED)), (Stage.CLICKED, surplus),
+            (Stage.ORDERED, page.count(Stage.ORDERED)),
+            (Stage.CARTED, page.count(Stage.CARTED)),
+            (Stage.CLICKED, few),
+            (Stage.UNCLICKED, page.count(Stage.UNCLICKED)),
+            (Stage.CLICKED, surplus),
             (Stage.RETRIEVED, min(page.count(Stage.RETRIEVED), MAX_RETRIEVED)),
-        ):  # fmt: skip
+        ):
             taken[stage] += min(there, left)
             left -= min(there, left)
         assert {stage: (stages == stage).sum() for stage in Stage} == taken
@@ -134,9 +143,15 @@ def batches(small_shop: Shop) -> Batches:
     encoder = Encoder.fresh(small_shop.train.to_model(), tokenizer, space, features)
     shards = Shards(groups, encoder, all_stages=False)
     return Batches(
-        shards, features, encoder.towers.sizes, Recipe(n_random=64, in_batch="shown"),
-        batch_requests=64, group_size=8, dropout=Dropout(), seed=5,
-    )  # fmt: skip
+        shards,
+        features,
+        encoder.towers.sizes,
+        Recipe(n_random=64, in_batch="shown"),
+        batch_requests=64,
+        group_size=8,
+        dropout=Dropout(),
+        seed=5,
+    )
 
 
 def test_an_epoch_is_the_same_from_any_position(batches: Batches) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmse.artifact import read_manifest
 from mmse.cli import main
+from mmse.core.artifact import read_manifest
 from mmse.pipeline import Shop
 from mmse.training import distributed
 from mmse.training.distributed import Team

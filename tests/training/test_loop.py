@@ -16,9 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmse.artifact import read_manifest
-from mmse.config import build
-from mmse.errors import ArtifactError, UsageError
+from mmse.core.artifact import read_manifest
+from mmse.core.config import build
+from mmse.core.errors import ArtifactError, UsageError
 from mmse.pipeline import Listener, Shop, mine_stage
 from mmse.training import meter
 from mmse.training.batches import Batch, Batches

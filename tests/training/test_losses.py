@@ -15,8 +15,8 @@ from jaxtyping import Int8
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mmse.config import build, plain
-from mmse.errors import UsageError
+from mmse.core.config import build, plain
+from mmse.core.errors import UsageError
 from mmse.model.bags import BagIndex
 from mmse.model.conversion import Conversion
 from mmse.model.encoder import Encoder
@@ -24,8 +24,8 @@ from mmse.model.features import STATISTICS, ItemFeatures
 from mmse.model.inputs import ItemInputs, QueryInputs
 from mmse.model.recipes import RECIPES, HardNegatives, Recipe
 from mmse.pipeline import Shop
-from mmse.records import Stage
-from mmse.text import Bags
+from mmse.schema.stages import Stage
+from mmse.text.tokenizer import Bags
 from mmse.training.batches import Batch, Batches, Dropout
 from mmse.training.loop import describe, train
 from mmse.training.losses import losses, losses_of, prepare
@@ -33,9 +33,13 @@ from mmse.training.meter import Step
 from mmse.training.shards import Shards
 
 EVERYTHING = Recipe(
-    n_random=64, learn_temperature=True, uncertainty=True, matryoshka=(4,), own_negatives="lower",
+    n_random=64,
+    learn_temperature=True,
+    uncertainty=True,
+    matryoshka=(4,),
+    own_negatives="lower",
     hard=HardNegatives(n=4, mix=(0.4, 0.6)),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,15 @@ class Made:
             stages[(stages == Stage.CLICKED) & (random.random(len(stages)) < 0.3)] = Stage.CARTED
             shards._cache[i] = replace(requests, stages=relabelled(stages, swapped, random.random(len(stages)) < 0.5))
         return Batches(
-            shards, self.features, self.encoder.towers.sizes, recipe,
-            batch_requests=64, group_size=6, dropout=Dropout(), seed=5,
-        )  # fmt: skip
+            shards,
+            self.features,
+            self.encoder.towers.sizes,
+            recipe,
+            batch_requests=64,
+            group_size=6,
+            dropout=Dropout(),
+            seed=5,
+        )
 
     def batch(self, recipe: Recipe) -> Batch:
         return next(self.batches(recipe).epoch(0))
@@ -221,11 +231,16 @@ def one_request() -> Batch:
     bag = BagIndex.of(Bags(np.zeros(2, np.int64), np.zeros(0, np.int32)), None)
     ids = torch.zeros(1, dtype=torch.int64)
     return Batch(
-        queries=QueryInputs(bag, ids, ids, bag), items=ItemInputs(bag, bag, ids, bag, torch.zeros(1, 1)),
-        columns=torch.tensor([[0]]), stages=torch.tensor([[int(Stage.CLICKED)]]), weights=torch.ones(1, 1),
-        examination=torch.ones(1, 1), negatives=torch.tensor([1]), correction=torch.zeros(1),
+        queries=QueryInputs(bag, ids, ids, bag),
+        items=ItemInputs(bag, bag, ids, bag, torch.zeros(1, 1)),
+        columns=torch.tensor([[0]]),
+        stages=torch.tensor([[int(Stage.CLICKED)]]),
+        weights=torch.ones(1, 1),
+        examination=torch.ones(1, 1),
+        negatives=torch.tensor([1]),
+        correction=torch.zeros(1),
         reached=torch.zeros(1, 1, dtype=torch.bool),
-    )  # fmt: skip
+    )
 
 
 def test_a_recipe_with_everything_trains_resumes_and_is_saved_without_it(small_shop: Shop, tmp_path: Path) -> None:

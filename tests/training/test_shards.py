@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmse.mining.groups import shard_files
+from mmse.dataset.folder import shard_files
 from mmse.mining.reformulations import TABLE
 from mmse.model.encoder import Encoder
 from mmse.pipeline import Shop
-from mmse.records import Stage
-from mmse.text import Bags
-from mmse.training.groups import Requests
-from mmse.training.logged import read_logged, read_shown
+from mmse.schema.stages import Stage
+from mmse.text.tokenizer import Bags
+from mmse.training.encoded_requests import Requests
 from mmse.training.loop import describe
 from mmse.training.shards import Shards
+from mmse.training.targets import read_logged, read_shown
 from training.below_page import add_retrieved
 
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmse.config import build
-from mmse.errors import ArtifactError, UsageError
+from mmse.core.config import build
+from mmse.core.errors import ArtifactError, UsageError
 from mmse.model.encoder import Encoder
 from mmse.model.pretrained import open_pretrained
 from mmse.model.warm_start import READS_TEXT, warm_table
 from mmse.pipeline import Listener, Shop, embed_stage, index_stage, ranking_stage, read_shop, train_stage
-from mmse.retriever import Retriever
-from mmse.training.describe import first_encoder
+from mmse.retrieval.retriever import Retriever
 from mmse.training.loop import Step, TrainConfig, train
+from mmse.training.setup import first_encoder
 from tiny_bert import WIDTH, needs_transformers, write_bert
 
 needs_transformers()
@@ -39,10 +39,19 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reading(shop: Shop, bert: Path) -> TrainConfig:
     """A transformer reads; few texts a step."""
     return replace(
-        shop.train, text_encoder="transformer", transformer=str(bert), bigram_buckets=0, epochs=1, dim=8,
-        batch_requests=BATCH, group_size=2, max_tokens=12, validate_requests=20, checkpoint_steps=2,
+        shop.train,
+        text_encoder="transformer",
+        transformer=str(bert),
+        bigram_buckets=0,
+        epochs=1,
+        dim=8,
+        batch_requests=BATCH,
+        group_size=2,
+        max_tokens=12,
+        validate_requests=20,
+        checkpoint_steps=2,
         objective={"n_random": 8},
-    )  # fmt: skip
+    )
 
 
 def groups_of(shop: Shop) -> Path:

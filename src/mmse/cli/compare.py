@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from mmse.compare.data import Kind
-    from mmse.compare.grid import Cell
-    from mmse.compare.results import Compared, Gap, Measure, Result
-    from mmse.compare.run import Outcome, Watcher
+    from mmse.lab.compare.data import Kind
+    from mmse.lab.compare.grid import Cell
+    from mmse.lab.compare.results import Compared, Gap, Measure, Result
+    from mmse.lab.compare.run import Outcome, Watcher
 
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
@@ -40,11 +40,11 @@ def compare(
 
     What is up to date is not made again, so the same command goes on where it was ended.
     """
-    from mmse.compare.grid import read_grid
-    from mmse.compare.page import PAGE, write_page
-    from mmse.compare.results import compare as comparison
-    from mmse.compare.results import write_results
-    from mmse.compare.run import run_grid
+    from mmse.lab.compare.grid import read_grid
+    from mmse.lab.compare.page import PAGE, write_page
+    from mmse.lab.compare.results import compare as comparison
+    from mmse.lab.compare.results import write_results
+    from mmse.lab.compare.run import run_grid
 
     grid = read_grid(grid_file)
     with _progress() as watcher:
@@ -88,16 +88,20 @@ def tables(compared: Compared, width: int) -> RenderableType:
 
 
 def _table(compared: Compared, data: str, kind: Kind, *, roomy: bool) -> RenderableType:
-    from mmse.compare.results import HEADLINES
-    from mmse.compare.words import short_name
+    from mmse.lab.compare.results import HEADLINES
+    from mmse.lab.compare.words import short_name
 
     systems = compared.systems(data)
     measures = [m for m in HEADLINES[kind] if any(compared.result(data, s, m) for s in systems)]
     behaviour = {"simulated": "simulated", "shop": "a log", "judged": "people's grades"}[kind]
     grid = Table(
-        title=f"{data} ({behaviour})", title_justify="left", title_style="italic", box=None, header_style="bold",
+        title=f"{data} ({behaviour})",
+        title_justify="left",
+        title_style="italic",
+        box=None,
+        header_style="bold",
         pad_edge=False,
-    )  # fmt: skip
+    )
     grid.add_column("", overflow="fold")
     for measure in measures:
         grid.add_column(short_name(measure), justify="right")
@@ -145,8 +149,14 @@ def _failure(one: Outcome) -> dict[str, object]:
 @contextmanager
 def _progress() -> Iterator[Watcher]:
     """A watcher that draws the grid on standard error."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-               TimeElapsedColumn(), TextColumn("{task.fields[note]}", style="dim"))  # fmt: skip
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+    )
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
         yield _Bars(bars).watcher()
 
@@ -160,7 +170,7 @@ class _Bars:
         self._at_work: dict[str, TaskID] = {}
 
     def watcher(self) -> Watcher:
-        from mmse.compare.run import Watcher
+        from mmse.lab.compare.run import Watcher
         from mmse.pipeline import Listener
 
         def stage(name: str, why: str, runs: bool) -> None:

@@ -8,15 +8,15 @@ from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
-from mmse import artifact
-from mmse.cli.show import answer_table, evaluation_table
-from mmse.config import plain
-from mmse.evaluation.stage import read_report
-from mmse.market.simulate import KIND, MarketConfig, simulate
+from mmse.cli.console import answer_table, evaluation_table
+from mmse.core import artifact
+from mmse.core.config import plain
+from mmse.evaluation.step import read_report
+from mmse.lab.simulator.simulate import KIND, MarketConfig, simulate
 from mmse.pipeline import Listener, Shop, read_shop
-from mmse.retriever import Retriever
-from mmse.search import Search
-from mmse.training.logged import Logged, read_logged
+from mmse.retrieval.retriever import Retriever
+from mmse.schema.search import Search
+from mmse.training.targets import Logged, read_logged
 
 
 def simulated_shop(folder: Path, config: MarketConfig, listener: Listener) -> Shop:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from mmse.errors import UsageError
+from mmse.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from mmse.live.edits import Edit
+    from mmse.catalogue.edits import Edit
 
 out = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
 items_app = typer.Typer(
@@ -31,7 +31,7 @@ def apply(
     path: Shop, file: Annotated[Path, typer.Argument(help="One edit a line (docs/live.md).", metavar="EDITS.jsonl")]
 ) -> None:
     """Applies a file of upserts, changes and deletes: all of them, or none where one is wrong."""
-    from mmse.live.edits import parse
+    from mmse.catalogue.edits import parse
 
     if not file.is_file():
         raise UsageError(f"There is no file {file}.", "Give a file with one edit a line, in JSON.")
@@ -44,7 +44,7 @@ def set_(
     path: Shop, item: Item, values: Annotated[list[str], typer.Argument(help="column=value", metavar="COLUMN=VALUE…")]
 ) -> None:
     """Changes some columns of an item, such as its price or whether it is available."""
-    from mmse.live.edits import Change
+    from mmse.catalogue.edits import Change
 
     _apply(path, [Change(item, dict(_value(said) for said in values))])
 
@@ -52,7 +52,7 @@ def set_(
 @items_app.command(epilog="Example: mmse items delete run i00016942 i00010414")
 def delete(path: Shop, items: Annotated[list[str], typer.Argument(help="The item_ids.", metavar="ITEM…")]) -> None:
     """Takes items out of the catalogue."""
-    from mmse.live.edits import Delete
+    from mmse.catalogue.edits import Delete
 
     _apply(path, [Delete(item) for item in items])
 
@@ -60,7 +60,7 @@ def delete(path: Shop, items: Annotated[list[str], typer.Argument(help="The item
 @items_app.command(epilog="Example: mmse items compact run")
 def compact(path: Shop) -> None:
     """Folds all edits into the index, which searches a little faster then; nothing is lost if it is interrupted."""
-    from mmse.live.catalogue import Catalogue
+    from mmse.catalogue.live_catalogue import Catalogue
 
     for run in _runs(path):
         with Catalogue.open(run, writable=True) as catalogue:
@@ -72,7 +72,7 @@ def compact(path: Shop) -> None:
 @items_app.command(epilog="Example: mmse items status run")
 def status(path: Shop) -> None:
     """Says how many items there are and how many edits are not yet folded into the index."""
-    from mmse.live.catalogue import Catalogue
+    from mmse.catalogue.live_catalogue import Catalogue
 
     with Catalogue.open(_runs(path)[0]) as catalogue:
         now = catalogue.snapshot()
@@ -82,7 +82,7 @@ def status(path: Shop) -> None:
 @items_app.command("carry-over", epilog="Example: mmse items carry-over run")
 def carry_over(run: Run) -> None:
     """After the index was made again: applies the edits of the former one to it."""
-    from mmse.live import carry_over as carry
+    from mmse.catalogue import carry_over as carry
 
     _require_run(run)
     carried = carry(run)
@@ -94,15 +94,15 @@ def carry_over(run: Run) -> None:
 @items_app.command(epilog="Example: mmse items discard run")
 def discard(run: Run) -> None:
     """After the index was made again: drops the edits of the former one."""
-    from mmse.live import discard as drop
+    from mmse.catalogue import discard as drop
 
     _require_run(run)
     out.print(f"The edits of {drop(run):,} items were dropped.")
 
 
 def _apply(path: Path, edits: list[Edit]) -> None:
-    from mmse.live.catalogue import Catalogue
-    from mmse.serving.site import Site, is_site
+    from mmse.catalogue.live_catalogue import Catalogue
+    from mmse.serving.versions.site import Site, is_site
 
     if is_site(path):
         done = Site.open(path).apply(edits)
@@ -117,13 +117,13 @@ def _apply(path: Path, edits: list[Edit]) -> None:
 
 def _runs(path: Path) -> list[Path]:
     """The run folder `path`, or those that the site in it serves, the live one first."""
-    from mmse.serving.site import Site, is_site
+    from mmse.serving.versions.site import Site, is_site
 
     return [edition.run for edition in Site.open(path).state().editions] if is_site(path) else [path]
 
 
 def _require_run(path: Path) -> None:
-    from mmse.serving.site import is_site
+    from mmse.serving.versions.site import is_site
 
     if is_site(path):
         raise UsageError(

@@ -28,11 +28,11 @@ from mmse.cli.recipes import recipes
 from mmse.cli.rules import rules_app
 from mmse.cli.serve import Port, events_app, serve
 from mmse.cli.versions import versions_app
-from mmse.config import build, plain
-from mmse.errors import MmseError, UsageError
+from mmse.core.config import build, plain
+from mmse.core.errors import MmseError, UsageError
 
 if TYPE_CHECKING:
-    from mmse.artifact import Manifest
+    from mmse.core.artifact import Manifest
     from mmse.pipeline import Shop
 
 Config = TypeVar("Config")
@@ -117,8 +117,8 @@ def demo(
 ) -> None:
     """Simulates a shop, runs every stage on its log, and shows what was gained."""
     from mmse.cli import demo as demonstration
-    from mmse.cli.show import progress_on
-    from mmse.market.simulate import MarketConfig
+    from mmse.cli.console import progress_on
+    from mmse.lab.simulator.simulate import MarketConfig
     from mmse.pipeline import run as run_stages
 
     _use_threads(threads)
@@ -150,11 +150,11 @@ def simulate(
     requests_per_query: Annotated[int, typer.Option(help="Requests per judged query, on average.", min=1)] = 12,
 ) -> None:
     """Writes a shop whose truth is known: items, a behaviour log, shop.toml, and the truth apart."""
-    from mmse.artifact import read_manifest
-    from mmse.cli.show import progress_on
-    from mmse.market.judged import JudgedConfig, simulate_judged
-    from mmse.market.simulate import KIND, MarketConfig
-    from mmse.market.simulate import simulate as simulate_shop
+    from mmse.cli.console import progress_on
+    from mmse.core.artifact import read_manifest
+    from mmse.lab.simulator.judged import JudgedConfig, simulate_judged
+    from mmse.lab.simulator.simulate import KIND, MarketConfig
+    from mmse.lab.simulator.simulate import simulate as simulate_shop
 
     if (items is None) != (judgements is None):
         raise UsageError("--items and --judgements go together.", "Give both, or neither for a made-up catalogue.")
@@ -178,7 +178,7 @@ def simulate(
 def run(shop_file: ShopFile, folder: Out = None, threads: Threads = None) -> None:
     """Runs every stage that is not up to date: mine, train, embed, index, rank, map, evaluate."""
     from mmse.cli import demo as demonstration
-    from mmse.cli.show import progress_on
+    from mmse.cli.console import progress_on
     from mmse.pipeline import read_shop
     from mmse.pipeline import run as run_stages
 
@@ -239,9 +239,7 @@ def embed(
 
 @app.command(epilog="Example: mmse index shop.toml --kind exact")
 def index(
-    shop_file: ShopFile,
-    folder: Out = None,
-    kind: Annotated[str | None, typer.Option(help="exact or ivf.")] = None,
+    shop_file: ShopFile, folder: Out = None, kind: Annotated[str | None, typer.Option(help="exact or ivf.")] = None
 ) -> None:
     """Indexes the catalogue: its vectors, its words, and the columns to filter by."""
     from mmse import pipeline
@@ -291,16 +289,24 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Searches a run: hits, how likely each is, and why it stands where it stands."""
-    from mmse.cli import asking
-    from mmse.cli.show import answer_table
-    from mmse.retriever import Retriever
+    from mmse.cli import search_options as asking
+    from mmse.cli.console import answer_table
+    from mmse.retrieval.retriever import Retriever
 
     query, user = _as_text(query), _as_text(user) if user is not None else None
     retriever = Retriever.open(folder)
     asked = asking.search_of(
-        retriever.kinds, query, k, user, only=only or [], caps=cap or [], boosts=boost or [], channel=channel,
-        min_probability=min_probability, target_precision=target_precision,
-    )  # fmt: skip
+        retriever.kinds,
+        query,
+        k,
+        user,
+        only=only or [],
+        caps=cap or [],
+        boosts=boost or [],
+        channel=channel,
+        min_probability=min_probability,
+        target_precision=target_precision,
+    )
     answer = retriever.answer(asked)
     if as_json:
         out.print_json(json.dumps({"query": query, "user_id": user} | asking.plain_answer(answer), default=str))
@@ -319,10 +325,10 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compares our model with the baselines: on the log's test window, or on human judgements."""
-    from mmse.artifact import fingerprint_of_files
-    from mmse.cli.show import evaluation_table, progress_on
-    from mmse.evaluation.judged import evaluate_judged
-    from mmse.evaluation.stage import PAGE, read_report, write_report
+    from mmse.cli.console import evaluation_table, progress_on
+    from mmse.core.artifact import fingerprint_of_files
+    from mmse.evaluation.judgements import evaluate_judged
+    from mmse.evaluation.step import PAGE, read_report, write_report
     from mmse.pipeline import evaluate_stage, shop_of
 
     shop = shop_of(folder)
@@ -357,7 +363,7 @@ app.command(epilog="Examples: mmse serve run · mmse serve site --workers 4 --to
 
 
 def _one_stage(stage: Callable[..., Manifest], shop: Shop, folder: Path | None) -> None:
-    from mmse.cli.show import progress_on
+    from mmse.cli.console import progress_on
 
     with progress_on(err) as listener:
         manifest = stage(shop, _run_folder(shop.path, folder), listener)

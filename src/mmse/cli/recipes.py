@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mmse.config import plain
-from mmse.errors import UsageError
+from mmse.core.config import plain
+from mmse.core.errors import UsageError
 
 out = Console(highlight=False, emoji=False)
 

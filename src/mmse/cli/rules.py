@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from mmse.errors import ArtifactError, UsageError
+from mmse.core.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
-    from mmse.filters import Filter, Kind
     from mmse.ranking.rulebook import Rulebook
     from mmse.ranking.rules import Applied, Rule, Rules
+    from mmse.schema.filters import Filter, Kind
 
 FOLDER = "rules"
 """Where in a run folder its rules are."""
@@ -50,7 +50,7 @@ class RuleKind(StrEnum):
 @rules_app.command(epilog="Example: mmse rules check rules.toml run")
 def check(file: File, run: Run) -> None:
     """Checks a file of rules against a run's columns and items; publishes nothing."""
-    from mmse.ranking.rulefile import read_rules
+    from mmse.ranking.rule_file import read_rules
 
     rules = read_rules(file, run_kinds(run))
     _warn(rules, run)
@@ -60,7 +60,7 @@ def check(file: File, run: Run) -> None:
 @rules_app.command(epilog='Example: mmse rules publish run rules.toml --note "summer sale"')
 def publish(run: Run, file: File, note: Note = "") -> None:
     """Makes a file of rules the live ones, in place of those before."""
-    from mmse.ranking.rulefile import read_rules, read_text
+    from mmse.ranking.rule_file import read_rules, read_text
 
     book = _book(run)
     rules = read_rules(file, book.kinds)
@@ -127,16 +127,27 @@ def add(
     note: Note = "",
 ) -> None:
     """Adds one rule to the end of the live ones and publishes them."""
-    from mmse.filters import parse_terms
-    from mmse.ranking.rulefile import read_rules, write_rule
+    from mmse.ranking.rule_file import read_rules, write_rule
+    from mmse.schema.filters import parse_terms
 
     book = _book(run)
     filtered = parse_terms(where or [], book.kinds)
     said = {
-        "name": name, "query": query, "items": item, "place": place, "where": _plain(filtered) if filtered else None,
-        "factor": factor, "words": word, "when": when, "also": also, "to": to, "url": url,
-        "from": _day(from_, "--from"), "until": _day(until, "--until"), "note": note or None,
-    }  # fmt: skip
+        "name": name,
+        "query": query,
+        "items": item,
+        "place": place,
+        "where": _plain(filtered) if filtered else None,
+        "factor": factor,
+        "words": word,
+        "when": when,
+        "also": also,
+        "to": to,
+        "url": url,
+        "from": _day(from_, "--from"),
+        "until": _day(until, "--until"),
+        "note": note or None,
+    }
     rule = write_rule(kind.value, {key: value for key, value in said.items() if value is not None})
     _warn(read_rules(rule, book.kinds, "The new rule"), run)
     version = book.add(rule, note or f"{kind.value} {name}", _who())
@@ -168,7 +179,7 @@ def _book(run: Path) -> Rulebook:
 def _warn(rules: Rules, run: Path) -> None:
     import pyarrow.parquet as pq
 
-    from mmse.ranking.rulechecks import warnings_of
+    from mmse.ranking.rule_checks import warnings_of
 
     ids = set(pq.read_table(run / "groups" / "items.parquet", columns=["item_id"])["item_id"].to_pylist())
     for warning in warnings_of(rules, ids.__contains__):
@@ -214,7 +225,7 @@ def _filter_text(said: Filter) -> str:
 
 def _plain(said: Filter) -> dict[str, Any]:
     """A filter as the plain values that `parse_filter` reads."""
-    from mmse.filters import And, Between, Not, OneOf
+    from mmse.schema.filters import And, Between, Not, OneOf
 
     if isinstance(said, OneOf):
         return {said.column: said.values[0] if len(said.values) == 1 else list(said.values)}

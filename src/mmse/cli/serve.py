@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mmse.errors import UsageError
+from mmse.core.errors import UsageError
 
 out = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
@@ -23,9 +23,11 @@ Host = Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 for every netw
 Port = Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65_535)]
 
 events_app = typer.Typer(
-    name="events", help="What shoppers saw and did, as the server took it in.", no_args_is_help=True,
+    name="events",
+    help="What shoppers saw and did, as the server took it in.",
+    no_args_is_help=True,
     rich_markup_mode="rich",
-)  # fmt: skip
+)
 
 
 def serve(
@@ -54,15 +56,26 @@ def serve(
 
     Ctrl-C or SIGTERM ends it once what came in is answered.
     """
-    from mmse.serving import logs, server
+    from mmse.serving import server
     from mmse.serving.config import ServeConfig
+    from mmse.serving.observability import logs
 
     config = ServeConfig(
-        path=path, host=host, port=port, workers=workers, token=_token(token_file), timeout_ms=timeout_ms,
-        waiting=waiting, requests_per_s=requests_per_s, events=events,
-        log_exposures=log_exposures, access_log=access_log, log_queries=log_queries,
-        otlp_endpoint=os.environ.get(OTLP), image_hosts=tuple(image_host or ()),
-    )  # fmt: skip
+        path=path,
+        host=host,
+        port=port,
+        workers=workers,
+        token=_token(token_file),
+        timeout_ms=timeout_ms,
+        waiting=waiting,
+        requests_per_s=requests_per_s,
+        events=events,
+        log_exposures=log_exposures,
+        access_log=access_log,
+        log_queries=log_queries,
+        otlp_endpoint=os.environ.get(OTLP),
+        image_hosts=tuple(image_host or ()),
+    )
     server.check(config)
     logs.configure(json=log_json, level="INFO")
     err.print(f"Serving {path} on http://{_shown(host)}:{port} (Ctrl-C ends it)")
@@ -77,7 +90,7 @@ def export(
     path: Site, file: Annotated[Path, typer.Argument(help="The table to write.", metavar="EVENTS.parquet")]
 ) -> None:
     """Joins what was shown, clicked and ordered into the events table that `mmse mine` reads."""
-    from mmse.serving.events import export as join
+    from mmse.serving.events.log import export as join
 
     rows = join(path / "events" if (path / "events").is_dir() else path, file)
     out.print(f"{rows:,} items shown, in {file}.")

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from mmse.serving.publish import Listed
+    from mmse.serving.versions.publish import Listed
 
 out = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
 versions_app = typer.Typer(
@@ -41,7 +41,7 @@ def publish(
     ] = False,
 ) -> None:
     """Checks a run, copies it into the site and serves it; running servers take it up within a second."""
-    from mmse.serving import publish as publishing
+    from mmse.serving.versions import publish as publishing
 
     name = publishing.publish(site, run, arm=arm, note=note, by=who(), edits="discard" if discard_edits else "carry")
     out.print(f"Version {name} is {arm}.")
@@ -50,9 +50,9 @@ def publish(
 @versions_app.command("list", epilog="Example: mmse versions list site")
 def list_(site: SiteFolder, as_json: Json = False) -> None:
     """Shows every version, oldest first: when it was published, by which arms it is served, and why."""
-    from mmse.serving import sitefile
-    from mmse.serving.publish import versions
-    from mmse.serving.site import Site
+    from mmse.serving.versions import site_file as sitefile
+    from mmse.serving.versions.publish import versions
+    from mmse.serving.versions.site import Site
 
     found = versions(Site.open(site))
     if as_json:
@@ -72,8 +72,8 @@ def rollback(
     note: Note = "",
 ) -> None:
     """Serves the version before again, with every edit since; once more goes back one further."""
-    from mmse.serving.site import Site
-    from mmse.serving.site import rollback as back
+    from mmse.serving.versions.site import Site
+    from mmse.serving.versions.site import rollback as back
 
     out.print(f"Version {back(Site.open(site), arm, version, note, who())} is {arm} again.")
 
@@ -86,7 +86,7 @@ def assign(
     note: Note = "",
 ) -> None:
     """Serves a version to an arm, which is begun if there is none of that name."""
-    from mmse.serving.site import Site, put_in_service
+    from mmse.serving.versions.site import Site, put_in_service
 
     carried = put_in_service(Site.open(site), arm, version, note, who())
     out.print(f"Version {version} is {arm}.")
@@ -100,8 +100,8 @@ def drop(
 ) -> None:
     """Ends an experiment's arm; its version stays there."""
     from mmse.serving.experiments import require_unneeded
-    from mmse.serving.site import Site
-    from mmse.serving.site import drop as end
+    from mmse.serving.versions.site import Site
+    from mmse.serving.versions.site import drop as end
 
     opened = Site.open(site)
     require_unneeded(opened, arm)
@@ -114,8 +114,8 @@ def prune(
     site: SiteFolder, keep: Annotated[int, typer.Option(help="How many of the newest stay, at least two.", min=1)]
 ) -> None:
     """Removes old versions; never one that is served, nor the live one before."""
-    from mmse.serving import publish as publishing
-    from mmse.serving.site import Site
+    from mmse.serving.versions import publish as publishing
+    from mmse.serving.versions.site import Site
 
     removed = publishing.prune(Site.open(site), keep)
     out.print(f"Removed: {', '.join(removed)}." if removed else "There was nothing to remove.")
@@ -124,9 +124,12 @@ def prune(
 def _plain(one: Listed) -> dict[str, Any]:
     edition = one.edition
     return {
-        "version": edition.name, "at": edition.at, "note": edition.note, "fingerprint": edition.fingerprint,
+        "version": edition.name,
+        "at": edition.at,
+        "note": edition.note,
+        "fingerprint": edition.fingerprint,
         "arms": list(one.arms),
-    }  # fmt: skip
+    }
 
 
 def who() -> str:

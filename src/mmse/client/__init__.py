@@ -1,4 +1,4 @@
-"""A typed client of `mmse serve`: calls that answer with the structs of `mmse.api`, or raise one kind of error.
+"""A typed client of `mmse serve`: calls that answer with the structs of `mmse.schema.http`, or raise one kind of error.
 
 with Client("http://localhost:8000") as shop:
     for hit in shop.search("cordless drill", filter={"price": {"to": 100}}).hits:

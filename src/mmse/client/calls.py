@@ -1,4 +1,4 @@
-"""What can be called: functions that make a `Call`, checked against `mmse.api` before anything is sent."""
+"""What can be called: functions that make a `Call`, checked against `mmse.schema.http` before anything is sent."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from mmse import api
-from mmse.errors import UsageError
-from mmse.search import Channel
+from mmse.core.errors import UsageError
+from mmse.schema import http as api
+from mmse.schema.search import Channel
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ def _checked(fields: Mapping[str, object], kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         raise UsageError(
             f"The server would refuse this call: {error}.",
-            f"The fields and their limits are in mmse.api.{kind.__name__}.",
+            f"The fields and their limits are in mmse.schema.http.{kind.__name__}.",
         ) from error
 
 

@@ -19,8 +19,8 @@ from mmse import __version__
 from mmse.client import calls
 from mmse.client.calls import Call
 from mmse.client.replies import answer
-from mmse.client.tries import Patience, Tries
-from mmse.errors import UsageError
+from mmse.client.retries import Patience, Tries
+from mmse.core.errors import UsageError
 
 T = TypeVar("T")
 P = ParamSpec("P")

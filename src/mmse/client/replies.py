@@ -1,4 +1,4 @@
-"""What came back: an answer of `mmse.api`, or `ServiceError` that says what went wrong."""
+"""What came back: an answer of `mmse.schema.http`, or `ServiceError` that says what went wrong."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TypeVar
 import httpx
 import msgspec
 
-from mmse import api
 from mmse.client.calls import Call
-from mmse.errors import MmseError
+from mmse.core.errors import MmseError
+from mmse.schema import http as api
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ def _failure(reply: httpx.Response, url: str) -> ServiceError:
 
 
 def _unreadable(reply: httpx.Response, url: str, why: str) -> ServiceError:
-    """The error for an answer that is not in the words of `mmse.api`."""
+    """The error for an answer that is not in the words of `mmse.schema.http`."""
     cure = (
         "Does the URL lead to `mmse serve`, of a version that fits this client? What stands between may have answered."
     )

@@ -8,12 +8,13 @@ see the same draws, which makes the interval of a difference narrower than the t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmse.config import require
+from mmse.core.config import require
 
 CELLS = 4_000_000
 """Draw counts held at a time: memory is bounded by these, not by draws times queries."""
@@ -133,3 +134,17 @@ def two_sided(drawn: Float[np.ndarray, " draws"]) -> float:
     draws = drawn[~np.isnan(drawn)]
     smaller = min((draws <= 0).sum(), (draws >= 0).sum())
     return float(min(1.0, 2 * (smaller + 1) / (len(draws) + 1)))
+
+
+def holm(p_values: Sequence[float], alpha: float = 0.05) -> list[bool]:
+    """Which of several differences hold after Holm's correction.
+
+    The smallest p is held against alpha / n, the next against alpha / (n - 1), until one fails ("A simple sequentially
+    rejective multiple test procedure", 1979).
+    """
+    held = [False] * len(p_values)
+    for left, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[place] > alpha / (len(p_values) - left):
+            break
+        held[place] = True
+    return held

@@ -69,10 +69,7 @@ class Located:
 
 
 def from_pairs(
-    requests: Int[np.ndarray, " m"],
-    item_rows: Int[np.ndarray, " m"],
-    gains: Float[np.ndarray, " m"],
-    n_requests: int,
+    requests: Int[np.ndarray, " m"], item_rows: Int[np.ndarray, " m"], gains: Float[np.ndarray, " m"], n_requests: int
 ) -> Relevant:
     """Relevant items from pairs in any order; a pair that stands more than once counts once, at its best gain."""
     order = np.lexsort((-gains, item_rows, requests))

@@ -15,22 +15,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int64
 
-from mmse import artifact
-from mmse.config import require
-from mmse.errors import ArtifactError
+from mmse.core import artifact
+from mmse.core.config import require
+from mmse.core.errors import ArtifactError
 from mmse.evaluation import metrics, shortfall
 from mmse.evaluation.bootstrap import BootstrapConfig
-from mmse.evaluation.filtered import Filtered, filtered_recall
-from mmse.evaluation.measured import Measured, Progress, summarise
+from mmse.evaluation.channels import CUTS, HITS, Looked, Questions, Served
+from mmse.evaluation.filter_quality import Filtered, filtered_recall
+from mmse.evaluation.metric_values import Measured, Progress, summarise
 from mmse.evaluation.reliability import Kept, Reliability, Slots, flat, kept, reliability
 from mmse.evaluation.rows import ALL, Difference, Row
-from mmse.evaluation.served import CUTS, HITS, Looked, Questions, Served
 from mmse.evaluation.shortfall import Shortfall
 from mmse.evaluation.slices import Slice, slices_of
 from mmse.evaluation.systems import baselines_of, ranked
 from mmse.evaluation.truth import World, true_hits, truth_metrics
-from mmse.records import STAGE_GAINS, Stage
-from mmse.training.logged import Logged, Shown, read_logged, read_shown
+from mmse.schema.stages import STAGE_GAINS, Stage
+from mmse.training.targets import Logged, Shown, read_logged, read_shown
 
 SLICE_CUTS = (10, 100)
 _GAINS = np.array([STAGE_GAINS.get(stage, 0.0) for stage in Stage])

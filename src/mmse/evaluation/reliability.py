@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from mmse.channels import Calibrated
 from mmse.evaluation import metrics
 from mmse.evaluation.metrics import Relevant
 from mmse.ranking.calibration import FORMS, Form
+from mmse.retrieval.query_context import Calibrated
 
 BINS = 10
 STEPS = 100

@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from mmse.artifact import writable
-from mmse.config import require
-from mmse.errors import ArtifactError
+from mmse.core.artifact import writable
+from mmse.core.config import require
+from mmse.core.errors import ArtifactError
 
 TARGETS = ("ordered", "clicked", "off_search", "truth", "judged")
 """What a metric asks for: logged orders, logged clicks (and orders), orders drawn from the simulated truth outside

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Bool
 
+from mmse.dataset.folder import ItemStats
 from mmse.evaluation.rows import ALL
-from mmse.mining.groups import ItemStats
-from mmse.text import normalise
-from mmse.training.logged import Logged
+from mmse.text.tokenizer import normalise
+from mmse.training.targets import Logged
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int
 
-from mmse import artifact
-from mmse.errors import ArtifactError
-from mmse.evaluation.measured import Progress
-from mmse.evaluation.served import DEPTH, Questions, Served
+from mmse.core import artifact
+from mmse.core.errors import ArtifactError
+from mmse.dataset.folder import ItemStats
+from mmse.evaluation.channels import DEPTH, Questions, Served
+from mmse.evaluation.metric_values import Progress
 from mmse.index import IndexConfig, build
-from mmse.lexical import Bm25
-from mmse.mining.groups import ItemStats
 from mmse.model.encoder import Encoder
 from mmse.model.features import shopper_ids, statistics
+from mmse.text.bm25 import Bm25
 
 Ranker = Callable[[Questions, int], Int[np.ndarray, "n depth"]]
 """Ranks the catalogue: item rows, best first, padded with -1."""

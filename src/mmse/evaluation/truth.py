@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int, Int64
 
-from mmse.channels import Calibrated
 from mmse.evaluation import metrics
-from mmse.evaluation.measured import Measured, Progress
+from mmse.evaluation.channels import CUTS
+from mmse.evaluation.metric_values import Measured, Progress
 from mmse.evaluation.reliability import Slots, flat
 from mmse.evaluation.rows import ALL
-from mmse.evaluation.served import CUTS
-from mmse.market.truth import Truth
+from mmse.lab.simulator.truth import Truth
+from mmse.retrieval.query_context import Calibrated
 
 TRUTH_CUTS = (10, 100)
 ORDERS_DRAWN = 5

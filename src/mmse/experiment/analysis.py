@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.stats import chi2
 
-from mmse.compare.statistics import holm
-from mmse.config import require
-from mmse.errors import UsageError
+from mmse.core.config import require
+from mmse.core.errors import UsageError
+from mmse.evaluation.bootstrap import holm
 from mmse.experiment.checks import Checks, check
 from mmse.experiment.effects import Effect, Interval, effect
 from mmse.experiment.metrics import METRICS, PRIMARY, Metric, aggregates, metric_of
@@ -133,11 +133,23 @@ def analyse(units: Units, config: AnalysisConfig) -> Analysis:
     slices = _slices(units, primary, others, control, config)
     outcome, verdict = _verdict(primary, control, others, effects, significant, checks, config)
     return Analysis(
-        verdict=verdict, outcome=outcome, control=control, primary=primary.name,
-        arms=[_seen(units, arm) for arm in seen], effects=effects, significant=significant, checks=checks,
-        cumulative={arm: _cumulative(units, arm, control, config) for arm in others}, by_age=by_age, trends=trends,
-        slices=slices, alpha=config.alpha, peeked=config.peeked, days=units.n_days, unit=units.unit,
-    )  # fmt: skip
+        verdict=verdict,
+        outcome=outcome,
+        control=control,
+        primary=primary.name,
+        arms=[_seen(units, arm) for arm in seen],
+        effects=effects,
+        significant=significant,
+        checks=checks,
+        cumulative={arm: _cumulative(units, arm, control, config) for arm in others},
+        by_age=by_age,
+        trends=trends,
+        slices=slices,
+        alpha=config.alpha,
+        peeked=config.peeked,
+        days=units.n_days,
+        unit=units.unit,
+    )
 
 
 def _control(seen: Sequence[str], asked: str | None) -> str:
@@ -170,9 +182,14 @@ def _significant(effects: Sequence[Effect], config: AnalysisConfig) -> list[bool
 
 
 def _verdict(
-    primary: Metric, control: str, others: Sequence[str], effects: Sequence[Effect], significant: Sequence[bool],
-    checks: Checks, config: AnalysisConfig,
-) -> tuple[str, str]:  # fmt: skip
+    primary: Metric,
+    control: str,
+    others: Sequence[str],
+    effects: Sequence[Effect],
+    significant: Sequence[bool],
+    checks: Checks,
+    config: AnalysisConfig,
+) -> tuple[str, str]:
     if checks.refusals:
         return "cannot_say", f"Cannot say, because {checks.refusals[0]}"
     found = [(one, holds) for one, holds in zip(effects, significant, strict=True) if one.metric == primary.name]
@@ -196,9 +213,13 @@ def _verdict(
 
 
 def _compared(
-    metric: Metric, control: str, better: Sequence[Effect], worse: Sequence[Effect], level: Sequence[Effect],
+    metric: Metric,
+    control: str,
+    better: Sequence[Effect],
+    worse: Sequence[Effect],
+    level: Sequence[Effect],
     config: AnalysisConfig,
-) -> str:  # fmt: skip
+) -> str:
     """The arms against the control in a sentence, the best first."""
     sure = f"{1 - config.alpha:.0%} interval"
     if len(found := [*better, *worse, *level]) == 1:
@@ -257,9 +278,14 @@ def _by_age(units: Units, arm: str, control: str, config: AnalysisConfig) -> lis
 
 
 def _on(
-    units: Units, columns: Mapping[str, Float64[np.ndarray, " n"]], there: Bool[np.ndarray, " n"], arm: str,
-    control: str, config: AnalysisConfig, metric: Metric | None = None,
-) -> Effect | None:  # fmt: skip
+    units: Units,
+    columns: Mapping[str, Float64[np.ndarray, " n"]],
+    there: Bool[np.ndarray, " n"],
+    arm: str,
+    control: str,
+    config: AnalysisConfig,
+    metric: Metric | None = None,
+) -> Effect | None:
     metric = metric or metric_of(config.primary)
     own = {name: columns[name] for name in (metric.above, *([metric.below] if metric.below else []))}
     a, b = (aggregates(own, there & (units.arms == name)) for name in (control, arm))

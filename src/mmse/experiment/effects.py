@@ -63,9 +63,15 @@ class Effect:
 
 
 def effect(
-    metric: Metric, arm: str, control: Aggregates, treatment: Aggregates, *, alpha: float = 0.05, past: bool = False,
+    metric: Metric,
+    arm: str,
+    control: Aggregates,
+    treatment: Aggregates,
+    *,
+    alpha: float = 0.05,
+    past: bool = False,
     planned_n: int | None = None,
-) -> Effect | None:  # fmt: skip
+) -> Effect | None:
     """The effect of `arm`; None where the control's value is not above 0, or nothing varies.
 
     With `past` the units' past explains what it can of the variance. `planned_n` units are where the second interval
@@ -84,13 +90,20 @@ def effect(
     if past and (plain := _analysed(metric, control, treatment, alpha, past=False)) is not None:
         less = 1 - (_half(found) / _half(plain)) ** 2
     return Effect(
-        metric=metric.name, arm=arm, control=found.control, treatment=found.treatment, absolute=found.effect_size,
+        metric=metric.name,
+        arm=arm,
+        control=found.control,
+        treatment=found.treatment,
+        absolute=found.effect_size,
         absolute_interval=Interval(found.effect_size_ci_lower, found.effect_size_ci_upper),
         relative=found.rel_effect_size,
         interval=Interval(found.rel_effect_size_ci_lower, found.rel_effect_size_ci_upper),
-        always=Interval(ratio / wide - 1, ratio * wide - 1), p=found.pvalue,
-        always_p=always_p(found.statistic, n, alpha, planned_n or n), n=n, less_variance=less,
-    )  # fmt: skip
+        always=Interval(ratio / wide - 1, ratio * wide - 1),
+        p=found.pvalue,
+        always_p=always_p(found.statistic, n, alpha, planned_n or n),
+        n=n,
+        less_variance=less,
+    )
 
 
 def half_width(n: int, alpha: float, planned_n: int) -> float:
@@ -123,9 +136,15 @@ def _analysed(
     ):
         return None
     test = RatioOfMeans(
-        metric.above, metric.below, above, below, confidence_level=1 - alpha, use_t=False, equal_var=False,
+        metric.above,
+        metric.below,
+        above,
+        below,
+        confidence_level=1 - alpha,
+        use_t=False,
+        equal_var=False,
         alternative="two-sided",
-    )  # fmt: skip
+    )
     found = test.analyze_aggregates(control, treatment)
     usable = _half(found) > 0 and math.isfinite(found.pvalue) and found.control > 0 and found.treatment > 0
     return found if usable else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from mmse.errors import UsageError
+from mmse.core.errors import UsageError
 from mmse.experiment.units import BEFORE
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from mmse.config import require
-from mmse.errors import UsageError
+from mmse.core.config import require
+from mmse.core.errors import UsageError
 from mmse.experiment.effects import half_width
 from mmse.experiment.metrics import Metric, aggregates, metric_of
 from mmse.experiment.units import Units

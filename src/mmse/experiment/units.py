@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from mmse.assignment import Unit
-from mmse.errors import UsageError
-from mmse.experiment.table import read_table
-from mmse.mining.session import Session, session
-from mmse.tables import EventsConfig, Table, identifier
+from mmse.core.errors import UsageError
+from mmse.experiment.assignment import Unit
+from mmse.experiment.exposure_table import read_table
+from mmse.sources.duckdb_session import Session, session
+from mmse.sources.tables import EventsConfig, Table, identifier
 
 COUNTED = ("requests", "buying_requests", "shown", "clicks", "carts", "orders", "revenue")
 """What is summed over the requests of a unit; `buying_requests` are those with an order."""
@@ -129,9 +129,14 @@ def _experiments(opened: Session, table: Table) -> str:
 
 
 def _units(
-    opened: Session, unit: Unit, window: Window, slices: Sequence[str], start: datetime, end: datetime,
+    opened: Session,
+    unit: Unit,
+    window: Window,
+    slices: Sequence[str],
+    start: datetime,
+    end: datetime,
     rejected: dict[str, int],
-) -> Units:  # fmt: skip
+) -> Units:
     since = f" AND moment >= TIMESTAMP '{window.before}'" if window.before else ""
     inside = f"moment >= TIMESTAMP '{start}' AND moment < TIMESTAMP '{end}'"
     sums = ", ".join(f"CAST(sum({name}) AS DOUBLE) AS {name}" for name in COUNTED)
@@ -163,12 +168,18 @@ def _units(
     starts = np.datetime64(start, "us")
     firsts_at = found["first"].to_numpy().astype("datetime64[us]")
     return Units(
-        unit=unit, arms=np.array(found["arm"].to_pylist(), dtype=object), columns=columns,
+        unit=unit,
+        arms=np.array(found["arm"].to_pylist(), dtype=object),
+        columns=columns,
         slices={name: np.array(found["slice_" + name].to_pylist(), dtype=object) for name in slices},
         daily={name: _column(daily, name) for name in daily.column_names},
         first_days=((firsts_at - starts) / np.timedelta64(1, "D")).astype(np.int64),
-        start=start, end=end, leaked=int(leaked), leaked_examples=tuple(leaks), rejected=rejected,
-    )  # fmt: skip
+        start=start,
+        end=end,
+        leaked=int(leaked),
+        leaked_examples=tuple(leaks),
+        rejected=rejected,
+    )
 
 
 def _column(table: Any, name: str) -> Float64[np.ndarray, " n"]:  # noqa: ANN401  an Arrow table

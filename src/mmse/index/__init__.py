@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mmse.errors import ArtifactError
+from mmse.core.errors import ArtifactError
 from mmse.index.base import ABOUT, Allowed, Found, Index, IndexConfig, Progress, checked_vectors, read_about
 from mmse.index.exact import ExactIndex
 from mmse.index.ivf import IvfIndex, calibrate

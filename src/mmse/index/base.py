@@ -15,17 +15,34 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int64
 
-from mmse.config import require
-from mmse.errors import ArtifactError, UsageError
+from mmse.core.config import require
+from mmse.core.errors import ArtifactError, UsageError
 
 Progress = Callable[[str, int, int], None]
 Allowed = Int[np.ndarray, " m"] | Bool[np.ndarray, " m"]
 """Which ids may be found: the ids themselves, or a mask where `mask[id]` says so (ids past its end may not)."""
 
 LANGUAGES = (
-    "none", "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
-    "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
-)  # fmt: skip
+    "none",
+    "arabic",
+    "danish",
+    "dutch",
+    "english",
+    "finnish",
+    "french",
+    "german",
+    "greek",
+    "hungarian",
+    "italian",
+    "norwegian",
+    "portuguese",
+    "romanian",
+    "russian",
+    "spanish",
+    "swedish",
+    "tamil",
+    "turkish",
+)
 """What the lexical channel can stem; `none` leaves words as they are."""
 
 ABOUT = "index.json"

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int
 
-from mmse.errors import ArtifactError, UsageError
-from mmse.filters import And, Between, Filter, Kind, Not, OneOf, comparable, path_of, paths_above
+from mmse.core.errors import ArtifactError, UsageError
 from mmse.index.base import CHUNK, damaged
+from mmse.schema.filters import And, Between, Filter, Kind, Not, OneOf, comparable, path_of, paths_above
 
 ABOUT = "columns.json"
 FLAGS = ("false", "true")

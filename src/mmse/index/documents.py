@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 import tantivy
 from jaxtyping import Int64
 
-from mmse.filters import Kind, comparable, path_of, paths_above
 from mmse.index.base import Progress
-from mmse.index.forward import ForwardDraft, hashed
-from mmse.index.rowscores import FIELDS, Rows
-from mmse.lexical import words
-from mmse.text import MAX_CHARACTERS
+from mmse.index.forward_index import ForwardDraft, hashed
+from mmse.index.row_scores import FIELDS, Rows
+from mmse.schema.filters import Kind, comparable, path_of, paths_above
+from mmse.text.bm25 import words
+from mmse.text.tokenizer import MAX_CHARACTERS
 
 _SAY_EVERY = 16_384
 _HEAP_BYTES = 256_000_000

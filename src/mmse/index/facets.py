@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mmse.filters import Kind, comparable, path_of, paths_above
-from mmse.search import Facet
+from mmse.schema.filters import Kind, comparable, path_of, paths_above
+from mmse.schema.search import Facet
 
 MOST_VALUES = 50
 BINS = 10

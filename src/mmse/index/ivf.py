@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
-from mmse.config import plain
+from mmse.core.config import plain
 from mmse.index.base import (
     CHUNK,
     Allowed,

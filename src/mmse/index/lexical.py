@@ -20,13 +20,13 @@ import tantivy
 from jaxtyping import Bool, Float32, Int64
 from tantivy import Occur, Query
 
-from mmse.errors import ArtifactError
-from mmse.filters import And, Between, Filter, Kind, Not, OneOf
-from mmse.index import forward
+from mmse.core.errors import ArtifactError
+from mmse.index import forward_index as forward
 from mmse.index.base import damaged
 from mmse.index.documents import LexicalWriter, Words, field_of, readable, term_of
-from mmse.index.forward import K1, ForwardDraft, Weighed, hashed
-from mmse.index.rowscores import FIELDS, Rows, rarity
+from mmse.index.forward_index import K1, ForwardDraft, Weighed, hashed
+from mmse.index.row_scores import FIELDS, Rows, rarity
+from mmse.schema.filters import And, Between, Filter, Kind, Not, OneOf
 
 __all__ = ["FIELDS", "Asked", "Boosts", "Expansions", "LexicalIndex", "Matches", "Phrases"]
 

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from mmse.mining.examination import Curve
-from mmse.mining.session import Session
 from mmse.mining.split import Slices
-from mmse.records import Stage
-from mmse.tables import files_in, literal
+from mmse.schema.stages import Stage
+from mmse.sources.duckdb_session import Session
+from mmse.sources.tables import files_in, literal
 
 
 def write(session: Session, out: Path, merged: Path, slices: Slices, curve: Curve) -> None:

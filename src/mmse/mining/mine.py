@@ -21,15 +21,17 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
-from mmse.artifact import Manifest, read_manifest, writing
-from mmse.config import plain, require
-from mmse.errors import TableError
-from mmse.mining import aggregates, bias, reformulations, rows, shards
+from mmse.core.artifact import Manifest, read_manifest, writing
+from mmse.core.config import plain, require
+from mmse.core.errors import TableError
+from mmse.mining import aggregates, reformulations, shards
+from mmse.mining import position_bias as bias
 from mmse.mining.examination import Curve, fit
 from mmse.mining.requests import Merged, read_shard, write_rows
-from mmse.mining.session import Session, session
 from mmse.mining.split import Slices, cut
-from mmse.tables import EventsConfig, ItemsConfig, Table, open_events, open_items
+from mmse.sources import casting as rows
+from mmse.sources.duckdb_session import Session, session
+from mmse.sources.tables import EventsConfig, ItemsConfig, Table, open_events, open_items
 
 log = logging.getLogger(__name__)
 
@@ -107,10 +109,7 @@ def mine(
             _weigh_taken(merged.taken_without_page, events_checked.rows, events.max_rejected_share, event_table)
             timestamps = _timestamps(work)
             slices = cut(
-                timestamps,
-                valid_share=config.valid_share,
-                test_share=config.test_share,
-                periods=config.periods,
+                timestamps, valid_share=config.valid_share, test_share=config.test_share, periods=config.periods
             )
             curve, bias_from = _examination(opened, work, slices, config)
             _write_shards(work, slices, curve, draft.folder, report, config.threads)

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmse.mining.aggregates import every_slice
-from mmse.mining.session import Session
 from mmse.mining.split import Slices
-from mmse.records import Stage
-from mmse.tables import literal
+from mmse.schema.stages import Stage
+from mmse.sources.duckdb_session import Session
+from mmse.sources.tables import literal
 
 TABLE = "reformulations.parquet"
 

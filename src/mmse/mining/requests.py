@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int8, Int32
 
-from mmse.mining.rows import CARTED, CLICKED, EXPLORED, ORDERED, SHOWN, TAKEN, shard_files
-from mmse.mining.session import Session
-from mmse.records import Stage
-from mmse.tables import literal
-from mmse.text import normalise
+from mmse.schema.stages import Stage
+from mmse.sources.casting import CARTED, CLICKED, EXPLORED, ORDERED, SHOWN, TAKEN, shard_files
+from mmse.sources.duckdb_session import Session
+from mmse.sources.tables import literal
+from mmse.text.tokenizer import normalise
 
 
 @dataclass(frozen=True)

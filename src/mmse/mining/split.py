@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from mmse.errors import TableError
+from mmse.core.errors import TableError
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, Int32
 from scipy import sparse
 from torch import Tensor
 
-from mmse.text import Bags
+from mmse.text.tokenizer import Bags
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,4 @@ class _SumBags(torch.autograd.Function):
         bags = ctx.bags
         assert bags.owners is not None, "bags for training are made with BagIndex.of(bags, n_rows)"
         gradient = gradients[0].contiguous()
-        return (
-            F.embedding_bag(bags.owners, gradient, bags.owner_offsets, mode="sum", include_last_offset=True),
-            None,
-        )
+        return (F.embedding_bag(bags.owners, gradient, bags.owner_offsets, mode="sum", include_last_offset=True), None)

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float32, Int32, Int64
 from torch import nn
 
-from mmse.model.two_tower import TwoTower
-from mmse.text import Bags
+from mmse.model.towers import TwoTower
+from mmse.text.tokenizer import Bags
 
 _LEAST_NORM = 1e-12
 """What PyTorch's `normalize` divides by at least."""

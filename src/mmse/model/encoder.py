@@ -16,16 +16,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmse.config import build, plain
-from mmse.errors import ArtifactError
+from mmse.core.config import build, plain
+from mmse.core.errors import ArtifactError
 from mmse.model.compiled import CompiledQueries
 from mmse.model.features import FeatureSpace, ItemFeatures
 from mmse.model.fusion import fuse_item, fuse_query
 from mmse.model.inputs import Sizes, item_inputs, query_inputs
 from mmse.model.pretrained import Pretrained, of_shape, shape_of
+from mmse.model.towers import ModelConfig, TwoTower
 from mmse.model.transformer import TransformerText
-from mmse.model.two_tower import ModelConfig, TwoTower
-from mmse.text import Tokenizer, bucket, document_frequency, normalise
+from mmse.text.tokenizer import Tokenizer, bucket, document_frequency, normalise
 
 CONVERSION = "conversion"
 """The name of the view of one number: how well an item sells once clicked."""

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
-from mmse.errors import ArtifactError
-from mmse.text import Bags, Tokenizer
+from mmse.core.errors import ArtifactError
+from mmse.text.tokenizer import Bags, Tokenizer
 
 CATEGORY_LEVELS = 4
 PRICE_BUCKETS = 12

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmse.model.bags import BagIndex, bags_of_ids
 from mmse.model.features import ItemFeatures
-from mmse.text import Bags
+from mmse.text.tokenizer import Bags
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,12 @@ class ItemInputs:
     def to(self, device: torch.device) -> ItemInputs:
         """The same inputs on `device`."""
         return ItemInputs(
-            self.text.to(device), self.identity.to(device), self.item_ids.to(device),
-            self.shopper.to(device), self.numbers.to(device),
-        )  # fmt: skip
+            self.text.to(device),
+            self.identity.to(device),
+            self.item_ids.to(device),
+            self.shopper.to(device),
+            self.numbers.to(device),
+        )
 
 
 def query_inputs(

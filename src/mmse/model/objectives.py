@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmse.model.recipe import HardNegatives, Recipe, objective
-from mmse.records import STAGE_LEVELS, Stage
+from mmse.schema.stages import STAGE_LEVELS, Stage
 
 _NEVER = -1e4  # e^-10000 is 0, and unlike -inf its gradient is 0 where all negatives are masked
 
@@ -53,9 +53,14 @@ def softmax(scored: Scored, recipe: Recipe) -> Float[Tensor, ""]:
     if recipe.hard.n:
         more.append(hard_negatives(scored, recipe.hard))
     return retrieval_loss(
-        scored.own, scored.against, scored.weights, correction=scored.correction, reached=scored.reached,
-        temperature=scored.temperature, more=torch.cat(more, dim=2) if more else None,
-    )  # fmt: skip
+        scored.own,
+        scored.against,
+        scored.weights,
+        correction=scored.correction,
+        reached=scored.reached,
+        temperature=scored.temperature,
+        more=torch.cat(more, dim=2) if more else None,
+    )
 
 
 @objective("pairs")
@@ -63,9 +68,13 @@ def pairs(scored: Scored, recipe: Recipe) -> Float[Tensor, ""]:
     """`ranking_loss` with the recipe's margin and temperature."""
     examined = scored.examination if recipe.use_examination else torch.ones_like(scored.examination)
     return ranking_loss(
-        scored.own, scored.stages, examined, margin=recipe.rank_margin, temperature=scored.rank_temperature,
+        scored.own,
+        scored.stages,
+        examined,
+        margin=recipe.rank_margin,
+        temperature=scored.rank_temperature,
         lowest=Stage[recipe.rank_from.upper()],
-    )  # fmt: skip
+    )
 
 
 @objective("hinge")

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from mmse.errors import UsageError
+from mmse.core.errors import UsageError
 
 PACKAGE = "package:"
 """What a path into an installed package begins with."""

@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
-from mmse.config import require
-from mmse.errors import UsageError
-from mmse.records import Stage
+from mmse.core.config import require
+from mmse.core.errors import UsageError
+from mmse.schema.stages import Stage
 
 Objective: TypeAlias = Callable[[Any, "Recipe"], Tensor]
 """A loss as a pure function of `objectives.Scored` and the recipe that chose it; a scalar."""

@@ -13,16 +13,27 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from mmse.config import build, plain
-from mmse.errors import UsageError
+from mmse.core.config import build, plain
+from mmse.core.errors import UsageError
 from mmse.model.objectives import Scored
 from mmse.model.recipe import OBJECTIVES, HardNegatives, Objective, Recipe, StageWeights, Thresholds, objective
-from mmse.model.two_tower import VIEWS
+from mmse.model.towers import VIEWS
 
 __all__ = [
-    "ABLATIONS", "OBJECTIVES", "PUBLISHED", "RECIPES", "HardNegatives", "Objective", "Published", "Recipe", "Scored",
-    "StageWeights", "Thresholds", "changed", "objective",
-]  # fmt: skip
+    "ABLATIONS",
+    "OBJECTIVES",
+    "PUBLISHED",
+    "RECIPES",
+    "HardNegatives",
+    "Objective",
+    "Published",
+    "Recipe",
+    "Scored",
+    "StageWeights",
+    "Thresholds",
+    "changed",
+    "objective",
+]
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,11 @@ _ALIKE = StageWeights(clicked=1.0, carted=1.0, ordered=1.0)
 PUBLISHED: dict[str, Published] = {
     "mmse": Published(
         Recipe(
-            stage_weights=StageWeights(carted=20.0, ordered=60.0), expected_orders=True, conversion=0.5,
-            view_weight=1.0, reformulations=True,
+            stage_weights=StageWeights(carted=20.0, ordered=60.0),
+            expected_orders=True,
+            conversion=0.5,
+            view_weight=1.0,
+            reformulations=True,
         ),
         "Ours, from the paper of mmse_paper",
         "L = L_ret + Σ_v L_ret(view v alone) + λ·L_rank,  α_i = 1 + 59·P(order | click on i);  "
@@ -82,9 +96,11 @@ PUBLISHED: dict[str, Published] = {
     ),
     "semantic_product_search": Published(
         Recipe(
-            retrieval="thresholds", reads=("unclicked", "ordered"),
+            retrieval="thresholds",
+            reads=("unclicked", "ordered"),
             stage_weights=StageWeights(unclicked=1.0, clicked=1.0, carted=1.0, ordered=1.0),
-            in_batch="none", rank_weight=0.0,
+            in_batch="none",
+            rank_weight=0.0,
         ),
         "Nigam et al., Semantic Product Search, KDD 2019, arXiv 1907.00937",
         "Σ_ordered max(0, 0.9 − s)² + Σ_shown max(0, s − 0.55)² + Σ_random max(0, s − 0.2)²",
@@ -93,9 +109,7 @@ PUBLISHED: dict[str, Published] = {
         "The towers are ours: no hashed n-grams of words beside the subwords.",
     ),
     "dpsr": Published(
-        Recipe(
-            retrieval="hinge", reads=("unclicked", "clicked"), stage_weights=_ALIKE, margin=0.1, rank_weight=0.0,
-        ),
+        Recipe(retrieval="hinge", reads=("unclicked", "clicked"), stage_weights=_ALIKE, margin=0.1, rank_weight=0.0),
         "Zhang et al., Towards Personalized and Semantic Retrieval, SIGIR 2020, arXiv 2006.02282",
         "Σ_{i clicked} Σ_n max(0, δ − s_i + s_n),  δ = 0.1, n random and from the batch",
         "One score, fused by gates, in the place of query heads fused by an attention with a temperature; the mix of "
@@ -103,7 +117,9 @@ PUBLISHED: dict[str, Published] = {
     ),
     "mgdspr": Published(
         Recipe(
-            reads=("unclicked", "clicked"), stage_weights=_ALIKE, rank_weight=0.0,
+            reads=("unclicked", "clicked"),
+            stage_weights=_ALIKE,
+            rank_weight=0.0,
             hard=HardNegatives(n=32, guard=0.0, mix=(0.4, 0.6)),
         ),
         "Li et al., Embedding-based Product Retrieval in Taobao Search, KDD 2021, arXiv 2106.09297",
@@ -115,7 +131,9 @@ PUBLISHED: dict[str, Published] = {
     ),
     "moppr": Published(
         Recipe(
-            retrieval="multi_positive", reads=("unclicked", "clicked", "ordered"), rank_weight=0.0,
+            retrieval="multi_positive",
+            reads=("unclicked", "clicked", "ordered"),
+            rank_weight=0.0,
             stage_weights=StageWeights(unclicked=1.0, clicked=1.0, carted=0.0, ordered=1.0),
         ),
         "Zheng et al., Multi-Objective Personalized Product Retrieval in Taobao Search, 2022, arXiv 2210.04170",
@@ -131,7 +149,7 @@ PUBLISHED: dict[str, Published] = {
         "The levels are our stages, the lower items those of the same request; what was only shown is a negative and "
         "no positive. No positives from reformulated queries, recommendations or language models.",
     ),
-}  # fmt: skip
+}
 
 
 class _Recipes(dict[str, Recipe]):
@@ -166,10 +184,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "with_logq": {"objective": {"logq": True}},
     "without_examination": {"objective": {"use_examination": False}},
     "with_retrieved": {
-        "objective": {
-            "reads": ["retrieved", "unclicked", "clicked", "carted", "ordered"],
-            "rank_from": "retrieved",
-        }
+        "objective": {"reads": ["retrieved", "unclicked", "clicked", "carted", "ordered"], "rank_from": "retrieved"}
     },
     "pre_fusion": {"fusion": "pre"},
     **{f"{view}_only": {"views": [view]} for view in VIEWS},

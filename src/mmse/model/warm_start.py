@@ -22,7 +22,7 @@ from scipy import sparse
 
 from mmse.model.encoder import Encoder
 from mmse.model.pretrained import Pretrained
-from mmse.text import Bags, Tokenizer
+from mmse.text.tokenizer import Bags, Tokenizer
 
 READS_TEXT = ("tokens", "log_weights", "query_dense.text.", "item_dense.")
 """What the names of the weights that read text begin with, but for the words that other views read."""
@@ -37,11 +37,7 @@ _NEAR = 1e-4
 
 
 def warm_table(
-    teacher: Pretrained,
-    tokenizer: Tokenizer,
-    dim: int,
-    weights: Float32[np.ndarray, " grains"],
-    texts: Sequence[str],
+    teacher: Pretrained, tokenizer: Tokenizer, dim: int, weights: Float32[np.ndarray, " grains"], texts: Sequence[str]
 ) -> Float32[np.ndarray, "grains dim"]:
     """The rows at which a token table starts, at a mean square length of 1; those of hashed pairs are zero.
 

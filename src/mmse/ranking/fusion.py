@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-from mmse.config import require
+from mmse.core.config import require
 from mmse.ranking.fit import minimise
 
 PRIOR = {"new_query": (1.0, 0.5), "known_query": (0.5, 1.0), "decay": (1.0, 0.5)}

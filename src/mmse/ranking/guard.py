@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from mmse.errors import ArtifactError
-from mmse.filters import Filter
+from mmse.core.errors import ArtifactError
 from mmse.index.lexical import Asked, LexicalIndex
-from mmse.lexical import words
 from mmse.ranking.candidates import Candidates
+from mmse.schema.filters import Filter
+from mmse.text.bm25 import words
 
 LONGEST = 3
 """Words of the longest brand that is guarded."""

@@ -15,17 +15,17 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float32, Int64
 
+from mmse.dataset.folder import ItemStats
 from mmse.index import IndexConfig, build
 from mmse.index.lexical import FIELDS, LexicalIndex
-from mmse.mining.groups import ItemStats
 from mmse.model.encoder import Encoder
 from mmse.model.features import shopper_ids, statistics
 from mmse.ranking.calibration import Calibration, Form, Slots, learn_calibration, moments_of
 from mmse.ranking.candidates import KNOWN_MATCHES, LEAST, Candidates, gather
 from mmse.ranking.fusion import Choices, Fusion, learn_fusion
-from mmse.ranking.known import KnownQueries
-from mmse.records import Stage
-from mmse.training.logged import Logged, Shown, read_logged, read_shown
+from mmse.ranking.query_counts import KnownQueries
+from mmse.schema.stages import Stage
+from mmse.training.targets import Logged, Shown, read_logged, read_shown
 
 FIRST_BOOSTS = {"title": 1.0, "brand": 0.5, "category": 0.25, "attributes": 0.25}
 TRIED_BOOSTS = (0.0, 0.25, 0.5, 1.0, 2.0)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from mmse.text import MAX_CHARACTERS, normalise
+from mmse.text.tokenizer import MAX_CHARACTERS, normalise
 
 ANY = "*"
 

@@ -23,11 +23,11 @@ from pathlib import Path
 
 import msgspec
 
-from mmse.artifact import writable
-from mmse.errors import ArtifactError, MmseError, UsageError
-from mmse.filters import Kind
-from mmse.ranking.rulefile import read_rules
+from mmse.core.artifact import writable
+from mmse.core.errors import ArtifactError, MmseError, UsageError
+from mmse.ranking.rule_file import read_rules
 from mmse.ranking.rules import Rules
+from mmse.schema.filters import Kind
 
 CURRENT = "current.json"
 LOOK_EVERY_S = 0.5

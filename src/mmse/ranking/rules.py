@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mmse.filters import Filter
-from mmse.lexical import words
 from mmse.ranking.patterns import Pattern, PatternIndex
-from mmse.text import normalise
+from mmse.schema.filters import Filter
+from mmse.text.bm25 import words
+from mmse.text.tokenizer import normalise
 
 MAX_PHRASE_WORDS = 5
 MAX_EXPANSIONS = 16
@@ -62,7 +62,7 @@ class Boost:
 class Synonym:
     """A query that says one of `phrases` is searched with `also`, too, but for that phrase itself.
 
-    Two-way synonyms have the same phrases in both. Phrases are the words of `mmse.lexical`, joined by spaces.
+    Two-way synonyms have the same phrases in both. Phrases are the words of `mmse.text.bm25`, joined by spaces.
     """
 
     head: Head

@@ -15,13 +15,13 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
 from mmse import __version__
-from mmse.errors import MmseError
+from mmse.core.errors import MmseError
 from mmse.serving.config import ServeConfig
 from mmse.serving.failures import answer
-from mmse.serving.gate import ASGIApp, Gate
-from mmse.serving.house import House
+from mmse.serving.middleware import ASGIApp, Gate
+from mmse.serving.observability.tracing import tracer_of
 from mmse.serving.routes import ROUTES
-from mmse.serving.tracing import tracer_of
+from mmse.serving.state import House
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +58,16 @@ def create(config: ServeConfig, opened: Callable[[bool], None] = lambda _: None)
         lifespan=[lifespan],
         exception_handlers={Exception: answer},
         openapi_config=OpenAPIConfig(
-            title="MMSE", version=__version__, description=_ABOUT, render_plugins=(),
+            title="MMSE",
+            version=__version__,
+            description=_ABOUT,
+            render_plugins=(),
             components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
         ),
         request_max_body_size=config.write_bytes,
         logging_config=None,
         debug=False,
-    )  # fmt: skip
+    )
 
     def full() -> bool:
         return bool(app.state.house.lane.full)

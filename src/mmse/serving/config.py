@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmse.config import require
+from mmse.core.config import require
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable in which the metrics library finds the folder that the workers share, when it is imported."""

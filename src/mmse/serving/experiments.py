@@ -15,12 +15,12 @@ from typing import Literal, final
 
 import msgspec
 
-from mmse import assignment
-from mmse.assignment import Experiment, Running
-from mmse.errors import ArtifactError, UsageError
-from mmse.live import locks
-from mmse.serving import sitefile
-from mmse.serving.site import Site
+from mmse.core import locks
+from mmse.core.errors import ArtifactError, UsageError
+from mmse.experiment import assignment
+from mmse.experiment.assignment import Experiment, Running
+from mmse.serving.versions import site_file as sitefile
+from mmse.serving.versions.site import Site
 
 EXPERIMENTS = "experiments.json"
 SCHEMA_VERSION = 1

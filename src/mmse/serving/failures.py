@@ -16,23 +16,40 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from mmse.api import Failure, Problem
-from mmse.errors import MmseError, OutputError, UsageError
+from mmse.core.errors import MmseError, OutputError, UsageError
+from mmse.schema.http import Failure, Problem
 
 log = logging.getLogger(__name__)
 
 STATUS: Final[Mapping[str, int]] = {
-    "bad_request": 400, "invalid": 400, "unauthorised": 401, "not_found": 404, "version_unknown": 404,
-    "method_not_allowed": 405, "read_only": 409, "too_large": 413,
-    "unsupported_media_type": 415, "does_not_fit": 422, "rate_limited": 429, "internal": 500, "overloaded": 503,
-    "deadline_exceeded": 504, "disk_refuses": 507,
-}  # fmt: skip
+    "bad_request": 400,
+    "invalid": 400,
+    "unauthorised": 401,
+    "not_found": 404,
+    "version_unknown": 404,
+    "method_not_allowed": 405,
+    "read_only": 409,
+    "too_large": 413,
+    "unsupported_media_type": 415,
+    "does_not_fit": 422,
+    "rate_limited": 429,
+    "internal": 500,
+    "overloaded": 503,
+    "deadline_exceeded": 504,
+    "disk_refuses": 507,
+}
 """Every code that an error can have, with its HTTP status."""
 
 RETRY_AFTER_S: Final = 1
 _RETRY: Final = ("rate_limited", "overloaded")
-_BY_STATUS: Final = {400: "bad_request", 401: "unauthorised", 404: "not_found", 405: "method_not_allowed",
-                     413: "too_large", 415: "unsupported_media_type"}  # fmt: skip
+_BY_STATUS: Final = {
+    400: "bad_request",
+    401: "unauthorised",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+}
 _CURES: Final = {
     "bad_request": "Send what /openapi.json describes.",
     "not_found": "The routes are in /openapi.json.",

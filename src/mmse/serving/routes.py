@@ -15,8 +15,12 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, FromQuery, JSONBody, PathParameter, QueryParameter
 
-from mmse import api
-from mmse.api import (
+from mmse.catalogue.edits import Change, Delete, Edit, Upsert
+from mmse.core.errors import UsageError
+from mmse.experiment.assignment import assign
+from mmse.schema import http as api
+from mmse.schema.filters import parse_terms
+from mmse.schema.http import (
     Accepted,
     AssignmentsAnswer,
     AssignmentsRequest,
@@ -39,24 +43,29 @@ from mmse.api import (
     SearchRequest,
     Vectors,
     Versions,
-)  # fmt: skip
-from mmse.assignment import assign
-from mmse.errors import UsageError
-from mmse.filters import parse_terms
-from mmse.live.edits import Change, Delete, Edit, Upsert
-from mmse.search import Channel
-from mmse.serving import mapped, metrics
-from mmse.serving.call import Call
-from mmse.serving.described import described
+)
+from mmse.schema.search import Channel
+from mmse.serving import map_view as mapped
 from mmse.serving.failures import STATUS, Refused
-from mmse.serving.house import House
+from mmse.serving.observability import metrics
+from mmse.serving.openapi import described
+from mmse.serving.request_context import Call
+from mmse.serving.state import House
 
 _WHY = {
-    400: "The request is malformed", 401: "The token is missing or wrong", 404: "There is no such thing",
-    409: "The server does not take this", 413: "The body is too large", 415: "The body is not JSON",
-    422: "What is asked does not fit the catalogue", 429: "Too many requests", 500: "A fault of the server",
-    503: "Too busy", 504: "Not answered in time", 507: "The disk refuses to take it",
-}  # fmt: skip
+    400: "The request is malformed",
+    401: "The token is missing or wrong",
+    404: "There is no such thing",
+    409: "The server does not take this",
+    413: "The body is too large",
+    415: "The body is not JSON",
+    422: "What is asked does not fit the catalogue",
+    429: "Too many requests",
+    500: "A fault of the server",
+    503: "Too busy",
+    504: "Not answered in time",
+    507: "The disk refuses to take it",
+}
 _CHANNELS = QueryParameter(description="How hits are found.")
 
 
@@ -81,9 +90,10 @@ def needs_token(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHand
     token = cast(House, connection.app.state.house).config.token
     if token is None:
         raise Refused(
-            "read_only", "This server takes no writes: it was started without a token.",
+            "read_only",
+            "This server takes no writes: it was started without a token.",
             "Start it with --token-file, and send `Authorization: Bearer …`.",
-        )  # fmt: skip
+        )
     given = connection.headers.get("authorization", "")
     if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         raise Refused("unauthorised", "The token is missing or wrong.", "Send `Authorization: Bearer …`.")
@@ -128,9 +138,17 @@ async def search_plainly(
 ) -> Response[SearchAnswer]:
     """The same for people and curl."""
     asked = SearchRequest(
-        query=q, k=k, user_id=user_id, channel=channel, min_probability=min_probability, facets=facets or [],
-        explain=explain, version=version, session_id=session_id, shown=shown,
-    )  # fmt: skip
+        query=q,
+        k=k,
+        user_id=user_id,
+        channel=channel,
+        min_probability=min_probability,
+        facets=facets or [],
+        explain=explain,
+        version=version,
+        session_id=session_id,
+        shown=shown,
+    )
     house = _house(request)
     with house.fleet.using(version) as served:
         condition = parse_terms(filter or [], served.retriever.kinds)
@@ -227,9 +245,14 @@ async def item(item_id: ItemId, request: Request[Any, Any, Any]) -> Item:
 
 
 @post(
-    "/v1/events", status_code=202, guards=[needs_token], security=_TOKEN, tags=["events"],
-    responses=_refusals(401, 409, 413, 415, 422, 507), operation_id="take_events",
-)  # fmt: skip
+    "/v1/events",
+    status_code=202,
+    guards=[needs_token],
+    security=_TOKEN,
+    tags=["events"],
+    responses=_refusals(401, 409, 413, 415, 422, 507),
+    operation_id="take_events",
+)
 async def take_events(data: JSONBody[Events], request: Request[Any, Any, Any]) -> Accepted:
     """Takes in what shoppers saw, clicked and ordered, for the next training; it is on the disk when it answers."""
     await asyncio.to_thread(_house(request).events.append, data.events)
@@ -245,9 +268,14 @@ async def versions(request: Request[Any, Any, Any]) -> Versions:
 
 
 @post(
-    "/v1/versions/live", status_code=200, guards=[needs_token], security=_TOKEN, tags=["versions"],
-    responses=_refusals(401, 404, 409, 413, 415, 422, 507), operation_id="set_live",
-)  # fmt: skip
+    "/v1/versions/live",
+    status_code=200,
+    guards=[needs_token],
+    security=_TOKEN,
+    tags=["versions"],
+    responses=_refusals(401, 404, 409, 413, 415, 422, 507),
+    operation_id="set_live",
+)
 async def set_live(data: JSONBody[LiveVersion], request: Request[Any, Any, Any]) -> Versions:
     """Puts a published version into service for an arm: to roll back, or to begin an experiment."""
     house = _house(request)
@@ -285,8 +313,7 @@ async def catalogue(request: Request[Any, Any, Any]) -> CatalogueAnswer:
 
 @get("/v1/map", responses=_refusals(404), tags=["map"], operation_id="show_map")
 async def show_map(
-    request: Request[Any, Any, Any],
-    version: Annotated[str | None, QueryParameter(min_length=1, max_length=64)] = None,
+    request: Request[Any, Any, Any], version: Annotated[str | None, QueryParameter(min_length=1, max_length=64)] = None
 ) -> MapAnswer:
     """The map of the catalogue's embeddings: near one another on it is near one another to the model."""
     with _house(request).fleet.using(version) as served:
@@ -323,13 +350,7 @@ async def live() -> Health:
     return Health(live=True, ready=True, version=None, problems=[])
 
 
-@get(
-    "/metrics",
-    media_type=MediaType.TEXT,
-    responses=_refusals(),
-    tags=["operations"],
-    operation_id="show_metrics",
-)
+@get("/metrics", media_type=MediaType.TEXT, responses=_refusals(), tags=["operations"], operation_id="show_metrics")
 async def show_metrics() -> Response[bytes]:
     """Counts and times of all workers, for Prometheus."""
     return Response(await asyncio.to_thread(metrics.exposition), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -342,10 +363,29 @@ async def description(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 
 ROUTES: Sequence[HTTPRouteHandler] = (
-    search, search_plainly, search_batch, embed, edit_items, put_item, change_item, delete_item, item, take_events,
-    versions, set_live, experiments, assignments, catalogue, show_map, place, health, ready, live, show_metrics,
+    search,
+    search_plainly,
+    search_batch,
+    embed,
+    edit_items,
+    put_item,
+    change_item,
+    delete_item,
+    item,
+    take_events,
+    versions,
+    set_live,
+    experiments,
+    assignments,
+    catalogue,
+    show_map,
+    place,
+    health,
+    ready,
+    live,
+    show_metrics,
     description,
-)  # fmt: skip
+)
 
 
 def _ready(body: bytes) -> Response[Any]:

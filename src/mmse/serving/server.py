@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from granian import Granian
 from granian.constants import Interfaces
 
-from mmse import artifact
-from mmse.errors import UsageError
+from mmse.core import artifact
+from mmse.core.errors import UsageError
 from mmse.serving.config import METRICS_FOLDER, ServeConfig
-from mmse.serving.site import Site
+from mmse.serving.versions.site import Site
 
 if TYPE_CHECKING:
-    from mmse.serving.gate import Gate
+    from mmse.serving.middleware import Gate
 
 _GRACE_S = 10
 _CONNECTIONS = 2_048

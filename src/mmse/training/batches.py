@@ -18,8 +18,8 @@ from mmse.model.conversion import Conversion
 from mmse.model.features import ItemFeatures, shopper_ids
 from mmse.model.inputs import ItemInputs, QueryInputs, Sizes, item_inputs, item_numbers, query_inputs
 from mmse.model.recipes import Recipe, StageWeights
-from mmse.records import Stage
-from mmse.training.groups import Requests
+from mmse.schema.stages import Stage
+from mmse.training.encoded_requests import Requests
 from mmse.training.shards import Shards
 
 MAX_CLICKED = 4
@@ -66,10 +66,16 @@ class Batch:
         if device.type == "cpu":
             return self
         return Batch(
-            self.queries.to(device), self.items.to(device), self.columns.to(device), self.stages.to(device),
-            self.weights.to(device), self.examination.to(device), self.negatives.to(device),
-            self.correction.to(device), self.reached.to(device),
-        )  # fmt: skip
+            self.queries.to(device),
+            self.items.to(device),
+            self.columns.to(device),
+            self.stages.to(device),
+            self.weights.to(device),
+            self.examination.to(device),
+            self.negatives.to(device),
+            self.correction.to(device),
+            self.reached.to(device),
+        )
 
 
 @dataclass(frozen=True)
@@ -90,9 +96,12 @@ class Group:
 
 
 def sample_group(
-    requests: Requests, chosen: Int64[np.ndarray, " n"], size: int, rng: np.random.Generator,
+    requests: Requests,
+    chosen: Int64[np.ndarray, " n"],
+    size: int,
+    rng: np.random.Generator,
     read_as: Sequence[Stage] = tuple(Stage),
-) -> Group:  # fmt: skip
+) -> Group:
     """For each chosen request `size` of its rows.
 
     All orders, all carts, up to `MAX_CLICKED` clicks, then unclicked at random, the other clicks, and up to
@@ -138,9 +147,18 @@ class Batches:
     """
 
     def __init__(
-        self, shards: Shards, features: ItemFeatures, sizes: Sizes, recipe: Recipe,
-        *, batch_requests: int, group_size: int, dropout: Dropout, seed: int, worth: Conversion | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        shards: Shards,
+        features: ItemFeatures,
+        sizes: Sizes,
+        recipe: Recipe,
+        *,
+        batch_requests: int,
+        group_size: int,
+        dropout: Dropout,
+        seed: int,
+        worth: Conversion | None = None,
+    ) -> None:
         self.shards, self.features, self.sizes, self.recipe = shards, features, sizes, recipe
         self.batch_requests, self.group_size, self.dropout, self.seed = batch_requests, group_size, dropout, seed
         self.worth = worth

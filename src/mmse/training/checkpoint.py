@@ -13,10 +13,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from mmse.artifact import writable
-from mmse.config import plain
-from mmse.errors import ArtifactError
-from mmse.model.two_tower import TwoTower
+from mmse.core.artifact import writable
+from mmse.core.config import plain
+from mmse.core.errors import ArtifactError
+from mmse.model.towers import TwoTower
 from mmse.training.validation import Recall
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")

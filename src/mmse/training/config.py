@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mmse.config import plain, require
+from mmse.core.config import plain, require
 from mmse.model.pretrained import PACKAGE
 from mmse.model.recipes import RECIPES, Recipe, changed
-from mmse.model.two_tower import VIEWS, ModelConfig
+from mmse.model.towers import VIEWS, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,24 @@ class TrainConfig:
 
     def _check_text(self) -> None:
         reads = self.text_encoder == "transformer"
-        require(reads == (self.transformer is not None), "transformer", self.transformer,
-                "the folder of an encoder where text_encoder is 'transformer', and only there")  # fmt: skip
-        require(not (reads and self.warm_start), "warm_start", self.warm_start,
-                "nothing where text_encoder is 'transformer': it has no token table to start")  # fmt: skip
-        require(not (reads and self.bigram_buckets), "bigram_buckets", self.bigram_buckets,
-                "0 where text_encoder is 'transformer'")  # fmt: skip
+        require(
+            reads == (self.transformer is not None),
+            "transformer",
+            self.transformer,
+            "the folder of an encoder where text_encoder is 'transformer', and only there",
+        )
+        require(
+            not (reads and self.warm_start),
+            "warm_start",
+            self.warm_start,
+            "nothing where text_encoder is 'transformer': it has no token table to start",
+        )
+        require(
+            not (reads and self.bigram_buckets),
+            "bigram_buckets",
+            self.bigram_buckets,
+            "0 where text_encoder is 'transformer'",
+        )
         require(self.warm_texts >= 0, "warm_texts", self.warm_texts, "0 (the grains alone) or more")
         require(0 <= self.warm_share <= 1, "warm_share", self.warm_share, "a share between 0 and 1")
         rate = self.transformer_learning_rate
@@ -93,9 +105,14 @@ class TrainConfig:
     def to_model(self) -> ModelConfig:
         """The shape of the towers."""
         return ModelConfig(
-            self.dim, self.views, self.query_buckets, self.user_buckets, self.fusion, self.text_encoder,
+            self.dim,
+            self.views,
+            self.query_buckets,
+            self.user_buckets,
+            self.fusion,
+            self.text_encoder,
             conversion=self.to_recipe().conversion > 0,
-        )  # fmt: skip
+        )
 
 
 def _from(folder: Path, path: str | None) -> str | None:

@@ -8,9 +8,9 @@ from mmse.model.conversion import Conversion
 from mmse.model.features import ItemFeatures
 from mmse.model.inputs import item_numbers
 from mmse.model.recipes import Recipe
-from mmse.model.two_tower import TwoTower
-from mmse.records import Stage
-from mmse.training.groups import period_of, read_shard
+from mmse.model.towers import TwoTower
+from mmse.schema.stages import Stage
+from mmse.training.encoded_requests import period_of, read_shard
 from mmse.training.shards import Shards
 
 

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from mmse.errors import MmseError, UsageError
+from mmse.core.errors import MmseError, UsageError
 from mmse.model.bags import BagIndex
 from mmse.model.inputs import ItemInputs, QueryInputs
-from mmse.text import Bags
+from mmse.text.tokenizer import Bags
 from mmse.training.batches import Batch
 
 _PATIENCE = timedelta(hours=2)
@@ -168,10 +168,14 @@ def part_of(batch: Batch, team: Team) -> tuple[Batch, float]:
     kept = torch.from_numpy(requests)
     return replace(
         batch,
-        queries=_rows_of(batch.queries, requests), items=_rows_of(batch.items, items),
-        columns=batch.columns[kept], stages=batch.stages[kept], weights=batch.weights[kept],
-        examination=batch.examination[kept], reached=batch.reached[kept],
-    ), share  # fmt: skip
+        queries=_rows_of(batch.queries, requests),
+        items=_rows_of(batch.items, items),
+        columns=batch.columns[kept],
+        stages=batch.stages[kept],
+        weights=batch.weights[kept],
+        examination=batch.examination[kept],
+        reached=batch.reached[kept],
+    ), share
 
 
 def gather_of(batch: Batch, team: Team) -> Callable[[Tensor], Tensor]:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
-from mmse import artifact
-from mmse.artifact import Manifest
-from mmse.errors import UsageError
-from mmse.mining.groups import ItemStats
+from mmse.core import artifact
+from mmse.core.artifact import Manifest
+from mmse.core.errors import UsageError
+from mmse.dataset.folder import ItemStats
 from mmse.model.encoder import Encoder
 from mmse.model.features import ItemFeatures, statistics
 from mmse.model.warm_start import settled
@@ -24,12 +24,12 @@ from mmse.training.batches import Batches, Dropout
 from mmse.training.checkpoint import Checkpoints, Progress
 from mmse.training.config import TrainConfig
 from mmse.training.conversion import learn_conversion
-from mmse.training.describe import describe, first_encoder
 from mmse.training.distributed import Team
-from mmse.training.logged import read_logged
 from mmse.training.losses import losses, prepare
 from mmse.training.meter import Meter, Step
+from mmse.training.setup import describe, first_encoder
 from mmse.training.shards import Shards
+from mmse.training.targets import read_logged
 from mmse.training.validation import recall
 
 __all__ = ["Step", "TrainConfig", "describe", "train"]
@@ -66,16 +66,25 @@ def train(
     progress = checkpoints.load(towers, adam) if resume else Progress()
 
     shards = Shards(
-        groups, encoder, all_stages=recipe.stage_weights.unclicked_teach, cache_mb=config.cache_mb,
-        lowest=recipe.lowest_row, reformulations=recipe.reformulations,
-    )  # fmt: skip
+        groups,
+        encoder,
+        all_stages=recipe.stage_weights.unclicked_teach,
+        cache_mb=config.cache_mb,
+        lowest=recipe.lowest_row,
+        reformulations=recipe.reformulations,
+    )
     conversion = learn_conversion(shards, features, towers, recipe)
     batches = Batches(
-        shards, features, towers.sizes, recipe,
-        batch_requests=config.batch_requests, group_size=config.group_size, seed=config.seed,
+        shards,
+        features,
+        towers.sizes,
+        recipe,
+        batch_requests=config.batch_requests,
+        group_size=config.group_size,
+        seed=config.seed,
         dropout=Dropout(config.item_id_dropout, config.query_dropout, config.user_dropout),
         worth=conversion if recipe.expected_orders else None,
-    )  # fmt: skip
+    )
     valid, stats = read_logged(groups, "valid", config.validate_requests), ItemStats.open(groups)
     valid_statistics = statistics(stats.at(stats.snapshots.valid))
     meter = Meter(len(batches) * config.epochs, config.budget_seconds, progress)
@@ -119,12 +128,17 @@ def train(
             _finished(encoder, config, checkpoints).save(draft.folder)
             (draft.folder / "training.json").write_text(json.dumps(progress.history, indent=2), "utf-8")
             draft.counts |= {
-                "requests": shards.n_requests, "steps": progress.step,
-                "epochs": round(progress.step / len(batches), 2), "train_seconds": round(progress.seconds, 2),
-                "best_epoch": progress.best_epoch, "validation_recall@100": progress.best,
+                "requests": shards.n_requests,
+                "steps": progress.step,
+                "epochs": round(progress.step / len(batches), 2),
+                "train_seconds": round(progress.seconds, 2),
+                "best_epoch": progress.best_epoch,
+                "validation_recall@100": progress.best,
                 "parameters": sum(p.numel() for p in towers.parameters()),
-                "device": str(device), "threads": torch.get_num_threads(), "processes": team.size,
-            }  # fmt: skip
+                "device": str(device),
+                "threads": torch.get_num_threads(),
+                "processes": team.size,
+            }
         checkpoints.clear()
     team.wait()
     return artifact.read_manifest(out, "model")

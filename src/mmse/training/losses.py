@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmse.errors import UsageError
+from mmse.core.errors import UsageError
 from mmse.model.encoder import Encoder
 from mmse.model.objectives import Scored
 from mmse.model.recipes import OBJECTIVES, Recipe
-from mmse.model.two_tower import TwoTower
+from mmse.model.towers import TwoTower
 from mmse.training.batches import Batch
 
 _COLDEST = 0.01
@@ -90,9 +90,12 @@ def losses_of(
 
 
 def _at_width(
-    queries: Float[Tensor, "requests views dim"], items: Float[Tensor, "items views dim"], batch: Batch,
-    recipe: Recipe, extra: nn.ParameterDict,
-) -> Losses:  # fmt: skip
+    queries: Float[Tensor, "requests views dim"],
+    items: Float[Tensor, "items views dim"],
+    batch: Batch,
+    recipe: Recipe,
+    extra: nn.ParameterDict,
+) -> Losses:
     """Both losses of the scores that these vectors give."""
     scored = _scored(queries.flatten(1), items.flatten(1), batch, recipe, extra)
     retrieval = OBJECTIVES[recipe.retrieval](scored, recipe)
@@ -102,9 +105,12 @@ def _at_width(
 
 
 def _scored(
-    query: Float[Tensor, "requests width"], item: Float[Tensor, "items width"], batch: Batch,
-    recipe: Recipe, extra: nn.ParameterDict,
-) -> Scored:  # fmt: skip
+    query: Float[Tensor, "requests width"],
+    item: Float[Tensor, "items width"],
+    batch: Batch,
+    recipe: Recipe,
+    extra: nn.ParameterDict,
+) -> Scored:
     """The scores that these vectors give, as a loss takes them."""
     return Scored(
         own=(query.unsqueeze(1) * F.embedding(batch.columns, item)).sum(dim=2).float(),

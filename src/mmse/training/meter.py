@@ -65,9 +65,15 @@ class Meter:
         left = elapsed / (progress.step - self._first) * (self._steps - progress.step)
         steps = max(progress.step, round(progress.step / self.share(progress)))
         self.last = Step(
-            progress.epoch + 1, progress.step, steps, float(np.mean(self._losses)), retrieval, ranking,
-            self._requests / elapsed, max(0.0, min(left, self._budget - progress.seconds)),
-        )  # fmt: skip
+            progress.epoch + 1,
+            progress.step,
+            steps,
+            float(np.mean(self._losses)),
+            retrieval,
+            ranking,
+            self._requests / elapsed,
+            max(0.0, min(left, self._budget - progress.seconds)),
+        )
         return self.last
 
     @contextmanager

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mmse.errors import ArtifactError
-from mmse.mining.groups import ItemStats, shard_files
-from mmse.mining.history import History
+from mmse.core.errors import ArtifactError
+from mmse.dataset.folder import ItemStats, shard_files
+from mmse.dataset.history import History
 from mmse.mining.reformulations import taken_later
 from mmse.model.encoder import Encoder
 from mmse.model.features import statistics
-from mmse.records import Stage
-from mmse.training.groups import Requests, period_of, read_requests
+from mmse.schema.stages import Stage
+from mmse.training.encoded_requests import Requests, period_of, read_requests
 
 
 class Shards:
@@ -27,9 +27,15 @@ class Shards:
     """
 
     def __init__(
-        self, groups: Path, encoder: Encoder, *, all_stages: bool, cache_mb: int = 2_000,
-        lowest: Stage = Stage.UNCLICKED, reformulations: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        groups: Path,
+        encoder: Encoder,
+        *,
+        all_stages: bool,
+        cache_mb: int = 2_000,
+        lowest: Stage = Stage.UNCLICKED,
+        reformulations: bool = False,
+    ) -> None:
         self.paths = shard_files(groups, "train")
         self._encoder, self._history, self._all_stages = encoder, History.open(groups), all_stages
         self._lowest, self._later = lowest, taken_later(groups) if reformulations else None

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float32
 
 from mmse.model.encoder import Encoder
 from mmse.model.features import ItemFeatures, shopper_ids
-from mmse.records import Stage
-from mmse.training.logged import Logged
+from mmse.schema.stages import Stage
+from mmse.training.targets import Logged
 
 _BLOCK = 256
 _ENOUGH = 100

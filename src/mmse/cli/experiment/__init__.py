@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from mmse.cli.experiment import analyse, interleaved, offpolicy, plan, running, simulate
+from mmse.cli.experiment import analyse, plan, simulate
+from mmse.cli.experiment import interleaving as interleaved
+from mmse.cli.experiment import lifecycle as running
+from mmse.cli.experiment import off_policy as offpolicy
 
 experiment_app = typer.Typer(
     name="experiment",

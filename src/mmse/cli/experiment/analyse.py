@@ -16,7 +16,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from mmse.experiment.analysis import Analysis
     from mmse.experiment.effects import Effect
-    from mmse.tables import EventsConfig
+    from mmse.sources.tables import EventsConfig
 
 out = Console(highlight=False, emoji=False)
 TableFile = Annotated[
@@ -49,7 +49,7 @@ def analyse(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Says what a test of arms showed: the effect on conversion and six more metrics, and whether to believe it."""
-    from mmse.config import build
+    from mmse.core.config import build
     from mmse.experiment.analysis import AnalysisConfig
     from mmse.experiment.analysis import analyse as analysed
     from mmse.experiment.units import Window, read_units
@@ -99,8 +99,13 @@ def shown(found: Analysis) -> RenderableType:
 def _effects(found: Analysis, arm: str) -> Table:
     from mmse.experiment.metrics import words
 
-    table = Table(title=Text(f"{arm} against {found.control}"), title_justify="left", box=None, header_style="bold",
-                  pad_edge=False)  # fmt: skip
+    table = Table(
+        title=Text(f"{arm} against {found.control}"),
+        title_justify="left",
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+    )
     table.add_column("metric", min_width=10)
     for name in (found.control, arm):
         table.add_column(name, justify="right", overflow="fold")
@@ -111,11 +116,14 @@ def _effects(found: Analysis, arm: str) -> Table:
             continue
         style = ("green" if one.relative > 0 else "red") if holds else ""
         table.add_row(
-            words(one.metric), value(one, one.control), value(one, one.treatment),
+            words(one.metric),
+            value(one, one.control),
+            value(one, one.treatment),
             Text(f"{one.relative:+.1%}", style),
-            f"{one.interval.low:+.1%} {one.interval.high:+.1%}", f"{one.always.low:+.1%} {one.always.high:+.1%}",
+            f"{one.interval.low:+.1%} {one.interval.high:+.1%}",
+            f"{one.always.low:+.1%} {one.always.high:+.1%}",
             ("<.001" if one.p < 0.001 else f"{one.p:.3f}") + "*" * holds,
-        )  # fmt: skip
+        )
     return table
 
 
@@ -146,10 +154,10 @@ def value(one: Effect, number: float) -> str:
 
 def source(table: Path, shop: Path | None) -> EventsConfig:
     """The table as events, with the names of a shop's columns."""
-    from mmse.errors import UsageError
+    from mmse.core.errors import UsageError
     from mmse.pipeline import read_shop
-    from mmse.serving import journal
-    from mmse.tables import EventsConfig
+    from mmse.serving.events import segments as journal
+    from mmse.sources.tables import EventsConfig
 
     if (table / journal.OPEN).is_dir() and not journal.sealed_files(table):
         raise UsageError(

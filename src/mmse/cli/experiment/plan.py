@@ -30,7 +30,7 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Says from the shop's own log how many shoppers and days a test needs, and what it could find in fewer."""
-    from mmse.config import build
+    from mmse.core.config import build
     from mmse.experiment.plan import PlanConfig
     from mmse.experiment.plan import plan as planned
     from mmse.experiment.units import Window, read_units

@@ -31,12 +31,12 @@ def simulate(
     """
     from dataclasses import replace
 
+    from mmse.cli.console import progress_on
     from mmse.cli.experiment.analyse import shown
-    from mmse.cli.show import progress_on
-    from mmse.config import build, read_toml
-    from mmse.experiment.simulated import trial
-    from mmse.experiment.simulated.arms import Arm
-    from mmse.experiment.simulated.trial import TrialConfig
+    from mmse.core.config import build, read_toml
+    from mmse.lab.simulated_test import trial
+    from mmse.lab.simulated_test.arms import Arm
+    from mmse.lab.simulated_test.trial import TrialConfig
 
     said = read_toml(config_file) if config_file is not None else {}
     arms = said.get("arms")
@@ -57,8 +57,9 @@ def simulate(
             out.print(f"Round {one.number} (simulated)", style="bold underline")
             out.print(shown(one.analysis))
             out.print()
-    rows = Table(title="What each round came to (simulated)", title_justify="left", box=None, header_style="bold",
-                 pad_edge=False)  # fmt: skip
+    rows = Table(
+        title="What each round came to (simulated)", title_justify="left", box=None, header_style="bold", pad_edge=False
+    )
     for head in _HEADS:
         rows.add_column(head, justify="left" if head == "arm" else "right")
     for row in trial.table_of(went):
@@ -66,6 +67,7 @@ def simulate(
     out.print(rows)
     out.print(
         "orders a request, counted and to be expected by the truth; new: items listed in the last fortnight, of slots "
-        "and of orders; shown: different items, of those on sale; gini: how unevenly.", style="dim",
-    )  # fmt: skip
+        "and of orders; shown: different items, of those on sale; gini: how unevenly.",
+        style="dim",
+    )
     out.print(f"Reports: {folder}/round-N.html. {time.perf_counter() - began:.0f} s.", markup=False)

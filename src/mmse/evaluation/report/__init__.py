@@ -14,10 +14,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mmse.artifact import writable
-from mmse.config import build
-from mmse.evaluation.report import served, views, words
-from mmse.evaluation.report.served import NOTHING_SERVED, ServedContext
+from mmse.core.artifact import writable
+from mmse.core.config import build
+from mmse.evaluation.report import query_path as served
+from mmse.evaluation.report import views, words
+from mmse.evaluation.report.query_path import NOTHING_SERVED, ServedContext
 from mmse.evaluation.rows import ALL, Difference, Row
 
 __all__ = ["ReportContext", "ServedContext", "render_report"]

@@ -67,10 +67,7 @@ FOUND = {
     "judged": "the items that people graded relevant",
 }
 
-SORTS = {
-    "random": "has nothing to do with the query",
-    "near": "is built around an item that was wanted",
-}
+SORTS = {"random": "has nothing to do with the query", "near": "is built around an item that was wanted"}
 """The sorts of filter that searches are tried under."""
 
 HELD_AGAINST = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mmse.artifact import write_file
+from mmse.core.artifact import write_file
 from mmse.experiment.analysis import Analysis
 from mmse.experiment.metrics import METRICS, words
 from mmse.experiment.report import charts
@@ -17,23 +17,32 @@ from mmse.experiment.report import charts
 def write_report(found: Analysis, title: str, out: Path, *, simulated: bool = False) -> None:
     """Writes the page to the file `out`; raises `OutputError` where it cannot be written."""
     others = [seen.name for seen in found.arms if seen.name != found.control]
-    page = _environment().get_template("report.html.j2").render(
-        found=found, title=title, simulated=simulated, others=others, metrics=METRICS,
-        forests={arm: charts.forest(found, arm) for arm in others},
-        lines={arm: charts.over_days(found.cumulative[arm], peeked=True) for arm in others},
-        ages={arm: charts.over_days(found.by_age[arm], peeked=False) for arm in others},
-        decided={
-            (one.arm, one.metric): holds for one, holds in zip(found.effects, found.significant, strict=True)
-        },
-    )  # fmt: skip
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            found=found,
+            title=title,
+            simulated=simulated,
+            others=others,
+            metrics=METRICS,
+            forests={arm: charts.forest(found, arm) for arm in others},
+            lines={arm: charts.over_days(found.cumulative[arm], peeked=True) for arm in others},
+            ages={arm: charts.over_days(found.by_age[arm], peeked=False) for arm in others},
+            decided={(one.arm, one.metric): holds for one, holds in zip(found.effects, found.significant, strict=True)},
+        )
+    )
     write_file(out, page.encode())
 
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("mmse.experiment", "report"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=PackageLoader("mmse.experiment", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["signed"] = charts.signed
     environment.filters["words"] = words
     environment.filters["metric_value"] = metric_value

@@ -83,9 +83,12 @@ def over_days(dated: Sequence[Dated], *, peeked: bool) -> Markup:
 
 
 def _band(
-    dated: Sequence[Dated], x: Callable[[float], float], y: Callable[[float], float], name: str,
+    dated: Sequence[Dated],
+    x: Callable[[float], float],
+    y: Callable[[float], float],
+    name: str,
     limits: Callable[[Dated], tuple[float, float]],
-) -> str:  # fmt: skip
+) -> str:
     upper = [f"{x(one.day):.1f},{y(limits(one)[1]):.1f}" for one in dated]
     lower = [f"{x(one.day):.1f},{y(limits(one)[0]):.1f}" for one in reversed(dated)]
     return f'<polygon class="{name}" points="{" ".join(upper + lower)}"/>'

@@ -1,0 +1,1 @@
+"""The dataset folder that mining writes and training reads."""

@@ -1,0 +1,1 @@
+"""The research rig: simulated shops, comparisons of systems, simulated online tests."""

@@ -1,0 +1,255 @@
+"""A simulated shop from a config: two tables as a real shop would bring them, and the truth beside them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Float32
+
+from mmse.core.artifact import Draft, writing
+from mmse.core.config import plain, require
+from mmse.lab.simulator.behaviour import Actions, Behaviour, act, calibrated
+from mmse.lab.simulator.catalogue import Catalogue, plant_tree, stock
+from mmse.lab.simulator.engine import Engine, Pages, Pool, TitleRecall
+from mmse.lab.simulator.preferences import Preferences, TreeFits
+from mmse.lab.simulator.shoppers import Requests, form_intents, gather_shoppers, send_requests
+from mmse.lab.simulator.truth import write_truth
+from mmse.text.bm25 import Bm25, Ranking
+
+KIND = "shop"
+BLOCK_REQUESTS = 65_536
+"""Requests of one events file; their queries are looked up together."""
+CHUNK_REQUESTS = 2_048
+PILOT_REQUESTS = 4_000
+DAY_US = 86_400_000_000
+
+Progress = Callable[[str, int, int], None]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MarketConfig:
+    """A made-up shop. The same config gives the same bytes.
+
+    `n_shoppers` None is one per ten requests, `n_intents` None one per five items. `vocabulary_gap` is how far
+    shoppers' favourite words are from sellers' (0 the same, 1 unrelated); `zipf` the skew of the intents. The log tells
+    of up to `retrieved_logged` items of a request that the engine found next best and did not show.
+    """
+
+    seed: int = 0
+    n_items: int = 20_000
+    n_requests: int = 60_000
+    n_shoppers: int | None = None
+    n_intents: int | None = None
+    vocabulary_gap: float = 0.5
+    zipf: float = 0.9
+    retrieved_logged: int = 0
+    behaviour: Behaviour = field(default_factory=Behaviour)
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require(self.n_items >= 100, "n_items", self.n_items, "100 or more")
+        require(self.n_requests >= 100, "n_requests", self.n_requests, "100 or more")
+        require(self.n_shoppers is None or self.n_shoppers >= 1, "n_shoppers", self.n_shoppers, "1 or more")
+        require(self.n_intents is None or self.n_intents >= 1, "n_intents", self.n_intents, "1 or more")
+        require(0 <= self.vocabulary_gap <= 1, "vocabulary_gap", self.vocabulary_gap, "0 to 1")
+        require(0 <= self.zipf <= 2, "zipf", self.zipf, "0 to 2")
+        require(self.retrieved_logged >= 0, "retrieved_logged", self.retrieved_logged, "0 or more")
+
+
+@dataclass(frozen=True)
+class World:
+    """A shop ready to run: its `items` table, its engine with the shoppers' preferences, and who asks what.
+
+    `texts` are the query wordings that requests point to; `columns` names the further item columns by kind, as
+    `shop.toml` does.
+    """
+
+    items: pa.Table
+    columns: Mapping[str, list[str]]
+    engine: Engine
+    texts: list[str]
+    requests: Requests
+
+
+def simulate(config: MarketConfig, out: Path, progress: Progress | None = None) -> None:
+    """Writes the shop folder `out`: `shop.toml`, `items.parquet`, `events/`, and the truth in `truth/`.
+
+    Raises `OutputError` where it cannot be written, `ArtifactError` where `out` holds something else.
+    """
+    with writing(out, kind=KIND, config=plain(config), inputs={}) as draft:
+        world = make_world(config, progress)
+        run(world, config.behaviour, config.seed, draft, progress)
+
+
+def make_world(config: MarketConfig, progress: Progress | None = None) -> World:
+    """The catalogue, the shoppers, what they want and the engine that serves them."""
+    rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(0,)))
+    days = config.behaviour.days
+    _tell(progress, "catalogue", 0, config.n_items)
+    tree = plant_tree(config.n_items, config.vocabulary_gap, rng)
+    catalogue = stock(tree, config.n_items, days, rng)
+    _tell(progress, "catalogue", config.n_items, config.n_items)
+    shoppers = gather_shoppers(config.n_shoppers or -(-config.n_requests // 10), int(tree.department.max()) + 1, rng)
+    intents = form_intents(catalogue, config.n_intents or max(200, config.n_items // 5), config.zipf, rng)
+    requests = send_requests(tree.department[intents.leaf], intents, shoppers, config.n_requests, days, rng)
+    preferences = Preferences.of(TreeFits.of(catalogue, intents), catalogue, shoppers)
+    engine = Engine(
+        recall=TitleRecall(Bm25.build(catalogue.table["title"].to_pylist()), intents.texts),
+        preferences=preferences,
+        popularity=_popularity(catalogue, rng),
+        listed=catalogue.listed,
+        delisted=catalogue.delisted,
+        pools=(
+            Pool.of(tree.group[catalogue.leaf]),
+            Pool.of(tree.department[catalogue.leaf]),
+            Pool.of(np.zeros(config.n_items, np.int32)),
+        ),
+        page_size=config.behaviour.page_size,
+        exploration=config.behaviour.exploration,
+        n_below=config.retrieved_logged,
+    )
+    columns = {"categorical": ["colour", "material"]}
+    return World(_dated(catalogue.table, config.behaviour), columns, engine, intents.texts, requests)
+
+
+def run(world: World, behaviour: Behaviour, seed: int, draft: Draft, progress: Progress | None) -> None:
+    """Lets the requests happen and writes tables and truth into `draft`; memory does not grow with requests."""
+    preferences = calibrate(world, behaviour, seed)
+    (draft.folder / "events").mkdir()
+    pq.write_table(world.items, draft.folder / "items.parquet", store_schema=False)
+    n_requests = len(world.requests.time)
+    counts = dict.fromkeys(("requests", "events", "clicks", "orders", "explored"), 0)
+    answered = []
+    for block, start in enumerate(range(0, n_requests, BLOCK_REQUESTS)):
+        _tell(progress, "requests", start, n_requests)
+        rows = np.arange(start, min(start + BLOCK_REQUESTS, n_requests))
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, block)))
+        pages, actions = _run_block(world, preferences, behaviour, rows, rng)
+        events = _events(world, behaviour, rows, pages, actions)
+        pq.write_table(events, draft.folder / "events" / f"part-{block:05d}.parquet", store_schema=False)
+        answered.append(rows[(pages.items >= 0).any(axis=1)])
+        for name, found in (
+            ("requests", len(answered[-1])),
+            ("events", (pages.items >= 0).sum()),
+            ("clicks", actions.clicked.sum()),
+            ("orders", actions.ordered.sum()),
+            ("explored", pages.explored.sum()),
+        ):
+            counts[name] += int(found)
+    _tell(progress, "requests", n_requests, n_requests)
+    rows = np.concatenate(answered)
+    requests = pa.table(
+        {"request_id": _ids("r", rows), "intent": world.requests.intent[rows], "shopper": world.requests.shopper[rows]}
+    )
+    truth = draft.folder / "truth"
+    write_truth(truth, preferences, behaviour, item_ids=world.items["item_id"].combine_chunks(), requests=requests)
+    (draft.folder / "shop.toml").write_text(_shop_toml(world.columns), "utf-8")
+    draft.counts.update(items=world.items.num_rows, requests_without_result=n_requests - len(rows), **counts)
+    draft.counts["click_rate"] = counts["clicks"] / max(counts["events"], 1)
+    draft.counts["orders_per_click"] = counts["orders"] / max(counts["clicks"], 1)
+
+
+def calibrate(world: World, behaviour: Behaviour, seed: int) -> Preferences:
+    """The preferences whose intercepts give requests spread over the log the wanted rates."""
+    n_requests = len(world.requests.time)
+    rows = np.unique(np.linspace(0, n_requests - 1, min(PILOT_REQUESTS, n_requests)).astype(np.int64))
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+    asked = world.requests
+    pages = world.engine.pages(
+        world.engine.recall.candidates(asked.text[rows]), asked.intent[rows], asked.shopper[rows], asked.time[rows], rng
+    )
+    return calibrated(world.engine.preferences, behaviour, pages, asked.intent[rows], asked.shopper[rows])
+
+
+def _run_block(
+    world: World, preferences: Preferences, behaviour: Behaviour, rows: np.ndarray, rng: np.random.Generator
+) -> tuple[Pages, Actions]:
+    asked = world.requests
+    texts, text_of = np.unique(asked.text[rows], return_inverse=True)
+    found = world.engine.recall.candidates(texts)
+    done: list[tuple[Pages, Actions]] = []
+    for start in range(0, len(rows), CHUNK_REQUESTS):
+        some, text = rows[start : start + CHUNK_REQUESTS], text_of[start : start + CHUNK_REQUESTS]
+        intent, shopper = asked.intent[some], asked.shopper[some]
+        candidates = Ranking(found.rows[text], found.scores[text])
+        pages = world.engine.pages(candidates, intent, shopper, asked.time[some], rng)
+        done.append((pages, act(preferences, behaviour, pages, intent, shopper, rng)))
+    return (
+        Pages(*(np.vstack([getattr(p, f.name) for p, _ in done]) for f in fields(Pages))),
+        Actions(np.vstack([a.clicked for _, a in done]), np.vstack([a.ordered for _, a in done])),
+    )
+
+
+def _events(world: World, behaviour: Behaviour, rows: np.ndarray, pages: Pages, actions: Actions) -> pa.Table:
+    """One row per shown item, requests in order of time and items by position, then those below the page."""
+    whole, n_slots = np.hstack([pages.items, pages.below]), pages.items.shape[1]
+    request, slot = np.nonzero(whole >= 0)
+    items, shown = whole[request, slot], slot < n_slots
+
+    def of_shown(values: np.ndarray) -> np.ndarray:
+        return np.where(shown, values[request, np.minimum(slot, n_slots - 1)], False)
+
+    asked = world.requests
+    time = _epoch_us(behaviour) + (asked.time[rows] * DAY_US).astype(np.int64)
+    texts, text_of = np.unique(asked.text[rows], return_inverse=True)
+    shoppers, shopper_of = np.unique(asked.shopper[rows], return_inverse=True)
+    events = pa.table(
+        {
+            "request_id": _ids("r", rows).take(pa.array(request)),
+            "timestamp": pa.array(time[request], pa.timestamp("us")),
+            "query": pa.array([world.texts[text] for text in texts]).take(pa.array(text_of[request])),
+            "item_id": world.items["item_id"].combine_chunks().take(pa.array(items)),
+            "position": pa.array(slot + 1, pa.int32(), mask=~shown),
+            "clicked": of_shown(actions.clicked),
+            "ordered": of_shown(actions.ordered),
+            "user_id": _ids("u", shoppers).take(pa.array(shopper_of[request])),
+            "explored": of_shown(pages.explored),
+        }
+    )
+    if pages.below.shape[1]:
+        events = events.append_column("retrieved_only", pa.array(~shown))
+    if "price" not in world.items.column_names:
+        return events
+    return events.append_column("price", world.items["price"].combine_chunks().take(pa.array(items)))
+
+
+def _popularity(catalogue: Catalogue, rng: np.random.Generator) -> Float32[np.ndarray, " n_items"]:
+    noise = rng.normal(0, 0.8, len(catalogue.leaf))
+    return (0.5 * catalogue.appeal + 0.4 * catalogue.quality + noise).astype(np.float32)
+
+
+def _dated(items: pa.Table, behaviour: Behaviour) -> pa.Table:
+    """`items` with `listed_at` as a moment instead of microseconds from the log's start."""
+    moments = pc.add(items["listed_at"], pa.scalar(_epoch_us(behaviour))).cast(pa.timestamp("us"))
+    return items.set_column(items.schema.get_field_index("listed_at"), "listed_at", moments)
+
+
+def _epoch_us(behaviour: Behaviour) -> int:
+    return int(np.datetime64(behaviour.start, "us").astype(np.int64))
+
+
+def _ids(prefix: str, numbers: np.ndarray) -> pa.StringArray:
+    return pc.binary_join_element_wise(pa.scalar(prefix), pc.utf8_lpad(pa.array(numbers).cast(pa.string()), 9, "0"), "")
+
+
+def _shop_toml(columns: Mapping[str, list[str]]) -> str:
+    declared = "".join(f"{kind} = {names!r}\n".replace("'", '"') for kind, names in columns.items() if names)
+    return (
+        "# A shop whose shoppers are simulated. The truth is for evaluation alone.\n"
+        f'[items]\nsource = "items.parquet"\n{declared}\n'
+        '[events]\nsource = "events/*.parquet"\n\n'
+        '[truth]\nsource = "truth"\n'
+    )
+
+
+def _tell(progress: Progress | None, what: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(what, done, total)

@@ -1,0 +1,1 @@
+"""A map of the catalogue for people to wander in."""

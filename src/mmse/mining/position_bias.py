@@ -1,0 +1,71 @@
+"""The counts that position bias is learned from, gathered shard by shard from train requests alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from mmse.mining.examination import Counts
+from mmse.schema.stages import Stage
+from mmse.sources.duckdb_session import Session
+from mmse.sources.tables import files_in, literal
+
+EXPLORED_STRATUM = 0
+
+
+def gather(session: Session, shards: Iterable[str], merged: Path, *, before: int, max_pairs: int) -> Counts:
+    """Shown and clicked by stratum and position, of requests before `before` (microseconds).
+
+    Explored rows are one stratum; beside it stand the `max_pairs` pairs of query and item with most clicks, of two
+    or more: choosing by clicks leaves the estimate unbiased (see `examination`).
+    """
+    shards = list(shards)
+    session.run("""
+        CREATE OR REPLACE TABLE pair_clicks (query_key UBIGINT, item_row INTEGER, clicks BIGINT);
+        CREATE OR REPLACE TABLE counts (stratum BIGINT, position INTEGER, shown BIGINT, clicked BIGINT)""")
+    for shard in shards:
+        session.run(f"""
+            INSERT INTO pair_clicks
+            SELECT hash(query), item_row, count(*) FROM ({_rows(merged, shard, before)})
+             WHERE stage >= {Stage.CLICKED:d} AND NOT explored GROUP BY ALL""")
+    session.run(f"""
+        CREATE OR REPLACE TABLE pair AS
+        SELECT query_key, item_row, row_number() OVER (ORDER BY clicks DESC, query_key, item_row) AS stratum
+          FROM (SELECT query_key, item_row, sum(clicks) AS clicks FROM pair_clicks GROUP BY ALL HAVING sum(clicks) > 1
+                 ORDER BY clicks DESC, query_key, item_row LIMIT {max_pairs});
+        DROP TABLE pair_clicks""")
+    for shard in shards:
+        session.run(f"""
+            INSERT INTO counts
+            SELECT CASE WHEN explored THEN {EXPLORED_STRATUM} ELSE stratum END AS stratum, position, count(*),
+                   count_if(stage >= {Stage.CLICKED:d})
+              FROM ({_rows(merged, shard, before)}) AS seen
+              LEFT JOIN pair ON pair.query_key = hash(seen.query) AND pair.item_row = seen.item_row
+             WHERE explored OR stratum IS NOT NULL GROUP BY ALL""")
+    summed = session.arrow("""
+        SELECT stratum, CAST(position AS BIGINT) AS position, CAST(sum(shown) AS BIGINT) AS shown,
+               CAST(sum(clicked) AS BIGINT) AS clicked
+          FROM counts GROUP BY stratum, position""")
+    session.run("DROP TABLE counts; DROP TABLE pair")
+    columns = (summed.column(name).to_numpy() for name in ("stratum", "position", "shown", "clicked"))
+    return Counts(*(np.ascontiguousarray(column, np.int64) for column in columns))
+
+
+def _rows(merged: Path, shard: str, before: int) -> str:
+    """The rows that were shown, of the requests before `before`."""
+    return f"""
+        SELECT query, item_row, position, stage, explored
+          FROM read_parquet({literal(str(merged / f"rows-{shard}.parquet"))})
+          JOIN read_parquet({literal(str(merged / f"requests-{shard}.parquet"))}) USING (request_no)
+         WHERE timestamp < make_timestamp({before}) AND stage >= {Stage.UNCLICKED:d}"""
+
+
+def positions(session: Session, merged: Path) -> Int64[np.ndarray, " k"]:
+    """Every position of the log, ascending."""
+    found = session.arrow(f"""
+        SELECT DISTINCT CAST(position AS BIGINT) AS position
+          FROM read_parquet({files_in(merged, "rows-*.parquet")}) WHERE position IS NOT NULL ORDER BY position""")
+    return np.ascontiguousarray(found.column("position").to_numpy(), np.int64)

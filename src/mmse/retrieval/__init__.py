@@ -1,0 +1,1 @@
+"""One query path: a search in, hits out."""

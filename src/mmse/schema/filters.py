@@ -1,0 +1,220 @@
+"""Which items a search may find: conditions on declared columns, joined by and, or, not.
+
+A filter is a value. The two channels read it apart (as a mask over rows, as a query of the lexical index) and must
+find the same items; a property test holds them to it. An item that lacks a value meets no condition on it, so `not`
+lets it through.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from mmse.core.errors import UsageError
+
+MAX_DEPTH = 16
+MAX_CONDITIONS = 1_000
+"""More than a shop asks, and few enough that no request can hold up a server."""
+
+EXAMPLE = '{"brand": ["Bosch", "Makita"], "price": {"to": 100}, "category": "Tools > Drills", "not": {"seller": "X"}}'
+
+
+class Kind(Enum):
+    """What a filterable column holds."""
+
+    NAME = "name"
+    """Text that is compared whole, whatever its case: a brand, a seller, a colour."""
+    PATH = "path"
+    """A path `a > b > c`: a condition on `a > b` holds for everything below it."""
+    NUMBER = "number"
+    FLAG = "flag"
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The column holds one of `values`: names, paths (or what is below them), or the flags true and false."""
+
+    column: str
+    values: tuple[str | bool, ...]
+
+
+@dataclass(frozen=True)
+class Between:
+    """The number in the column lies from `low` to `high`, both included; `None` leaves an end open."""
+
+    column: str
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class And:
+    """Every part holds; without parts it always does."""
+
+    parts: tuple[Filter, ...]
+
+
+@dataclass(frozen=True)
+class Or:
+    """At least one part holds; without parts it never does."""
+
+    parts: tuple[Filter, ...]
+
+
+@dataclass(frozen=True)
+class Not:
+    """The part does not hold."""
+
+    part: Filter
+
+
+Filter = OneOf | Between | And | Or | Not
+
+
+def parse_filter(said: object, kinds: Mapping[str, Kind]) -> Filter:
+    """The filter that plain JSON values describe, for a catalogue whose filterable columns are `kinds`.
+
+    An object joins its keys by `and`. A key is a column, with a value, a list of values (one of them), or for numbers
+    `{"from": …, "to": …}`; or it is `and`, `or` (a list of objects) or `not` (an object). Raises `UsageError` naming
+    the column, what was expected of it and what was found.
+    """
+    parsed = _parse(said, kinds, 0)
+    if _conditions(parsed) > MAX_CONDITIONS:
+        raise UsageError(
+            f"The filter has {_conditions(parsed)} values to compare with, at most {MAX_CONDITIONS} are allowed.",
+            "Filter by a column that gathers these items, such as a category.",
+        )
+    return parsed
+
+
+def parse_terms(terms: Sequence[str], kinds: Mapping[str, Kind]) -> Filter | None:
+    """The filter of a command line: `brand=Bosch`, `price=10..20`, `price=..20`, or JSON; all of `terms` must hold."""
+    parts = tuple(_parse_term(term, kinds) for term in terms)
+    return And(parts) if len(parts) > 1 else parts[0] if parts else None
+
+
+def comparable(name: str) -> str:
+    """A name in the form in which two are compared: stripped and lower-cased."""
+    return name.strip().lower()
+
+
+def path_of(text: str) -> str:
+    """A path in the form in which two are compared: `a > b > c`, lower-cased, single spaces around the marks."""
+    return " > ".join(part for part in (comparable(p) for p in text.split(">")) if part)
+
+
+def paths_above(path: str) -> list[str]:
+    """`a > b > c` as `a`, `a > b`, `a > b > c`; `path` is in the form of `path_of`."""
+    parts = path.split(" > ") if path else []
+    return [" > ".join(parts[: depth + 1]) for depth in range(len(parts))]
+
+
+def _parse(said: object, kinds: Mapping[str, Kind], depth: int) -> Filter:
+    if depth > MAX_DEPTH:
+        raise UsageError(f"The filter is nested more than {MAX_DEPTH} deep.", "Write it with fewer levels.")
+    if not isinstance(said, Mapping):
+        raise UsageError(f"A filter is an object of columns and values, found {_short(said)}.", f"Such as {EXAMPLE}.")
+    parts = tuple(_parse_key(str(key), value, kinds, depth) for key, value in said.items())
+    return parts[0] if len(parts) == 1 else And(parts)
+
+
+def _parse_key(key: str, value: object, kinds: Mapping[str, Kind], depth: int) -> Filter:
+    if key == "not":
+        return Not(_parse(value, kinds, depth + 1))
+    if key in ("and", "or"):
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise _wrong(key, "a list of filters", value)
+        parts = tuple(_parse(part, kinds, depth + 1) for part in value)
+        return And(parts) if key == "and" else Or(parts)
+    if key not in kinds:
+        close = difflib.get_close_matches(key, kinds, n=1, cutoff=0.5)
+        able = f"Columns that can be filtered: {', '.join(kinds) or 'none'}."
+        hint = f"Did you mean '{close[0]}'?" if close else able
+        raise UsageError(f"There is no column '{key}' to filter by.", hint)
+    return _between(key, value) if kinds[key] is Kind.NUMBER else _one_of(key, value, kinds[key])
+
+
+def _between(column: str, value: object) -> Filter:
+    if isinstance(value, Mapping) and value and set(value) <= {"from", "to"}:
+        low, high = (_number(column, value.get(end)) for end in ("from", "to"))
+        if low is not None and high is not None and low > high:
+            raise UsageError(f"'{column}' is asked to lie from {low} to {high}: nothing can.", "Swap the two ends.")
+        return Between(column, low, high)
+    if isinstance(value, (list, tuple)):
+        return Or(tuple(_equal(column, one) for one in value))
+    return _equal(column, value)
+
+
+def _equal(column: str, value: object) -> Between:
+    number = _number(column, value)
+    if number is None:
+        raise _wrong(column, 'a number or {"from": …, "to": …}', value)
+    return Between(column, number, number)
+
+
+def _one_of(column: str, value: object, kind: Kind) -> Filter:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    wanted: type = bool if kind is Kind.FLAG else str
+    for one in values:
+        if not isinstance(one, wanted):
+            raise _wrong(column, "true or false" if kind is Kind.FLAG else "text or a list of texts", one)
+    form: Callable[[Any], str | bool] = {Kind.NAME: comparable, Kind.PATH: path_of}.get(kind, bool)
+    return OneOf(column, tuple(dict.fromkeys(map(form, values))))
+
+
+def _number(column: str, value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise _wrong(column, "a finite number", value)
+    return float(value)
+
+
+def _parse_term(term: str, kinds: Mapping[str, Kind]) -> Filter:
+    if term.lstrip().startswith("{"):
+        try:
+            said = json.loads(term)
+        except (ValueError, RecursionError) as error:  # RecursionError: nested by the thousand
+            raise UsageError(f"The filter {_short(term)} is not valid JSON: {error}.", f"Such as {EXAMPLE}.") from error
+        return parse_filter(said, kinds)
+    column, equals, text = term.partition("=")
+    if not equals:
+        raise UsageError(f"The filter {_short(term)} has no '='.", "Write column=value, price=10..20, or JSON.")
+    column = column.strip()
+    return parse_filter({column: _term_value(column, text, kinds.get(column))}, kinds)
+
+
+def _term_value(column: str, text: str, kind: Kind | None) -> Any:  # noqa: ANN401 - plain JSON values
+    if kind is Kind.FLAG:
+        return {"true": True, "false": False}.get(comparable(text), text)
+    if kind is not Kind.NUMBER:
+        return text
+    low, dots, high = text.partition("..")
+    try:
+        if not dots:
+            return float(text)
+        return {end: float(one) for end, one in (("from", low), ("to", high)) if one.strip()}
+    except ValueError:
+        raise _wrong(column, "a number, or two with '..' between them", text) from None
+
+
+def _conditions(said: Filter) -> int:
+    if isinstance(said, OneOf):
+        return len(said.values)
+    if isinstance(said, Between):
+        return 1
+    return _conditions(said.part) if isinstance(said, Not) else sum(map(_conditions, said.parts))
+
+
+def _wrong(column: str, expected: str, found: object) -> UsageError:
+    return UsageError(f"'{column}' in a filter takes {expected}, found {_short(found)}.", f"Such as {EXAMPLE}.")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"

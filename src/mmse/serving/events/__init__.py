@@ -1,0 +1,1 @@
+"""What was shown and what shoppers did, written to disk as it happens."""

@@ -1,0 +1,1 @@
+"""What a server tells its operators: logs, metrics, traces."""

@@ -1,0 +1,1 @@
+"""The versions of a site: published, served by arm, rolled back."""

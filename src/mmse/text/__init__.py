@@ -1,0 +1,1 @@
+"""Text into words, grains and BM25 scores."""

@@ -1,0 +1,219 @@
+"""The map: the same bytes for the same vectors, alike items close, names where they belong, places of queries."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jaxtyping import Float32, Int64
+
+from mmse.core import artifact
+from mmse.core.errors import ArtifactError, UsageError
+from mmse.index.embedding import EmbedConfig, open_array
+from mmse.map.projection import NEAR, Atlas, MapConfig, Region, draw_map, layout, name_regions, sample
+from mmse.pipeline import Listener, Shop, embed_stage, map_stage, read_shop
+
+GROUPS = 4
+
+
+def bunches(n: int, seed: int = 0) -> tuple[Float32[np.ndarray, "n d"], Int64[np.ndarray, " n"]]:
+    """Unit vectors in bunches that lie far apart, and the bunch of each."""
+    rng = np.random.default_rng(seed)
+    bunch = np.arange(n) % GROUPS
+    vectors = np.eye(12)[bunch] + rng.normal(scale=0.05, size=(n, 12))
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit.astype(np.float32), bunch.astype(np.int64)
+
+
+def test_alike_items_lie_close() -> None:
+    vectors, bunch = bunches(200)
+    places = layout(vectors, MapConfig())
+    apart = np.linalg.norm(places[:, None] - places[None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    assert np.array_equal(bunch[apart.argmin(axis=1)], bunch)
+    inside = apart[(bunch[:, None] == bunch[None]) & np.isfinite(apart)]
+    assert inside.mean() < apart[bunch[:, None] != bunch[None]].mean() / 2
+
+
+def test_the_map_fills_its_square_and_no_more() -> None:
+    places = layout(bunches(60)[0], MapConfig())
+    extent = places.max(axis=0) - places.min(axis=0)
+    assert extent.max() == pytest.approx(2, abs=1e-6)
+    assert np.abs(places).max() <= 1
+    assert np.allclose(places.max(axis=0) + places.min(axis=0), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 9, 10, 11, 12])
+@pytest.mark.parametrize("alike", [False, True])
+def test_tiny_catalogues(n: int, alike: bool) -> None:
+    vectors = np.ones((n, 6), np.float32) if alike else bunches(n)[0]
+    places = layout(vectors, MapConfig())
+    assert places.shape == (n, 2)
+    assert places.dtype == np.float32
+    assert np.isfinite(places).all()
+    assert np.abs(places).max() <= 1
+    if n == 2 and not alike:
+        assert np.linalg.norm(places[0] - places[1]) >= 2 - 1e-6
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_vectors_of_few_dimensions(width: int) -> None:
+    vectors = np.random.default_rng(0).normal(size=(30, width)).astype(np.float32)
+    assert np.isfinite(layout(vectors, MapConfig())).all()
+
+
+def test_many_equal_vectors_are_told_apart_and_stay_together() -> None:
+    vectors, _ = bunches(100)
+    vectors[:80] = vectors[0]
+    places = layout(vectors, MapConfig())
+    assert len(np.unique(places[:80], axis=0)) == 80
+    assert np.isfinite(places).all()
+    zero = np.zeros((40, 8), np.float32)
+    assert np.isfinite(layout(zero, MapConfig())).all()
+
+
+def test_a_sample_has_what_is_popular_and_what_is_not() -> None:
+    popularity = np.zeros(2_000, np.int64)
+    popularity[:50] = 1_000_000
+    popularity[50:500] = 1
+    rows = sample(popularity, MapConfig(items=300))
+    assert len(rows) == len(set(rows.tolist())) == 300
+    assert np.array_equal(rows, np.sort(rows))
+    assert set(range(50)) <= set(rows.tolist()), "what sells is on the map"
+    assert (rows >= 500).sum() > 80, "and what nobody has clicked"
+    assert np.array_equal(rows, sample(popularity, MapConfig(items=300)))
+    assert not np.array_equal(rows, sample(popularity, MapConfig(items=300, seed=1)))
+    assert np.array_equal(sample(np.zeros(2_000, np.int64), MapConfig(items=2_000)), np.arange(2_000))
+    assert len(sample(np.zeros(2_000, np.int64), MapConfig(items=7))) == 7, "a log without clicks"
+
+
+def test_names_stand_where_their_items_are_densest() -> None:
+    left, right = np.full((10, 2), -0.5), np.full((4, 2), 0.5)
+    categories: list[str | None] = [*["Home > Beds"] * 10, "Home > Lamps", "Home>Lamps", "Toys > Dolls", None]
+    places = np.concatenate([left, right]).astype(np.float32)
+    assert name_regions(categories, places, 10) == (
+        Region("Home", -0.5, -0.5, round(12 / 14, 4), 1),
+        Region("Toys", 0.5, 0.5, round(1 / 14, 4), 1),
+        Region("Beds", -0.5, -0.5, round(10 / 14, 4), 2),
+        Region("Lamps", 0.5, 0.5, round(2 / 14, 4), 2),
+    )
+    assert [region.name for region in name_regions(categories, places, 2)] == ["Home", "Beds"]
+    assert name_regions(categories, places, 0) == ()
+    assert name_regions([None] * 14, places, 10) == ()
+
+
+def two_islands() -> tuple[Atlas, Float32[np.ndarray, "n d"]]:
+    """Six items of one direction at the left, four of another at the right."""
+    rows = np.array([0, 1, 2, 4, 5, 6, 7, 8, 9, 10], np.int64)
+    places = np.concatenate([np.full((6, 2), (-0.9, 0)), np.full((4, 2), (0.9, 0))]).astype(np.float32)
+    vectors = np.zeros((10, 2), np.float32)
+    vectors[:6, 0] = vectors[6:, 1] = 1
+    return Atlas(rows, places, ()), vectors
+
+
+def test_a_query_between_two_islands_lies_on_one() -> None:
+    atlas, vectors = two_islands()
+    place = atlas.place(np.array([0.7, 0.7], np.float32), vectors)
+    assert (place.x, place.y) == pytest.approx((-0.9, 0))
+    assert place.share == pytest.approx(0.6), "and says that much of it lies elsewhere"
+    assert place.spread == pytest.approx(1.8 * 0.4**0.5)
+
+
+def test_the_island_of_more_similarity_wins_over_that_of_more_items() -> None:
+    atlas, vectors = two_islands()
+    place = atlas.place(np.array([0.1, 1.0], np.float32), vectors)
+    assert (place.x, place.y) == pytest.approx((0.9, 0))
+    assert place.share > 0.9
+    near = atlas.place(np.array([0.1, 1.0], np.float32), vectors, nearest=1)
+    assert (near.share, near.spread) == pytest.approx((1, 0), abs=1e-6)
+
+
+def test_an_item_s_own_vector_lands_beside_it(small_run: Path) -> None:
+    atlas, vectors = Atlas.open(small_run / "map"), open_array(small_run / "vectors")
+    assert len(atlas.rows) == len(vectors)
+    away = []
+    for row, (x, y) in zip(atlas.rows, atlas.places, strict=True):
+        place = atlas.place(vectors[row], vectors[atlas.rows])
+        away.append(np.hypot(place.x - x, place.y - y))
+    middle = np.hypot(*(atlas.places - atlas.places.mean(axis=0)).T)
+    assert np.quantile(away, 0.8) <= NEAR
+    assert np.median(away) < np.median(middle) / 5
+
+
+def test_a_run_has_a_map_with_the_names_of_its_categories(small_shop: Shop, small_run: Path) -> None:
+    import pyarrow.parquet as pq
+
+    atlas = Atlas.open(small_run / "map")
+    paths = pq.read_table(small_run / "groups" / "items.parquet")["category"].to_pylist()
+    names = {(depth, part) for path in paths for depth, part in enumerate(path.split(" > "), 1)}
+    assert 10 <= len(atlas.regions) <= 40
+    assert {(region.level, region.name) for region in atlas.regions} <= names
+    assert {region.name for region in atlas.regions if region.level == 1} == {n for depth, n in names if depth == 1}
+    assert all(abs(region.x) <= 1 and abs(region.y) <= 1 and 0 < region.weight <= 1 for region in atlas.regions)
+
+
+@pytest.fixture
+def copied(small_shop: Shop, small_run: Path, tmp_path: Path) -> tuple[Shop, Path]:
+    shutil.copytree(small_run, tmp_path / "run")
+    return small_shop, tmp_path / "run"
+
+
+def made(shop: Shop, out: Path) -> list[tuple[str, bool]]:
+    said: list[tuple[str, bool]] = []
+    map_stage(shop, out, Listener(stage=lambda name, why, runs: said.append((why, runs))))
+    return said
+
+
+def test_the_same_inputs_give_the_same_bytes(small_run: Path, tmp_path: Path) -> None:
+    again = draw_map(small_run / "groups", small_run / "vectors", tmp_path / "map", MapConfig())
+    first = artifact.verify(small_run / "map", "map", content=True)
+    assert (again.files, again.fingerprint) == (first.files, first.fingerprint)
+    assert set(first.files) == {"places.npy", "rows.npy", "regions.json"}
+
+
+def test_the_map_is_made_again_when_vectors_or_its_config_change(copied: tuple[Shop, Path]) -> None:
+    shop, out = copied
+    assert made(shop, out) == [("up to date: same inputs, same config", False)]
+    fewer = replace(shop, map=MapConfig(items=50))
+    assert made(fewer, out) == [("its config has changed: items: 5000 → 50", True)]
+    assert len(Atlas.open(out / "map").rows) == 50
+    embed_stage(replace(shop, embed=EmbedConfig(as_of="end")), out, Listener())
+    assert made(fewer, out) == [("its input 'vectors' has changed", True)]
+
+
+def test_without_vectors_there_is_no_map(copied: tuple[Shop, Path]) -> None:
+    shop, out = copied
+    shutil.rmtree(out / "vectors")
+    shutil.rmtree(out / "map")
+    with pytest.raises(ArtifactError, match="vectors is not a finished 'vectors' folder"):
+        made(shop, out)
+    assert not (out / "map").exists()
+    with pytest.raises(ArtifactError, match="is not a finished 'map' folder"):
+        Atlas.open(out / "map")
+
+
+def test_vectors_of_other_groups_are_refused(copied: tuple[Shop, Path]) -> None:
+    _, out = copied
+    manifest = out / "groups" / artifact.MANIFEST
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"fingerprint": "another"}))
+    with pytest.raises(ArtifactError, match="was made from other groups"):
+        draw_map(out / "groups", out / "vectors", out / "map", MapConfig())
+
+
+def test_a_damaged_map_says_what_to_do(copied: tuple[Shop, Path]) -> None:
+    file = copied[1] / "map" / "regions.json"
+    file.write_bytes(b"x" * file.stat().st_size)
+    with pytest.raises(ArtifactError) as caught:
+        Atlas.open(copied[1] / "map")
+    assert "mmse map" in caught.value.cure
+
+
+@pytest.mark.parametrize("line", ["items = 0", "perplexity = 1.0", "regions = -1", "seed = -1", "item = 3"])
+def test_a_wrong_config_names_the_key(tmp_path: Path, line: str) -> None:
+    (tmp_path / "shop.toml").write_text(f'[items]\nsource = "i"\n[events]\nsource = "e"\n[map]\n{line}\n')
+    with pytest.raises(UsageError, match=rf"\[map\].*'{line.split()[0]}'"):
+        read_shop(tmp_path / "shop.toml")

@@ -1,0 +1,195 @@
+"""Many searches at once, and what a server asks for: each answer is the one that its search has alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mmse.catalogue import Delete, Upsert
+from mmse.core.errors import UsageError
+from mmse.model.query_cache import Lookups
+from mmse.retrieval.retriever import Retriever
+from mmse.schema.filters import Filter, parse_filter, path_of
+from mmse.schema.search import Answer, Search
+from mmse.training.targets import read_logged
+
+QUERY = "blue tent"
+
+
+@pytest.fixture(scope="module")
+def run(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small run with rules and edits."""
+    copy = tmp_path_factory.mktemp("answers") / "run"
+    shutil.copytree(small_run, copy)
+    retriever = Retriever.open(copy, writable=True)
+    assert retriever.rulebook is not None
+    assert retriever.catalogue is not None
+    first = retriever.search(QUERY, 9)
+    retriever.rulebook.publish(
+        f'[[pin]]\nname = "p"\nquery = "{QUERY}"\nitems = ["{first[8].item_id}"]\n'
+        f'[[bury]]\nname = "b"\nquery = "{QUERY}"\nitems = ["{first[0].item_id}"]\n'
+        '[[redirect]]\nname = "r"\nquery = "tnet blau"\nto = "blue tent"\n'
+        '[[synonym]]\nname = "s"\nwords = ["stove", "cooker"]\n'
+    )
+    new = [{"item_id": f"new{i}", "title": f"Blue tent {i}", "price": 3.0 + i, "available": True} for i in range(5)]
+    retriever.catalogue.apply([*map(Upsert, new), Delete(first[1].item_id)])
+    retriever.catalogue.close()
+    return copy
+
+
+@pytest.fixture(scope="module")
+def retriever(run: Path) -> Retriever:
+    return Retriever.open(run)
+
+
+@pytest.fixture(scope="module")
+def searches(run: Path, retriever: Retriever) -> list[Search]:
+    """Of every kind, more than Faiss is asked at once."""
+    logged = read_logged(run / "groups", "test", 24)
+    cheap = parse_filter({"price": {"to": 20}}, retriever.kinds)
+    some = [
+        Search(query, 5 + place % 3 * 60, user if place % 2 else None)
+        for place, (query, user) in enumerate(zip(logged.queries, logged.users, strict=True))
+    ]
+    kinds: list[dict[str, Any]] = [
+        {"filter": cheap},
+        {"channel": "vector"},
+        {"channel": "lexical", "filter": cheap},
+        {"channel": "rrf"},
+        {"caps": {"brand": 1}},
+        {"boosts": ((cheap, 3.0),)},
+        {"min_probability": 0.05},
+        {"explain": False},
+        {"history": tuple(hit.item_id for hit in retriever.search("stove", 3))},
+        {"facets": ("brand", "price")},
+    ]
+    further = [replace(some[place], **kind) for place, kind in enumerate(kinds)]
+    texts = [Search(text, 12) for text in (QUERY, "tnet blau", "camping stove", "🎧", "zzqqx xxyyz", f"{QUERY} 3")]
+    return [*some, *further, *texts, replace(texts[0], filter=cheap), replace(texts[0], channel="vector")]
+
+
+def test_a_batch_answers_as_each_search_alone(retriever: Retriever, searches: list[Search]) -> None:
+    together = retriever.answers(searches)
+    assert len(together) == len(searches) > 2 * 16
+    for search, answer in zip(searches, together, strict=True):
+        assert answer == retriever.answer(search), search
+
+
+def test_no_searches(retriever: Retriever) -> None:
+    assert retriever.answers([]) == []
+
+
+def test_a_wrong_search_spoils_no_other(retriever: Retriever) -> None:
+    wrong = [Search(QUERY, caps={"brnd": 1}), Search(QUERY, facets=("brand", "colr"))]
+    answers = retriever.answers([wrong[0], Search(QUERY), wrong[1]])
+    assert answers[1] == retriever.answer(Search(QUERY))
+    for answer, said in ((answers[0], "'brnd' to cap"), (answers[2], "'colr' to count")):
+        assert isinstance(answer, UsageError)
+        assert said in answer.cause
+        assert "price" in answer.cure
+    for one in wrong:
+        with pytest.raises(UsageError):
+            retriever.answer(one)
+
+
+def test_threads_get_the_same_answers(run: Path, searches: list[Search]) -> None:
+    retriever = Retriever.open(run, cached_queries=8)
+    alone = [retriever.answer(search) for search in searches]
+
+    def ask(seed: int) -> bool:
+        order = np.random.default_rng(seed).permutation(len(searches)).tolist()
+        answers = retriever.answers([searches[place] for place in order[:10]])
+        singly = [retriever.answer(searches[place]) for place in order[10:]]
+        return [*answers, *singly] == [alone[place] for place in order]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(ask, range(8)))
+
+
+def test_the_stages_are_timed(retriever: Retriever) -> None:
+    told: list[tuple[str, float]] = []
+    retriever.answers([Search(QUERY), Search("stove", channel="vector")], lambda *stage: told.append(stage))
+    assert [stage for stage, _ in told] == ["encode", "vector", "words", "rank", "hits"]
+    assert all(seconds >= 0 for _, seconds in told)
+
+
+def test_without_explaining_the_hits_are_the_same(retriever: Retriever) -> None:
+    said, bare = (retriever.answer(Search(QUERY, 15, explain=explain)).hits for explain in (True, False))
+    assert bare == [replace(hit, parts={}, matched=()) for hit in said]
+    assert bare[0].reason == "pinned to place 1 by rule p"
+    assert {hit.reason for hit in bare if not hit.moved_by} == {""}
+    for hit in said:
+        assert sum(hit.parts.values()) == pytest.approx(hit.score, abs=1e-5)
+
+
+def test_a_given_history_stands_for_the_logs(run: Path, retriever: Retriever) -> None:
+    logged = read_logged(run / "groups", "test", 60)
+    user = next(u for u, past in zip(logged.users, logged.history, strict=True) if u and (past >= 0).any())
+    items: list[dict[str, Any]] = pq.read_table(run / "groups" / "items.parquet").to_pylist()
+    rows = retriever.history.before([user], np.array([np.iinfo(np.int64).max])).item_rows[0]
+    past = tuple(items[row]["item_id"] for row in rows[::-1].tolist() if row >= 0)
+    of_log = retriever.answer(Search(QUERY, 30, user)).hits
+    given = retriever.answer(Search(QUERY, 30, user, history=past)).hits
+    for one, other in zip(of_log, given, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-6)
+    nobody = retriever.answer(Search(QUERY, 30, "stranger")).hits
+    assert [hit.score for hit in nobody] != [hit.score for hit in of_log]
+    unknown = retriever.answer(Search(QUERY, 30, "stranger", history=("nonesuch", "new1"))).hits
+    assert unknown == nobody, "unknown ids, and items younger than the index, are skipped"
+    taken = retriever.answer(Search(QUERY, 30, "stranger", history=past)).hits
+    assert [hit.score for hit in taken] != [hit.score for hit in nobody]
+    longer = retriever.answer(Search(QUERY, 30, history=tuple(i["item_id"] for i in items[:30]))).hits
+    last = retriever.answer(Search(QUERY, 30, history=tuple(i["item_id"] for i in items[20:30]))).hits
+    assert longer == last, "the last ten count"
+
+
+def test_facets_count_all_that_was_considered(retriever: Retriever) -> None:
+    every = retriever.answer(Search(QUERY, 1_000, facets=("brand", "category", "price", "available")))
+    brands = Counter(str(hit.item["brand"]).strip().lower() for hit in every.hits if "brand" in hit.item)
+    told = every.facets["brand"].counts
+    assert {brand.lower(): n for brand, n in told.items()} == dict(
+        sorted(brands.items(), key=lambda one: (-one[1], one[0]))[:50]
+    )
+    assert list(told.values()) == sorted(told.values(), reverse=True)
+    top = path_of(next(iter(every.facets["category"].counts)))
+    under = [hit for hit in every.hits if f"{path_of(str(hit.item.get('category', '')))} > ".startswith(f"{top} > ")]
+    assert max(every.facets["category"].counts.values()) == len(under)
+    prices = [float(str(hit.item["price"])) for hit in every.hits if "price" in hit.item]
+    assert (every.facets["price"].low, every.facets["price"].high) == (min(prices), max(prices))
+    assert sum(every.facets["price"].bins) == len(prices)
+    assert set(every.facets["available"].counts) == {"true", "false"}
+
+
+def test_facets_look_deeper_than_the_hits_and_obey_filter_and_cuts(retriever: Retriever) -> None:
+    shown = retriever.answer(Search(QUERY, 5, facets=("available",)))
+    assert sum(shown.facets["available"].counts.values()) > 100
+    only: Filter = parse_filter({"available": True}, retriever.kinds)
+    held = retriever.answer(Search(QUERY, 5, filter=only, facets=("available",)))
+    assert set(held.facets["available"].counts) == {"true"}
+    every = retriever.answer(Search(QUERY, 60)).hits
+    least = float(np.median([hit.probability or 0.0 for hit in every]))
+    cut = retriever.answer(Search(QUERY, 400, min_probability=least, facets=("available",)))
+    assert sum(cut.facets["available"].counts.values()) == sum("available" in hit.item for hit in cut.hits)
+    assert Search(QUERY).facets == ()
+    assert retriever.answer(Search(QUERY)).facets == {}
+
+
+def test_vectors_of_queries_are_remembered(run: Path) -> None:
+    fresh, warm = Retriever.open(run), Retriever.open(run, cached_queries=2)
+    asked = [Search("camping stove", 5), Search(" Camping  STOVE", 5), Search("camping stove", 5, "u1")]
+    for search in asked:
+        assert warm.answer(search) == fresh.answer(search)
+    assert warm.lookups == Lookups(hits=1, misses=2)
+    assert fresh.lookups == Lookups(0, 0)
+    answer: list[Any] = warm.answers([asked[0], Search("tent", 5), asked[2]])
+    assert all(isinstance(one, Answer) for one in answer)
+    assert answer == [fresh.answer(asked[0]), fresh.answer(Search("tent", 5)), fresh.answer(asked[2])]
+    assert warm.lookups == Lookups(hits=3, misses=3)
