@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--relevant-from", type=float, default=2.5)
     asked = parser.parse_args()
     retriever = Retriever.open(asked.run, edits=False)
-    judged = read_judged(asked.run / "groups" / "items.parquet", asked.own, asked.split)
+    judged = read_judged(asked.run / "dataset" / "items.parquet", asked.own, asked.split)
     foreign = sorted(set(csv.read_csv(asked.foreign)["query"].to_pylist()))
     alien = np.array([not has_counterpart(retriever, query) for query in foreign])
     own_hits, foreign_hits = calibrated(retriever, judged.queries), calibrated(retriever, foreign)

@@ -123,7 +123,7 @@ def offline(runs: Mapping[str, Path], found: Found, work: Path) -> None:
     """Logged recall, and what the truth says of what is served, on the old log's test window."""
     for name, (run, channel) in SYSTEMS.items():
         served = Served.open(runs[run])
-        logged = read_logged(runs[run] / "groups", "test", 3_000, clicked_only=False)
+        logged = read_logged(runs[run] / "dataset", "test", 3_000, clicked_only=False)
         vectors = served.vectors(Questions(logged.queries, logged.users, logged.history))
         ranked = served.retriever.rankings(logged.queries, vectors, 100, [channel])[channel]
         for what, kept, depth in (
@@ -133,7 +133,7 @@ def offline(runs: Mapping[str, Path], found: Found, work: Path) -> None:
             wanted = from_pairs(logged.request[kept], logged.item_rows[kept], np.ones(int(kept.sum())), len(logged))
             for k in depth:
                 found[name][f"logged {what} recall@{k}"] = float(np.nanmean(recall(locate(ranked, wanted), k)))
-        world = World.open(work / "shop" / "truth", runs[run] / "groups")
+        world = World.open(work / "shop" / "truth", runs[run] / "dataset")
         chances = world.orders(logged.request_ids[:800])
         drawn = draw_orders(chances, 5, np.random.default_rng(1))
         found[name]["off_search recall@100 (truth)"] = float(np.nanmean(recall(locate(ranked[:800], drawn), 100)))

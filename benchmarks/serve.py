@@ -96,7 +96,7 @@ def wait_ready(port: int, patience_s: float = 120) -> None:
 
 def queries(run: Path, n: int) -> list[str]:
     """Different queries of the test window, in their order."""
-    logged = read_logged(run / "groups", "test", 10 * n, clicked_only=False)
+    logged = read_logged(run / "dataset", "test", 10 * n, clicked_only=False)
     return list(dict.fromkeys(logged.queries))[:n]
 
 

@@ -36,16 +36,16 @@ def main() -> None:
         shop = read_shop(shop_folder / "shop.toml")
         mine_stage(shop, Path(folder) / "run", Listener())
         result["requests_per_s"] = [
-            round(measure(Path(folder) / "run" / "groups", Path(folder) / f"model{n}", shop.train))
+            round(measure(Path(folder) / "run" / "dataset", Path(folder) / f"model{n}", shop.train))
             for n in range(asked.repeats)
         ]
     keep("train_speed", result)
 
 
-def measure(groups: Path, out: Path, config: TrainConfig) -> float:
+def measure(dataset: Path, out: Path, config: TrainConfig) -> float:
     """Requests a second over the second epoch."""
     marks: list[tuple[float, Step]] = []
-    train(groups, out, replace(config, epochs=2), on_step=lambda step: marks.append((time.perf_counter(), step)))
+    train(dataset, out, replace(config, epochs=2), on_step=lambda step: marks.append((time.perf_counter(), step)))
     second = [mark for mark in marks if mark[1].epoch == 2 and mark[1].recall is None]
     batch = TrainConfig().batch_requests
     return (len(second) - 1) * batch / (second[-1][0] - second[0][0])

@@ -17,7 +17,7 @@ from mmse.core.errors import ArtifactError, OutputError, TableError, UsageError
 from mmse.index.embedding import EmbedConfig
 from mmse.pipeline import Listener, Shop, read_shop, run, shop_of
 
-STAGES = ["groups", "model", "baselines/dssm", "vectors", "index", "ranking", "map", "report"]
+STAGES = ["dataset", "model", "baselines/dssm", "vectors", "index", "ranking", "map", "report"]
 TABLES = '[items]\nsource = "items.parquet"\n[events]\nsource = "events.parquet"\n'
 
 
@@ -65,7 +65,7 @@ def test_a_run_folder_made_in_one_go_is_whole(small_run: Path) -> None:
 def test_other_epochs_rerun_the_models_and_what_follows_but_not_mining(copied: tuple[Shop, Path]) -> None:
     shop, out = copied
     said = heard(replace(shop, train=replace(shop.train, epochs=1)), out)
-    assert list(said.skipped) == ["groups"]
+    assert list(said.skipped) == ["dataset"]
     assert said.ran["model"] == said.ran["baselines/dssm"] == "its config has changed: epochs: 2 → 1"
     assert said.ran["vectors"] == "its input 'model' has changed"
     assert said.ran["index"] == "its input 'model' has changed"
@@ -103,7 +103,7 @@ def test_a_damaged_folder_is_made_again(
     damage(out / "vectors" / file)
     heard_of = heard(shop, out)
     assert said in heard_of.ran["vectors"]
-    assert {"groups", "model"} <= set(heard_of.skipped)
+    assert {"dataset", "model"} <= set(heard_of.skipped)
     verify(out / "vectors", "vectors")
 
 
@@ -115,7 +115,7 @@ def test_touched_events_are_mined_again(small_shop: Shop, tmp_path: Path) -> Non
     os.utime(file, (1, 1))
     said = Heard()
     second = pipeline.mine_stage(shop, out, said.listener)
-    assert said.ran == {"groups": "its input 'events' has changed"}
+    assert said.ran == {"dataset": "its input 'events' has changed"}
     assert {n: f for n, f in second.files.items() if n != MANIFEST} == first.files, "the same rows, the same files"
 
 

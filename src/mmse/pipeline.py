@@ -115,14 +115,14 @@ def read_shop(path: Path) -> Shop:
 
 def run(shop: Shop, out: Path, listener: Listener = Listener()) -> dict[str, Manifest]:
     """Runs every stage of `shop` that is not up to date into the run folder `out`; gives all manifests."""
-    made = {"groups": mine_stage(shop, out, listener), "model": train_stage(shop, out, listener)}
+    made = {"dataset": mine_stage(shop, out, listener), "model": train_stage(shop, out, listener)}
     for recipe in shop.baselines:
         made[f"baselines/{recipe}"] = baseline_stage(shop, out, recipe, listener)
     made["vectors"] = embed_stage(shop, out, listener)
     made["index"] = index_stage(shop, out, listener)
     made["ranking"] = ranking_stage(shop, out, listener)
     made["map"] = map_stage(shop, out, listener)
-    if made["groups"].counts["requests"]["test"]:
+    if made["dataset"].counts["requests"]["test"]:
         made["report"] = evaluate_stage(shop, out, listener)
     else:
         listener.stage("report", "no test window to evaluate on: mine.test_share is 0, or the log is too short", False)
@@ -140,25 +140,25 @@ def mine_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
         inputs = {table.name: table.fingerprint() for table in tables}
     remember(shop, out)
     return _stage(
-        out / "groups",
-        "groups",
+        out / "dataset",
+        "dataset",
         config,
         inputs,
         listener,
-        make=lambda: mine(shop.items, shop.events, shop.mine, out / "groups", base=shop.base, progress=listener.part),
+        make=lambda: mine(shop.items, shop.events, shop.mine, out / "dataset", base=shop.base, progress=listener.part),
     )
 
 
 def train_stage(shop: Shop, out: Path, listener: Listener, *, resume: bool = True, name: str = "model") -> Manifest:
     """Trains the shop's recipe into `out/model`; an unfinished run with the same data and config goes on."""
-    inputs = {"groups": _fingerprint(out / "groups", "groups")}
+    inputs = {"dataset": _fingerprint(out / "dataset", "dataset")}
     return _stage(
         out / name,
         "model",
         shop.train.whole(),
         inputs,
         listener,
-        make=lambda: train(out / "groups", out / name, shop.train, resume=resume, on_step=listener.step),
+        make=lambda: train(out / "dataset", out / name, shop.train, resume=resume, on_step=listener.step),
     )
 
 
@@ -170,20 +170,20 @@ def baseline_stage(shop: Shop, out: Path, recipe: str, listener: Listener) -> Ma
 
 def embed_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     """Embeds the catalogue into `out/vectors`."""
-    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "model")}
+    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("dataset", "model")}
     return _stage(
         out / "vectors",
         "vectors",
         plain(shop.embed),
         inputs,
         listener,
-        make=lambda: embed(out / "groups", out / "model", out / "vectors", shop.embed),
+        make=lambda: embed(out / "dataset", out / "model", out / "vectors", shop.embed),
     )
 
 
 def index_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     """Indexes the vectors, the words and the filterable columns into `out/index`."""
-    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "vectors", "model")}
+    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("dataset", "vectors", "model")}
     return _stage(
         out / "index",
         "index",
@@ -191,14 +191,14 @@ def index_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
         inputs,
         listener,
         make=lambda: index_catalogue(
-            out / "groups", out / "model", out / "vectors", out / "index", shop.index, listener.part
+            out / "dataset", out / "model", out / "vectors", out / "index", shop.index, listener.part
         ),
     )
 
 
 def ranking_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     """Learns how the channels become one list, on the validation window, into `out/ranking`."""
-    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "model")}
+    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("dataset", "model")}
     config = plain(shop.ranking) | {"language": shop.index.language}
     return _stage(
         out / "ranking",
@@ -207,27 +207,27 @@ def ranking_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
         inputs,
         listener,
         make=lambda: rank_run(
-            out / "groups", out / "model", out / "index", out / "ranking", shop.ranking, listener.part
+            out / "dataset", out / "model", out / "index", out / "ranking", shop.ranking, listener.part
         ),
     )
 
 
 def map_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     """Draws the catalogue's vectors as a map into `out/map`."""
-    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "vectors")}
+    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("dataset", "vectors")}
     return _stage(
         out / "map",
         "map",
         plain(shop.map),
         inputs,
         listener,
-        make=lambda: draw_map(out / "groups", out / "vectors", out / "map", shop.map),
+        make=lambda: draw_map(out / "dataset", out / "vectors", out / "map", shop.map),
     )
 
 
 def evaluate_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
     """Evaluates the run on its test window into `out/report`."""
-    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("groups", "vectors", "index", "ranking")}
+    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("dataset", "vectors", "index", "ranking")}
     for recipe in shop.baselines:
         inputs[recipe] = _fingerprint(out / "baselines" / recipe, "model")
     if shop.truth:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmse.index import IndexConfig
 from mmse.index.step import index_catalogue
 
-STAGES = ("groups", "model", "vectors", "index")
+STAGES = ("dataset", "model", "vectors", "index")
 BOOSTS = {"title": 1.0}
 
 
@@ -17,7 +17,7 @@ def make_run(stages: Path, out: Path, kind: str) -> Path:
     out.mkdir()
     for name in STAGES[:-1]:
         (out / name).symlink_to((stages / name).resolve())
-    index_catalogue(out / "groups", out / "model", out / "vectors", out / "index", IndexConfig(kind=kind))
+    index_catalogue(out / "dataset", out / "model", out / "vectors", out / "index", IndexConfig(kind=kind))
     return out
 
 

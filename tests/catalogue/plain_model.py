@@ -29,7 +29,7 @@ FILTERS: tuple[dict[str, Any], ...] = (
 
 def read_items(run: Path) -> Items:
     """The items of a run as its stage folders have them."""
-    found = pq.read_table(run / "groups" / "items.parquet").drop_columns(list(OURS)).to_pylist()
+    found = pq.read_table(run / "dataset" / "items.parquet").drop_columns(list(OURS)).to_pylist()
     return {item["item_id"]: item for item in found}
 
 

@@ -148,7 +148,7 @@ def test_stage_folders_are_never_written_to(either_run: Path, encoder: Encoder) 
         catalogue.apply(NEW)
         catalogue.compact()
         catalogue.apply([Delete("n1")])
-    for kind in ("groups", "model", "vectors", "index"):
+    for kind in ("dataset", "model", "vectors", "index"):
         artifact.verify(either_run / kind, kind, content=True)
 
 
@@ -342,11 +342,11 @@ def test_edits_that_fit_no_more_are_kept_aside(run: Path, encoder: Encoder) -> N
     with writing(run, encoder) as catalogue:
         catalogue.apply([*NEW[:1], Change("i00000004", {"brand": "b"}), Change("i00000006", {"price": 1.0})])
     remade(run)
-    groups = (run / "groups").resolve()
-    (run / "groups").unlink()
-    shutil.copytree(groups, run / "groups")
+    groups = (run / "dataset").resolve()
+    (run / "dataset").unlink()
+    shutil.copytree(groups, run / "dataset")
     items = pq.read_table(groups / "items.parquet")
-    pq.write_table(items.drop_columns(["brand"]).slice(0, 6), run / "groups" / "items.parquet")
+    pq.write_table(items.drop_columns(["brand"]).slice(0, 6), run / "dataset" / "items.parquet")
     carried = carry_over(run)
     assert (carried.carried, carried.left_out) == (1, 3)
     assert carried.aside is not None

@@ -177,7 +177,7 @@ def test_a_real_ctrl_c_keeps_finished_stages(small_shop: Shop, tmp_path: Path) -
     assert out == ""
     assert rest.rstrip().endswith("Interrupted. Finished stages are kept; the same command goes on from there.")
     assert "Traceback" not in rest
-    verify(shop / "run" / "groups", "groups")
+    verify(shop / "run" / "dataset", "dataset")
     assert not (shop / "run" / "model").exists()
 
 
@@ -194,7 +194,7 @@ def test_a_process_of_its_own(small_run: Path, tmp_path: Path) -> None:
 
 
 def test_search_as_json(call: Call, small_run: Path) -> None:
-    logged = read_logged(small_run / "groups", "test", 20)
+    logged = read_logged(small_run / "dataset", "test", 20)
     user = next(user for user in logged.users if user)
     done = call("search", small_run, logged.queries[0], "-k", 7, "--user", user, "--json")
     assert (done.code, done.err) == (0, "")
@@ -263,7 +263,7 @@ def test_run_says_what_it_skips_and_shows_the_result(call: Call, small_shop: Sho
     assert "What to try next" in done.out
     assert re.findall(r"^(\w+) +(\S+) \(up to date", done.err, re.MULTILINE) == [
         ("skip", stage)
-        for stage in ("groups", "model", "baselines/dssm", "vectors", "index", "ranking", "map", "report")
+        for stage in ("dataset", "model", "baselines/dssm", "vectors", "index", "ranking", "map", "report")
     ]
     assert "up to date" not in done.out
 
@@ -291,4 +291,4 @@ def test_simulate_then_mine(call: Call, tmp_path: Path) -> None:
     done = call("mine", shop / "shop.toml")
     assert done.code == 0
     assert "requests" in done.out
-    verify(shop / "run" / "groups", "groups")
+    verify(shop / "run" / "dataset", "dataset")

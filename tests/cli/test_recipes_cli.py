@@ -84,7 +84,7 @@ def test_a_recipe_of_ones_own_as_the_docs_show_it(call: Call, small_shop: Shop, 
     assert len(code.splitlines()) <= 20
     (folder / "my_recipes.py").write_text(code, "utf-8")
     shop = small_shop.path
-    shutil.copytree(small_shop.base.parent / "run" / "groups", folder / "run" / "groups")
+    shutil.copytree(small_shop.base.parent / "run" / "dataset", folder / "run" / "dataset")
     command = block("sh", "my_recipes:FOCAL").split()
     assert command[:3] == ["mmse", "train", "shop.toml"]
     done = call("train", shop, *command[3:], "--out", folder / "run", "--epochs", 1)

@@ -31,8 +31,8 @@ def run(items: list[str], tmp_path: Path) -> Path:
     """What the commands read of a run, and nothing published."""
     columns = {"item_row": [0, 1, 2], "item_id": items, "title": ["x"] * 3, "category": ["a > b"] * 3}
     columns |= {"brand": ["Acme"] * 3, "price": [1.0] * 3, "available": [True] * 3, "colour": ["red"] * 3}
-    (tmp_path / "run" / "groups").mkdir(parents=True)
-    pq.write_table(pa.table(columns), tmp_path / "run" / "groups" / "items.parquet")
+    (tmp_path / "run" / "dataset").mkdir(parents=True)
+    pq.write_table(pa.table(columns), tmp_path / "run" / "dataset" / "items.parquet")
     declare(tmp_path / "run", categorical=["colour"], numeric=[])
     return tmp_path / "run"
 
@@ -219,7 +219,7 @@ def test_the_columns_of_a_trained_run(small_run: Path) -> None:
     kinds = run_kinds(small_run)
     assert kinds["category"] is Kind.PATH
     assert kinds["colour"] is Kind.NAME
-    assert set(kinds) <= set(pq.read_schema(small_run / "groups" / "items.parquet").names)
+    assert set(kinds) <= set(pq.read_schema(small_run / "dataset" / "items.parquet").names)
 
 
 @pytest.mark.parametrize(

@@ -220,13 +220,13 @@ def test_another_kind_and_another_schema(tmp_path: Path) -> None:
 
 
 def test_groups_of_the_former_ladder_are_to_be_mined_again(tmp_path: Path) -> None:
-    with writing(tmp_path / "groups", kind="groups", config={}, inputs={}):
+    with writing(tmp_path / "dataset", kind="dataset", config={}, inputs={}):
         pass
-    assert read_manifest(tmp_path / "groups", "groups").schema_version == 2
-    file = tmp_path / "groups" / MANIFEST
+    assert read_manifest(tmp_path / "dataset", "dataset").schema_version == 2
+    file = tmp_path / "dataset" / MANIFEST
     file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 1}))
-    with pytest.raises(ArtifactError, match="schema version 1 of 'groups', this mmse reads 2") as caught:
-        read_manifest(tmp_path / "groups", "groups")
+    with pytest.raises(ArtifactError, match="schema version 1 of 'dataset', this mmse reads 2") as caught:
+        read_manifest(tmp_path / "dataset", "dataset")
     assert "Mine again: `mmse mine`" in caught.value.cure
 
 

@@ -38,5 +38,5 @@ def test_history_is_strictly_before_and_the_latest_first(
 
 def test_a_folder_that_holds_no_groups_is_refused(tmp_path: Path) -> None:
     for opening in (History.open, ItemStats.open):
-        with pytest.raises(ArtifactError, match="not a finished 'groups' folder"):
+        with pytest.raises(ArtifactError, match="not a finished 'dataset' folder"):
             opening(tmp_path)

@@ -22,7 +22,7 @@ def served(small_run: Path) -> Served:
 
 
 def test_every_sort_and_selectivity_is_looked_at(served: Served, small_run: Path) -> None:
-    logged = read_logged(small_run / "groups", "test", 30)
+    logged = read_logged(small_run / "dataset", "test", 30)
     vectors = served.vectors(Questions(logged.queries, logged.users, logged.history))
     found = filtered_recall(served.retriever, logged, vectors, 30, 0)
     assert {one.sort for one in found} == {"random", "near"}
@@ -37,7 +37,7 @@ def test_every_sort_and_selectivity_is_looked_at(served: Served, small_run: Path
 
 
 def test_an_index_that_lost_items_is_seen(served: Served, small_run: Path) -> None:
-    logged = read_logged(small_run / "groups", "test", 10)
+    logged = read_logged(small_run / "dataset", "test", 10)
     vectors = served.vectors(Questions(logged.queries, logged.users, logged.history))
     now = served.retriever.indexed
     half = np.arange(0, now.n_rows, 2, dtype=np.int64)
@@ -56,7 +56,7 @@ def only_columns(served: Served, kinds: dict[str, Kind]) -> Served:
 
 
 def test_nothing_is_measured_without_a_column(served: Served, small_run: Path) -> None:
-    logged = read_logged(small_run / "groups", "test", 5)
+    logged = read_logged(small_run / "dataset", "test", 5)
     vectors = served.vectors(Questions(logged.queries, logged.users, logged.history))
     assert filtered_recall(only_columns(served, {}).retriever, logged, vectors, 5, 0) == []
 

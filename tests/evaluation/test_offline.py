@@ -123,11 +123,11 @@ class TestLoggedMetricsByHand:
 
 
 @pytest.fixture
-def groups(tmp_path: Path) -> Path:
+def dataset(tmp_path: Path) -> Path:
     """Ten training requests, five queries; of four items the last was first shown in validation."""
     moments = pa.array([0, 1, 2, 3], pa.timestamp("us"))
     snapshot, row, shown = [1, 1, 1, 2, 2, 2, 2, 3], [0, 1, 2, 0, 1, 2, 3, 3], [5, 3, 2, 9, 9, 9, 1, 4]
-    with writing(tmp_path / "groups", kind="groups", config={}, inputs={}) as draft:
+    with writing(tmp_path / "dataset", kind="dataset", config={}, inputs={}) as draft:
         tables = {
             "queries": {"query": ["a", "b", "c", "d", "e f"], "requests": [3, 3, 2, 1, 1]},
             "snapshots": {"snapshot": [0, 1, 2, 3], "before": moments},
@@ -136,7 +136,7 @@ def groups(tmp_path: Path) -> Path:
         }
         for name, columns in tables.items():
             pq.write_table(pa.table(columns), draft.folder / f"{name}.parquet")
-    return tmp_path / "groups"
+    return tmp_path / "dataset"
 
 
 class TestSlices:
@@ -148,8 +148,8 @@ class TestSlices:
         history=[2, -1, -1, 0, -1, -1],
     )
 
-    def test_assignment(self, groups: Path) -> None:
-        found = {s.name: s for s in slices_of(groups, self.LOG)}
+    def test_assignment(self, dataset: Path) -> None:
+        found = {s.name: s for s in slices_of(dataset, self.LOG)}
         requests = {name: np.flatnonzero(s.requests).tolist() for name, s in found.items()}
         pairs = {name: np.flatnonzero(s.pairs).tolist() for name, s in found.items()}
         everything, all_pairs = list(range(6)), [0, 1, 2]
@@ -166,10 +166,10 @@ class TestSlices:
         }
         assert {name: p for name, p in pairs.items() if p != all_pairs} == {"new item": [1, 2], "explored slots": [1]}
 
-    def test_a_log_without_training_has_only_new_queries(self, groups: Path) -> None:
+    def test_a_log_without_training_has_only_new_queries(self, dataset: Path) -> None:
         empty = pa.table({"query": pa.array([], pa.string()), "requests": pa.array([], pa.int64())})
-        pq.write_table(empty, groups / "queries.parquet")
-        found = {s.name: s.requests.sum() for s in slices_of(groups, self.LOG)}
+        pq.write_table(empty, dataset / "queries.parquet")
+        found = {s.name: s.requests.sum() for s in slices_of(dataset, self.LOG)}
         assert (found["head query"], found["torso query"], found["tail query"], found["new query"]) == (0, 0, 6, 6)
 
 
@@ -217,9 +217,9 @@ def test_a_ranking_of_a_small_catalogue_is_padded() -> None:
 
 @pytest.fixture(scope="module")
 def measured(small_shop: Shop, small_run: Path) -> dict[tuple[str, str, int], np.ndarray]:
-    log = read_logged(small_run / "groups", "test", 40, clicked_only=False)
+    log = read_logged(small_run / "dataset", "test", 40, clicked_only=False)
     assert small_shop.truth
-    world = World.open(small_shop.truth, small_run / "groups")
+    world = World.open(small_shop.truth, small_run / "dataset")
     propensity = world.orders(log.request_ids)
     best = np.argsort(-propensity, axis=1, kind="stable")
     rankings = [np.pad(r, ((0, 0), (0, 1000 - r.shape[1])), constant_values=-1) for r in (best, best[:, ::-1])]
@@ -290,11 +290,11 @@ class TestALog:
         assert "--as-of test" in caught.value.cure
 
     def test_a_log_without_a_test_window(self, copied: Path) -> None:
-        manifest = json.loads((copied / "groups" / MANIFEST).read_text())
-        for file in (copied / "groups" / "test").glob("*.parquet"):
+        manifest = json.loads((copied / "dataset" / MANIFEST).read_text())
+        for file in (copied / "dataset" / "test").glob("*.parquet"):
             file.unlink()
             del manifest["files"][f"test/{file.name}"]
-        (copied / "groups" / MANIFEST).write_text(json.dumps(manifest))
+        (copied / "dataset" / MANIFEST).write_text(json.dumps(manifest))
         with pytest.raises(ArtifactError, match="has no test request"):
             evaluate_log(copied, FAST)
 
@@ -302,9 +302,9 @@ class TestALog:
         ("folder", "name", "said"),
         [
             ("vectors", "model", "was made by another model"),
-            ("vectors", "groups", "was made from other groups"),
+            ("vectors", "dataset", "was made from another dataset"),
             ("index", "vectors", "was made from other vectors"),
-            ("baselines/dssm", "groups", "was trained on other groups"),
+            ("baselines/dssm", "dataset", "was trained on another dataset"),
         ],
     )
     def test_folders_that_do_not_belong_together(self, copied: Path, folder: str, name: str, said: str) -> None:
@@ -324,7 +324,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object
 
 @pytest.fixture(scope="module")
 def grades(small_run: Path) -> list[tuple[str, str, float, str]]:
-    items = pq.read_table(small_run / "groups" / "items.parquet").slice(0, 12).to_pylist()
+    items = pq.read_table(small_run / "dataset" / "items.parquet").slice(0, 12).to_pylist()
     rows = []
     for i, item in enumerate(items):
         split = "dev" if i % 3 else "held"

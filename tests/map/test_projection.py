@@ -148,7 +148,7 @@ def test_a_run_has_a_map_with_the_names_of_its_categories(small_shop: Shop, smal
     import pyarrow.parquet as pq
 
     atlas = Atlas.open(small_run / "map")
-    paths = pq.read_table(small_run / "groups" / "items.parquet")["category"].to_pylist()
+    paths = pq.read_table(small_run / "dataset" / "items.parquet")["category"].to_pylist()
     names = {(depth, part) for path in paths for depth, part in enumerate(path.split(" > "), 1)}
     assert 10 <= len(atlas.regions) <= 40
     assert {(region.level, region.name) for region in atlas.regions} <= names
@@ -169,7 +169,7 @@ def made(shop: Shop, out: Path) -> list[tuple[str, bool]]:
 
 
 def test_the_same_inputs_give_the_same_bytes(small_run: Path, tmp_path: Path) -> None:
-    again = draw_map(small_run / "groups", small_run / "vectors", tmp_path / "map", MapConfig())
+    again = draw_map(small_run / "dataset", small_run / "vectors", tmp_path / "map", MapConfig())
     first = artifact.verify(small_run / "map", "map", content=True)
     assert (again.files, again.fingerprint) == (first.files, first.fingerprint)
     assert set(first.files) == {"places.npy", "rows.npy", "regions.json"}
@@ -198,10 +198,10 @@ def test_without_vectors_there_is_no_map(copied: tuple[Shop, Path]) -> None:
 
 def test_vectors_of_other_groups_are_refused(copied: tuple[Shop, Path]) -> None:
     _, out = copied
-    manifest = out / "groups" / artifact.MANIFEST
+    manifest = out / "dataset" / artifact.MANIFEST
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"fingerprint": "another"}))
-    with pytest.raises(ArtifactError, match="was made from other groups"):
-        draw_map(out / "groups", out / "vectors", out / "map", MapConfig())
+    with pytest.raises(ArtifactError, match="was made from another dataset"):
+        draw_map(out / "dataset", out / "vectors", out / "map", MapConfig())
 
 
 def test_a_damaged_map_says_what_to_do(copied: tuple[Shop, Path]) -> None:

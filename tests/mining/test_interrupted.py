@@ -27,7 +27,7 @@ def progress(what, done, total):
         os.kill(os.getpid(), signal.{signal})
 
 shop = Path({shop!r})
-mine(ItemsConfig(), EventsConfig("events.parquet"), MineConfig(shards=2), shop / "groups", base=shop, progress=progress)
+mine(ItemsConfig(), EventsConfig("events.parquet"), MineConfig(shards=2), shop / "dataset", base=shop, progress=progress)
 """
 
 
@@ -40,22 +40,22 @@ def left(shop: Path) -> list[str]:
     return sorted(path.name for path in shop.iterdir() if path.name not in ("events.parquet", "items.parquet"))
 
 
-@pytest.mark.parametrize("what", ["events", "groups"])
+@pytest.mark.parametrize("what", ["events", "dataset"])
 def test_killed(tmp_path: Path, what: str) -> None:
     write_shop(tmp_path, log())
     assert run_child(tmp_path, what, "SIGKILL") == -signal.SIGKILL
-    assert not (tmp_path / "groups").exists()
+    assert not (tmp_path / "dataset").exists()
     mine_shop(tmp_path)
-    verify(tmp_path / "groups", "groups")
-    assert left(tmp_path) == ["groups"]
+    verify(tmp_path / "dataset", "dataset")
+    assert left(tmp_path) == ["dataset"]
 
 
 def test_interrupted_with_a_former_result(tmp_path: Path) -> None:
     write_shop(tmp_path, log())
     former = mine_shop(tmp_path).fingerprint
     assert run_child(tmp_path, "requests", "SIGINT") != 0
-    assert verify(tmp_path / "groups", "groups").fingerprint == former
-    assert left(tmp_path) == ["groups"]
+    assert verify(tmp_path / "dataset", "dataset").fingerprint == former
+    assert left(tmp_path) == ["dataset"]
 
 
 def test_ctrl_c_stops_a_running_query(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ Session(memory_limit="500MB", threads=1).run("SELECT sum(hash(range)) FROM range
 def test_an_output_folder_that_cannot_be_made(tmp_path: Path) -> None:
     write_shop(tmp_path, log())
     with pytest.raises(OutputError, match="Cannot write"):
-        mine_shop(tmp_path, out=tmp_path / "items.parquet" / "groups")
+        mine_shop(tmp_path, out=tmp_path / "items.parquet" / "dataset")
 
 
 def test_duckdb_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     try:
         write_shop(tmp_path, log(3000))
         with pytest.raises(OutputError, match="No space left"):
-            mine_shop(tmp_path, out=small / "groups")
+            mine_shop(tmp_path, out=small / "dataset")
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)

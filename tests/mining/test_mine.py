@@ -30,14 +30,14 @@ def test_the_toy_shop_by_hand(tmp_path: Path) -> None:
     assert counts["items"] == 4
     assert counts["rejected"] == {"items": {}, "events": {}}
     assert counts["position_bias_from"].startswith("none")
-    verify(tmp_path / "groups", "groups")
-    assert not (tmp_path / "groups" / ".work").exists()
+    verify(tmp_path / "dataset", "dataset")
+    assert not (tmp_path / "dataset" / ".work").exists()
     assert read(tmp_path, "queries.parquet") == [{"query": "red shoe", "requests": 6}]
     assert [row["first_seen"] for row in read(tmp_path, "items.parquet")] == [DAY, DAY, DAY, None]
     assert [row["title"] for row in read(tmp_path, "items.parquet")] == [item["title"] for item in ITEMS]
     minutes = [(row["before"] - DAY).total_seconds() / 60 for row in read(tmp_path, "snapshots.parquet")]
     assert minutes[:4] == [0, 3, 6, 8]
-    stats = ItemStats.open(tmp_path / "groups")
+    stats = ItemStats.open(tmp_path / "dataset")
     assert stats.at(0).sum() == 0
     assert stats.at(1).tolist() == [[3, 2, 0], [3, 0, 0], [1, 1, 1], [0, 0, 0]]
     assert stats.at(stats.snapshots.end).tolist() == [[10, 5, 0], [10, 0, 0], [4, 4, 4], [0, 0, 0]]
@@ -46,7 +46,7 @@ def test_the_toy_shop_by_hand(tmp_path: Path) -> None:
 def test_files_hold_the_columns_of_the_contract(tmp_path: Path) -> None:
     write_shop(tmp_path, log())
     mine_shop(tmp_path)
-    schema = pq.read_schema(shard_files(tmp_path / "groups", "train", 0)[0])
+    schema = pq.read_schema(shard_files(tmp_path / "dataset", "train", 0)[0])
     assert {name: str(schema.field(name).type) for name in schema.names} == {
         "request_id": "string",
         "query": "string",
@@ -103,7 +103,7 @@ def test_carts_are_a_stage_between_clicks_and_orders(tmp_path: Path) -> None:
     assert (seen["r0", 1], seen["r0", 2], seen["r1", 0]) == (Stage.CARTED, Stage.ORDERED, Stage.CARTED)
     taken = {(r["user_id"], r["item_row"], r["stage"]) for r in read(tmp_path, "interactions.parquet")}
     assert ("user of r0", 1, Stage.CARTED) in taken
-    assert ItemStats.open(tmp_path / "groups").at(1).tolist() == [[3, 3, 0], [3, 1, 0], [1, 1, 1], [0, 0, 0]]
+    assert ItemStats.open(tmp_path / "dataset").at(1).tolist() == [[3, 3, 0], [3, 1, 0], [1, 1, 1], [0, 0, 0]]
 
 
 def test_what_was_only_retrieved_has_rows_and_changes_nothing_else(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_what_was_only_retrieved_has_rows_and_changes_nothing_else(tmp_path: Pat
     assert told["rows"]["train"] == plain["rows"]["train"] + 40
     unlike = {"stages", "rows", "read", "duplicates_merged"}
     assert {k: v for k, v in told.items() if k not in unlike} == {k: v for k, v in plain.items() if k not in unlike}
-    beside = sorted(path.name for path in (tmp_path / "plain" / "groups").glob("*.parquet"))
+    beside = sorted(path.name for path in (tmp_path / "plain" / "dataset").glob("*.parquet"))
     assert len(beside) == 8
     for name in beside:
         assert read(tmp_path / "more", name) == read(tmp_path / "plain", name), name
@@ -155,7 +155,7 @@ def test_every_slice_has_a_file_even_where_it_is_empty(tmp_path: Path) -> None:
     write_shop(tmp_path, log(1))
     mine_shop(tmp_path)
     for split, period in (("train", 0), ("train", 1), ("valid", None), ("test", None)):
-        assert shard_files(tmp_path / "groups", split, period)
+        assert shard_files(tmp_path / "dataset", split, period)
 
 
 requests = st.builds(
@@ -190,12 +190,12 @@ def test_everything_against_the_obvious_version(rows: list[Row], periods: int) -
 
 
 def _check_groups(folder: Path, expected: dict[str, Row], periods: int) -> None:
-    snapshots = open_snapshots(folder / "groups")
+    snapshots = open_snapshots(folder / "dataset")
     assert snapshots.periods == periods
     found: dict[str, Row] = {}
     slices = [*(("train", p) for p in range(periods)), ("valid", None), ("test", None)]
     for number, (split, period) in enumerate(slices):
-        for file in shard_files(folder / "groups", split, period):
+        for file in shard_files(folder / "dataset", split, period):
             former, position = "", 0
             for row in pq.read_table(file).to_pylist():
                 stamp = int((row["timestamp"] - dt.datetime(1970, 1, 1)) / dt.timedelta(microseconds=1))
@@ -212,7 +212,7 @@ def _check_groups(folder: Path, expected: dict[str, Row], periods: int) -> None:
 
 
 def _check_statistics(folder: Path, expected: dict[str, Row]) -> None:
-    stats = ItemStats.open(folder / "groups")
+    stats = ItemStats.open(folder / "dataset")
     for snapshot, before in enumerate(stats.snapshots.before):
         moment = dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=int(before))
         slow = np.zeros((len(ITEMS), 3), np.int64)
@@ -224,7 +224,7 @@ def _check_statistics(folder: Path, expected: dict[str, Row]) -> None:
 
 
 def _check_history(folder: Path, expected: dict[str, Row]) -> None:
-    history = History.open(folder / "groups", length=3)
+    history = History.open(folder / "dataset", length=3)
     for request in expected.values():
         stamp = int((request["timestamp"] - dt.datetime(1970, 1, 1)) / dt.timedelta(microseconds=1))
         recent = history.before([request["user_id"]], np.array([stamp]))

@@ -43,7 +43,7 @@ def test_what_the_next_request_took_by_hand(tmp_path: Path) -> None:
         ("thrice1b", "thrice2", 0, Stage.CLICKED),
         ("thrice1b", "thrice2", 2, Stage.CLICKED),
     ]
-    later = taken_later(tmp_path / "groups").to_pylist()
+    later = taken_later(tmp_path / "dataset").to_pylist()
     assert {(row["request_id"], row["item_row"]) for row in later} == {("good1", 2), ("thrice1b", 0), ("thrice1b", 2)}
 
 
@@ -51,8 +51,8 @@ def test_none_is_mined_where_none_is_asked_for(tmp_path: Path) -> None:
     write_shop(tmp_path, log())
     counts = mine_shop(tmp_path, config=MineConfig(periods=2, reformulation_minutes=0.0)).counts
     assert counts["reformulations"] == 0
-    assert not (tmp_path / "groups" / "reformulations.parquet").exists()
-    assert taken_later(tmp_path / "groups").num_rows == 0
+    assert not (tmp_path / "dataset" / "reformulations.parquet").exists()
+    assert taken_later(tmp_path / "dataset").num_rows == 0
 
 
 def test_requests_of_two_periods_are_not_joined(tmp_path: Path) -> None:

@@ -82,14 +82,14 @@ def mine_shop(
         items or ItemsConfig(),
         events or EventsConfig("events.parquet"),
         config or MineConfig(periods=2, valid_share=0.2, test_share=0.2, shards=2, threads=2, memory_limit="500MB"),
-        out or folder / "groups",
+        out or folder / "dataset",
         base=folder,
     )
 
 
 def read(folder: Path, what: str) -> list[Row]:
     """The rows of a file or glob below `folder/groups`."""
-    path = str(folder / "groups" / what)
+    path = str(folder / "dataset" / what)
     table = duckdb.read_parquet(path, hive_partitioning=False).to_arrow_table()
     rows: list[Row] = table.to_pylist()
     return rows

@@ -56,10 +56,10 @@ def test_depth_grows_with_what_is_asked() -> None:
 
 
 def test_known_queries_are_counted_in_any_spelling(small_run: Path, tmp_path: Path) -> None:
-    known = KnownQueries.of(small_run / "groups")
+    known = KnownQueries.of(small_run / "dataset")
     known.save(tmp_path)
     opened = KnownQueries.open(tmp_path)
-    table = pq.read_table(small_run / "groups" / "queries.parquet").slice(0, 20).to_pylist()
+    table = pq.read_table(small_run / "dataset" / "queries.parquet").slice(0, 20).to_pylist()
     asked = [f"  {row['query'].upper()} " for row in table]
     assert opened.counts(asked).tolist() == [row["requests"] for row in table]
     assert opened.counts(["never asked", "🎧", ""]).tolist() == [0, 0, 0]

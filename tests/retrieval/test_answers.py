@@ -53,7 +53,7 @@ def retriever(run: Path) -> Retriever:
 @pytest.fixture(scope="module")
 def searches(run: Path, retriever: Retriever) -> list[Search]:
     """Of every kind, more than Faiss is asked at once."""
-    logged = read_logged(run / "groups", "test", 24)
+    logged = read_logged(run / "dataset", "test", 24)
     cheap = parse_filter({"price": {"to": 20}}, retriever.kinds)
     some = [
         Search(query, 5 + place % 3 * 60, user if place % 2 else None)
@@ -131,9 +131,9 @@ def test_without_explaining_the_hits_are_the_same(retriever: Retriever) -> None:
 
 
 def test_a_given_history_stands_for_the_logs(run: Path, retriever: Retriever) -> None:
-    logged = read_logged(run / "groups", "test", 60)
+    logged = read_logged(run / "dataset", "test", 60)
     user = next(u for u, past in zip(logged.users, logged.history, strict=True) if u and (past >= 0).any())
-    items: list[dict[str, Any]] = pq.read_table(run / "groups" / "items.parquet").to_pylist()
+    items: list[dict[str, Any]] = pq.read_table(run / "dataset" / "items.parquet").to_pylist()
     rows = retriever.history.before([user], np.array([np.iinfo(np.int64).max])).item_rows[0]
     past = tuple(items[row]["item_id"] for row in rows[::-1].tolist() if row >= 0)
     of_log = retriever.answer(Search(QUERY, 30, user)).hits

@@ -46,7 +46,7 @@ def retriever(small_run: Path) -> Retriever:
 @pytest.fixture(scope="module")
 def asked(small_run: Path) -> tuple[str, str]:
     """A query of the test window, and a shopper who had taken something before."""
-    logged = read_logged(small_run / "groups", "test", 50)
+    logged = read_logged(small_run / "dataset", "test", 50)
     known = next(i for i, user in enumerate(logged.users) if user and (logged.history[i] >= 0).any())
     user = logged.users[known]
     assert user
@@ -55,7 +55,7 @@ def asked(small_run: Path) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def items(small_run: Path) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = pq.read_table(small_run / "groups" / "items.parquet").to_pylist()
+    found: list[dict[str, object]] = pq.read_table(small_run / "dataset" / "items.parquet").to_pylist()
     return found
 
 
@@ -191,11 +191,11 @@ def test_an_index_of_other_vectors_is_refused(small_shop: Shop, copied: Path) ->
 
 def test_vectors_of_other_groups_are_refused(small_shop: Shop, copied: Path) -> None:
     pipeline.mine_stage(replace(small_shop, mine=replace(small_shop.mine, periods=2)), copied, Listener())
-    with pytest.raises(ArtifactError, match="was made from other groups"):
+    with pytest.raises(ArtifactError, match="was made from another dataset"):
         Retriever.open(copied)
 
 
-@pytest.mark.parametrize("stage", ["groups", "model", "vectors", "index", "ranking"])
+@pytest.mark.parametrize("stage", ["dataset", "model", "vectors", "index", "ranking"])
 @pytest.mark.parametrize("damage", [shutil.rmtree, lambda folder: (folder / MANIFEST).write_text("{")])
 def test_a_missing_or_damaged_folder_is_named(copied: Path, stage: str, damage: Callable[[Path], object]) -> None:
     damage(copied / stage)

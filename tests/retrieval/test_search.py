@@ -32,7 +32,7 @@ def retriever(small_run: Path) -> Retriever:
 
 @pytest.fixture(scope="module")
 def items(small_run: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = pq.read_table(small_run / "groups" / "items.parquet").to_pylist()
+    found: list[dict[str, Any]] = pq.read_table(small_run / "dataset" / "items.parquet").to_pylist()
     return found
 
 

@@ -53,7 +53,7 @@ def refused(response: Any, status: int, code: str) -> str:
 def first_query(run: Path) -> str:
     from mmse.training.targets import read_logged
 
-    return str(read_logged(run / "groups", "test", 1).queries[0])
+    return str(read_logged(run / "dataset", "test", 1).queries[0])
 
 
 def test_a_search_answers_what_the_retriever_does(service: Service, small_run: Path) -> None:

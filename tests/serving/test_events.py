@@ -163,8 +163,8 @@ def mined(folder: Path, **events: Any) -> tuple[dict[str, Any], list[tuple[Any, 
     items = [{"item_id": item_id, "title": f"kettle {item_id}"} for item_id in "abc"]
     pq.write_table(pa.Table.from_pylist(items), folder / "items.parquet")
     table, config = ItemsConfig("items.parquet"), MineConfig(valid_share=0.0, test_share=0.0, periods=1)
-    manifest = mine(table, EventsConfig("events", **events), config, folder / "groups", base=folder)
-    rows = pq.read_table(folder / "groups" / "train" / "period=00").to_pylist()
+    manifest = mine(table, EventsConfig("events", **events), config, folder / "dataset", base=folder)
+    rows = pq.read_table(folder / "dataset" / "train" / "period=00").to_pylist()
     return dict(manifest.counts), [(r["request_id"], r["query"], r["position"], Stage(r["stage"]).name) for r in rows]
 
 

@@ -159,7 +159,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(run: Path, site: Path, tm
         ("is a run folder, which has one version", lambda: publish(run, run)),
         ("neither a site nor a run", lambda: publish(tmp_path, run)),
         ("neither a site nor a run", lambda: Site.open(tmp_path / "nowhere")),
-        ("not a finished 'groups' folder", lambda: publish(site, tmp_path)),
+        ("not a finished 'dataset' folder", lambda: publish(site, tmp_path)),
     ]
     for said, refused in refusals:
         with pytest.raises(MmseError, match=said):

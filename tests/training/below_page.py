@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from mmse.schema.stages import Stage
 
 
-def add_retrieved(groups: Path, out: Path, n_items: int) -> int:
-    """Copies `groups` to `out` with two rows more for each request, after those that were shown; gives how many."""
-    shutil.copytree(groups, out)
+def add_retrieved(dataset: Path, out: Path, n_items: int) -> int:
+    """Copies `dataset` to `out` with two rows more for each request, after those that were shown; gives how many."""
+    shutil.copytree(dataset, out)
     added = 0
     for path in out.glob("t*/**/*.parquet"):
         table = pq.read_table(path, partitioning=None)

@@ -47,8 +47,8 @@ CASES: dict[str, Recipe] = {
 class Gradients:
     """Gradients of one batch from the same towers, whoever asks."""
 
-    def __init__(self, groups: Path, config: TrainConfig) -> None:
-        self.groups, self.config = groups, config
+    def __init__(self, dataset: Path, config: TrainConfig) -> None:
+        self.groups, self.config = dataset, config
 
     def of(self, recipe: Recipe, n_requests: int = N_REQUESTS) -> dict[str, torch.Tensor]:
         """The team's summed gradients of the first requests of the first shard, and what they cost as `totals`."""
@@ -100,8 +100,8 @@ class Gradients:
         return {every: Shards(self.groups, self.encoder(), all_stages=every) for every in (False, True)}
 
 
-def together(groups: Path, out: Path, config: TrainConfig) -> None:
-    team, gradients = distributed.team(), Gradients(groups, config)
+def together(dataset: Path, out: Path, config: TrainConfig) -> None:
+    team, gradients = distributed.team(), Gradients(dataset, config)
     for name, recipe in CASES.items():
         save_file(gradients.of(recipe), out / f"{name}-{team.rank}.safetensors")
     save_file(gradients.of(CASES["mmse"], n_requests=1), out / f"single-{team.rank}.safetensors")
@@ -109,7 +109,7 @@ def together(groups: Path, out: Path, config: TrainConfig) -> None:
         distributed.all_alike(f"0{team.rank}", team)
     except UsageError as error:
         (out / f"unlike-{team.rank}").write_text(str(error), "utf-8")
-    train(groups, out / "whole", config)
+    train(dataset, out / "whole", config)
 
 
 def deadly() -> None:

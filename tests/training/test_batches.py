@@ -136,7 +136,7 @@ def test_what_the_query_reached_elsewhere_is_masked() -> None:
 
 @pytest.fixture(scope="module")
 def batches(small_shop: Shop) -> Batches:
-    groups = small_shop.base.parent / "run" / "groups"
+    groups = small_shop.base.parent / "run" / "dataset"
     tokenizer, space = describe(groups, small_shop.train)
     items = pq.read_table(groups / "items.parquet")
     features = space.encode(items, tokenizer)
@@ -178,7 +178,7 @@ def test_every_request_of_a_batch_has_something_clicked_and_its_own_items_masked
 
 
 def test_item_statistics_come_from_before_the_period(batches: Batches, small_shop: Shop) -> None:
-    counts = ItemStats.open(small_shop.base.parent / "run" / "groups")
+    counts = ItemStats.open(small_shop.base.parent / "run" / "dataset")
     assert not batches.shards.statistics(0).any()
     for snapshot in range(1, counts.snapshots.end + 1):
         assert (counts.at(snapshot) >= counts.at(snapshot - 1)).all()

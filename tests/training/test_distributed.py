@@ -41,19 +41,19 @@ def torchrun(*arguments: str | Path, **more: str | Path) -> subprocess.Completed
 
 @pytest.fixture(scope="module")
 def groups(small_shop: Shop) -> Path:
-    return small_shop.base.parent / "run" / "groups"
+    return small_shop.base.parent / "run" / "dataset"
 
 
 @pytest.fixture(scope="module")
-def alone(small_shop: Shop, groups: Path) -> pair.Gradients:
-    return pair.Gradients(groups, small_shop.train)
+def alone(small_shop: Shop, dataset: Path) -> pair.Gradients:
+    return pair.Gradients(dataset, small_shop.train)
 
 
 @pytest.fixture(scope="module")
-def both(small_shop: Shop, groups: Path, tmp_path_factory: pytest.TempPathFactory) -> Both:
+def both(small_shop: Shop, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Both:
     out, run = tmp_path_factory.mktemp("together"), tmp_path_factory.mktemp("run")
-    (run / "groups").symlink_to(groups)
-    done = torchrun(PAIR, "train", small_shop.path, "--out", run, GROUPS=groups, OUT=out)
+    (run / "dataset").symlink_to(dataset)
+    done = torchrun(PAIR, "train", small_shop.path, "--out", run, GROUPS=dataset, OUT=out)
     assert (out / "whole").exists(), done.stderr
     return Both(out, run, done.stderr, done.returncode)
 

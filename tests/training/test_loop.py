@@ -32,7 +32,7 @@ class Killed(BaseException):
 
 
 def groups_of(shop: Shop) -> Path:
-    return shop.base.parent / "run" / "groups"
+    return shop.base.parent / "run" / "dataset"
 
 
 def weights(model: Path) -> dict[str, torch.Tensor]:
@@ -118,7 +118,7 @@ def test_a_period_without_a_click_is_passed_over(tmp_path: Path) -> None:
         events = events.set_column(events.schema.get_field_index(name), name, pc.and_(events[name], late))
     pq.write_table(events, tmp_path / "shop" / "events" / "part-00000.parquet")
     mine_stage(shop, tmp_path / "run", Listener())
-    manifest = train(tmp_path / "run" / "groups", tmp_path / "model", shop.train)
+    manifest = train(tmp_path / "run" / "dataset", tmp_path / "model", shop.train)
     assert manifest.counts["steps"] > 0
 
 
@@ -157,7 +157,7 @@ def test_a_budget_that_is_over_at_once_still_makes_a_model(small_shop: Shop, tmp
 
 
 def test_a_folder_that_is_no_groups_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="not a finished 'groups' folder"):
+    with pytest.raises(ArtifactError, match="not a finished 'dataset' folder"):
         train(tmp_path, tmp_path / "model", TrainConfig())
 
 

@@ -95,7 +95,7 @@ def same(one: object, other: object) -> bool:
 
 @pytest.fixture(scope="module")
 def made(small_shop: Shop) -> Made:
-    groups = small_shop.base.parent / "run" / "groups"
+    groups = small_shop.base.parent / "run" / "dataset"
     tokenizer, space = describe(groups, small_shop.train)
     features = space.encode(pq.read_table(groups / "items.parquet"), tokenizer)
     torch.manual_seed(1)
@@ -254,7 +254,7 @@ def test_a_recipe_with_everything_trains_resumes_and_is_saved_without_it(small_s
     objective = {key: value for key, value in plain(EVERYTHING).items() if value != plain(Recipe())[key]}
     config = replace(small_shop.train, recipe="mmse_paper", objective=objective, epochs=1)
     assert config.to_recipe() == EVERYTHING
-    groups = small_shop.base.parent / "run" / "groups"
+    groups = small_shop.base.parent / "run" / "dataset"
     manifest = train(groups, tmp_path / "whole", config)
     with pytest.raises(Killed):
         train(groups, tmp_path / "broken", config, on_step=kill)

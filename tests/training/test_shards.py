@@ -24,21 +24,21 @@ from training.below_page import add_retrieved
 
 @pytest.fixture(scope="module")
 def groups(small_shop: Shop) -> Path:
-    return small_shop.base.parent / "run" / "groups"
+    return small_shop.base.parent / "run" / "dataset"
 
 
 @pytest.fixture(scope="module")
-def more(groups: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def more(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same groups with what was retrieved and not shown."""
-    out = tmp_path_factory.mktemp("below") / "groups"
-    assert add_retrieved(groups, out, pq.read_metadata(groups / "items.parquet").num_rows) > 1_000
+    out = tmp_path_factory.mktemp("below") / "dataset"
+    assert add_retrieved(dataset, out, pq.read_metadata(dataset / "items.parquet").num_rows) > 1_000
     return out
 
 
 @pytest.fixture(scope="module")
-def encoder(groups: Path, small_shop: Shop) -> Encoder:
-    tokenizer, space = describe(groups, small_shop.train)
-    features = space.encode(pq.read_table(groups / "items.parquet"), tokenizer)
+def encoder(dataset: Path, small_shop: Shop) -> Encoder:
+    tokenizer, space = describe(dataset, small_shop.train)
+    features = space.encode(pq.read_table(dataset / "items.parquet"), tokenizer)
     return Encoder.fresh(small_shop.train.to_model(), tokenizer, space, features)
 
 
@@ -49,8 +49,10 @@ def equal(one: object, other: object) -> bool:
     return bool(np.array_equal(one, other)) if isinstance(one, np.ndarray) else one == other  # type: ignore[arg-type]
 
 
-def test_what_was_only_retrieved_is_not_read_unless_it_is_asked_for(groups: Path, more: Path, encoder: Encoder) -> None:
-    plain, without = (Shards(folder, encoder, all_stages=False) for folder in (groups, more))
+def test_what_was_only_retrieved_is_not_read_unless_it_is_asked_for(
+    dataset: Path, more: Path, encoder: Encoder
+) -> None:
+    plain, without = (Shards(folder, encoder, all_stages=False) for folder in (dataset, more))
     assert len(plain) == len(without)
     for (requests, usable), (same, also) in zip(plain.all_usable(), without.all_usable(), strict=True):
         assert equal(requests, same)
@@ -58,9 +60,9 @@ def test_what_was_only_retrieved_is_not_read_unless_it_is_asked_for(groups: Path
 
 
 def test_what_was_only_retrieved_comes_last_and_was_looked_over_by_nobody(
-    groups: Path, more: Path, encoder: Encoder
+    dataset: Path, more: Path, encoder: Encoder
 ) -> None:
-    plain = Shards(groups, encoder, all_stages=False)
+    plain = Shards(dataset, encoder, all_stages=False)
     told = Shards(more, encoder, all_stages=False, lowest=Stage.RETRIEVED)
     for (requests, usable), (same, also) in zip(plain.all_usable(), told.all_usable(), strict=True):
         assert equal(usable, also), "a request that took nothing teaches nothing"
@@ -76,7 +78,7 @@ def test_what_was_only_retrieved_comes_last_and_was_looked_over_by_nobody(
 
 
 def test_what_the_next_request_took_is_a_click_of_the_one_before(
-    groups: Path, more: Path, encoder: Encoder, tmp_path: Path
+    dataset: Path, more: Path, encoder: Encoder, tmp_path: Path
 ) -> None:
     """Of a request that took nothing: one item that it was not shown, and one that it is said to have retrieved."""
     path = shard_files(more, "train")[0]
@@ -87,10 +89,10 @@ def test_what_the_next_request_took_is_a_click_of_the_one_before(
     retrieved = next(row for row, stage in own.items() if stage == Stage.RETRIEVED)
     fresh = next(row for row in range(400) if row not in own)
     added = pa.table({"request_id": [first, first], "item_row": pa.array([retrieved, fresh], pa.int32())})
-    shutil.copytree(more, tmp_path / "groups")
-    pq.write_table(added, tmp_path / "groups" / TABLE)
+    shutil.copytree(more, tmp_path / "dataset")
+    pq.write_table(added, tmp_path / "dataset" / TABLE)
     plain, later = (
-        Shards(tmp_path / "groups", encoder, all_stages=False, lowest=Stage.RETRIEVED, reformulations=said)
+        Shards(tmp_path / "dataset", encoder, all_stages=False, lowest=Stage.RETRIEVED, reformulations=said)
         for said in (False, True)
     )
     assert later.n_requests == plain.n_requests + 1
@@ -107,9 +109,9 @@ def test_what_the_next_request_took_is_a_click_of_the_one_before(
     assert equal(rest, same)
 
 
-def test_evaluation_does_not_see_what_was_not_shown(groups: Path, more: Path) -> None:
-    one, other = (read_logged(folder, "test", 60, clicked_only=False) for folder in (groups, more))
-    shown, same = read_shown(groups, "test", one), read_shown(more, "test", other)
+def test_evaluation_does_not_see_what_was_not_shown(dataset: Path, more: Path) -> None:
+    one, other = (read_logged(folder, "test", 60, clicked_only=False) for folder in (dataset, more))
+    shown, same = read_shown(dataset, "test", one), read_shown(more, "test", other)
     for found, again in ((one, other), (shown, same)):
         assert all(equal(getattr(found, f.name), getattr(again, f.name)) for f in fields(found))
     assert (shown.stages >= Stage.UNCLICKED).all()

@@ -10,7 +10,7 @@ from mmse.training.targets import read_logged
 
 
 def test_a_sample_is_spread_over_the_window_and_part_of_any_larger_one(small_shop: Shop) -> None:
-    groups = small_shop.base.parent / "run" / "groups"
+    groups = small_shop.base.parent / "run" / "dataset"
     whole = read_logged(groups, "test", 10_000, clicked_only=False)
     some = read_logged(groups, "test", 40, clicked_only=False)
     assert len(whole) > 100
@@ -22,7 +22,7 @@ def test_a_sample_is_spread_over_the_window_and_part_of_any_larger_one(small_sho
 
 
 def test_every_pair_is_one_the_request_took(small_shop: Shop) -> None:
-    groups = small_shop.base.parent / "run" / "groups"
+    groups = small_shop.base.parent / "run" / "dataset"
     logged = read_logged(groups, "test", 50)
     rows = [row for path in shard_files(groups, "test") for row in pq.read_table(path, partitioning=None).to_pylist()]
     taken = {(r["request_id"], r["item_row"], r["stage"]) for r in rows if r["stage"] >= Stage.CLICKED}
@@ -35,4 +35,4 @@ def test_every_pair_is_one_the_request_took(small_shop: Shop) -> None:
 
 
 def test_no_request_is_no_error(small_shop: Shop) -> None:
-    assert len(read_logged(small_shop.base.parent / "run" / "groups", "test", 0)) == 0
+    assert len(read_logged(small_shop.base.parent / "run" / "dataset", "test", 0)) == 0

@@ -55,7 +55,7 @@ def reading(shop: Shop, bert: Path) -> TrainConfig:
 
 
 def groups_of(shop: Shop) -> Path:
-    return shop.base.parent / "run" / "groups"
+    return shop.base.parent / "run" / "dataset"
 
 
 def weights(model: Path) -> dict[str, torch.Tensor]:
@@ -68,7 +68,7 @@ def reading_run(small_shop: Shop, bert: Path, tmp_path_factory: pytest.TempPathF
     base = tmp_path_factory.mktemp("reading")
     shop, run = replace(small_shop, train=reading(small_shop, base / "bert")), base / "run"
     shutil.copytree(bert, base / "bert")
-    shutil.copytree(groups_of(small_shop), run / "groups")
+    shutil.copytree(groups_of(small_shop), run / "dataset")
     train_stage(shop, run, Listener())
     shutil.rmtree(base / "bert")
     for stage in (embed_stage, index_stage, ranking_stage):

@@ -65,7 +65,7 @@ def open_run(run: Path) -> Base:
     """The base that the stage folders of a run are; raises `ArtifactError` where one is missing or damaged."""
     for kind in places.KINDS:
         artifact.verify(run / kind, kind)
-    items = run / "groups" / ITEMS
+    items = run / "dataset" / ITEMS
     origin = places.origin(run)
     base = _open(items, open_array(run / "vectors"), run / INDEX, origin)
     require_unchanged(run, base)

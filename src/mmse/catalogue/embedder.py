@@ -22,7 +22,7 @@ class Embedder:
 
     def __init__(self, run: Path, encoder: Encoder) -> None:
         self.encoder = encoder
-        stats = ItemStats.open(run / "groups")
+        stats = ItemStats.open(run / "dataset")
         as_of = artifact.read_manifest(run / "vectors", "vectors").config["as_of"]
         moment = stats.snapshots.test if as_of == "test" else stats.snapshots.end
         self._told = statistics(stats.at(moment))

@@ -26,7 +26,7 @@ from typing import IO
 from mmse.core import artifact, locks
 from mmse.core.errors import ArtifactError
 
-KINDS = ("groups", "model", "vectors", "index")
+KINDS = ("dataset", "model", "vectors", "index")
 FOLDING = "folding"
 _JOURNAL = re.compile(r"journal-(\d+)")
 

@@ -62,7 +62,7 @@ class Receiver:
         with places.turn(self._run):
             number = places.newest(self._run)
             own = {} if number is None else waiting(self._run, number)
-            found = _fitted_to(self._run / "groups" / ITEMS, list(net([*own.values(), *edits]).values()))
+            found = _fitted_to(self._run / "dataset" / ITEMS, list(net([*own.values(), *edits]).values()))
             origin = places.origin(self._run)
             if _is_so(self._run, number, origin, own, found.kept):
                 return Carried(0, 0, None)

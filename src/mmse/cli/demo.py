@@ -62,5 +62,5 @@ def what_next(run: Path, seconds: float | None = None) -> RenderableType:
 
 def _asked(run: Path, n: int) -> Logged:
     """Requests of the newest window that has any which clicked something."""
-    found = (read_logged(run / "groups", split, n) for split in ("test", "valid"))
-    return next((logged for logged in found if len(logged)), read_logged(run / "groups", "valid", 0))
+    found = (read_logged(run / "dataset", split, n) for split in ("test", "valid"))
+    return next((logged for logged in found if len(logged)), read_logged(run / "dataset", "valid", 0))

@@ -161,7 +161,7 @@ def run_kinds(run: Path) -> dict[str, Kind]:
 
     from mmse.index.columns import filterable
 
-    items, features = run / "groups" / "items.parquet", run / "model" / "features.json"
+    items, features = run / "dataset" / "items.parquet", run / "model" / "features.json"
     try:
         return filterable(pq.read_schema(items).names, json.loads(features.read_text("utf-8"))["declared"])
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
@@ -181,7 +181,7 @@ def _warn(rules: Rules, run: Path) -> None:
 
     from mmse.ranking.rule_checks import warnings_of
 
-    ids = set(pq.read_table(run / "groups" / "items.parquet", columns=["item_id"])["item_id"].to_pylist())
+    ids = set(pq.read_table(run / "dataset" / "items.parquet", columns=["item_id"])["item_id"].to_pylist())
     for warning in warnings_of(rules, ids.__contains__):
         err.print(f"warning: {warning}")
 

@@ -23,7 +23,7 @@ from typing import Any
 from mmse import __version__
 from mmse.core.errors import ArtifactError, OutputError
 
-SCHEMA_VERSIONS = {"groups": 2}
+SCHEMA_VERSIONS = {"dataset": 3}
 """The schema version of each kind of folder, 1 where it is not named."""
 MANIFEST = "manifest.json"
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT)
@@ -134,7 +134,7 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
         )
     version = SCHEMA_VERSIONS.get(kind, 1)
     if manifest.schema_version != version:
-        again = "Mine again: `mmse mine`, or `mmse run`" if kind == "groups" else "Run its stage again"
+        again = "Mine again: `mmse mine`, or `mmse run`" if kind == "dataset" else "Run its stage again"
         raise ArtifactError(
             f"{folder} has schema version {manifest.schema_version} of '{kind}', this mmse reads {version}.",
             f"{again} with this version.",

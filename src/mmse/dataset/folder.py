@@ -1,4 +1,4 @@
-"""The `groups` folder, opened: its slices' files, its snapshots, the statistics of items at each of them."""
+"""The `dataset` folder, opened: its slices' files, its snapshots, the statistics of items at each of them."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ class ItemStats:
         self.snapshots = snapshots
 
     @classmethod
-    def open(cls, groups: Path) -> ItemStats:
-        """The statistics of a `groups` folder; raises `ArtifactError` where it is none."""
-        read_manifest(groups, "groups")
-        n_items = pq.read_metadata(groups / "items.parquet").num_rows
-        return cls(groups / "item_stats.parquet", n_items, open_snapshots(groups))
+    def open(cls, dataset: Path) -> ItemStats:
+        """The statistics of a `dataset` folder; raises `ArtifactError` where it is none."""
+        read_manifest(dataset, "dataset")
+        n_items = pq.read_metadata(dataset / "items.parquet").num_rows
+        return cls(dataset / "item_stats.parquet", n_items, open_snapshots(dataset))
 
     def at(self, snapshot: int) -> Int64[np.ndarray, "n_items 3"]:
         """Shown, clicked, ordered of every item row; read from disk at each call."""
@@ -73,13 +73,13 @@ class ItemStats:
         return counts
 
 
-def open_snapshots(groups: Path) -> Snapshots:
-    """The snapshots of a `groups` folder."""
-    before = pq.read_table(groups / "snapshots.parquet").column("before")
+def open_snapshots(dataset: Path) -> Snapshots:
+    """The snapshots of a `dataset` folder."""
+    before = pq.read_table(dataset / "snapshots.parquet").column("before")
     return Snapshots(np.ascontiguousarray(pc.cast(before, pa.int64()).to_numpy()))
 
 
-def shard_files(groups: Path, split: str, period: int | None = None) -> list[Path]:
+def shard_files(dataset: Path, split: str, period: int | None = None) -> list[Path]:
     """The files of `split` (train, valid, test), of one train period or of all in order; each holds whole requests."""
     below = f"period={period:02d}/*.parquet" if period is not None else "**/*.parquet"
-    return sorted((groups / split).glob(below))
+    return sorted((dataset / split).glob(below))

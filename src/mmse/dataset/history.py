@@ -48,10 +48,10 @@ class History:
         self._stages = np.append(stages, np.int8(-1))
 
     @classmethod
-    def open(cls, groups: Path, length: int = 10) -> History:
-        """The history of a `groups` folder; raises `ArtifactError` where it is none."""
-        read_manifest(groups, "groups")
-        table = pq.read_table(groups / "interactions.parquet")
+    def open(cls, dataset: Path, length: int = 10) -> History:
+        """The history of a `dataset` folder; raises `ArtifactError` where it is none."""
+        read_manifest(dataset, "dataset")
+        table = pq.read_table(dataset / "interactions.parquet")
         return cls(
             table.column("user_id").combine_chunks(),
             pc.cast(table.column("timestamp"), pa.int64()).to_numpy(),

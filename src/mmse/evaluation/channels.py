@@ -61,7 +61,7 @@ class Served:
         """The retriever of `run`; raises `ArtifactError` where the run does not fit together or knows the answers."""
         retriever = Retriever.open(run, edits=False)
         as_of = artifact.read_manifest(run / "vectors", "vectors").config["as_of"]
-        if as_of != "test" and any((run / "groups" / "test").glob("*.parquet")):
+        if as_of != "test" and any((run / "dataset" / "test").glob("*.parquet")):
             raise ArtifactError(
                 f"{run / 'vectors'} was embedded as of '{as_of}': it knows the test window's orders.",
                 "Run `mmse embed --as-of test` again before evaluating.",

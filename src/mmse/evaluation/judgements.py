@@ -32,7 +32,7 @@ def evaluate_judged(
     Raises `TableError` for an unusable file, an item that the run does not have, or where no judgement is relevant.
     """
     say = progress or (lambda what, done, total: None)
-    judged = read_judged(run / "groups" / "items.parquet", judgements, split)
+    judged = read_judged(run / "dataset" / "items.parquet", judgements, split)
     good = judged.relevance >= relevant_from
     if not good.any():
         raise TableError(

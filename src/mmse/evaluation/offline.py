@@ -90,21 +90,21 @@ def evaluate_log(
     """Compares the systems of `run` on its test requests; with the folder `truth`, also on the simulated truth."""
     say = progress or (lambda what, done, total: None)
     served = Served.open(run)
-    logged = read_logged(run / "groups", "test", config.requests, clicked_only=False)
+    logged = read_logged(run / "dataset", "test", config.requests, clicked_only=False)
     if not len(logged):
         raise ArtifactError(
-            f"{run / 'groups'} has no test request, so there is nothing to evaluate on.",
+            f"{run / 'dataset'} has no test request, so there is nothing to evaluate on.",
             "Mine again with mine.test_share above 0, or evaluate with --judgements.",
         )
     asked = Questions(logged.queries, logged.users, logged.history)
     vectors = served.vectors(asked)
-    shown = read_shown(run / "groups", "test", logged)
+    shown = read_shown(run / "dataset", "test", logged)
     order, per_request = by_request(shown, len(logged))
     looked = served.look(logged.queries, vectors, say, per_request)
     rankings = looked.rankings | ranked(baselines_of(served), asked, say)
-    world = World.open(truth, run / "groups") if truth is not None else None
+    world = World.open(truth, run / "dataset") if truth is not None else None
     found = list(rankings.values())
-    measured = logged_metrics(found, logged, slices_of(run / "groups", logged))
+    measured = logged_metrics(found, logged, slices_of(run / "dataset", logged))
     if world is not None:
         measured += truth_metrics(found, logged.request_ids, world, config.truth_requests, config.seed, say)
     queries = np.unique(logged.queries, return_inverse=True)[1].astype(np.int64)

@@ -24,21 +24,21 @@ class Slice:
     pairs: Bool[np.ndarray, " pairs"]
 
 
-def slices_of(groups: Path, logged: Logged) -> list[Slice]:
+def slices_of(dataset: Path, logged: Logged) -> list[Slice]:
     """All requests; head, torso and tail queries; new queries; new items; with and without history; explored slots.
 
     Queries are taken by falling frequency: those that begin within the first third of the training requests are head,
     within the next third torso, the rest, new ones included, tail. A new item was not shown in the training window.
     """
     every, any_pair = np.ones(len(logged), bool), np.ones(len(logged.request), bool)
-    trained = pq.read_table(groups / "queries.parquet")
+    trained = pq.read_table(dataset / "queries.parquet")
     requests = trained["requests"].to_numpy()
     before = (np.cumsum(requests) - requests) / max(1, requests.sum())
     thirds = np.searchsorted([1 / 3, 2 / 3], before, side="right")
     band = dict(zip(trained["query"].to_pylist(), thirds, strict=True))
     bands = np.array([band.get(normalise(q), 3) for q in logged.queries], np.int64)
     head, torso, tail, new = (np.asarray(b) for b in (bands == 0, bands == 1, bands >= 2, bands == 3))
-    stats = ItemStats.open(groups)
+    stats = ItemStats.open(dataset)
     unseen = stats.at(stats.snapshots.valid)[:, 0] == 0
     history = np.asarray((logged.history >= 0).any(axis=1))
     return [

@@ -76,8 +76,8 @@ def read_report(folder: Path) -> Evaluation:
 
 def _context(run: Path, evaluation: Evaluation) -> dict[str, Any]:
     """What the page says of the run besides its numbers, from the manifests of its stages."""
-    stages = {kind: _manifest(run / kind, kind) for kind in ("groups", "model", "vectors", "index")}
-    mined, trained = stages["groups"], stages["model"]
+    stages = {kind: _manifest(run / kind, kind) for kind in ("dataset", "model", "vectors", "index")}
+    mined, trained = stages["dataset"], stages["model"]
     facts: dict[str, str | int | float] = {}
     if mined:
         facts["items"] = mined.counts["items"]

@@ -35,19 +35,19 @@ class System:
 def baselines_of(served: Served) -> list[System]:
     """Every model under `baselines/`, by exact search, then untuned BM25 over all of an item's text, then popularity.
 
-    Raises `ArtifactError` where one was trained on other groups.
+    Raises `ArtifactError` where one was trained on another dataset.
     """
     run = served.run
-    stats = ItemStats.open(run / "groups")
-    items = pq.read_table(run / "groups" / "items.parquet")
-    mined = artifact.read_manifest(run / "groups", "groups").fingerprint
+    stats = ItemStats.open(run / "dataset")
+    items = pq.read_table(run / "dataset" / "items.parquet")
+    mined = artifact.read_manifest(run / "dataset", "dataset").fingerprint
     known = statistics(stats.at(stats.snapshots.test))
     others = []
     for manifest in sorted((run / "baselines").glob("*/manifest.json")):
         folder = manifest.parent
-        if artifact.verify(folder, "model").inputs["groups"] != mined:
+        if artifact.verify(folder, "model").inputs["dataset"] != mined:
             raise ArtifactError(
-                f"{folder} was trained on other groups than {run / 'groups'}.",
+                f"{folder} was trained on another dataset than {run / 'dataset'}.",
                 f"Run `mmse run` again, or delete {folder} where it is no longer wanted.",
             )
         others.append(System(folder.name, by_model(Encoder.open(folder), items, known)))

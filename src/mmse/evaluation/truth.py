@@ -33,10 +33,10 @@ class World:
     columns: Int64[np.ndarray, " items"]
 
     @classmethod
-    def open(cls, truth: Path, groups: Path) -> World:
-        """The truth in the folder `truth`, of the shop whose log was mined into `groups`."""
+    def open(cls, truth: Path, dataset: Path) -> World:
+        """The truth in the folder `truth`, of the shop whose log was mined into `dataset`."""
         world = Truth.open(truth)
-        item_ids = pq.read_table(groups / "items.parquet", columns=["item_id"])["item_id"].to_pylist()
+        item_ids = pq.read_table(dataset / "items.parquet", columns=["item_id"])["item_id"].to_pylist()
         place = {item_id: place for place, item_id in enumerate(world.item_ids)}
         return cls(world, np.array([place.get(item_id, -1) for item_id in item_ids], np.int64))
 

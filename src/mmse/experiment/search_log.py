@@ -129,8 +129,8 @@ def read_looks(run: Path, page: int) -> Float64[np.ndarray, " page"]:
 
     Raises `UsageError` where its log had fewer slots.
     """
-    artifact.verify(run / "groups", "groups")
-    table = pq.read_table(run / "groups" / "examination.parquet")
+    artifact.verify(run / "dataset", "dataset")
+    table = pq.read_table(run / "dataset" / "examination.parquet")
     looks: Float64[np.ndarray, " page"] = table["examination"].to_numpy().astype(np.float64)
     if len(looks) < page:
         raise UsageError(

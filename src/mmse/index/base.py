@@ -1,7 +1,7 @@
 """What every index can do, what a search finds, and the checks that all kinds share.
 
 Scores are inner products: post-fusion sits in the vectors, so an index needs to know nothing of views. Ids are
-the item rows of the groups folder, or any other non-negative whole numbers.
+the item rows of the dataset folder, or any other non-negative whole numbers.
 """
 
 from __future__ import annotations

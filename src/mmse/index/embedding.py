@@ -43,22 +43,22 @@ class EmbedConfig:
         require(self.sample_queries >= 0, "sample_queries", self.sample_queries, "0 or more")
 
 
-def embed(groups: Path, model: Path, out: Path, config: EmbedConfig) -> Manifest:
-    """Embeds every item of `groups` with `model` into the folder `out`, in order of item row.
+def embed(dataset: Path, model: Path, out: Path, config: EmbedConfig) -> Manifest:
+    """Embeds every item of `dataset` with `model` into the folder `out`, in order of item row.
 
-    Raises `ArtifactError` where `model` was not trained on `groups`.
+    Raises `ArtifactError` where `model` was not trained on `dataset`.
     """
-    mined, trained = artifact.verify(groups, "groups"), artifact.verify(model, "model")
-    if trained.inputs["groups"] != mined.fingerprint:
-        raise ArtifactError(f"{model} was not trained on {groups}.", "Train again, or give the groups it came from.")
+    mined, trained = artifact.verify(dataset, "dataset"), artifact.verify(model, "model")
+    if trained.inputs["dataset"] != mined.fingerprint:
+        raise ArtifactError(f"{model} was not trained on {dataset}.", "Train again, or give the groups it came from.")
     encoder = Encoder.open(model)
-    stats = ItemStats.open(groups)
-    features = encoder.encode_items(pq.read_table(groups / "items.parquet"))
+    stats = ItemStats.open(dataset)
+    features = encoder.encode_items(pq.read_table(dataset / "items.parquet"))
     moment = stats.snapshots.test if config.as_of == "test" else stats.snapshots.end
     vectors = encoder.items(features, statistics(stats.at(moment)))
-    sample = read_logged(groups, "valid", config.sample_queries)
+    sample = read_logged(dataset, "valid", config.sample_queries)
     queries = encoder.queries(sample.queries, sample.users, shopper_ids(features.shopper, sample.history))
-    inputs = {"groups": mined.fingerprint, "model": trained.fingerprint}
+    inputs = {"dataset": mined.fingerprint, "model": trained.fingerprint}
     with artifact.writing(out, kind="vectors", config=plain(config), inputs=inputs) as draft:
         np.save(draft.folder / VECTORS, vectors, allow_pickle=False)
         np.save(draft.folder / QUERIES, queries, allow_pickle=False)

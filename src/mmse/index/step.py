@@ -22,20 +22,20 @@ LEXICAL = "lexical"
 
 
 def index_catalogue(
-    groups: Path, model: Path, vectors: Path, out: Path, config: IndexConfig, progress: Progress | None = None
+    dataset: Path, model: Path, vectors: Path, out: Path, config: IndexConfig, progress: Progress | None = None
 ) -> Manifest:
-    """Indexes the items of `groups`, whose vectors `model` made, into the folder `out`; the ids are item rows.
+    """Indexes the items of `dataset`, whose vectors `model` made, into the folder `out`; the ids are item rows.
 
     The manifest carries the fingerprint of the model that made the vectors, so that no other model's queries are
     ever put to this index.
     """
-    mined, embedded = artifact.verify(groups, "groups"), artifact.verify(vectors, "vectors")
+    mined, embedded = artifact.verify(dataset, "dataset"), artifact.verify(vectors, "vectors")
     items, queries = open_array(vectors), open_array(vectors, QUERIES)
     rows = np.arange(len(items), dtype=np.int64)
     index = build(config, items, rows, probes=queries if len(queries) else None, progress=progress)
-    table, declared = pq.read_table(groups / "items.parquet"), FeatureSpace.open(model).declared
+    table, declared = pq.read_table(dataset / "items.parquet"), FeatureSpace.open(model).declared
     kinds = filterable(table.column_names, declared)
-    inputs = {"groups": mined.fingerprint, "vectors": embedded.fingerprint, "model": embedded.inputs["model"]}
+    inputs = {"dataset": mined.fingerprint, "vectors": embedded.fingerprint, "model": embedded.inputs["model"]}
     with artifact.writing(out, kind="index", config=plain(config), inputs=inputs) as draft:
         index.save(draft.folder)
         for name in (COLUMNS, LEXICAL):

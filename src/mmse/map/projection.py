@@ -131,21 +131,21 @@ class Atlas:
         return Place(float(x), float(y), min(share, 1.0), spread)
 
 
-def draw_map(groups: Path, vectors: Path, out: Path, config: MapConfig) -> Manifest:
-    """Lays out the items of `groups` by their `vectors` into the folder `out`.
+def draw_map(dataset: Path, vectors: Path, out: Path, config: MapConfig) -> Manifest:
+    """Lays out the items of `dataset` by their `vectors` into the folder `out`.
 
-    Raises `ArtifactError` where `vectors` were not made from `groups`. The same inputs give the same bytes.
+    Raises `ArtifactError` where `vectors` were not made from `dataset`. The same inputs give the same bytes.
     """
-    mined, embedded = artifact.verify(groups, "groups"), artifact.verify(vectors, "vectors")
-    if embedded.inputs["groups"] != mined.fingerprint:
-        raise ArtifactError(f"{vectors} was made from other groups than {groups}.", "Run `mmse embed` again.")
-    stats = ItemStats.open(groups)
+    mined, embedded = artifact.verify(dataset, "dataset"), artifact.verify(vectors, "vectors")
+    if embedded.inputs["dataset"] != mined.fingerprint:
+        raise ArtifactError(f"{vectors} was made from another dataset than {dataset}.", "Run `mmse embed` again.")
+    stats = ItemStats.open(dataset)
     rows = sample(stats.at(stats.snapshots.end)[:, 1:].sum(axis=1), config)
     places = layout(np.asarray(open_array(vectors)[rows], np.float32), config)
-    table = pq.read_table(groups / "items.parquet")
+    table = pq.read_table(dataset / "items.parquet")
     categories = table["category"].take(rows).to_pylist() if "category" in table.column_names else [None] * len(rows)
     regions = name_regions(categories, places, config.regions)
-    inputs = {"groups": mined.fingerprint, "vectors": embedded.fingerprint}
+    inputs = {"dataset": mined.fingerprint, "vectors": embedded.fingerprint}
     with artifact.writing(out, kind=KIND, config=plain(config), inputs=inputs) as draft:
         np.save(draft.folder / PLACES, places, allow_pickle=False)
         np.save(draft.folder / ROWS, rows, allow_pickle=False)

@@ -18,7 +18,7 @@ from mmse.sources.tables import files_in, literal
 
 
 def write(session: Session, out: Path, merged: Path, slices: Slices, curve: Curve) -> None:
-    """Writes every table of the `groups` folder `out` beside the shards, which must be there.
+    """Writes every table of the `dataset` folder `out` beside the shards, which must be there.
 
     `merged` is the working folder with each shard's requests.
     """
@@ -77,7 +77,7 @@ ITEMS_AT_ONCE = 2_000_000
 
 
 def every_slice(out: Path, slices: Slices) -> str:
-    """SQL for the rows of all shards of the `groups` folder `out`, with the number of their slice."""
+    """SQL for the rows of all shards of the `dataset` folder `out`, with the number of their slice."""
     parts = (
         f"SELECT {number} AS slice, * FROM read_parquet({files_in(out / name, '*.parquet')}, hive_partitioning = false)"
         for number, name in enumerate(slices.names())

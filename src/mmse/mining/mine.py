@@ -1,6 +1,6 @@
-"""The mining stage: two tables in, the `groups` folder out.
+"""The mining stage: two tables in, the `dataset` folder out.
 
-    events → checked rows, by shard → requests made whole → cut by time → examination → groups/
+    events → checked rows, by shard → requests made whole → cut by time → examination → dataset/
     items  → checked rows, numbered                                    → statistics, interactions
 
 Every step reads and writes files and holds one shard, or DuckDB's bounded memory, at a time.
@@ -35,7 +35,7 @@ from mmse.sources.tables import EventsConfig, ItemsConfig, Table, open_events, o
 
 log = logging.getLogger(__name__)
 
-KIND = "groups"
+KIND = "dataset"
 ROWS_PER_SHARD = 3_000_000
 ENOUGH_EXPLORED_CLICKS = 1_000
 BYTES_PER_ROW = 80
@@ -86,7 +86,7 @@ def mine(
     base: Path,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Writes the `groups` folder `out` from the tables of a shop whose shop.toml lies in `base`.
+    """Writes the `dataset` folder `out` from the tables of a shop whose shop.toml lies in `base`.
 
     `docs/tables.md` describes the folder. Raises `TableError` for what is wrong with a table, `OutputError` where
     `out` cannot be written; then `out` is as it was before.
@@ -226,5 +226,5 @@ def _write_shards(work: _Work, slices: Slices, curve: Curve, out: Path, report: 
             for number, name in enumerate(names)
         ]
         for done, write in enumerate(writes):
-            report("groups", done, len(names))
+            report("dataset", done, len(names))
             write.result()

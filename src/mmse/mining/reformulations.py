@@ -22,7 +22,7 @@ TABLE = "reformulations.parquet"
 
 
 def write(session: Session, out: Path, slices: Slices, minutes: float) -> int:
-    """Writes `reformulations.parquet` from the shards of the `groups` folder `out`; gives its rows.
+    """Writes `reformulations.parquet` from the shards of the `dataset` folder `out`; gives its rows.
 
     A row says that the request `request_id`, of slice `slice`, took nothing, and that its shopper's next request,
     `next_request_id`, in other words, at most `minutes` later and in the same slice, took `item_row` to `stage`. Left
@@ -53,8 +53,8 @@ def write(session: Session, out: Path, slices: Slices, minutes: float) -> int:
     return int(pq.read_metadata(out / TABLE).num_rows)
 
 
-def taken_later(groups: Path) -> pa.Table:
+def taken_later(dataset: Path) -> pa.Table:
     """`request_id, item_row` of every slice: what requests that took nothing led to; no rows where it was not mined."""
-    if not (groups / TABLE).is_file():
+    if not (dataset / TABLE).is_file():
         return pa.table({"request_id": pa.array([], pa.string()), "item_row": pa.array([], pa.int32())})
-    return pq.read_table(groups / TABLE, columns=["request_id", "item_row"])
+    return pq.read_table(dataset / TABLE, columns=["request_id", "item_row"])

@@ -32,7 +32,7 @@ class Slices:
         return (*self.starts, self.end)
 
     def names(self) -> list[str]:
-        """The folder of each slice below groups/."""
+        """The folder of each slice below dataset/."""
         return [*(f"train/period={p:02d}" for p in range(self.periods)), "valid", "test"]
 
     def of(self, timestamps: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:

@@ -149,7 +149,7 @@ class Encoder:
         return vectors
 
     def encode_items(self, items: pa.Table) -> ItemFeatures:
-        """The features of the rows of `items` (the columns of `groups/items.parquet`)."""
+        """The features of the rows of `items` (the columns of `dataset/items.parquet`)."""
         return self.space.encode(items, self.tokenizer)
 
     def save(self, folder: Path) -> None:

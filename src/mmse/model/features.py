@@ -86,7 +86,7 @@ class FeatureSpace:
         categorical: Sequence[str],
         numeric: Sequence[str],
     ) -> FeatureSpace:
-        """Learns vocabulary and scales from `items` (the columns of `groups/items.parquet`).
+        """Learns vocabulary and scales from `items` (the columns of `dataset/items.parquet`).
 
         Only the `known` items, those that training will meet, get an id of their own. `text`, `categorical`
         and `numeric` are the further columns that the shop declares.

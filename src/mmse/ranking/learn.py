@@ -68,14 +68,14 @@ class Window:
         return ordered if enough else np.ones_like(ordered)
 
 
-def read_window(groups: Path, encoder: Encoder, known: KnownQueries, requests: int) -> Window:
+def read_window(dataset: Path, encoder: Encoder, known: KnownQueries, requests: int) -> Window:
     """A sample of at most `requests` of the validation window, with item vectors as of its start."""
-    stats = ItemStats.open(groups)
-    features = encoder.encode_items(pq.read_table(groups / "items.parquet"))
-    logged = read_logged(groups, "valid", requests, clicked_only=False)
+    stats = ItemStats.open(dataset)
+    features = encoder.encode_items(pq.read_table(dataset / "items.parquet"))
+    logged = read_logged(dataset, "valid", requests, clicked_only=False)
     return Window(
         logged=logged,
-        shown=read_shown(groups, "valid", logged),
+        shown=read_shown(dataset, "valid", logged),
         queries=encoder.queries(logged.queries, logged.users, shopper_ids(features.shopper, logged.history)),
         items=encoder.items(features, statistics(stats.at(stats.snapshots.valid))),
         asked_before=known.counts(logged.queries),

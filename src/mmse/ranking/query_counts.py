@@ -28,9 +28,9 @@ class KnownQueries:
     requests: Int64[np.ndarray, " n"]
 
     @classmethod
-    def of(cls, groups: Path) -> KnownQueries:
-        """The queries of a `groups` folder."""
-        table = pq.read_table(groups / "queries.parquet")
+    def of(cls, dataset: Path) -> KnownQueries:
+        """The queries of a `dataset` folder."""
+        table = pq.read_table(dataset / "queries.parquet")
         hashes = _hashes(table["query"].to_pylist())
         order = np.argsort(hashes)
         return cls(hashes[order], table["requests"].to_numpy().astype(np.int64)[order])

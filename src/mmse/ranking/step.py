@@ -67,20 +67,20 @@ class Ranking:
         return cls(boosts, fusion, forms[manifest.config["calibration"]], forms, guard, KnownQueries.open(folder))
 
 
-def rank_run(groups: Path, model: Path, index: Path, out: Path, config: RankingConfig, say: Progress) -> Manifest:
+def rank_run(dataset: Path, model: Path, index: Path, out: Path, config: RankingConfig, say: Progress) -> Manifest:
     """Learns the ranking of a run from its validation window into the folder `out`.
 
-    Of `index` the words alone are used, which come from `groups`: other vectors or lists leave a ranking as it is.
+    Of `index` the words alone are used, which come from `dataset`: other vectors or lists leave a ranking as it is.
     """
-    mined, trained = artifact.verify(groups, "groups"), artifact.verify(model, "model")
+    mined, trained = artifact.verify(dataset, "dataset"), artifact.verify(model, "model")
     indexed = artifact.verify(index, "index")
-    if indexed.inputs["groups"] != mined.fingerprint:
-        raise ArtifactError(f"{index} was made from other groups than {groups}.", "Run `mmse index` again.")
-    encoder, known = Encoder.open(model), KnownQueries.of(groups)
-    learned = learn(read_window(groups, encoder, known, config.requests), LexicalIndex.open(index / "lexical"), say)
-    items = pq.read_table(groups / "items.parquet")
+    if indexed.inputs["dataset"] != mined.fingerprint:
+        raise ArtifactError(f"{index} was made from another dataset than {dataset}.", "Run `mmse index` again.")
+    encoder, known = Encoder.open(model), KnownQueries.of(dataset)
+    learned = learn(read_window(dataset, encoder, known, config.requests), LexicalIndex.open(index / "lexical"), say)
+    items = pq.read_table(dataset / "items.parquet")
     brands = items["brand"].to_pylist() if "brand" in items.column_names else [None] * len(items)
-    inputs = {"groups": mined.fingerprint, "model": trained.fingerprint}
+    inputs = {"dataset": mined.fingerprint, "model": trained.fingerprint}
     said_config = plain(config) | {"language": indexed.config["language"]}
     with artifact.writing(out, kind=KIND, config=said_config, inputs=inputs) as draft:
         said = {

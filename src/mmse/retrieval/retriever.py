@@ -48,11 +48,11 @@ _T = TypeVar("_T")
 Watch = Callable[[str, float], None]
 """Is told a stage and how many seconds it took."""
 _MADE_FROM = (
-    ("vectors", "groups", "from other groups", "`mmse train`, `mmse embed`, `mmse index` and `mmse rank`"),
+    ("vectors", "dataset", "from another dataset", "`mmse train`, `mmse embed`, `mmse index` and `mmse rank`"),
     ("vectors", "model", "by another model", "`mmse embed`, `mmse index` and `mmse rank`"),
     ("index", "model", "by another model", "`mmse embed`, `mmse index` and `mmse rank`"),
     ("index", "vectors", "from other vectors", "`mmse index` and `mmse rank`"),
-    ("ranking", "groups", "from other groups", "`mmse rank`"),
+    ("ranking", "dataset", "from another dataset", "`mmse rank`"),
     ("ranking", "model", "with another model", "`mmse rank`"),
 )
 """What was made from what in a run folder, how that is said, and what puts it right."""
@@ -74,13 +74,13 @@ class Retriever:
 
     @classmethod
     def open(cls, run: Path, *, edits: bool = True, writable: bool = False, cached_queries: int = 0) -> Retriever:
-        """The retriever of a run folder (`groups/ model/ vectors/ index/ ranking/`), with its edits and rules.
+        """The retriever of a run folder (`dataset/ model/ vectors/ index/ ranking/`), with its edits and rules.
 
         Without `edits` it shows the catalogue as it was indexed, and no rules. The vectors of the last
         `cached_queries` different queries are remembered. Raises `ArtifactError` where a folder is
         missing or damaged, or was not made from the others.
         """
-        made = {kind: artifact.verify(run / kind, kind) for kind in ("groups", "model", "vectors", "index", "ranking")}
+        made = {kind: artifact.verify(run / kind, kind) for kind in ("dataset", "model", "vectors", "index", "ranking")}
         for kind, name, by, again in _MADE_FROM:
             then, now = made[kind].inputs.get(name), made[name].fingerprint
             if then != now:
@@ -101,7 +101,7 @@ class Retriever:
             ranking=Ranking.open(run / "ranking"),
             rulebook=Rulebook.open(run / "rules", indexed.kinds) if edits else None,
             shopper=open_array(run / "vectors", SHOPPER),
-            history=History.open(run / "groups"),
+            history=History.open(run / "dataset"),
             remembered=Remembered(cached_queries),
         )
 

@@ -224,7 +224,7 @@ def opened(edition: Edition, config: ServeConfig) -> Served:
     """`edition`, ready for its first search; raises `ArtifactError` where its folders do not fit one another."""
     run = edition.run
     retriever = Retriever.open(run, writable=True, cached_queries=config.cached_queries)
-    queries = list(dict.fromkeys(read_logged(run / "groups", "valid", _LOOKED_AT).queries))
+    queries = list(dict.fromkeys(read_logged(run / "dataset", "valid", _LOOKED_AT).queries))
     asked_before = retriever.ranking.known.counts(queries)
     often = [queries[place] for place in np.argsort(-asked_before, kind="stable")]
     for query in often[:_WARMED]:

@@ -75,7 +75,7 @@ def _worker(config: ServeConfig, opened: Path) -> Gate:
 def check(config: ServeConfig) -> None:
     """Raises where it could not serve, before any process is started: `ArtifactError`, or `UsageError` for the port."""
     for edition in Site.open(config.path).state().arms.values():
-        for kind in ("groups", "model", "vectors", "index", "ranking"):
+        for kind in ("dataset", "model", "vectors", "index", "ranking"):
             artifact.verify(edition.run / kind, kind)
     try:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET

@@ -1,4 +1,4 @@
-"""The requests of one shard of `groups/`, encoded: what a model needs of them, as flat arrays."""
+"""The requests of one shard of `dataset/`, encoded: what a model needs of them, as flat arrays."""
 
 from __future__ import annotations
 

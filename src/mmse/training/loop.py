@@ -36,21 +36,21 @@ __all__ = ["Step", "TrainConfig", "describe", "train"]
 
 
 def train(
-    groups: Path,
+    dataset: Path,
     out: Path,
     config: TrainConfig,
     *,
     resume: bool = False,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> Manifest:
-    """Trains on the folder `groups` and writes the model, the last or the best by validation, to the folder `out`.
+    """Trains on the folder `dataset` and writes the model, the last or the best by validation, to the folder `out`.
 
     With `resume` a killed run goes on where its last checkpoint stood, with the same batches; on one thread its
     weights are then bit-identical to those of a run that was never killed, unless it was time that ended it. Where the
     processes of one `distributed.team` call this together they train one model, and the first of them writes it.
-    Raises `ArtifactError` where `groups` is not fit to train on, `UsageError` where the device is not there.
+    Raises `ArtifactError` where `dataset` is not fit to train on, `UsageError` where the device is not there.
     """
-    made_of = artifact.read_manifest(groups, "groups")
+    made_of = artifact.read_manifest(dataset, "dataset")
     team, recipe = distributed.team(), config.to_recipe()
     device = distributed.device_of(config.device, team)
     identity = json.dumps([made_of.fingerprint, config.whole()], sort_keys=True)
@@ -59,14 +59,14 @@ def train(
     checkpoints = Checkpoints(out, digest, writes=team.leads)
     resume = team.agreed([float(team.leads and resume and checkpoints.fits)]) == [1.0]
 
-    encoder, features = _start(groups, config, checkpoints, team, resume=resume)
+    encoder, features = _start(dataset, config, checkpoints, team, resume=resume)
     prepare(encoder.towers, recipe)
     towers = encoder.towers.to(device).train()
     adam = torch.optim.Adam(towers.learned(config.transformer_learning_rate / config.learning_rate), fused=True)
     progress = checkpoints.load(towers, adam) if resume else Progress()
 
     shards = Shards(
-        groups,
+        dataset,
         encoder,
         all_stages=recipe.stage_weights.unclicked_teach,
         cache_mb=config.cache_mb,
@@ -85,7 +85,7 @@ def train(
         dropout=Dropout(config.item_id_dropout, config.query_dropout, config.user_dropout),
         worth=conversion if recipe.expected_orders else None,
     )
-    valid, stats = read_logged(groups, "valid", config.validate_requests), ItemStats.open(groups)
+    valid, stats = read_logged(dataset, "valid", config.validate_requests), ItemStats.open(dataset)
     valid_statistics = statistics(stats.at(stats.snapshots.valid))
     meter = Meter(len(batches) * config.epochs, config.budget_seconds, progress)
 
@@ -123,7 +123,7 @@ def train(
 
     if team.leads:
         checkpoints.load_kept(towers, config.keep)
-        inputs = {"groups": made_of.fingerprint}
+        inputs = {"dataset": made_of.fingerprint}
         with artifact.writing(out, kind="model", config=config.whole(), inputs=inputs) as draft:
             _finished(encoder, config, checkpoints).save(draft.folder)
             (draft.folder / "training.json").write_text(json.dumps(progress.history, indent=2), "utf-8")
@@ -145,19 +145,19 @@ def train(
 
 
 def _start(
-    groups: Path, config: TrainConfig, checkpoints: Checkpoints, team: Team, *, resume: bool
+    dataset: Path, config: TrainConfig, checkpoints: Checkpoints, team: Team, *, resume: bool
 ) -> tuple[Encoder, ItemFeatures]:
     """The encoder that training starts or goes on with, the same on every process, and the items as it reads them."""
     torch.manual_seed(config.seed)
     if team.leads and not resume:
         checkpoints.start()
-        encoder, features = first_encoder(groups, config)
+        encoder, features = first_encoder(dataset, config)
         encoder.save(checkpoints.folder)
         team.wait()
         return encoder, features
     team.wait()
     encoder = Encoder.open(checkpoints.folder)
-    return encoder, encoder.encode_items(pq.read_table(groups / "items.parquet"))
+    return encoder, encoder.encode_items(pq.read_table(dataset / "items.parquet"))
 
 
 def _finished(encoder: Encoder, config: TrainConfig, checkpoints: Checkpoints) -> Encoder:

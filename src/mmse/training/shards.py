@@ -1,4 +1,4 @@
-"""The training shards of a `groups/` folder, read one at a time and kept while memory allows."""
+"""The training shards of a `dataset/` folder, read one at a time and kept while memory allows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Shards:
 
     def __init__(
         self,
-        groups: Path,
+        dataset: Path,
         encoder: Encoder,
         *,
         all_stages: bool,
@@ -36,17 +36,17 @@ class Shards:
         lowest: Stage = Stage.UNCLICKED,
         reformulations: bool = False,
     ) -> None:
-        self.paths = shard_files(groups, "train")
-        self._encoder, self._history, self._all_stages = encoder, History.open(groups), all_stages
-        self._lowest, self._later = lowest, taken_later(groups) if reformulations else None
-        self._item_stats = ItemStats.open(groups)
+        self.paths = shard_files(dataset, "train")
+        self._encoder, self._history, self._all_stages = encoder, History.open(dataset), all_stages
+        self._lowest, self._later = lowest, taken_later(dataset) if reformulations else None
+        self._item_stats = ItemStats.open(dataset)
         self._known: dict[int, Float32[np.ndarray, "items statistics"]] = {}
         self._cache: dict[int, Requests] = {}
         self._room = cache_mb * 1_000_000
         self.usable_counts = [len(usable) for _, usable in map(self.usable, range(len(self.paths)))]
         if not self.n_requests:
             raise ArtifactError(
-                f"{groups} has no training request with a click or an order, so there is nothing to learn from.",
+                f"{dataset} has no training request with a click or an order, so there is nothing to learn from.",
                 "Check the mapping of 'clicked' and 'ordered' in shop.toml, or bring a longer log.",
             )
 

@@ -41,13 +41,13 @@ class Logged:
         return len(self.queries)
 
 
-def read_logged(groups: Path, split: str, limit: int, *, clicked_only: bool = True) -> Logged:
+def read_logged(dataset: Path, split: str, limit: int, *, clicked_only: bool = True) -> Logged:
     """Up to `limit` requests of `split`: a random sample in random order, both fixed by the hash of their ids.
 
     With `clicked_only`, requests that clicked or ordered nothing are passed over.
     """
     requests, pairs = [_REQUESTS], [_PAIRS]
-    for path in shard_files(groups, split):
+    for path in shard_files(dataset, split):
         table, starts = read_shard(path)
         owner = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(table))))
         positive = table["stage"].to_numpy() >= Stage.CLICKED
@@ -65,7 +65,7 @@ def read_logged(groups: Path, split: str, limit: int, *, clicked_only: bool = Tr
         request_ids=whole["request_id"].to_pylist(),
         queries=whole["query"].to_pylist(),
         users=users,
-        history=History.open(groups).before(users, times).item_rows,
+        history=History.open(dataset).before(users, times).item_rows,
         request=taken_rows["request"].to_numpy().astype(np.int64),
         item_rows=taken_rows["item_row"].to_numpy(),
         stages=taken_rows["stage"].to_numpy().astype(np.int64),
@@ -87,11 +87,11 @@ class Shown:
     explored: Bool[np.ndarray, " slots"]
 
 
-def read_shown(groups: Path, split: str, logged: Logged) -> Shown:
+def read_shown(dataset: Path, split: str, logged: Logged) -> Shown:
     """Every slot of the requests of `logged`, which were read from the same `split`."""
     wanted = pa.array(logged.request_ids, pa.string())
     slots = [SHARD.empty_table().append_column("request", pa.array([], pa.int32()))]
-    for path in shard_files(groups, split):
+    for path in shard_files(dataset, split):
         table, _ = read_shard(path)
         place = pc.index_in(table["request_id"], wanted)
         slots.append(table.append_column("request", place).filter(pc.is_valid(place)))

@@ -35,13 +35,13 @@ TOLD = ("train_seconds", "steps", "parameters", "device", "threads")
 class Task:
     """Everything that makes a cell, as it is handed to a process.
 
-    `train` is None where nothing is trained; `grades` is what the catalogue of `groups` is judged by, None where it
+    `train` is None where nothing is trained; `grades` is what the catalogue of `dataset` is judged by, None where it
     is measured on its log; `others` are catalogues that were never trained on, by the name that tables give them.
     """
 
     out: Path
     system: str
-    groups: Path
+    dataset: Path
     truth: Path | None
     train: TrainConfig | None
     measure: MeasureConfig
@@ -69,7 +69,7 @@ class Task:
     @property
     def inputs(self) -> dict[str, str]:
         """The fingerprints of groups and truth, and of the files with grades."""
-        found = {"groups": artifact.read_manifest(self.groups, "groups").fingerprint}
+        found = {"dataset": artifact.read_manifest(self.dataset, "dataset").fingerprint}
         if self.truth is not None:
             found["truth"] = artifact.read_manifest(self.truth, "truth").fingerprint
         for on, grades in self.graded.items():
@@ -113,13 +113,13 @@ def make_cell(task: Task, step: Progress) -> Manifest:
 
 def _trained(task: Task, config: TrainConfig, model: Path, step: Progress) -> dict[str, Any]:
     """Trains into `model` unless it is there and up to date; gives what the cell says of it."""
-    inputs = {"groups": artifact.read_manifest(task.groups, "groups").fingerprint}
+    inputs = {"dataset": artifact.read_manifest(task.dataset, "dataset").fingerprint}
     if reason_to_make(model, "model", config.whole(), inputs):
 
         def hear(said: Step) -> None:
             step("train", said.step, said.steps)
 
-        train(task.groups, model, config, resume=True, on_step=hear)
+        train(task.dataset, model, config, resume=True, on_step=hear)
     counts = artifact.read_manifest(model, "model").counts
     return {name: counts[name] for name in TOLD}
 
@@ -128,22 +128,22 @@ def _measured(task: Task, model: Path, say: Progress) -> Iterator[pa.Table]:
     encoder = Encoder.open(model) if task.train is not None else None
     rank = _ranker(task, encoder)
     if task.grades is None:
-        yield measure.on_log(rank, task.system, task.groups, task.truth, task.measure, say)
+        yield measure.on_log(rank, task.system, task.dataset, task.truth, task.measure, say)
     else:
-        yield measure.on_grades(rank, task.system, task.groups / "items.parquet", task.grades, "", say)
+        yield measure.on_grades(rank, task.system, task.dataset / "items.parquet", task.grades, "", say)
     for on, grades in task.others.items():
         if task.system == "popularity":
             continue  # no log says what is popular there
         items, numbers = measure.strange_items(grades)
         assert grades.items is not None
-        other = by_model(encoder, items, numbers) if encoder else measure.by_words_of(items, task.groups)
+        other = by_model(encoder, items, numbers) if encoder else measure.by_words_of(items, task.dataset)
         yield measure.on_grades(other, task.system, grades.items, grades, on, say)
 
 
 def _ranker(task: Task, encoder: Encoder | None) -> Ranker:
     if encoder is not None:
-        return by_model(encoder, *measure.known_items(task.groups))
+        return by_model(encoder, *measure.known_items(task.dataset))
     if task.system == "popularity":
-        return by_popularity(ItemStats.open(task.groups))
+        return by_popularity(ItemStats.open(task.dataset))
     assert task.system == "bm25"
-    return measure.by_words_of(measure.known_items(task.groups)[0], task.groups)
+    return measure.by_words_of(measure.known_items(task.dataset)[0], task.dataset)

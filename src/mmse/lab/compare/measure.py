@@ -37,14 +37,16 @@ KEYS = ("on", "target", "slice", "metric", "k")
 """What a value is about; `on` is the catalogue, empty for the one that was trained on."""
 
 
-def on_log(rank: Ranker, name: str, groups: Path, truth: Path | None, config: MeasureConfig, say: Progress) -> pa.Table:
-    """The values of one system on the test requests of `groups`, and on the simulated truth where there is one."""
-    logged = read_logged(groups, "test", config.requests, clicked_only=False)
+def on_log(
+    rank: Ranker, name: str, dataset: Path, truth: Path | None, config: MeasureConfig, say: Progress
+) -> pa.Table:
+    """The values of one system on the test requests of `dataset`, and on the simulated truth where there is one."""
+    logged = read_logged(dataset, "test", config.requests, clicked_only=False)
     asked = Questions(logged.queries, logged.users, logged.history)
     found = list(ranked([System(name, rank)], asked, say).values())
-    measured = logged_metrics(found, logged, slices_of(groups, logged))
+    measured = logged_metrics(found, logged, slices_of(dataset, logged))
     if truth is not None:
-        world = World.open(truth, groups)
+        world = World.open(truth, dataset)
         measured += truth_metrics(found, logged.request_ids, world, config.truth_requests, config.seed, say)
     return as_table("", measured, logged.request_ids, logged.queries)
 
@@ -84,10 +86,10 @@ def as_table(on: str, measured: Iterable[Measured], requests: Sequence[str], que
     return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
 
 
-def known_items(groups: Path) -> tuple[pa.Table, Float32[np.ndarray, "n statistics"]]:
+def known_items(dataset: Path) -> tuple[pa.Table, Float32[np.ndarray, "n statistics"]]:
     """The catalogue that was trained on, and what the log said of it when the test window began."""
-    stats = ItemStats.open(groups)
-    return pq.read_table(groups / "items.parquet"), statistics(stats.at(stats.snapshots.test))
+    stats = ItemStats.open(dataset)
+    return pq.read_table(dataset / "items.parquet"), statistics(stats.at(stats.snapshots.test))
 
 
 def strange_items(grades: Grades) -> tuple[pa.Table, Float32[np.ndarray, "n statistics"]]:
@@ -97,8 +99,8 @@ def strange_items(grades: Grades) -> tuple[pa.Table, Float32[np.ndarray, "n stat
     return items, np.zeros((len(items), STATISTICS), np.float32)
 
 
-def by_words_of(items: pa.Table, groups: Path) -> Ranker:
-    """Untuned BM25 over all text of `items` that a model of `groups` reads."""
-    declared = build(ItemsConfig, artifact.read_manifest(groups, "groups").config["items"], str(groups))
+def by_words_of(items: pa.Table, dataset: Path) -> Ranker:
+    """Untuned BM25 over all text of `items` that a model of `dataset` reads."""
+    declared = build(ItemsConfig, artifact.read_manifest(dataset, "dataset").config["items"], str(dataset))
     texts = {name: list(getattr(declared, name)) for name in ("text", "categorical", "numeric")}
     return by_words(Bm25.build(FeatureSpace(texts, {}, {}).item_texts(items)))

@@ -92,7 +92,7 @@ def _task(grid: Grid, cell: Cell, made: Made, out: Path) -> Task:
     return Task(
         out=out / "cells" / cell.place,
         system=cell.system,
-        groups=made.groups,
+        dataset=made.dataset,
         truth=made.truth,
         train=None if cell.seed is None else grid.config(cell.data, cell.system, cell.seed),
         measure=grid.measure,

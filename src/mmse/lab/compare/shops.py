@@ -20,7 +20,7 @@ from mmse.pipeline import Listener, mine_stage, read_shop
 class Made:
     """A data set that is there: its groups, and its truth where it is simulated."""
 
-    groups: Path
+    dataset: Path
     truth: Path | None
 
 
@@ -44,7 +44,7 @@ def make_shop(data: DataSet, world: int | None, folder: Path, mine: MineConfig, 
     truth = shop.truth if data.kind != "judged" else None
     if truth is not None:
         artifact.read_manifest(truth, "truth")
-    return Made(folder / "groups", truth)
+    return Made(folder / "dataset", truth)
 
 
 def _simulate(source: MarketConfig | JudgedSource, folder: Path, listener: Listener) -> None:

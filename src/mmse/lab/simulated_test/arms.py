@@ -33,15 +33,15 @@ def make_runs(shop: Shop, recipes: Sequence[str], folder: Path, listener: Listen
 
 def _run(shop: Shop, recipe: str, folder: Path, listener: Listener) -> Path:
     run = folder / recipe
-    _link(folder / "mined" / "groups", run / "groups")
+    _link(folder / "mined" / "dataset", run / "dataset")
     own = replace(shop, train=replace(shop.train, recipe=recipe))
     for stage in (train_stage, embed_stage, index_stage, ranking_stage):
         stage(own, run, listener)
     return run
 
 
-def _link(groups: Path, place: Path) -> None:
+def _link(dataset: Path, place: Path) -> None:
     """The groups of all runs are the same files."""
     if place.is_dir():
         shutil.rmtree(place)
-    shutil.copytree(groups, place, copy_function=os.link)
+    shutil.copytree(dataset, place, copy_function=os.link)

@@ -26,7 +26,7 @@ from mmse.serving.versions.site import Site, go_live, is_site, require_arm
 from mmse.serving.versions.site_file import PUBLISHING, RULES, SERVING, VERSION, VERSIONS, Edition, Published
 from mmse.training.targets import read_logged
 
-STAGES = ("groups", "model", "vectors", "index", "ranking")
+STAGES = ("dataset", "model", "vectors", "index", "ranking")
 MORE = ("map", "report")
 """What is published as well, where it is there and was made from the same stage folders."""
 
@@ -235,7 +235,7 @@ def _require_answers(draft: Path) -> None:
                 f"The rules of the site do not fit this run: {problem}",
                 "Publish rules that fit both (`mmse rules publish`), then publish the run.",
             )
-        queries = _logged_queries(draft / "groups")
+        queries = _logged_queries(draft / "dataset")
         if queries and not any(retriever.search(query, 10) for query in queries):
             raise ArtifactError(
                 f"The run finds nothing for any of {len(queries)} queries of its own log, such as '{queries[0]}'.",
@@ -246,9 +246,9 @@ def _require_answers(draft: Path) -> None:
             retriever.catalogue.close()
 
 
-def _logged_queries(groups: Path) -> Sequence[str]:
+def _logged_queries(dataset: Path) -> Sequence[str]:
     for split in ("valid", "train"):
-        found = read_logged(groups, split, ASKED, clicked_only=False).queries
+        found = read_logged(dataset, split, ASKED, clicked_only=False).queries
         if found:
             return list(dict.fromkeys(found))
     return []
