@@ -1,6 +1,6 @@
-"""Load for a server: one caller who waits for each answer, many who do, and many who do not wait.
+"""Load for a server: one caller who waits for each answer, many such callers, and requests at a fixed rate.
 
-Plain HTTP/1.1 over kept connections, as light as Python can be, since it shares the machine with what it measures.
+Plain HTTP/1.1 over persistent connections, as light as possible, because it shares the machine with the server.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ from dataclasses import dataclass, field
 import numpy as np
 
 CONNECTIONS = 800
-"""So many are open at once; a request that finds none free waits, and is late."""
+"""The most open connections; a request waits for a free one, and is then late."""
 
 
 @dataclass
-class Seen:
-    """What came back: status and seconds of each answer, and of failed ones why.
+class Responses:
+    """The responses: status and seconds of each answer, and the failures by error.
 
-    `late` is by how many seconds each request was sent after it was due: the generator's own delay.
+    `delays` are the seconds from a request's due time to its sending: the generator's own delay.
     """
 
     status: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    late: list[float] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     bodies: list[bytes] = field(default_factory=list)
-    at: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
 
-    def of(self, status: int) -> np.ndarray:
+    def milliseconds(self, status: int) -> np.ndarray:
         """Milliseconds of the answers with `status`."""
         return np.array([s for s, code in zip(self.seconds, self.status, strict=True) if code == status]) * 1000
 
-    def said(self, over_s: float) -> dict[str, object]:
-        """The counts and the latencies of what was answered."""
-        served = self.of(200)
-        found: dict[str, object] = {
+    def summary(self, over_s: float) -> dict[str, object]:
+        """The counts and the latencies of the answers."""
+        ms = self.milliseconds(200)
+        values: dict[str, object] = {
             "answered": len(self.status),
             "by_status": {str(status): n for status, n in sorted(Counter(self.status).items())},
             "failures": dict(self.failures),
-            "served_per_s": round(len(served) / over_s, 1),
+            "served_per_s": round(len(ms) / over_s, 1),
         }
-        if self.late:
-            found["generator_late_p99_ms"] = round(float(np.percentile(self.late, 99)) * 1000, 1)
-        return found | percentiles(served)
+        if self.delays:
+            values["generator_late_p99_ms"] = round(float(np.percentile(self.delays, 99)) * 1000, 1)
+        return values | percentiles(ms)
 
 
 def percentiles(ms: np.ndarray) -> dict[str, float]:
-    """p50, p95, p99 and the worst of milliseconds."""
+    """p50, p95, p99 and the maximum of milliseconds."""
     if len(ms) == 0:
         return {}
     p50, p95, p99 = np.percentile(ms, [50, 95, 99])
@@ -66,108 +66,114 @@ def request(body: dict[str, object], path: str = "/v1/search") -> bytes:
     return head.encode() + b"\r\n\r\n" + content
 
 
-def alone(port: int, requests: Sequence[bytes]) -> Seen:
-    """One caller: each request is sent when the one before is answered."""
-    seen = Seen()
+def send_one_by_one(port: int, requests: Sequence[bytes]) -> Responses:
+    """One caller: each request is sent after the answer to the previous one."""
+    responses = Responses()
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for content in requests:
             start = time.perf_counter()
             connection.sendall(content)
             data = b""
-            while not _whole(data):
+            while not _is_complete(data):
                 data += connection.recv(1 << 18)
-            seen.seconds.append(time.perf_counter() - start)
-            seen.status.append(int(data[9:12]))
-    return seen
+            responses.seconds.append(time.perf_counter() - start)
+            responses.status.append(int(data[9:12]))
+    return responses
 
 
-def together(port: int, requests: Sequence[bytes], *, callers: int, seconds: float, keep: bool = False) -> Seen:
-    """`callers` who each send the next request when theirs is answered."""
-    return asyncio.run(_closed(port, requests, callers, seconds, keep))
+def send_parallel(
+    port: int, requests: Sequence[bytes], *, callers: int, seconds: float, keep: bool = False
+) -> Responses:
+    """`callers` who each send the next request after the answer to their last."""
+    return asyncio.run(_run_callers(port, requests, callers, seconds, keep))
 
 
-def steady(port: int, requests: Sequence[bytes], *, per_s: float, seconds: float, patience_s: float = 5.0) -> Seen:
-    """`per_s` requests a second, whatever comes back; those without an answer after `patience_s` have failed.
+def send_at_rate(
+    port: int, requests: Sequence[bytes], *, per_s: float, seconds: float, patience_s: float = 5.0
+) -> Responses:
+    """`per_s` requests a second, whatever the answers; those without an answer after `patience_s` have failed.
 
     Seconds count from when a request is sent.
     """
-    return asyncio.run(_open(port, requests, per_s, seconds, patience_s))
+    return asyncio.run(_run_at_rate(port, requests, per_s, seconds, patience_s))
 
 
-def now_and_then(port: int, requests: Sequence[bytes], *, every_s: float, seconds: float) -> Seen:
-    """One caller who asks every `every_s`: for a process of its own, to see what others see while it is busy."""
-    return asyncio.run(_open(port, requests, 1 / every_s, seconds, 30.0))
+def send_occasionally(port: int, requests: Sequence[bytes], *, every_s: float, seconds: float) -> Responses:
+    """A request every `every_s`: for a process of its own, to measure other callers' latency while a load runs."""
+    return asyncio.run(_run_at_rate(port, requests, 1 / every_s, seconds, 30.0))
 
 
-async def _closed(port: int, requests: Sequence[bytes], callers: int, seconds: float, keep: bool) -> Seen:
-    seen = Seen()
+async def _run_callers(port: int, requests: Sequence[bytes], callers: int, seconds: float, keep: bool) -> Responses:
+    responses = Responses()
     end = time.perf_counter() + seconds
 
     async def caller(number: int) -> None:
-        line, place = await _connected(port), number * 7919
+        connection, index = await _connect(port), number * 7919
         while time.perf_counter() < end:
             start = time.perf_counter()
             try:
-                status, body = await line.ask(requests[place % len(requests)])
+                status, body = await connection.ask(requests[index % len(requests)])
             except (ConnectionError, OSError) as error:
-                seen.failures[type(error).__name__] += 1
-                line = await _connected(port)
+                responses.failures[type(error).__name__] += 1
+                connection = await _connect(port)
                 continue
-            seen.status.append(status)
-            seen.seconds.append(time.perf_counter() - start)
+            responses.status.append(status)
+            responses.seconds.append(time.perf_counter() - start)
             if keep:
-                seen.bodies.append(body)
-                seen.at.append(time.time())
-            place += 1
-        line.close()
+                responses.bodies.append(body)
+                responses.times.append(time.time())
+            index += 1
+        connection.close()
 
     await asyncio.gather(*(caller(number) for number in range(callers)))
-    return seen
+    return responses
 
 
-async def _open(port: int, requests: Sequence[bytes], per_s: float, seconds: float, patience_s: float) -> Seen:
-    seen, idle, under_way = Seen(), list[_Line](), set[asyncio.Task[None]]()
-    room = asyncio.Semaphore(CONNECTIONS)
+async def _run_at_rate(
+    port: int, requests: Sequence[bytes], per_s: float, seconds: float, patience_s: float
+) -> Responses:
+    responses, idle, tasks = Responses(), list[_Connection](), set[asyncio.Task[None]]()
+    semaphore = asyncio.Semaphore(CONNECTIONS)
 
-    async def one(content: bytes, due: float) -> None:
-        line: _Line | None = None
+    async def send(content: bytes, due: float) -> None:
+        connection: _Connection | None = None
         try:
-            async with room, asyncio.timeout(patience_s):
-                while idle and line is None:  # a server may close a connection that is not in use
-                    line = idle.pop()
-                    line = None if line.closed else line
-                line = line or await _connected(port)
-                sent = time.perf_counter()
-                status, _ = await line.ask(content)
-            seen.status.append(status)
-            seen.seconds.append(time.perf_counter() - sent)
-            seen.late.append(sent - due)
-            idle.append(line)
+            async with semaphore, asyncio.timeout(patience_s):
+                while idle and connection is None:  # a server may close a connection that is not in use
+                    connection = idle.pop()
+                    connection = None if connection.closed else connection
+                connection = connection or await _connect(port)
+                send_time = time.perf_counter()
+                status, _ = await connection.ask(content)
+            responses.status.append(status)
+            responses.seconds.append(time.perf_counter() - send_time)
+            responses.delays.append(send_time - due)
+            idle.append(connection)
         except (TimeoutError, ConnectionError, OSError) as error:
-            seen.failures[type(error).__name__] += 1
-            if line is not None:
-                line.close()
+            responses.failures[type(error).__name__] += 1
+            if connection is not None:
+                connection.close()
 
     start = time.perf_counter()
-    begun = 0
-    while (now := time.perf_counter() - start) < seconds:
-        while begun < now * per_s:
-            due = start + begun / per_s
-            task = asyncio.create_task(one(requests[begun % len(requests)], due))
-            under_way.add(task)
-            task.add_done_callback(under_way.discard)
-            begun += 1
+    n_sent = 0
+    while (elapsed_s := time.perf_counter() - start) < seconds:
+        while n_sent < elapsed_s * per_s:
+            due = start + n_sent / per_s
+            task = asyncio.create_task(send(requests[n_sent % len(requests)], due))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            n_sent += 1
         await asyncio.sleep(0.001)
-    if under_way:
-        await asyncio.wait(under_way)
-    for line in idle:
-        line.close()
-    return seen
+    if tasks:
+        await asyncio.wait(tasks)
+    for connection in idle:
+        connection.close()
+    return responses
 
 
-class _Line(asyncio.Protocol):
-    """One kept connection, one request at a time."""
+class _Connection(asyncio.Protocol):
+    """One persistent connection, one request at a time."""
 
     def __init__(self) -> None:
         self._data = b""
@@ -180,7 +186,7 @@ class _Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._data += data
-        if self._answer is not None and not self._answer.done() and _whole(self._data):
+        if self._answer is not None and not self._answer.done() and _is_complete(self._data):
             head, _, body = self._data.partition(b"\r\n\r\n")
             self._answer.set_result((int(head[9:12]), body))
             self._data = b""
@@ -191,7 +197,7 @@ class _Line(asyncio.Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether the other side closed it."""
+        """Whether the server closed it."""
         return self._transport is None or self._transport.is_closing()
 
     async def ask(self, content: bytes) -> tuple[int, bytes]:
@@ -208,13 +214,13 @@ class _Line(asyncio.Protocol):
             self._transport.close()
 
 
-async def _connected(port: int) -> _Line:
-    _, line = await asyncio.get_running_loop().create_connection(_Line, "127.0.0.1", port)
-    return line
+async def _connect(port: int) -> _Connection:
+    _, connection = await asyncio.get_running_loop().create_connection(_Connection, "127.0.0.1", port)
+    return connection
 
 
-def _whole(data: bytes) -> bool:
-    """Whether `data` is a whole answer, which says its length."""
+def _is_complete(data: bytes) -> bool:
+    """Whether `data` is a complete answer, by its content-length."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return False

@@ -1,4 +1,4 @@
-"""Where a number was measured: machine, versions, commit. Every file under `benchmarks/results/` begins with it."""
+"""The environment of a measurement: machine, versions, commit. Every file in `benchmarks/results/` has it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mmse.lab.compare.machine import facts
 ROOT = Path(__file__).parents[1]
 
 
-def where() -> dict[str, object]:
-    """The facts that stand beside every measurement."""
+def environment() -> dict[str, object]:
+    """The facts that go with every measurement."""
     return {**facts(), "load_before": round(os.getloadavg()[0], 2)}
 
 
-def keep(name: str, result: dict[str, object]) -> None:
+def write_result(name: str, result: dict[str, object]) -> None:
     """Prints `result` and writes it to `benchmarks/results/NAME.json`."""
     text = json.dumps(result, indent=2)
     print(text)

@@ -1,9 +1,9 @@
-"""How long mining takes beside the bare SELECT over the same Parquet: `python benchmarks/mine.py`.
+"""The time of mining, compared with a bare SELECT over the same Parquet: `python benchmarks/mine.py`.
 
 Makes a synthetic log once (20 million rows, 1 million requests of 20, Zipf-like queries and items), then times
 `scan` (every needed column is read), `group` (a bare SELECT merges the rows of each request and item to the
-furthest stage and writes Parquet) and `mine` (the whole stage), interleaved, each in a process of its own.
-The ratio the project states is `mine` to `group`.
+furthest stage and writes Parquet) and `mine` (the whole step), interleaved, each in a process of its own.
+The published ratio is `mine` to `group`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 import duckdb
 
-from mmse.mining.mine import MineConfig, mine
+from mmse.mining.mine import MineConfig, mine_log
 from mmse.sources.tables import EventsConfig, ItemsConfig
 
 JOBS = ("scan", "group", "mine")
@@ -53,8 +53,8 @@ EVENTS = """
            user_id, hash(n) % 10 = 0 AS explored
       FROM request, range(1, 21) AS slot(position)"""
 
-NEEDED = "request_id, timestamp, query, item_id, position, clicked, ordered, user_id, explored"
-SCAN = "SELECT " + ", ".join(f"max(hash({column}))" for column in NEEDED.split(", ")) + " FROM '{events}'"
+COLUMNS = "request_id, timestamp, query, item_id, position, clicked, ordered, user_id, explored"
+SCAN = "SELECT " + ", ".join(f"max(hash({column}))" for column in COLUMNS.split(", ")) + " FROM '{events}'"
 GROUP = """
     COPY (SELECT request_id, item_id, min(position) AS position,
                  max(CASE WHEN ordered THEN 3 WHEN clicked THEN 2 ELSE 1 END) AS stage
@@ -82,16 +82,16 @@ def make_tables(folder: Path, n_rows: int) -> None:
 
 def work(job: str, folder: Path) -> dict[str, Any]:
     """Runs one job in this process; wall and CPU seconds, and peak resident memory."""
-    began, out = time.perf_counter(), folder / f"out-{job}"
+    start, output = time.perf_counter(), folder / f"out-{job}"
     events = folder / "events.parquet"
     if job == "scan":
         connect(folder / "spill").execute(SCAN.format(events=events)).fetchall()
     elif job == "group":
-        connect(folder / "spill").execute(GROUP.format(events=events, out=out)).fetchall()
+        connect(folder / "spill").execute(GROUP.format(events=events, out=output)).fetchall()
     else:
         config = MineConfig(memory_limit=MEMORY_LIMIT, threads=THREADS)
-        mine(ItemsConfig(), EventsConfig("events.parquet"), config, out, base=folder)
-    wall, usage = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
+        mine_log(ItemsConfig(), EventsConfig("events.parquet"), config, output, base=folder)
+    wall, usage = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
     return {
         "wall_s": round(wall, 2),
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
@@ -103,20 +103,20 @@ def measure(folder: Path, repeats: int) -> dict[str, list[dict[str, Any]]]:
     runs: dict[str, list[dict[str, Any]]] = {job: [] for job in JOBS}
     for _ in range(repeats):
         for job in JOBS:
-            out = folder / f"out-{job}"
-            if out.is_dir():
-                shutil.rmtree(out)
+            output = folder / f"out-{job}"
+            if output.is_dir():
+                shutil.rmtree(output)
             command = [sys.executable, __file__, "--job", job, "--folder", str(folder)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            runs[job].append({**json.loads(done.stdout), "load": round(os.getloadavg()[0], 1)})
+            process = subprocess.run(command, check=True, capture_output=True, text=True)
+            runs[job].append({**json.loads(process.stdout), "load": round(os.getloadavg()[0], 1)})
             print(job, runs[job][-1], file=sys.stderr)
     return runs
 
 
 def summary(runs: dict[str, list[dict[str, Any]]], n_rows: int, folder: Path) -> dict[str, Any]:
-    def ratio(key: str, beside: str) -> float:
-        middle = {job: statistics.median(run[key] for run in runs[job]) for job in JOBS}
-        return float(round(middle["mine"] / middle[beside], 2))
+    def ratio(key: str, reference: str) -> float:
+        medians = {job: statistics.median(run[key] for run in runs[job]) for job in JOBS}
+        return float(round(medians["mine"] / medians[reference], 2))
 
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return {

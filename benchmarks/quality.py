@@ -1,4 +1,4 @@
-"""The demo's shop over several seeds: our model against the baselines, on the simulated truth and on the log.
+"""The demo's shop over several seeds: `mmse` against the baselines, on the simulated truth and on the log.
 
     python benchmarks/quality.py [--seeds 0 1 2] [--items 20000] [--requests 62000]
 
@@ -13,13 +13,14 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from machine import ROOT, keep, where
+from machine import ROOT, environment, write_result
 
 from mmse.evaluation.offline import Evaluation
 from mmse.evaluation.rows import Measure, find_difference, pivot
 from mmse.evaluation.step import read_report
-from mmse.lab.simulator.simulate import MarketConfig, simulate
-from mmse.pipeline import Shop, read_shop, run
+from mmse.lab.simulator.simulate import SimulatorConfig, simulate
+from mmse.pipeline import run
+from mmse.shop import Shop, read_shop
 
 MEASURES = {
     "off-search recall@100": Measure("off_search", "recall", 100),
@@ -37,21 +38,30 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--requests", type=int, default=62_000)
-    asked = parser.parse_args()
-    result = where() | {"seeds": asked.seeds, "items": asked.items, "requests": asked.requests, "simulated": True}
-    found: dict[int, Evaluation] = {}
-    for seed in asked.seeds:
+    options = parser.parse_args()
+    result = environment() | {
+        "seeds": options.seeds,
+        "items": options.items,
+        "requests": options.requests,
+        "simulated": True,
+    }
+    evaluations: dict[int, Evaluation] = {}
+    for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            simulate(MarketConfig(seed=seed, n_items=asked.items, n_requests=asked.requests), Path(folder) / "shop")
+            simulate(
+                SimulatorConfig(seed=seed, n_items=options.items, n_requests=options.requests), Path(folder) / "shop"
+            )
             shop = with_seed(Path(folder) / "shop" / "shop.toml", seed)
             run(shop, Path(folder) / "run")
-            found[seed] = read_report(Path(folder) / "run" / "report")
-            print(table({seed: found[seed]}), flush=True)
-    result["rows"] = {seed: [asdict(row) for row in e.rows if row.slice == "all"] for seed, e in found.items()}
-    result["differences"] = {seed: [asdict(d) for d in e.differences if d.slice == "all"] for seed, e in found.items()}
-    keep("quality", result)
-    (ROOT / "benchmarks" / "results" / "quality.md").write_text(table(found) + "\n", "utf-8")
-    print(table(found))
+            evaluations[seed] = read_report(Path(folder) / "run" / "report")
+            print(table({seed: evaluations[seed]}), flush=True)
+    result["rows"] = {seed: [asdict(row) for row in e.rows if row.slice == "all"] for seed, e in evaluations.items()}
+    result["differences"] = {
+        seed: [asdict(d) for d in e.differences if d.slice == "all"] for seed, e in evaluations.items()
+    }
+    write_result("quality", result)
+    (ROOT / "benchmarks" / "results" / "quality.md").write_text(table(evaluations) + "\n", "utf-8")
+    print(table(evaluations))
 
 
 def with_seed(toml: Path, seed: int) -> Shop:
@@ -61,10 +71,10 @@ def with_seed(toml: Path, seed: int) -> Shop:
     return read_shop(toml)
 
 
-def table(found: dict[int, Evaluation]) -> str:
-    """One line a seed and system, intervals of 95% over queries; a star where ours differs beyond it, paired."""
+def table(evaluations: dict[int, Evaluation]) -> str:
+    """One line per seed and system, 95% intervals over queries; a star where the paired difference is significant."""
     lines = ["| seed | system | " + " | ".join(MEASURES) + " |", "|---|---|" + "---|" * len(MEASURES)]
-    for seed, evaluation in found.items():
+    for seed, evaluation in evaluations.items():
         rows = pivot(evaluation.rows)
         for system in rows.systems:
             cells = []
@@ -73,8 +83,8 @@ def table(found: dict[int, Evaluation]) -> str:
                 if row is None or row.low is None or row.high is None:
                     cells.append("–")
                     continue
-                other = find_difference(evaluation.differences, evaluation.ours, system, measure)
-                star = "\\*" if other and other.significant else ""
+                difference = find_difference(evaluation.differences, evaluation.subject, system, measure)
+                star = "\\*" if difference and difference.significant else ""
                 cells.append(f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]{star}")
             lines.append(f"| {seed} | {system} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -1,13 +1,13 @@
 """The HTTP server under load, on a run folder: latency, throughput, overload, and a swap of versions.
 
-    python benchmarks/serve.py latency RUN     one caller, k = 100, fresh queries: the whole way, and its stages
-    python benchmarks/serve.py throughput RUN  16 callers against this server and against a bare handler, turn by turn
-    python benchmarks/serve.py overload RUN    ten times what it can answer, for a minute, then half of it; another
-                                               process asks now and then, since the generator is busy itself
-    python benchmarks/serve.py swap RUN OTHER  versions swapped back and forth under load; every answer is checked
+    python benchmarks/serve.py latency RUN     one caller, k = 100, fresh queries: the whole search, and its spans
+    python benchmarks/serve.py throughput RUN  16 callers of this server and of a bare handler, in turns
+    python benchmarks/serve.py overload RUN    ten times its capacity for a minute, then half of it; another process
+                                               sends a few requests, because the generator itself is busy
+    python benchmarks/serve.py swap RUN OTHER  two versions swapped in turns under load; every answer is checked
 
-Queries are those of the run's test window, each asked once where that is said, so that no cache helps. Generator and
-server share the machine. Writes benchmarks/results/serve_WHAT.json.
+Queries are those of the run's test window; fresh ones are sent once, so that no cache helps. Generator and server share
+the machine. Writes benchmarks/results/serve_WHAT.json.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import bare
+import bare_server
 import load
 import numpy as np
-from machine import keep, where
+from machine import environment, write_result
 
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.search import Search
 from mmse.serving.versions.publish import publish
-from mmse.training.targets import read_logged
+from mmse.training.targets import read_logged_requests
 
 SECONDS = 10.0
 ROUNDS = 3
@@ -48,14 +48,14 @@ MMSE = str(Path(sys.executable).with_name("mmse"))
 
 
 @contextlib.contextmanager
-def server(path: Path, workers: int, *options: str) -> Iterator[int]:
-    """A server of `path` as its own process; gives its port."""
+def run_server(path: Path, workers: int, *options: str) -> Iterator[int]:
+    """A server of `path` in a process of its own; gives its port."""
     port = free_port()
     command = [MMSE, "serve", str(path), "--port", str(port), "--workers", str(workers)]
     command += ["--no-access-log", "--requests-per-s", "0", *options]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        wait_ready(port)
+        wait_until_ready(port)
         yield port
     finally:
         process.send_signal(signal.SIGTERM)
@@ -63,12 +63,12 @@ def server(path: Path, workers: int, *options: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def bare_server(run: Path, workers: int) -> Iterator[int]:
+def run_bare_server(run: Path, workers: int) -> Iterator[int]:
     port = free_port()
-    process = multiprocessing.get_context("spawn").Process(target=bare.serve, args=(run, port, workers))
+    process = multiprocessing.get_context("spawn").Process(target=bare_server.serve, args=(run, port, workers))
     process.start()
     try:
-        wait_ready(port)
+        wait_until_ready(port)
         yield port
     finally:
         assert process.pid is not None
@@ -82,57 +82,59 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_ready(port: int, patience_s: float = 120) -> None:
-    until = time.monotonic() + patience_s
+def wait_until_ready(port: int, patience_s: float = 120) -> None:
+    deadline = time.monotonic() + patience_s
     while True:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/health/ready", timeout=5):
                 return
         except (urllib.error.URLError, OSError):
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
 
 
-def queries(run: Path, n: int) -> list[str]:
-    """Different queries of the test window, in their order."""
-    logged = read_logged(run / "dataset", "test", 10 * n, clicked_only=False)
-    return list(dict.fromkeys(logged.queries))[:n]
+def read_queries(run: Path, n: int) -> list[str]:
+    """Distinct queries of the test window, in their order."""
+    log = read_logged_requests(run / "dataset", "test", 10 * n, clicked_only=False)
+    return list(dict.fromkeys(log.queries))[:n]
 
 
-def latency(run: Path) -> dict[str, object]:
-    asked = queries(run, 3_000)
-    warm, fresh = asked[:200], asked[200:]
-    found: dict[str, object] = {"queries": len(fresh)}
-    with server(run, 1) as port:
-        load.alone(port, [load.request({"query": q, "k": 100}) for q in warm])
+def measure_latency(run: Path) -> dict[str, object]:
+    test_queries = read_queries(run, 3_000)
+    warm, fresh = test_queries[:200], test_queries[200:]
+    result: dict[str, object] = {"queries": len(fresh)}
+    with run_server(run, 1) as port:
+        load.send_one_by_one(port, [load.request({"query": q, "k": 100}) for q in warm])
         part = len(fresh) // (ROUNDS * 2)
         for turn in range(ROUNDS):
-            for at, channel in enumerate(("hybrid", "vector")):
-                span = fresh[(2 * turn + at) * part : (2 * turn + at + 1) * part]
-                seen = load.alone(port, [load.request({"query": q, "k": 100, "channel": channel}) for q in span])
-                assert set(seen.status) == {200}, Counter(seen.status)
-                found.setdefault(channel, []).append(load.percentiles(seen.of(200)))  # type: ignore[attr-defined]
-        found["stages_mean_ms"] = stages(port)
-    found["encoding"] = encoding(run, fresh)
-    return found
+            for index, channel in enumerate(("hybrid", "vector")):
+                span = fresh[(2 * turn + index) * part : (2 * turn + index + 1) * part]
+                responses = load.send_one_by_one(
+                    port, [load.request({"query": q, "k": 100, "channel": channel}) for q in span]
+                )
+                assert set(responses.status) == {200}, Counter(responses.status)
+                result.setdefault(channel, []).append(load.percentiles(responses.milliseconds(200)))  # type: ignore[attr-defined]
+        result["stages_mean_ms"] = read_span_means(port)
+    result["encoding"] = measure_encoding(run, fresh)
+    return result
 
 
-def encoding(run: Path, asked: list[str]) -> dict[str, float]:
+def measure_encoding(run: Path, test_queries: list[str]) -> dict[str, float]:
     """A query's embedding alone, in this process."""
     retriever = Retriever.open(run, edits=False)
-    for query in asked[:50]:
+    for query in test_queries[:50]:
         retriever.query_vectors([query])
     seconds = []
-    for query in asked:
+    for query in test_queries:
         start = time.perf_counter()
         retriever.query_vectors([query])
         seconds.append(time.perf_counter() - start)
     return load.percentiles(np.array(seconds) * 1000)
 
 
-def stages(port: int) -> dict[str, float]:
-    """The mean milliseconds of each stage, as the server's metrics have them."""
+def read_span_means(port: int) -> dict[str, float]:
+    """The mean milliseconds of each span, from the server's metrics."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         text = answer.read().decode()
     sums = dict(re.findall(r'mmse_stage_seconds_sum\{stage="(\w+)"\} (\S+)', text))
@@ -140,79 +142,80 @@ def stages(port: int) -> dict[str, float]:
     return {stage: round(1000 * float(sums[stage]) / max(float(n), 1), 3) for stage, n in counts.items()}
 
 
-def throughput(run: Path, workers: int) -> dict[str, object]:
-    asked = queries(run, 5_000)
-    found: dict[str, list[object]] = {"bare": [], "hybrid": [], "vector": []}
-    with server(run, workers) as ours, bare_server(run, workers) as plain:
+def measure_throughput(run: Path, workers: int) -> dict[str, object]:
+    test_queries = read_queries(run, 5_000)
+    result: dict[str, list[object]] = {"bare": [], "hybrid": [], "vector": []}
+    with run_server(run, workers) as mmse_port, run_bare_server(run, workers) as bare_port:
         for turn in range(ROUNDS):
-            for name, port in (("bare", plain), ("hybrid", ours), ("vector", ours)):
+            for name, port in (("bare", bare_port), ("hybrid", mmse_port), ("vector", mmse_port)):
                 extra = {} if name == "bare" else {"channel": name}
-                ask = [load.request({"query": q, "k": 100} | extra) for q in asked[turn::ROUNDS]]
-                seen = load.together(port, ask, callers=16, seconds=SECONDS)
-                found[name].append(seen.said(SECONDS))
-    rates = {name: [float(one["served_per_s"]) for one in turns] for name, turns in found.items()}  # type: ignore[index]
+                requests = [load.request({"query": q, "k": 100} | extra) for q in test_queries[turn::ROUNDS]]
+                responses = load.send_parallel(port, requests, callers=16, seconds=SECONDS)
+                result[name].append(responses.summary(SECONDS))
+    rates = {name: [float(turn["served_per_s"]) for turn in turns] for name, turns in result.items()}  # type: ignore[index]
     ratios = {
-        name: [round(ours / plain, 3) for ours, plain in zip(rates[name], rates["bare"], strict=True)]
+        name: [round(rate / bare_rate, 3) for rate, bare_rate in zip(rates[name], rates["bare"], strict=True)]
         for name in ("hybrid", "vector")
     }
-    return {"workers": workers, "callers": 16, "of_bare": ratios} | found
+    return {"workers": workers, "callers": 16, "of_bare": ratios} | result
 
 
-def overload(run: Path, workers: int) -> dict[str, object]:
-    ask = [load.request({"query": q, "k": 100}) for q in queries(run, 5_000)]
-    with server(run, workers) as port:
-        load.together(port, ask, callers=4, seconds=3)
-        able = len(load.together(port, ask, callers=8, seconds=SECONDS).of(200)) / SECONDS
-        before = load.steady(port, ask, per_s=able * 0.5, seconds=5)
-        memory = Memory(port)
-        with memory, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as aside:
-            other = aside.submit(load.now_and_then, port, ask, every_s=0.05, seconds=55)
+def measure_overload(run: Path, workers: int) -> dict[str, object]:
+    requests = [load.request({"query": q, "k": 100}) for q in read_queries(run, 5_000)]
+    with run_server(run, workers) as port:
+        load.send_parallel(port, requests, callers=4, seconds=3)
+        capacity = len(load.send_parallel(port, requests, callers=8, seconds=SECONDS).milliseconds(200)) / SECONDS
+        half_load_before = load.send_at_rate(port, requests, per_s=capacity * 0.5, seconds=5)
+        memory = MemoryMonitor(port)
+        with memory, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+            caller = executor.submit(load.send_occasionally, port, requests, every_s=0.05, seconds=55)
             start = time.perf_counter()
-            under = load.steady(port, ask, per_s=able * 10, seconds=60)
+            overload_responses = load.send_at_rate(port, requests, per_s=capacity * 10, seconds=60)
             took_s = time.perf_counter() - start
-            beside = other.result()
-        over = time.perf_counter()
-        calm, recovered_s = None, None
-        while recovered_s is None and time.perf_counter() - over < 30:
-            calm = load.steady(port, ask, per_s=able * 0.5, seconds=1)
-            if set(calm.status) == {200} and not calm.failures:
-                recovered_s = round(time.perf_counter() - over, 2)
-        after = load.steady(port, ask, per_s=able * 0.5, seconds=5)
+            caller_responses = caller.result()
+        end = time.perf_counter()
+        recovery_responses, recovered_s = None, None
+        while recovered_s is None and time.perf_counter() - end < 30:
+            recovery_responses = load.send_at_rate(port, requests, per_s=capacity * 0.5, seconds=1)
+            if set(recovery_responses.status) == {200} and not recovery_responses.failures:
+                recovered_s = round(time.perf_counter() - end, 2)
+        half_load_after = load.send_at_rate(port, requests, per_s=capacity * 0.5, seconds=5)
     return {
         "workers": workers,
         "deadline_ms": 1_000,
-        "capacity_per_s": round(able, 1),
-        "half_load_before": before.said(5),
-        "offered_per_s": round(able * 10, 1),
+        "capacity_per_s": round(capacity, 1),
+        "half_load_before": half_load_before.summary(5),
+        "offered_per_s": round(capacity * 10, 1),
         "took_s": round(took_s, 1),
-        "ten_times_load": under.said(took_s),
-        "caller_beside_it": beside.said(55) | {"refused": load.percentiles(beside.of(503))},
-        "resident_mb": memory.said(),
+        "ten_times_load": overload_responses.summary(took_s),
+        "caller_beside_it": caller_responses.summary(55)
+        | {"refused": load.percentiles(caller_responses.milliseconds(503))},
+        "resident_mb": memory.summary(),
         "recovered_after_s": recovered_s,
-        "half_load_after": after.said(5),
+        "half_load_after": half_load_after.summary(5),
     }
 
 
-class Memory:
-    """Resident memory of whoever listens on a port and of their children, twice a second while it is entered."""
+class MemoryMonitor:
+    """Resident memory of the server's processes, measured twice a second within the `with` block."""
 
     def __init__(self, port: int) -> None:
         command = ["pgrep", "-f", f"mmse serve .*--port {port}"]
         self._pids = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        self._seen: list[float] = []
-        self._over = threading.Event()
+        self._megabytes: list[float] = []
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
     def __enter__(self) -> None:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
 
-    def said(self) -> dict[str, float]:
-        """Megabytes of their own: at the first look, at the last, and at most."""
-        return {"first": self._seen[0], "last": self._seen[-1], "most": max(self._seen)}
+    def summary(self) -> dict[str, float]:
+        """Megabytes of anonymous memory: the first, the last and the highest measurement."""
+        return {"first": self._megabytes[0], "last": self._megabytes[-1], "most": max(self._megabytes)}
 
     def _watch(self) -> None:
         while True:
@@ -220,26 +223,28 @@ class Memory:
             for pid in self._pids:
                 text = Path(f"/proc/{pid}/status").read_text()
                 total += int(re.findall(r"RssAnon:\s+(\d+)", text)[0])
-            self._seen.append(round(total / 1024, 1))
-            if self._over.wait(0.5):
+            self._megabytes.append(round(total / 1024, 1))
+            if self._stop.wait(0.5):
                 return
 
 
-def swap(run: Path, other: Path, workers: int) -> dict[str, object]:
-    asked = queries(run, 300)
+def measure_swap(run: Path, other_run: Path, workers: int) -> dict[str, object]:
+    test_queries = read_queries(run, 300)
     with tempfile.TemporaryDirectory(dir=run.parent) as folder:
         site = Path(folder) / "site"
-        names = {publish(site, run): run, publish(site, other): other}
-        right = {name: answers(path, asked) for name, path in names.items()}
-        differ = float(np.mean([right[a][q] != right[b][q] for a, b in [sorted(names)] for q in asked]))
-        ask = [load.request({"query": q, "k": 10}) for q in asked]
+        names = {publish(site, run): run, publish(site, other_run): other_run}
+        expected_hits = {name: expected_answers(path, test_queries) for name, path in names.items()}
+        differ = float(
+            np.mean([expected_hits[a][q] != expected_hits[b][q] for a, b in [sorted(names)] for q in test_queries])
+        )
+        requests = [load.request({"query": q, "k": 10}) for q in test_queries]
         moves: list[tuple[float, str]] = []
-        with server(site, workers, "--waiting", "1000") as port:
-            over = threading.Event()
+        with run_server(site, workers, "--waiting", "1000") as port:
+            stop = threading.Event()
 
             def mover() -> None:
                 turn = 0
-                while not over.wait(5):
+                while not stop.wait(5):
                     name = sorted(names)[turn % 2]
                     command = [MMSE, "versions", "rollback", str(site), name]
                     subprocess.run(command, check=True, capture_output=True)
@@ -248,31 +253,31 @@ def swap(run: Path, other: Path, workers: int) -> dict[str, object]:
 
             thread = threading.Thread(target=mover)
             thread.start()
-            seen = load.together(port, ask, callers=8, seconds=60, keep=True)
-            over.set()
+            responses = load.send_parallel(port, requests, callers=8, seconds=60, keep=True)
+            stop.set()
             thread.join()
-        wrong, served = 0, Counter[str]()
-        for body, status in zip(seen.bodies, seen.status, strict=True):
+        n_wrong, by_version = 0, Counter[str]()
+        for body, status in zip(responses.bodies, responses.status, strict=True):
             if status == 200:
                 answer = json.loads(body)
-                served[answer["version"]] += 1
+                by_version[answer["version"]] += 1
                 hits = [hit["item_id"] for hit in answer["hits"]]
-                wrong += hits != right[answer["version"]][answer["query"]]
+                n_wrong += hits != expected_hits[answer["version"]][answer["query"]]
     return {
         "workers": workers,
         "callers": 8,
         "seconds": 60,
         "swaps": len(moves),
-        "answers_by_version": dict(served),
+        "answers_by_version": dict(by_version),
         "queries_whose_answers_differ": round(differ, 3),
-        "wrong_answers": wrong,
-        "load": seen.said(60),
+        "wrong_answers": n_wrong,
+        "load": responses.summary(60),
     }
 
 
-def answers(run: Path, asked: list[str]) -> dict[str, list[str]]:
+def expected_answers(run: Path, test_queries: list[str]) -> dict[str, list[str]]:
     retriever = Retriever.open(run, edits=False)
-    return {query: [hit.item_id for hit in retriever.answer(Search(query, 10)).hits] for query in asked}
+    return {query: [hit.item_id for hit in retriever.answer(Search(query, 10)).hits] for query in test_queries}
 
 
 def main() -> None:
@@ -281,20 +286,20 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("other", type=Path, nargs="?")
     parser.add_argument("--workers", type=int, default=2)
-    asked = parser.parse_args()
-    about: dict[str, object] = {"what": asked.what, "where": where(), "run": described(asked.run)}
-    if asked.what == "latency":
-        found = latency(asked.run)
-    elif asked.what == "throughput":
-        found = throughput(asked.run, asked.workers)
-    elif asked.what == "overload":
-        found = overload(asked.run, asked.workers)
+    options = parser.parse_args()
+    header: dict[str, object] = {"what": options.what, "where": environment(), "run": describe_index(options.run)}
+    if options.what == "latency":
+        result = measure_latency(options.run)
+    elif options.what == "throughput":
+        result = measure_throughput(options.run, options.workers)
+    elif options.what == "overload":
+        result = measure_overload(options.run, options.workers)
     else:
-        found = swap(asked.run, asked.other, asked.workers)
-    keep(f"serve_{asked.what}", about | found)
+        result = measure_swap(options.run, options.other, options.workers)
+    write_result(f"serve_{options.what}", header | result)
 
 
-def described(run: Path) -> dict[str, object]:
+def describe_index(run: Path) -> dict[str, object]:
     counts = json.loads((run / "index" / "manifest.json").read_text())["counts"]
     return {name: counts[name] for name in ("items", "width", "lists", "probed") if name in counts}
 

@@ -1,4 +1,4 @@
-"""How fast the shop is simulated on one core: catalogue, behaviour, end to end, and a look at the truth.
+"""How fast a shop is simulated on one core: catalogue, behaviour, end to end, and a query of the truth.
 
     python benchmarks/simulate.py [--items 20000] [--requests 60000] [--seed 0]
 
@@ -16,9 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from mmse.core.artifact import writing
+from mmse.core.artifact import write_folder
 from mmse.lab.simulator.behaviour import Behaviour
-from mmse.lab.simulator.simulate import KIND, MarketConfig, World, make_world, run
+from mmse.lab.simulator.simulate import KIND, SimulatedWorld, SimulatorConfig, build_world, simulate_requests
 from mmse.lab.simulator.truth import Truth
 from mmse.text.bm25 import Bm25
 
@@ -30,9 +30,9 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--requests", type=int, default=60_000)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    config = MarketConfig(seed=asked.seed, n_items=asked.items, n_requests=asked.requests)
+    config = SimulatorConfig(seed=options.seed, n_items=options.items, n_requests=options.requests)
     result = {
         "machine": f"{platform.machine()}, one core of {os.cpu_count()}, Python {platform.python_version()}",
         "load_before": round(os.getloadavg()[0], 2),
@@ -49,57 +49,57 @@ def main() -> None:
     (folder / "simulate.json").write_text(text + "\n")
 
 
-def measure(config: MarketConfig) -> dict[str, float]:
+def measure(config: SimulatorConfig) -> dict[str, float]:
     """Seconds and event rows per second of each part; `behaviour` includes the engine, BM25 and writing Parquet."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        world = make_world(config)
-        made = time.perf_counter()
-        rows = _run(world, config.behaviour, config.seed, Path(folder) / "shop")
-        done = time.perf_counter()
+        world = build_world(config)
+        world_end = time.perf_counter()
+        rows = _write_shop(world, config.behaviour, config.seed, Path(folder) / "shop")
+        requests_end = time.perf_counter()
         truth = Truth.open(Path(folder) / "shop" / "truth")
-        propensity_s, n_asked = _propensity(truth)
+        propensity_s, n_requests = _time_propensity(truth)
     return {
         "event_rows": rows,
-        "catalogue_s": round(made - start, 2),
-        "behaviour_s": round(done - made, 2),
-        "behaviour_rows_per_s": round(rows / (done - made)),
-        "end_to_end_rows_per_s": round(rows / (done - start)),
-        "truth_requests": n_asked,
+        "catalogue_s": round(world_end - start, 2),
+        "behaviour_s": round(requests_end - world_end, 2),
+        "behaviour_rows_per_s": round(rows / (requests_end - world_end)),
+        "end_to_end_rows_per_s": round(rows / (requests_end - start)),
+        "truth_requests": n_requests,
         "truth_s": round(propensity_s, 2),
-        **_bm25(world),
+        **_time_bm25(world),
     }
 
 
-def _run(world: World, behaviour: Behaviour, seed: int, out: Path) -> int:
-    with writing(out, kind=KIND, config={}, inputs={}) as draft:
-        run(world, behaviour, seed, draft, None)
+def _write_shop(world: SimulatedWorld, behaviour: Behaviour, seed: int, folder: Path) -> int:
+    with write_folder(folder, kind=KIND, config={}, inputs={}) as draft:
+        simulate_requests(world, behaviour, seed, draft)
         return int(draft.counts["events"])
 
 
-def _propensity(truth: Truth) -> tuple[float, int]:
-    asked = truth.request_ids[:: max(len(truth.request_ids) // 2_000, 1)][:2_000]
+def _time_propensity(truth: Truth) -> tuple[float, int]:
+    request_ids = truth.request_ids[:: max(len(truth.request_ids) // 2_000, 1)][:2_000]
     start = time.perf_counter()
-    truth.order_propensity(asked)
-    return time.perf_counter() - start, len(asked)
+    truth.order_propensity(request_ids)
+    return time.perf_counter() - start, len(request_ids)
 
 
-def _bm25(world: World) -> dict[str, float]:
+def _time_bm25(world: SimulatedWorld) -> dict[str, float]:
     titles, queries = world.items["title"].to_pylist(), (world.texts * (12_000 // len(world.texts) + 1))[:12_000]
     start = time.perf_counter()
     index = Bm25.build(titles)
-    built = time.perf_counter()
+    build_end = time.perf_counter()
     index.search(queries, 200)
     return {
-        "bm25_build_s": round(built - start, 2),
-        "bm25_12000_queries_top_200_s": round(time.perf_counter() - built, 2),
+        "bm25_build_s": round(build_end - start, 2),
+        "bm25_12000_queries_top_200_s": round(time.perf_counter() - build_end, 2),
     }
 
 
 def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return process.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

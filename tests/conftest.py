@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmse.pipeline import Shop, run
+from mmse.pipeline import run
+from mmse.shop import Shop
 from shop import make_shop
 
 

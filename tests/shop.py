@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmse.lab.simulator.simulate import MarketConfig, simulate
-from mmse.pipeline import Listener, Shop, mine_stage, read_shop
+from mmse.core.run_folder import DATASET
+from mmse.lab.simulator.simulate import SimulatorConfig, simulate
+from mmse.pipeline import Listener, make
+from mmse.shop import Shop, read_shop
 
-SMALL = MarketConfig(seed=3, n_items=400, n_requests=1_500, n_shoppers=120)
+SMALL = SimulatorConfig(seed=3, n_items=400, n_requests=1_500, n_shoppers=120)
 TRAIN = """
 [train]
 dim = 16
@@ -39,5 +41,5 @@ def make_shop(folder: Path) -> Shop:
     toml = folder / "shop" / "shop.toml"
     toml.write_text(toml.read_text("utf-8") + TRAIN, "utf-8")
     shop = read_shop(toml)
-    mine_stage(shop, folder / "run", Listener())
+    make(DATASET, shop, folder / "run", Listener())
     return shop

@@ -1,4 +1,4 @@
-"""What stands in deploy/ and docs/serving.md fits the server: metrics, options, routes, errors; and is well formed."""
+"""deploy/ and docs/serving.md fit the server (metrics, options, routes, errors) and are well formed."""
 
 import json
 import re
@@ -15,18 +15,18 @@ from prometheus_client import Counter, Gauge, Histogram
 from typer.main import get_command
 
 from mmse.cli.main import app
-from mmse.schema import http as api
+from mmse.schema import http, http_admin, http_events
 from mmse.serving.observability import metrics
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 PAGE = (ROOT / "docs" / "serving.md").read_text("utf-8")
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/mmse.json").read_text("utf-8"))
-GIVEN = {"instance", "job", "le"}
+PROMETHEUS_LABELS = {"instance", "job", "le"}
 """Labels that Prometheus itself adds, and the one of a histogram's buckets."""
 
 VALUES: dict[str, set[str]] = {
-    "stage": set(metrics.STAGES),
+    "stage": set(metrics.SPANS),
     "reason": {"overloaded", "deadline", "rate"},
     "result": {"hit", "miss", "done", "refused"},
     "route": {"/v1/search", "/metrics|/v1/health.*"},
@@ -35,7 +35,7 @@ VALUES: dict[str, set[str]] = {
 }
 
 
-def offered() -> dict[str, set[str]]:
+def series_of_server() -> dict[str, set[str]]:
     """The name of every series that the server has, with its labels."""
     found: dict[str, set[str]] = {"up": set()}
     for metric in vars(metrics).values():
@@ -68,23 +68,23 @@ def expressions() -> dict[str, str]:
 
 @pytest.mark.parametrize(("where", "query"), expressions().items(), ids=lambda v: v[:30])
 def test_queries_ask_for_what_the_server_has(where: str, query: str) -> None:
-    series = offered()
+    series = series_of_server()
     selectors = re.findall(r"\b(mmse_\w+|up)\b(?:\{([^}]*)\})?", query)
     assert selectors, where
-    labels = set(GIVEN)
+    labels = set(PROMETHEUS_LABELS)
     for name, within in selectors:
         assert name in series, f"{where}: the server has no {name}"
         labels |= series[name]
         for label, value in re.findall(r'(\w+)\s*[=!]~?\s*"([^"]*)"', within):
-            assert label in series[name] | GIVEN, f"{where}: {name} has no label {label}"
-            assert label in GIVEN or value in VALUES[label], f"{where}: no {label} is {value}"
+            assert label in series[name] | PROMETHEUS_LABELS, f"{where}: {name} has no label {label}"
+            assert label in PROMETHEUS_LABELS or value in VALUES[label], f"{where}: no {label} is {value}"
     for by in re.findall(r"(?:by|on)\s*\(([^)]*)\)", query):
         assert {label.strip() for label in by.split(",")} <= labels, f"{where}: {by}"
 
 
 def test_every_metric_is_shown_or_watched() -> None:
     asked = " ".join(expressions().values())
-    for name in {re.sub(r"_(bucket|sum|count)$", "", series) for series in offered()}:
+    for name in {re.sub(r"_(bucket|sum|count)$", "", series) for series in series_of_server()}:
         assert name in asked, f"{name} is on no panel and in no alert"
 
 
@@ -96,10 +96,10 @@ def test_panels_have_queries_units_and_room() -> None:
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
         assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
     for panel in DASHBOARD["panels"]:
-        place = panel["gridPos"]
-        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        position = panel["gridPos"]
+        cells = {(position["x"] + x, position["y"] + y) for x in range(position["w"]) for y in range(position["h"])}
         assert not cells & taken, f"{panel['title']} lies upon another panel"
-        assert place["x"] + place["w"] <= 24
+        assert position["x"] + position["w"] <= 24
         taken |= cells
 
 
@@ -227,22 +227,22 @@ def test_the_kustomization_lists_every_file() -> None:
 def test_the_page_has_every_metric_code_and_option() -> None:
     from mmse.serving.failures import STATUS
 
-    for name in {re.sub(r"_(bucket|sum|count)$", "", series) for series in offered()} - {"up"}:
+    for name in {re.sub(r"_(bucket|sum|count)$", "", series) for series in series_of_server()} - {"up"}:
         assert f"| `{name}` |" in PAGE
     rows = re.findall(r"^\| (\d{3}) \| ([^|]+) \|", PAGE, re.MULTILINE)
     assert {code: int(status) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)} == STATUS
-    for limit in (f"{api.MAX_K:,}", str(api.MAX_BATCH), str(api.MAX_HISTORY), f"{api.MAX_EDITS:,}"):
+    for limit in (f"{http.MAX_K:,}", str(http.MAX_BATCH), str(http.MAX_HISTORY), f"{http_admin.MAX_EDITS:,}"):
         assert f"| {limit} |" in PAGE
 
 
 def test_what_the_page_tells_to_send_is_what_the_server_reads() -> None:
     kinds: dict[str, Any] = {
-        "search": api.SearchRequest,
-        "search/batch": api.SearchBatch,
-        "embed": api.EmbedRequest,
-        "items": api.ItemEdits,
-        "events": api.Events,
-        "versions/live": api.LiveVersion,
+        "search": http.SearchRequest,
+        "search/batch": http.SearchBatch,
+        "embed": http.EmbedRequest,
+        "items": http_admin.ItemEdits,
+        "events": http_events.EventBatch,
+        "versions/live": http_admin.SetLiveRequest,
         "items/kettle-1": dict,
     }
     chunks = re.split(r"^curl ", PAGE.split("## From Python")[0], flags=re.MULTILINE)

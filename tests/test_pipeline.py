@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from mmse import pipeline
 from mmse.core.artifact import MANIFEST, verify
 from mmse.core.errors import ArtifactError, OutputError, TableError, UsageError
+from mmse.core.run_folder import DATASET, INDEX, MODEL, REPORT, VECTORS, RunFolder
 from mmse.index.embedding import EmbedConfig
-from mmse.pipeline import Listener, Shop, read_shop, run, shop_of
+from mmse.pipeline import Listener, make, run
+from mmse.shop import Shop, read_shop, shop_of
 
-STAGES = ["dataset", "model", "baselines/dssm", "vectors", "index", "ranking", "map", "report"]
+STEPS = ["dataset", "serving", "model", "baselines/dssm", "vectors", "index", "ranking", "map", "report"]
 TABLES = '[items]\nsource = "items.parquet"\n[events]\nsource = "events.parquet"\n'
 
 
@@ -30,7 +31,7 @@ class Heard:
 
     @property
     def listener(self) -> Listener:
-        return Listener(stage=lambda name, why, runs: (self.ran if runs else self.skipped).update({name: why}))
+        return Listener(step=lambda name, why, runs: (self.ran if runs else self.skipped).update({name: why}))
 
 
 @pytest.fixture
@@ -43,19 +44,19 @@ def copied(small_shop: Shop, small_run: Path, tmp_path: Path) -> tuple[Shop, Pat
 def heard(shop: Shop, out: Path) -> Heard:
     said = Heard()
     made = run(shop, out, said.listener)
-    assert list(made) == STAGES
+    assert list(made) == STEPS
     return said
 
 
 def test_a_second_run_skips_every_stage(copied: tuple[Shop, Path]) -> None:
     said = heard(*copied)
     assert said.ran == {}
-    assert list(said.skipped) == STAGES
+    assert list(said.skipped) == STEPS
     assert set(said.skipped.values()) == {"up to date: same inputs, same config"}
 
 
 def test_a_run_folder_made_in_one_go_is_whole(small_run: Path) -> None:
-    for stage in STAGES:
+    for stage in STEPS:
         kind = "model" if stage.startswith("baselines") else stage
         assert verify(small_run / stage, kind).files
     hidden = [path for path in small_run.rglob(".*") if path.parent.name != "lexical"]  # the library's own are there
@@ -65,7 +66,7 @@ def test_a_run_folder_made_in_one_go_is_whole(small_run: Path) -> None:
 def test_other_epochs_rerun_the_models_and_what_follows_but_not_mining(copied: tuple[Shop, Path]) -> None:
     shop, out = copied
     said = heard(replace(shop, train=replace(shop.train, epochs=1)), out)
-    assert list(said.skipped) == ["dataset"]
+    assert list(said.skipped) == ["dataset", "serving"]
     assert said.ran["model"] == said.ran["baselines/dssm"] == "its config has changed: epochs: 2 → 1"
     assert said.ran["vectors"] == "its input 'model' has changed"
     assert said.ran["index"] == "its input 'model' has changed"
@@ -110,11 +111,11 @@ def test_a_damaged_folder_is_made_again(
 def test_touched_events_are_mined_again(small_shop: Shop, tmp_path: Path) -> None:
     shutil.copytree(small_shop.base, tmp_path / "shop")
     shop, out = read_shop(tmp_path / "shop" / "shop.toml"), tmp_path / "run"
-    first = pipeline.mine_stage(shop, out, Listener())
+    first = make(DATASET, shop, out, Listener())
     file = next((tmp_path / "shop" / "events").glob("*.parquet"))
     os.utime(file, (1, 1))
     said = Heard()
-    second = pipeline.mine_stage(shop, out, said.listener)
+    second = make(DATASET, shop, out, said.listener)
     assert said.ran == {"dataset": "its input 'events' has changed"}
     assert {n: f for n, f in second.files.items() if n != MANIFEST} == first.files, "the same rows, the same files"
 
@@ -125,7 +126,7 @@ def test_a_file_whose_content_alone_was_changed_is_made_again(copied: tuple[Shop
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     said = Heard()
-    pipeline.train_stage(shop, out, said.listener)
+    make(MODEL, shop, out, said.listener)
     assert list(said.ran) == ["model"]
     assert "its content is not what was written" in said.ran["model"]
     assert weights.read_bytes() == whole
@@ -134,7 +135,7 @@ def test_a_file_whose_content_alone_was_changed_is_made_again(copied: tuple[Shop
 def test_a_log_without_a_test_window_ends_with_an_index(small_shop: Shop, tmp_path: Path) -> None:
     said = Heard()
     shop = replace(small_shop, mine=replace(small_shop.mine, test_share=0.0), baselines=())
-    made = pipeline.run(shop, tmp_path / "run", said.listener)
+    made = run(shop, tmp_path / "run", said.listener)
     assert "report" not in made
     assert not (tmp_path / "run" / "report").exists()
     assert (tmp_path / "run" / "index" / MANIFEST).is_file()
@@ -142,10 +143,10 @@ def test_a_log_without_a_test_window_ends_with_an_index(small_shop: Shop, tmp_pa
 
 def test_a_model_of_other_groups_is_not_embedded(copied: tuple[Shop, Path]) -> None:
     shop, out = copied
-    pipeline.mine_stage(replace(shop, mine=replace(shop.mine, periods=2)), out, Listener())
-    with pytest.raises(ArtifactError, match="was not trained on") as caught:
-        pipeline.embed_stage(shop, out, Listener())
-    assert "Train again" in caught.value.cure
+    make(DATASET, replace(shop, mine=replace(shop.mine, periods=2)), out, Listener())
+    with pytest.raises(ArtifactError, match="was made from another dataset") as caught:
+        make(VECTORS, shop, out, Listener())
+    assert "mmse train" in caught.value.cure
     assert verify(out / "vectors", "vectors"), "the former vectors stay"
 
 
@@ -153,20 +154,18 @@ def test_vectors_of_the_end_are_not_evaluated(copied: tuple[Shop, Path]) -> None
     shop, out = copied
     late = replace(shop, embed=EmbedConfig(as_of="end"))
     said = Heard()
-    pipeline.embed_stage(late, out, said.listener)
+    make(VECTORS, late, out, said.listener)
     assert said.ran == {"vectors": "its config has changed: as_of: test → end"}
-    pipeline.index_stage(late, out, Listener())
+    make(INDEX, late, out, Listener())
     with pytest.raises(ArtifactError, match="it knows the test window's orders"):
-        pipeline.evaluate_stage(late, out, Listener())
+        make(REPORT, late, out, Listener())
     assert heard(shop, out).ran.keys() == {"vectors", "index", "report"}, "the map was never made of the others"
 
 
-@pytest.mark.parametrize(
-    "stage", ["train_stage", "embed_stage", "index_stage", "ranking_stage", "map_stage", "evaluate_stage"]
-)
-def test_a_stage_without_the_one_before(small_shop: Shop, tmp_path: Path, stage: str) -> None:
+@pytest.mark.parametrize("kind", ["serving", "model", "vectors", "index", "ranking", "map", "report"])
+def test_a_step_without_the_one_before(small_shop: Shop, tmp_path: Path, kind: str) -> None:
     with pytest.raises(ArtifactError, match="is not a finished"):
-        getattr(pipeline, stage)(small_shop, tmp_path / "run", Listener())
+        make(kind, small_shop, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -190,13 +189,13 @@ def test_a_run_knows_its_shop(small_shop: Shop, small_run: Path) -> None:
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"shop": 3}'])
 def test_a_folder_that_does_not_know_its_shop(tmp_path: Path, content: str | None) -> None:
     if content is not None:
-        (tmp_path / pipeline.SHOP).write_text(content)
+        (RunFolder(tmp_path).shop).write_text(content)
     with pytest.raises(ArtifactError, match=r"is not a run folder"):
         shop_of(tmp_path)
 
 
 def test_a_shop_that_is_gone(tmp_path: Path) -> None:
-    (tmp_path / pipeline.SHOP).write_text(json.dumps({"shop": str(tmp_path / "gone.toml")}))
+    (RunFolder(tmp_path).shop).write_text(json.dumps({"shop": str(tmp_path / "gone.toml")}))
     with pytest.raises(UsageError, match=r"There is no file .*gone\.toml"):
         shop_of(tmp_path)
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# From a real catalogue and human judgements of it to a run folder that evaluate and search take.
+# From a real catalogue and its human judgements to a run folder for `mmse evaluate` and `mmse search`.
 #
 #   examples/judged_catalogue/run.sh ITEMS JUDGEMENTS OUT [SPLIT]
 #
 # ITEMS       item_id, title and any further columns (CSV, Parquet or JSON Lines, plain or .gz)
 # JUDGEMENTS  query, item_id, relevance, split
-# OUT         the run folder to write; the simulated shop stands in OUT/shop
-# SPLIT       the judgements that may be trained on; default: train. No query of another split is ever shown.
+# OUT         the run folder to write; the simulated shop is in OUT/shop
+# SPLIT       the judgements for training; default: train. No query of another split is in the log.
 set -euo pipefail
 
 if [ $# -lt 3 ]; then

@@ -1,281 +1,244 @@
-"""All stages of a shop in order, each run only where its inputs or its config have changed, and why it was run."""
+"""The steps from two tables to a search and its report, in order; each runs where its inputs or config have changed.
+
+A step reads folders of the run and writes one (`mmse.core.run_folder` has the paths and what is made from what).
+"""
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmse.core import artifact
 from mmse.core.artifact import Manifest
-from mmse.core.config import build, plain, read_toml, require
-from mmse.core.errors import ArtifactError, UsageError
-from mmse.evaluation.offline import EvaluateConfig
+from mmse.core.config import plain_values
+from mmse.core.extras import EXTRAS, is_installed
+from mmse.core.progress import Progress, silent
+from mmse.core.run_folder import DATASET, INDEX, MAP, MODEL, RANKING, REPORT, SERVING, VECTORS, RunFolder
+from mmse.dataset.serving_data import write_serving
 from mmse.evaluation.step import evaluate_run
-from mmse.index import IndexConfig
-from mmse.index.embedding import EmbedConfig, embed
+from mmse.index.embedding import embed as embed_catalogue
 from mmse.index.step import index_catalogue
-from mmse.map.projection import MapConfig, draw_map
-from mmse.mining.mine import MineConfig, mine
-from mmse.model.recipes import RECIPES
-from mmse.ranking.step import RankingConfig, rank_run
-from mmse.sources.duckdb_session import session
-from mmse.sources.tables import EventsConfig, ItemsConfig, open_events, open_items
-from mmse.training.loop import Step, TrainConfig, train
+from mmse.map.projection import draw_map
+from mmse.mining.mine import mine_log as mine_log
+from mmse.ranking.step import learn_ranking
+from mmse.shop import Shop, read_shop, write_shop_path
+from mmse.sources.duckdb_session import open_session
+from mmse.sources.tables import open_events, open_items
+from mmse.training.loop import train as train_model
+from mmse.training.meter import TrainingStep
 
-log = logging.getLogger(__name__)
-
-SHOP = "shop.json"
-
-
-@dataclass(frozen=True)
-class Shop:
-    """A `shop.toml`, read and checked: where the tables are, and a config per stage."""
-
-    path: Path
-    items: ItemsConfig
-    events: EventsConfig
-    truth: Path | None = None
-    mine: MineConfig = field(default_factory=MineConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    embed: EmbedConfig = field(default_factory=EmbedConfig)
-    index: IndexConfig = field(default_factory=IndexConfig)
-    ranking: RankingConfig = field(default_factory=RankingConfig)
-    map: MapConfig = field(default_factory=MapConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    baselines: tuple[str, ...] = ("dssm",)
-
-    @property
-    def base(self) -> Path:
-        """The folder that relative sources start from."""
-        return self.path.parent
+UP_TO_DATE = "up to date: same inputs, same config"
 
 
-@dataclass(frozen=True)
-class _Truth:
-    source: str
+def _no_step(name: str, reason: str, runs: bool) -> None:
+    """Reports to nobody."""
 
 
-@dataclass(frozen=True)
-class _Baselines:
-    recipes: tuple[str, ...] = ("dssm",)
-
-    def __post_init__(self) -> None:
-        for recipe in self.recipes:
-            require(recipe in RECIPES, "recipes", recipe, f"one of {', '.join(RECIPES)}")
-
-
-SECTIONS: dict[str, type] = {
-    "items": ItemsConfig,
-    "events": EventsConfig,
-    "truth": _Truth,
-    "mine": MineConfig,
-    "train": TrainConfig,
-    "embed": EmbedConfig,
-    "index": IndexConfig,
-    "ranking": RankingConfig,
-    "map": MapConfig,
-    "evaluate": EvaluateConfig,
-    "baselines": _Baselines,
-}
+def _no_training(step: TrainingStep) -> None:
+    """Reports to nobody."""
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Who hears of progress: a stage and why it runs or not, parts of its work, and training steps."""
+    """Who hears of progress: a step and why it runs or not, parts of its work, and training steps."""
 
-    stage: Callable[[str, str, bool], None] = lambda name, why, runs: None
-    part: Callable[[str, int, int], None] = lambda what, done, total: None
-    step: Callable[[Step], None] = lambda step: None
-
-
-def read_shop(path: Path) -> Shop:
-    """The shop that `path` describes; raises `UsageError` naming the file, the section and the key."""
-    said = read_toml(path)
-    for section, values in said.items():
-        if section not in SECTIONS:
-            raise UsageError(f"{path}: there is no section [{section}].", f"Known sections: {', '.join(SECTIONS)}.")
-        if not isinstance(values, dict):
-            raise UsageError(
-                f"{path} [{section}]: expected a table of keys and values, found {values!r}.",
-                f"Write [{section}] on a line of its own, once, and its keys below.",
-            )
-    for section in ("items", "events"):
-        if section not in said:
-            raise UsageError(f"{path} has no section [{section}].", f'Add [{section}] with source = "…".')
-    read: dict[str, Any] = {name: build(SECTIONS[name], values, f"{path} [{name}]") for name, values in said.items()}
-    read["train"] = read.get("train", TrainConfig()).beside(path.parent)
-    truth, baselines = read.pop("truth", None), read.pop("baselines", _Baselines())
-    place = path.parent / truth.source if truth else None
-    return Shop(path=path, truth=place, baselines=baselines.recipes, **read)
+    step: Callable[[str, str, bool], None] = _no_step
+    part: Progress = silent
+    training: Callable[[TrainingStep], None] = _no_training
 
 
-def run(shop: Shop, out: Path, listener: Listener = Listener()) -> dict[str, Manifest]:
-    """Runs every stage of `shop` that is not up to date into the run folder `out`; gives all manifests."""
-    made = {"dataset": mine_stage(shop, out, listener), "model": train_stage(shop, out, listener)}
-    for recipe in shop.baselines:
-        made[f"baselines/{recipe}"] = baseline_stage(shop, out, recipe, listener)
-    made["vectors"] = embed_stage(shop, out, listener)
-    made["index"] = index_stage(shop, out, listener)
-    made["ranking"] = ranking_stage(shop, out, listener)
-    made["map"] = map_stage(shop, out, listener)
-    if made["dataset"].counts["requests"]["test"]:
-        made["report"] = evaluate_stage(shop, out, listener)
-    else:
-        listener.stage("report", "no test window to evaluate on: mine.test_share is 0, or the log is too short", False)
-    return made
+@dataclass(frozen=True)
+class StepContext:
+    """What a step works on: the shop, the run, the folder to write, and the fingerprints of what it reads."""
+
+    shop: Shop
+    run: RunFolder
+    target: Path
+    inputs: Mapping[str, str]
+    listener: Listener
+    resume: bool
 
 
-def mine_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
-    """Mines the shop's log into `out/groups`."""
-    config = {"items": plain(shop.items), "events": plain(shop.events), "mine": plain(shop.mine)}
-    with session(memory_limit=shop.mine.memory_limit, threads=shop.mine.threads) as opened:
+@dataclass(frozen=True)
+class Step:
+    """One step: the kind of folder that it writes, what for, and how.
+
+    `config` is what the folder depends on besides its inputs, whose fingerprints `inputs` gives as they are now.
+    `extra` names the optional part of mmse that the step needs.
+    """
+
+    kind: str
+    purpose: str
+    make_folder: Callable[[StepContext], Manifest]
+    config: Callable[[Shop], Mapping[str, Any]]
+    inputs: Callable[[Shop, RunFolder], Mapping[str, str]]
+    extra: str | None = None
+
+
+def _fingerprint_tables(shop: Shop, run: RunFolder) -> dict[str, str]:
+    with open_session(memory_limit=shop.mine.memory_limit, threads=shop.mine.threads) as database:
         tables = (
-            open_items(opened.connection, shop.items, shop.base),
-            open_events(opened.connection, shop.events, shop.base),
+            open_items(database.connection, shop.items, shop.base),
+            open_events(database.connection, shop.events, shop.base),
         )
-        inputs = {table.name: table.fingerprint() for table in tables}
-    remember(shop, out)
-    return _stage(
-        out / "dataset",
-        "dataset",
-        config,
-        inputs,
-        listener,
-        make=lambda: mine(shop.items, shop.events, shop.mine, out / "dataset", base=shop.base, progress=listener.part),
-    )
+        return {table.name: table.fingerprint() for table in tables}
 
 
-def train_stage(shop: Shop, out: Path, listener: Listener, *, resume: bool = True, name: str = "model") -> Manifest:
-    """Trains the shop's recipe into `out/model`; an unfinished run with the same data and config goes on."""
-    inputs = {"dataset": _fingerprint(out / "dataset", "dataset")}
-    return _stage(
-        out / name,
-        "model",
-        shop.train.whole(),
-        inputs,
-        listener,
-        make=lambda: train(out / "dataset", out / name, shop.train, resume=resume, on_step=listener.step),
-    )
+def _configure_mining(shop: Shop) -> dict[str, Any]:
+    return {section: plain_values(getattr(shop, section)) for section in ("items", "events", "mine")}
 
 
-def baseline_stage(shop: Shop, out: Path, recipe: str, listener: Listener) -> Manifest:
-    """Trains another recipe with the same towers, data and budget, to be compared with."""
-    other = replace(shop, train=replace(shop.train, recipe=recipe, objective={}))
-    return train_stage(other, out, listener, name=f"baselines/{recipe}")
+def _mine(context: StepContext) -> Manifest:
+    shop, report = context.shop, context.listener.part
+    return mine_log(shop.items, shop.events, shop.mine, context.target, base=shop.base, progress=report)
 
 
-def embed_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
-    """Embeds the catalogue into `out/vectors`."""
-    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("dataset", "model")}
-    return _stage(
-        out / "vectors",
-        "vectors",
-        plain(shop.embed),
-        inputs,
-        listener,
-        make=lambda: embed(out / "dataset", out / "model", out / "vectors", shop.embed),
-    )
+def _keep_serving_data(context: StepContext) -> Manifest:
+    return write_serving(context.run.dataset, context.target, context.shop.serving)
 
 
-def index_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
-    """Indexes the vectors, the words and the filterable columns into `out/index`."""
-    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("dataset", "vectors", "model")}
-    return _stage(
-        out / "index",
-        "index",
-        plain(shop.index),
-        inputs,
-        listener,
-        make=lambda: index_catalogue(
-            out / "dataset", out / "model", out / "vectors", out / "index", shop.index, listener.part
-        ),
-    )
+def _train(context: StepContext) -> Manifest:
+    config, on_step = context.shop.train, context.listener.training
+    return train_model(context.run.dataset, context.target, config, resume=context.resume, on_step=on_step)
 
 
-def ranking_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
-    """Learns how the channels become one list, on the validation window, into `out/ranking`."""
-    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("dataset", "model")}
-    config = plain(shop.ranking) | {"language": shop.index.language}
-    return _stage(
-        out / "ranking",
-        "ranking",
-        config,
-        inputs,
-        listener,
-        make=lambda: rank_run(
-            out / "dataset", out / "model", out / "index", out / "ranking", shop.ranking, listener.part
-        ),
-    )
+def _embed(context: StepContext) -> Manifest:
+    return embed_catalogue(context.run.dataset, context.run.model, context.target, context.shop.embed)
 
 
-def map_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
-    """Draws the catalogue's vectors as a map into `out/map`."""
-    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("dataset", "vectors")}
-    return _stage(
-        out / "map",
-        "map",
-        plain(shop.map),
-        inputs,
-        listener,
-        make=lambda: draw_map(out / "dataset", out / "vectors", out / "map", shop.map),
-    )
+def _index(context: StepContext) -> Manifest:
+    run, config, report = context.run, context.shop.index, context.listener.part
+    return index_catalogue(run.dataset, run.model, run.vectors, context.target, config, report)
 
 
-def evaluate_stage(shop: Shop, out: Path, listener: Listener) -> Manifest:
-    """Evaluates the run on its test window into `out/report`."""
-    inputs = {kind: _fingerprint(out / kind, kind) for kind in ("dataset", "vectors", "index", "ranking")}
+def _configure_ranking(shop: Shop) -> dict[str, Any]:
+    return plain_values(shop.ranking) | {"language": shop.index.language}
+
+
+def _rank(context: StepContext) -> Manifest:
+    return learn_ranking(context.run, context.target, context.shop.ranking, context.listener.part)
+
+
+def _draw_map(context: StepContext) -> Manifest:
+    return draw_map(context.run.dataset, context.run.vectors, context.target, context.shop.map)
+
+
+def _fingerprint_report_inputs(shop: Shop, run: RunFolder) -> dict[str, str]:
+    inputs = run.fingerprints(REPORT)
     for recipe in shop.baselines:
-        inputs[recipe] = _fingerprint(out / "baselines" / recipe, "model")
+        inputs[recipe] = artifact.read_manifest(run.baselines / recipe, MODEL).fingerprint
     if shop.truth:
-        inputs["truth"] = _fingerprint(shop.truth, "truth")
-    return _stage(
-        out / "report",
-        "report",
-        plain(shop.evaluate),
-        inputs,
-        listener,
-        make=lambda: evaluate_run(out, shop.evaluate, inputs=inputs, truth=shop.truth, progress=listener.part),
-    )
+        inputs["truth"] = artifact.read_manifest(shop.truth, "truth").fingerprint
+    return inputs
 
 
-def remember(shop: Shop, out: Path) -> None:
-    """Notes in the run folder which shop it was made from, so that `mmse evaluate RUN` finds its config and truth."""
-    with artifact.writable(out):
-        out.mkdir(parents=True, exist_ok=True)
-        (out / SHOP).write_text(json.dumps({"shop": str(shop.path.resolve())}) + "\n", "utf-8")
+def _evaluate(context: StepContext) -> Manifest:
+    from mmse.lab.simulator.truth import Truth
+
+    shop, report = context.shop, context.listener.part
+    truth = Truth.open(shop.truth) if shop.truth else None
+    return evaluate_run(context.run.path, shop.evaluate, inputs=context.inputs, truth=truth, progress=report)
 
 
-def shop_of(run: Path) -> Shop:
-    """The shop a run folder was made from; `ArtifactError` where it does not say, `UsageError` where it is gone."""
-    try:
-        shop = Path(json.loads((run / SHOP).read_text("utf-8"))["shop"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{run} is not a run folder: it has no {SHOP} that names its shop.",
-            "Make one: mmse run shop.toml --out RUN.",
-        ) from error
-    return read_shop(shop)
+def _section(name: str) -> Callable[[Shop], Mapping[str, Any]]:
+    return lambda shop: plain_values(getattr(shop, name))
 
 
-def _stage(
-    folder: Path,
-    kind: str,
-    config: Mapping[str, Any],
-    inputs: Mapping[str, str],
-    listener: Listener,
+def _lineage(kind: str) -> Callable[[Shop, RunFolder], Mapping[str, str]]:
+    return lambda shop, run: run.fingerprints(kind)
+
+
+_TABLE = (
+    Step(DATASET, "requests by stage, item statistics, histories", _mine, _configure_mining, _fingerprint_tables),
+    Step(SERVING, "what a search needs of the log", _keep_serving_data, _section("serving"), _lineage(SERVING)),
+    Step(MODEL, "the trained towers", _train, lambda shop: shop.train.to_manifest(), _lineage(MODEL)),
+    Step(VECTORS, "the catalogue as vectors", _embed, _section("embed"), _lineage(VECTORS)),
+    Step(INDEX, "vectors, words, and columns to filter by", _index, _section("index"), _lineage(INDEX)),
+    Step(RANKING, "how the channels become one list", _rank, _configure_ranking, _lineage(RANKING)),
+    Step(MAP, "the catalogue as a map", _draw_map, _section("map"), _lineage(MAP), extra="map"),
+    Step(REPORT, "the offline evaluation", _evaluate, _section("evaluate"), _fingerprint_report_inputs),
+)
+STEPS: Mapping[str, Step] = {step.kind: step for step in _TABLE}
+"""Every step by the kind of folder that it writes, in the order in which they run."""
+
+
+def run(
+    shop: Shop | str | Path, folder: str | Path | None = None, listener: Listener = Listener()
+) -> dict[str, Manifest]:
+    """Makes every folder of a run that is not up to date; gives all manifests by folder name.
+
+    `shop` is a `Shop` or the path of its shop.toml; `folder` is the run folder, by default `run` beside shop.toml.
+    A step whose optional part of mmse is not installed is left out, with the command that installs it.
+    """
+    shop = _as_shop(shop)
+    manifests: dict[str, Manifest] = {}
+    for kind, step in STEPS.items():
+        if step.extra and not is_installed(step.extra):
+            listener.step(kind, f"left out: it needs {EXTRAS[step.extra].command}", False)
+        elif kind == REPORT and not manifests[DATASET].counts["requests"]["test"]:
+            listener.step(kind, "no test window to evaluate on: mine.test_share is 0, or the log is too short", False)
+        else:
+            manifests[kind] = make(kind, shop, folder, listener)
+        if kind == MODEL:
+            manifests |= {name: make(name, shop, folder, listener) for name in map(baseline_name, shop.baselines)}
+    return manifests
+
+
+def make(
+    name: str,
+    shop: Shop | str | Path,
+    folder: str | Path | None = None,
+    listener: Listener = Listener(),
     *,
-    make: Callable[[], Manifest],
+    resume: bool = True,
 ) -> Manifest:
-    """Makes `folder` unless it is up to date; tells the listener which, and why."""
-    why = artifact.reason_to_make(folder, kind, config, inputs)
-    name = folder.parent.name + "/" + folder.name if folder.parent.name == "baselines" else folder.name
-    listener.stage(name, why or "up to date: same inputs, same config", why is not None)
-    return make() if why else artifact.read_manifest(folder, kind)
+    """Makes one folder of a run unless it is up to date, tells the listener which and why, and gives its manifest.
+
+    `name` is a key of `STEPS`, or `baselines/RECIPE`: another recipe with the same towers, data and budget. `shop` and
+    `folder` are those of `run`. With `resume` an interrupted training with the same data and config goes on.
+    """
+    shop = _as_shop(shop)
+    run_folder = RunFolder(Path(folder) if folder is not None else shop.base / "run")
+    kind, _, recipe = name.partition("/")
+    step = STEPS[MODEL if recipe else kind]
+    if recipe:
+        shop = replace(shop, train=replace(shop.train, recipe=recipe, objective={}))
+    inputs, target = step.inputs(shop, run_folder), run_folder.path / name
+    if kind == DATASET:
+        write_shop_path(shop, run_folder)
+    reason = artifact.reason_to_make(target, step.kind, step.config(shop), inputs)
+    listener.step(name, reason or UP_TO_DATE, reason is not None)
+    if reason is None:
+        return artifact.read_manifest(target, step.kind)
+    return step.make_folder(StepContext(shop, run_folder, target, inputs, listener, resume))
 
 
-def _fingerprint(folder: Path, kind: str) -> str:
-    return artifact.read_manifest(folder, kind).fingerprint
+def mine(shop: Shop | str | Path, folder: str | Path | None = None) -> Manifest:
+    """Mines the two tables of a shop into the run's `dataset/`, unless it is up to date; arguments as of `run`."""
+    return make(DATASET, shop, folder)
+
+
+def train(shop: Shop | str | Path, folder: str | Path | None = None) -> Manifest:
+    """Trains the shop's recipe into the run's `model/`, unless it is up to date; arguments as of `run`."""
+    return make(MODEL, shop, folder)
+
+
+def embed(shop: Shop | str | Path, folder: str | Path | None = None) -> Manifest:
+    """Embeds the catalogue into the run's `vectors/`, unless they are up to date; arguments as of `run`."""
+    return make(VECTORS, shop, folder)
+
+
+def evaluate(shop: Shop | str | Path, folder: str | Path | None = None) -> Manifest:
+    """Evaluates the run on its test window into `report/`, unless it is up to date; arguments as of `run`."""
+    return make(REPORT, shop, folder)
+
+
+def baseline_name(recipe: str) -> str:
+    """The folder of a baseline, below the run."""
+    return f"baselines/{recipe}"
+
+
+def _as_shop(shop: Shop | str | Path) -> Shop:
+    return shop if isinstance(shop, Shop) else read_shop(Path(shop))

@@ -7,33 +7,35 @@ from pathlib import Path
 
 import pytest
 
-from catalogue.live_shop import copy_run, make_run
+from catalogue.live_runs import copy_run, make_run
+from mmse.core.run_folder import MODEL, SERVING, VECTORS
 from mmse.model.encoder import Encoder
-from mmse.pipeline import Listener, Shop, embed_stage, train_stage
+from mmse.pipeline import Listener, make
+from mmse.shop import Shop
 
 
 @pytest.fixture(scope="session")
-def stages(small_shop: Shop) -> Path:
-    """The run folder of the small shop with the stages that edits need; where it has them, they are not made again."""
-    out = small_shop.base.parent / "run"
-    train_stage(small_shop, out, Listener())
-    embed_stage(small_shop, out, Listener())
-    return out
+def source_run(small_shop: Shop) -> Path:
+    """The run folder of the small shop with the step folders that edits need; those that exist are not made again."""
+    run = small_shop.base.parent / "run"
+    for kind in (MODEL, VECTORS, SERVING):
+        make(kind, small_shop, run, Listener())
+    return run
 
 
 @pytest.fixture(scope="session")
-def encoder(stages: Path) -> Encoder:
-    return Encoder.open(stages / "model")
+def encoder(source_run: Path) -> Encoder:
+    return Encoder.open(source_run / "model")
 
 
 @pytest.fixture(scope="session")
-def exact_run(stages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(stages, tmp_path_factory.mktemp("live") / "exact", "exact")
+def exact_run(source_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(source_run, tmp_path_factory.mktemp("live") / "exact", "exact")
 
 
 @pytest.fixture(scope="session")
-def ivf_run(stages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(stages, tmp_path_factory.mktemp("live") / "ivf", "ivf")
+def ivf_run(source_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(source_run, tmp_path_factory.mktemp("live") / "ivf", "ivf")
 
 
 @pytest.fixture
@@ -48,6 +50,6 @@ def either_run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fresh(exact_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """Gives another unedited run at each call."""
-    return lambda: copy_run(exact_run, tmp_path_factory.mktemp("fresh") / "run")
+def copy_unedited(exact_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes another unedited run at each call."""
+    return lambda: copy_run(exact_run, tmp_path_factory.mktemp("copy") / "run")

@@ -7,8 +7,8 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from mmse.catalogue import Change, Delete, Edit, Upsert, parse
-from mmse.catalogue.edits import checked, net
+from mmse.catalogue import Change, Delete, Edit, Upsert, parse_edit
+from mmse.catalogue.edits import check_edits, merge_edits
 from mmse.core.errors import UsageError
 
 SCHEMA = pa.schema(
@@ -24,23 +24,23 @@ SCHEMA = pa.schema(
 )
 
 
-def item(**more: object) -> dict[str, Any]:
-    return {"item_id": "i1", "title": "Kettle", **more}
+def item(**values: object) -> dict[str, Any]:
+    return {"item_id": "i1", "title": "Kettle", **values}
 
 
 def test_values_come_out_in_the_types_of_the_table_and_as_copies() -> None:
-    given = item(price=3, brand="", available=False)
-    (edit,) = checked([Upsert(given)], SCHEMA)
-    given["price"] = 9
+    values = item(price=3, brand="", available=False)
+    (edit,) = check_edits([Upsert(values)], SCHEMA)
+    values["price"] = 9
     assert edit == Upsert(item(price=3.0, brand=None, available=False))
-    assert checked([Change("i1", {"price": None}), Delete("i1")], SCHEMA) == [
+    assert check_edits([Change("i1", {"price": None}), Delete("i1")], SCHEMA) == [
         Change("i1", {"price": None}),
         Delete("i1"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("edit", "named"),
+    ("edit", "message"),
     [
         (Upsert({"title": "Kettle"}), "'item_id' takes text, found None"),
         (Upsert({"item_id": "i1"}), "Item 'i1' has no title"),
@@ -60,21 +60,21 @@ def test_values_come_out_in_the_types_of_the_table_and_as_copies() -> None:
         (Upsert(item(item_row=1)), "'item_row', which is no column of the items"),
         (Upsert(item(first_seen=1)), "'first_seen', which is no column of the items"),
         (Change("i1", {}), "Item 'i1': 'values' takes an object of columns"),
-        (Change("i1", {"item_id": "i2"}), "Item 'i1' is asked to become 'i2'"),
+        (Change("i1", {"item_id": "i2"}), "Item 'i1' would become 'i2'"),
         (Change("i1", {"title": None}), "Item 'i1': 'title' takes text, found None"),
         (Change("", {"price": 1}), "'item_id' takes text that is not empty"),
         (Delete("x" * 1_001), "'item_id' takes text of at most 1,000 characters"),
     ],
 )
-def test_what_does_not_fit_is_named(edit: Edit, named: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        checked([Delete("fine"), edit], SCHEMA)
-    assert named in str(caught.value)
+def test_what_does_not_fit_is_named(edit: Edit, message: str) -> None:
+    with pytest.raises(UsageError) as error_info:
+        check_edits([Delete("fine"), edit], SCHEMA)
+    assert message in str(error_info.value)
 
 
 def test_edits_are_read_from_json() -> None:
     for edit in (Upsert(item(price=3.0)), Change("i1", {"available": False}), Delete("i1", missing_ok=True)):
-        assert parse(msgspec.json.encode(edit), "line 1") == edit
+        assert parse_edit(msgspec.json.encode(edit), "line 1") == edit
     for bad in (
         b"{}",
         b'{"edit": "upsret"}',
@@ -84,7 +84,7 @@ def test_edits_are_read_from_json() -> None:
         b"\xff",
     ):
         with pytest.raises(UsageError, match="line 7 is not an edit"):
-            parse(bad, "line 7")
+            parse_edit(bad, "line 7")
 
 
 def test_the_net_of_edits_does_what_they_did_one_by_one() -> None:
@@ -98,7 +98,7 @@ def test_the_net_of_edits_does_what_they_did_one_by_one() -> None:
         Delete("i4"),
         Upsert({"item_id": "i4", "title": "t"}),
     ]
-    assert net(edits) == {
+    assert merge_edits(edits) == {
         "i1": Upsert(item(price=2.0)),
         "i2": Change("i2", {"price": 1.0, "brand": "b"}),
         "i3": Delete("i3", missing_ok=True),

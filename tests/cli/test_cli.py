@@ -17,8 +17,8 @@ from cli.called import Call, Done
 from mmse import __version__
 from mmse.core.artifact import verify
 from mmse.core.errors import UsageError
-from mmse.pipeline import Shop
-from mmse.training.targets import read_logged
+from mmse.shop import Shop
+from mmse.training.targets import read_logged_requests
 
 COMMANDS = ["demo", "simulate", "run", "mine", "train", "embed", "index", "rank", "map", "search", "evaluate"]
 ROW = ["system", "target", "slice", "metric", "k", "value", "low", "high", "queries"]
@@ -132,7 +132,7 @@ def test_a_fault_of_ours(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path) -> None:
         raise RuntimeError("[red] is not what was meant")
 
-    monkeypatch.setattr("mmse.pipeline.read_shop", fail)
+    monkeypatch.setattr("mmse.read_shop", fail)
     done = call("run", "shop.toml")
     assert (done.code, done.out) == (1, "")
     first, second = done.err.splitlines()
@@ -152,7 +152,7 @@ def test_ctrl_c_says_what_is_kept(call: Call, monkeypatch: pytest.MonkeyPatch) -
     def interrupt(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmse.pipeline.read_shop", interrupt)
+    monkeypatch.setattr("mmse.read_shop", interrupt)
     done = call("run", "shop.toml")
     assert done == Done(1, "", "Interrupted. Finished stages are kept; the same command goes on from there.\n")
 
@@ -194,7 +194,7 @@ def test_a_process_of_its_own(small_run: Path, tmp_path: Path) -> None:
 
 
 def test_search_as_json(call: Call, small_run: Path) -> None:
-    logged = read_logged(small_run / "dataset", "test", 20)
+    logged = read_logged_requests(small_run / "dataset", "test", 20)
     user = next(user for user in logged.users if user)
     done = call("search", small_run, logged.queries[0], "-k", 7, "--user", user, "--json")
     assert (done.code, done.err) == (0, "")

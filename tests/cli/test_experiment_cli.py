@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cli.called import Call
-from mmse.schema.http import Exposure
+from mmse.schema.http_events import Exposure
 from mmse.serving.events.log import EventLog
 
 START, DAYS = datetime(2026, 3, 1), 10

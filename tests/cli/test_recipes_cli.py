@@ -16,10 +16,10 @@ import pytest
 from cli.called import Call
 from mmse.cli.recipes import as_markdown
 from mmse.core.artifact import read_manifest
-from mmse.core.config import build, plain
+from mmse.core.config import build, plain_values
 from mmse.model.encoder import Encoder
-from mmse.model.recipes import ABLATIONS, OBJECTIVES, PUBLISHED, RECIPES, Recipe
-from mmse.pipeline import Shop
+from mmse.model.recipes import ABLATIONS, BUILT_IN, OBJECTIVES, RECIPES, Recipe
+from mmse.shop import Shop
 from mmse.training.loop import TrainConfig
 
 DOCS = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text("utf-8")
@@ -45,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_list_and_one_recipe(call: Call) -> None:
     listed = call("recipes")
     assert listed.code == 0
-    assert all(name in listed.out for name in PUBLISHED)
+    assert all(name in listed.out for name in BUILT_IN)
     assert all(name in listed.out.replace("\n", " ") for name in ABLATIONS)
     one = call("recipes", "mgdspr")
     assert "Taobao" in one.out
@@ -53,7 +53,7 @@ def test_the_list_and_one_recipe(call: Call) -> None:
     said = json.loads(call("recipes", "dpsr", "--json").out)
     assert build(Recipe, said["recipe"], "json") == RECIPES["dpsr"]
     assert said["paper"].startswith("Zhang")
-    assert [one["name"] for one in json.loads(call("recipes", "--json").out)] == list(PUBLISHED)
+    assert [one["name"] for one in json.loads(call("recipes", "--json").out)] == list(BUILT_IN)
     wrong = call("recipes", "dsm")
     assert wrong.code == 2
     assert "There is no recipe 'dsm'" in wrong.err
@@ -62,7 +62,7 @@ def test_the_list_and_one_recipe(call: Call) -> None:
 def test_the_docs_say_what_the_program_says(call: Call) -> None:
     assert DOCS.endswith(as_markdown()), "make it again: mmse recipes --markdown"
     assert call("recipes", "--markdown").out == as_markdown()
-    table = DOCS.split("## What a recipe says")[1].split("<!--")[0]
+    table = DOCS.split("## The keys of a recipe")[1].split("<!--")[0]
     for field in fields(Recipe):
         assert f"`{field.name}`" in table, field.name
 
@@ -70,7 +70,7 @@ def test_the_docs_say_what_the_program_says(call: Call) -> None:
 def test_the_toml_of_the_docs() -> None:
     config = build(TrainConfig, tomllib.loads(block("toml", "[train]"))["train"], "docs")
     assert config.to_recipe().rank_weight == 0.5
-    assert plain(config.to_recipe().stage_weights) == {
+    assert plain_values(config.to_recipe().stage_weights) == {
         "retrieved": 0,
         "unclicked": 0.05,
         "clicked": 1,

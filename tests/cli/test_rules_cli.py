@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from mmse.cli.rules import FOLDER, _plain, rules_app, run_kinds
 from mmse.core.errors import ArtifactError, MmseError, UsageError
+from mmse.dataset.folder import DatasetFolder
 from mmse.ranking.rulebook import CURRENT, Rulebook
 from mmse.schema.filters import Kind, parse_filter, parse_terms
 
@@ -219,7 +220,7 @@ def test_the_columns_of_a_trained_run(small_run: Path) -> None:
     kinds = run_kinds(small_run)
     assert kinds["category"] is Kind.PATH
     assert kinds["colour"] is Kind.NAME
-    assert set(kinds) <= set(pq.read_schema(small_run / "dataset" / "items.parquet").names)
+    assert set(kinds) <= set(pq.read_schema(DatasetFolder(small_run / "dataset").items).names)
 
 
 @pytest.mark.parametrize(

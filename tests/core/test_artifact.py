@@ -1,4 +1,4 @@
-"""A stage folder is whole or absent, whatever ends its writing, and says what is wrong with it."""
+"""A step's folder is whole or absent, however its writing ends, and an error names what is wrong with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mmse.core import artifact
-from mmse.core.artifact import MANIFEST, Manifest, read_manifest, verify, writing
+from mmse.core.artifact import MANIFEST, Manifest, read_manifest, verify, write_folder
 from mmse.core.errors import ArtifactError, OutputError
 
 CHILD = """
@@ -25,14 +25,14 @@ def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 {before}
-with artifact.writing(Path({target!r}), kind="thing", config={{}}, inputs={{}}) as draft:
+with artifact.write_folder(Path({target!r}), kind="thing", config={{}}, inputs={{}}) as draft:
     (draft.folder / "data.bin").write_bytes(b"new")
     {inside}
 """
 
 
 def write(target: Path, content: bytes = b"content", **config: object) -> Manifest:
-    with writing(target, kind="thing", config=config, inputs={"log": "f00d"}) as draft:
+    with write_folder(target, kind="thing", config=config, inputs={"log": "f00d"}) as draft:
         (draft.folder / "data.bin").write_bytes(content)
         (draft.folder / "deep").mkdir()
         (draft.folder / "deep" / "more.txt").write_text("more")
@@ -46,15 +46,15 @@ def left(folder: Path) -> list[str]:
 
 def killed(target: Path, *, before: str = "", inside: str = "") -> None:
     code = CHILD.format(target=str(target), before=before, inside=inside)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
 
 
 def test_what_a_manifest_says(tmp_path: Path) -> None:
     manifest = write(tmp_path / "a" / "b" / "thing", epochs=3)
     assert verify(tmp_path / "a" / "b" / "thing", "thing") == manifest
     assert (manifest.config, manifest.inputs, manifest.counts) == ({"epochs": 3}, {"log": "f00d"}, {"rows": 7})
-    assert {name: said.split(":")[0] for name, said in manifest.files.items()} == {
+    assert {name: record.split(":")[0] for name, record in manifest.files.items()} == {
         "data.bin": "7",
         "deep/more.txt": "4",
     }
@@ -62,10 +62,10 @@ def test_what_a_manifest_says(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_covers_content_and_config_but_not_the_moment(tmp_path: Path) -> None:
-    first = write(tmp_path / "one", epochs=3)
-    assert write(tmp_path / "two", epochs=3).fingerprint == first.fingerprint
-    assert write(tmp_path / "three", epochs=4).fingerprint != first.fingerprint
-    assert write(tmp_path / "four", b"CONTENT", epochs=3).fingerprint != first.fingerprint
+    manifest = write(tmp_path / "one", epochs=3)
+    assert write(tmp_path / "two", epochs=3).fingerprint == manifest.fingerprint
+    assert write(tmp_path / "three", epochs=4).fingerprint != manifest.fingerprint
+    assert write(tmp_path / "four", b"CONTENT", epochs=3).fingerprint != manifest.fingerprint
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
@@ -73,7 +73,7 @@ def test_the_fingerprint_covers_content_and_config_but_not_the_moment(tmp_path: 
 def test_a_failure_inside_leaves_what_was_there(tmp_path: Path, failure: type[BaseException], former: bool) -> None:
     target = tmp_path / "thing"
     before = write(target) if former else None
-    with pytest.raises(failure), writing(target, kind="thing", config={}, inputs={}) as draft:  # noqa: PT012
+    with pytest.raises(failure), write_folder(target, kind="thing", config={}, inputs={}) as draft:  # noqa: PT012
         (draft.folder / "data.bin").write_bytes(b"half")
         raise failure
     assert left(tmp_path) == (["thing"] if former else [])
@@ -84,7 +84,7 @@ def test_a_failure_inside_leaves_what_was_there(tmp_path: Path, failure: type[Ba
 def test_a_rewrite_replaces_the_whole_folder(tmp_path: Path) -> None:
     target = tmp_path / "thing"
     write(target, b"old")
-    with writing(target, kind="thing", config={}, inputs={}) as draft:
+    with write_folder(target, kind="thing", config={}, inputs={}) as draft:
         (draft.folder / "other.bin").write_bytes(b"new")
         assert (target / "data.bin").read_bytes() == b"old"
     assert left(target) == [MANIFEST, "other.bin"]
@@ -110,7 +110,7 @@ def test_killed_between_the_two_renames(tmp_path: Path, caplog: pytest.LogCaptur
     before = write(target)
     killed(target, before="first = Path.rename\nPath.rename = lambda s, t: (first(s, t), die())")
     assert not target.exists()
-    with pytest.raises(RuntimeError), writing(target, kind="thing", config={}, inputs={}):  # noqa: PT012
+    with pytest.raises(RuntimeError), write_folder(target, kind="thing", config={}, inputs={}):  # noqa: PT012
         assert verify(target, "thing") == before
         assert "was put back" in caplog.text
         raise RuntimeError
@@ -159,9 +159,9 @@ def test_what_mmse_did_not_make_is_not_replaced(tmp_path: Path, kind: str) -> No
         (target / "thesis.tex").write_text("years of work")
     else:
         target.write_text("years of work")
-    with pytest.raises(ArtifactError, match="not a folder that mmse made") as caught:
+    with pytest.raises(ArtifactError, match="not a folder that mmse made") as error_info:
         write(target)
-    assert caught.value.exit_code == 2
+    assert error_info.value.exit_code == 2
     assert (target / "thesis.tex" if kind == "folder" else target).read_text() == "years of work"
     assert left(tmp_path) == ["mine"]
 
@@ -173,25 +173,25 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda file: file.write_bytes(b"cont"), "expected 7 bytes, found 4 bytes"),
         (lambda file: file.unlink(), "expected 7 bytes, found no such file"),
     ],
 )
-def test_verify_names_the_damaged_file(tmp_path: Path, damage: object, said: str) -> None:
+def test_verify_names_the_damaged_file(tmp_path: Path, damage: object, message: str) -> None:
     target = tmp_path / "thing"
     write(target)
     assert callable(damage)
     damage(target / "data.bin")
-    with pytest.raises(ArtifactError, match=said) as caught:
+    with pytest.raises(ArtifactError, match=message) as error_info:
         verify(target, "thing")
-    assert str(target / "data.bin") in caught.value.cause
-    assert str(target) in caught.value.cure
+    assert str(target / "data.bin") in error_info.value.cause
+    assert str(target) in error_info.value.cure
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "it has no manifest.json"),
         ("{", "is damaged"),
@@ -201,11 +201,11 @@ def test_verify_names_the_damaged_file(tmp_path: Path, damage: object, said: str
         ("\xff", "is damaged"),
     ],
 )
-def test_a_manifest_that_cannot_be_read(tmp_path: Path, content: str | None, said: str) -> None:
+def test_a_manifest_that_cannot_be_read(tmp_path: Path, content: str | None, message: str) -> None:
     write(tmp_path / "thing")
     file = tmp_path / "thing" / MANIFEST
     file.unlink() if content is None else file.write_bytes(content.encode("latin-1"))
-    with pytest.raises(ArtifactError, match=said):
+    with pytest.raises(ArtifactError, match=message):
         read_manifest(tmp_path / "thing", "thing")
 
 
@@ -219,23 +219,23 @@ def test_another_kind_and_another_schema(tmp_path: Path) -> None:
         read_manifest(tmp_path / "thing", "thing")
 
 
-def test_groups_of_the_former_ladder_are_to_be_mined_again(tmp_path: Path) -> None:
-    with writing(tmp_path / "dataset", kind="dataset", config={}, inputs={}):
+def test_a_dataset_of_a_former_schema_must_be_mined_again(tmp_path: Path) -> None:
+    with write_folder(tmp_path / "dataset", kind="dataset", config={}, inputs={}):
         pass
-    assert read_manifest(tmp_path / "dataset", "dataset").schema_version == 2
+    assert read_manifest(tmp_path / "dataset", "dataset").schema_version == 3
     file = tmp_path / "dataset" / MANIFEST
     file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 1}))
-    with pytest.raises(ArtifactError, match="schema version 1 of 'dataset', this mmse reads 2") as caught:
+    with pytest.raises(ArtifactError, match="schema version 1 of 'dataset', this mmse reads 3") as error_info:
         read_manifest(tmp_path / "dataset", "dataset")
-    assert "Mine again: `mmse mine`" in caught.value.cure
+    assert "Mine again: `mmse mine`" in error_info.value.cure
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
     write(tmp_path / "thing", b"old")
-    with pytest.raises(OutputError, match="No space left on the disk while writing") as caught:  # noqa: SIM117
-        with writing(tmp_path / "thing", kind="thing", config={}, inputs={}):
+    with pytest.raises(OutputError, match="No space left on the disk while writing") as error_info:  # noqa: SIM117
+        with write_folder(tmp_path / "thing", kind="thing", config={}, inputs={}):
             raise OSError(errno.ENOSPC, "No space left on device")
-    assert caught.value.exit_code == 1
+    assert error_info.value.exit_code == 1
     assert (tmp_path / "thing" / "data.bin").read_bytes() == b"old"
     assert left(tmp_path) == ["thing"]
 
@@ -272,9 +272,9 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: in
         raise OSError(code, os.strerror(code), str(self))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(OutputError, match=f"Cannot write .*thing: {os.strerror(code)}") as caught:
+    with pytest.raises(OutputError, match=f"Cannot write .*thing: {os.strerror(code)}") as error_info:
         write(tmp_path / "thing")
-    assert caught.value.exit_code == 1
+    assert error_info.value.exit_code == 1
     assert left(tmp_path) == []
 
 
@@ -290,10 +290,10 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
 
 
 def test_files_that_mmse_did_not_make(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.write_text("1")
-    two.write_text("2")
-    first = artifact.fingerprint_of_files([one, two])
-    assert artifact.fingerprint_of_files([two, one]) == first
-    os.utime(two, (1, 1))
-    assert artifact.fingerprint_of_files([one, two]) != first
+    file_a, file_b = tmp_path / "one", tmp_path / "two"
+    file_a.write_text("1")
+    file_b.write_text("2")
+    expected_fingerprint = artifact.fingerprint_of_files([file_a, file_b])
+    assert artifact.fingerprint_of_files([file_b, file_a]) == expected_fingerprint
+    os.utime(file_b, (1, 1))
+    assert artifact.fingerprint_of_files([file_a, file_b]) != expected_fingerprint

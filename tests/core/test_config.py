@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from mmse.core.config import build, plain, read_toml, require
+from mmse.core.config import build, plain_values, read_toml, require
 from mmse.core.errors import UsageError
 from mmse.evaluation.offline import EvaluateConfig
 from mmse.index import IndexConfig
@@ -41,15 +41,15 @@ class Oven:
 
 
 def refused(values: Any, cls: type = Oven) -> UsageError:
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError) as error_info:
         build(cls, values, "shop.toml [oven]")
-    assert caught.value.exit_code == 2
-    return caught.value
+    assert error_info.value.exit_code == 2
+    return error_info.value
 
 
 def test_values_and_defaults() -> None:
-    built = build(Oven, {"degrees": 220, "minutes": 35, "racks": ["top", "low"], "inner": {"depth": 3}}, "here")
-    assert built == Oven(220, 35.0, racks=("top", "low"), inner=Inner(3))
+    config = build(Oven, {"degrees": 220, "minutes": 35, "racks": ["top", "low"], "inner": {"depth": 3}}, "here")
+    assert config == Oven(220, 35.0, racks=("top", "low"), inner=Inner(3))
     assert build(Oven, {}, "here") == Oven()
 
 
@@ -69,7 +69,7 @@ def test_an_unknown_key_names_the_nearest(key: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"degrees": "hot"}, "'degrees': expected `int`, got `str`"),
         ({"degrees": 180.5}, "'degrees': expected `int`, got `float`"),
@@ -82,8 +82,8 @@ def test_an_unknown_key_names_the_nearest(key: str, hint: str) -> None:
         ({"notes": []}, "'notes': expected `object`, got `array`"),
     ],
 )
-def test_a_wrong_type_names_key_and_expectation(values: dict[str, object], said: str) -> None:
-    assert refused(values).cause == f"shop.toml [oven]: {said}."
+def test_a_wrong_type_names_key_and_expectation(values: dict[str, object], message: str) -> None:
+    assert refused(values).cause == f"shop.toml [oven]: {message}."
 
 
 def test_a_value_that_the_class_refuses() -> None:
@@ -93,7 +93,7 @@ def test_a_value_that_the_class_refuses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cls", "values", "said"),
+    ("cls", "values", "message"),
     [
         (TrainConfig, {"epochs": 0}, "'epochs' is 0, expected at least 1"),
         (TrainConfig, {"recipe": "bert"}, "'recipe' is 'bert', expected one of mmse, "),
@@ -108,8 +108,8 @@ def test_a_value_that_the_class_refuses() -> None:
         (EventsConfig, {"columns": {"qery": "q"}}, "qery"),
     ],
 )
-def test_what_the_stages_refuse(cls: type, values: dict[str, object], said: str) -> None:
-    assert said in refused(values, cls).cause
+def test_what_the_stages_refuse(cls: type, values: dict[str, object], message: str) -> None:
+    assert message in refused(values, cls).cause
 
 
 def test_an_unknown_key_of_a_section_within() -> None:
@@ -128,16 +128,16 @@ def test_an_unknown_key_of_the_objective() -> None:
 @pytest.mark.parametrize("cls", [Oven, *STAGES])
 def test_plain_keeps_every_key_of_built_configs(cls: type) -> None:
     """The converter leaves out the defaults of what it converted itself, and a manifest has to hold them."""
-    made, built = plain(cls()), plain(build(cls, {}, "here"))
-    assert built == made
-    assert list(built) == list(cls.__dataclass_fields__)  # type: ignore[attr-defined]
-    assert json.loads(json.dumps(built)) == json.loads(json.dumps(made))
+    default_values, config = plain_values(cls()), plain_values(build(cls, {}, "here"))
+    assert config == default_values
+    assert list(config) == list(cls.__dataclass_fields__)  # type: ignore[attr-defined]
+    assert json.loads(json.dumps(config)) == json.loads(json.dumps(default_values))
 
 
 @pytest.mark.parametrize("cls", [Oven, *STAGES])
 def test_plain_and_back(cls: type) -> None:
-    built: object = build(cls, {}, "here")
-    assert build(cls, json.loads(json.dumps(plain(built))), "here") == built
+    config: object = build(cls, {}, "here")
+    assert build(cls, json.loads(json.dumps(plain_values(config))), "here") == config
 
 
 def test_toml_is_read(tmp_path: Path) -> None:
@@ -149,9 +149,9 @@ def test_toml_is_read(tmp_path: Path) -> None:
 def test_broken_toml_names_file_and_line(tmp_path: Path) -> None:
     file = tmp_path / "shop.toml"
     file.write_text('[items]\nsource = "a"\ncolumns = {\n')
-    with pytest.raises(UsageError, match=r"shop\.toml is not valid TOML: .*line 3") as caught:
+    with pytest.raises(UsageError, match=r"shop\.toml is not valid TOML: .*line 3") as error_info:
         read_toml(file)
-    assert str(file) in caught.value.cause
+    assert str(file) in error_info.value.cause
 
 
 @pytest.mark.parametrize(("content", "line"), [(b'[items]\nsource = "caf\xe9"\n', 2), (b"\xff\xfe[", 1)])

@@ -9,9 +9,9 @@ from ir_measures import RR, R, nDCG
 
 from mmse.evaluation.metrics import (
     Relevant,
+    concatenate,
     draw_orders,
     from_pairs,
-    joined,
     locate,
     mrr,
     ndcg,
@@ -32,25 +32,25 @@ RELEVANT = from_pairs(
 
 
 def test_recall_by_hand() -> None:
-    found = locate(RANKINGS, RELEVANT)
-    np.testing.assert_array_equal(recall(found, 1), [0, 1, NAN, 1 / 2])
-    np.testing.assert_array_equal(recall(found, 2), [1 / 3, 1, NAN, 1 / 2])
-    np.testing.assert_array_equal(recall(found, 4), [2 / 3, 1, NAN, 1])
+    hits = locate(RANKINGS, RELEVANT)
+    np.testing.assert_array_equal(recall(hits, 1), [0, 1, NAN, 1 / 2])
+    np.testing.assert_array_equal(recall(hits, 2), [1 / 3, 1, NAN, 1 / 2])
+    np.testing.assert_array_equal(recall(hits, 4), [2 / 3, 1, NAN, 1])
 
 
 def test_ndcg_by_hand() -> None:
-    found = locate(RANKINGS, RELEVANT)
+    hits = locate(RANKINGS, RELEVANT)
     second, third, fourth = 1 / np.log2(3), 1 / 2, 1 / np.log2(5)
     first_request = (3 * second + 1 * fourth) / (3 + 3 * second + 1 * third)
     last_request = (3 + 1 * third) / (3 + 1 * second)
-    np.testing.assert_allclose(ndcg(found, 4), [first_request, 1, NAN, last_request])
-    np.testing.assert_allclose(ndcg(found, 2), [3 * second / (3 + 3 * second), 1, NAN, 3 / (3 + second)])
+    np.testing.assert_allclose(ndcg(hits, 4), [first_request, 1, NAN, last_request])
+    np.testing.assert_allclose(ndcg(hits, 2), [3 * second / (3 + 3 * second), 1, NAN, 3 / (3 + second)])
 
 
 def test_mrr_by_hand() -> None:
-    found = locate(RANKINGS, RELEVANT)
-    np.testing.assert_array_equal(mrr(found, 4), [1 / 2, 1, NAN, 1])
-    np.testing.assert_array_equal(mrr(found, 1), [0, 1, NAN, 1])
+    hits = locate(RANKINGS, RELEVANT)
+    np.testing.assert_array_equal(mrr(hits, 4), [1 / 2, 1, NAN, 1])
+    np.testing.assert_array_equal(mrr(hits, 1), [0, 1, NAN, 1])
 
 
 def test_a_metric_looks_no_deeper_than_the_ranking() -> None:
@@ -67,17 +67,17 @@ def test_pairs_that_stand_twice_count_once_at_their_best() -> None:
 
 def test_nothing_at_all() -> None:
     empty = from_pairs(np.empty(0, dtype=int), np.empty(0, dtype=int), np.empty(0), 2)
-    found = locate(np.full((2, 3), -1), empty)
-    for values in (recall(found, 3), ndcg(found, 3), mrr(found, 3)):
+    hits = locate(np.full((2, 3), -1), empty)
+    for values in (recall(hits, 3), ndcg(hits, 3), mrr(hits, 3)):
         assert np.isnan(values).all()
-    assert len(joined([])) == 0
+    assert len(concatenate([])) == 0
 
 
 def test_joined_keeps_the_order() -> None:
-    both = joined([RELEVANT, RELEVANT])
-    assert len(both) == 8
-    np.testing.assert_array_equal(both.counts, np.tile(RELEVANT.counts, 2))
-    np.testing.assert_array_equal(both.item_rows, np.tile(RELEVANT.item_rows, 2))
+    joined_twice = concatenate([RELEVANT, RELEVANT])
+    assert len(joined_twice) == 8
+    np.testing.assert_array_equal(joined_twice.counts, np.tile(RELEVANT.counts, 2))
+    np.testing.assert_array_equal(joined_twice.item_rows, np.tile(RELEVANT.item_rows, 2))
 
 
 @st.composite
@@ -102,34 +102,34 @@ def test_ir_measures_agrees(problem: tuple[np.ndarray, Relevant, int]) -> None:
         for r, i, g in zip(relevant.requests, relevant.item_rows, relevant.gains, strict=True)
     ]
     run = [
-        ir_measures.ScoredDoc(str(r), str(i), float(-place))
+        ir_measures.ScoredDoc(str(r), str(i), float(-rank))
         for r, row in enumerate(rankings)
-        for place, i in enumerate(row)
+        for rank, i in enumerate(row)
         if i >= 0
     ]
-    found = locate(rankings, relevant)
-    ours = {R @ k: recall(found, k), nDCG @ k: ndcg(found, k), RR @ k: mrr(found, k)}
-    theirs = ir_measures.iter_calc(list(ours), qrels, run) if qrels and run else []
-    for metric in theirs:
-        assert ours[metric.measure][int(metric.query_id)] == pytest.approx(metric.value, abs=1e-9)
+    hits = locate(rankings, relevant)
+    values = {R @ k: recall(hits, k), nDCG @ k: ndcg(hits, k), RR @ k: mrr(hits, k)}
+    reference = ir_measures.iter_calc(list(values), qrels, run) if qrels and run else []
+    for metric in reference:
+        assert values[metric.measure][int(metric.query_id)] == pytest.approx(metric.value, abs=1e-9)
 
 
 @settings(deadline=None)
 @given(problems(), st.integers(0, 2**32))
 def test_bounds(problem: tuple[np.ndarray, Relevant, int], seed: int) -> None:
     rankings, relevant, k = problem
-    found = locate(rankings, relevant)
-    none = relevant.counts == 0
+    hits = locate(rankings, relevant)
+    nothing_relevant = relevant.counts == 0
     for metric in (recall, ndcg, mrr):
-        values = metric(found, k)
-        np.testing.assert_array_equal(np.isnan(values), none)
-        assert ((values[~none] >= 0) & (values[~none] <= 1 + 1e-12)).all()
+        values = metric(hits, k)
+        np.testing.assert_array_equal(np.isnan(values), nothing_relevant)
+        assert ((values[~nothing_relevant] >= 0) & (values[~nothing_relevant] <= 1 + 1e-12)).all()
     for metric in (recall, mrr):
-        curve = np.stack([metric(found, at) for at in range(1, found.depth + 1)])
-        assert (np.diff(curve[:, ~none], axis=0) >= 0).all()
-    shuffled = np.random.default_rng(seed).permutation(len(rankings))
-    pairs = from_pairs(np.argsort(shuffled)[relevant.requests], relevant.item_rows, relevant.gains, len(rankings))
-    np.testing.assert_array_equal(ndcg(locate(rankings[shuffled], pairs), k), ndcg(found, k)[shuffled])
+        curve = np.stack([metric(hits, at) for at in range(1, hits.depth + 1)])
+        assert (np.diff(curve[:, ~nothing_relevant], axis=0) >= 0).all()
+    permutation = np.random.default_rng(seed).permutation(len(rankings))
+    pairs = from_pairs(np.argsort(permutation)[relevant.requests], relevant.item_rows, relevant.gains, len(rankings))
+    np.testing.assert_array_equal(ndcg(locate(rankings[permutation], pairs), k), ndcg(hits, k)[permutation])
 
 
 @settings(deadline=None)
@@ -138,8 +138,8 @@ def test_recall_does_not_ask_for_the_order_within_k(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)
     ranking = rng.permutation(10)[None, :8]
     relevant = from_pairs(np.zeros(4, dtype=int), rng.integers(0, 10, 4), np.ones(4), 1)
-    turned = np.concatenate([ranking[:, :k][:, ::-1], ranking[:, k:]], axis=1)
-    assert recall(locate(ranking, relevant), k) == recall(locate(turned, relevant), k)
+    reversed_top = np.concatenate([ranking[:, :k][:, ::-1], ranking[:, k:]], axis=1)
+    assert recall(locate(ranking, relevant), k) == recall(locate(reversed_top, relevant), k)
 
 
 PROPENSITY = np.array([[0.4, 0.1, 0.2, 0.0, 0.3], [0.2, 0.2, 0.2, 0.0, 0.1], [0.0, 0.5, 0.0, 0.0, 0.0], [0.0] * 5])
@@ -164,9 +164,9 @@ def test_the_true_order_is_the_ceiling(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)
     propensity = rng.choice([0.0, 0.1, 0.3, 0.5], (6, 9)).astype(np.float32)
     best = np.argsort(-propensity, axis=1)
-    other = rng.permuted(np.tile(np.arange(9), (6, 1)), axis=1)
+    random_order = rng.permuted(np.tile(np.arange(9), (6, 1)), axis=1)
     for metric in (share_of_top, order_rate):
-        ceiling, value = metric(best, propensity, k), metric(other, propensity, k)
+        ceiling, value = metric(best, propensity, k), metric(random_order, propensity, k)
         ordered = propensity.max(axis=1) > 0
         np.testing.assert_allclose(ceiling[ordered], 1)
         assert ((value[ordered] >= 0) & (value[ordered] <= 1)).all()
@@ -174,18 +174,18 @@ def test_the_true_order_is_the_ceiling(seed: int, k: int) -> None:
 
 def test_drawn_orders_follow_the_propensity() -> None:
     propensity = np.tile(np.array([0.6, 0.0, 0.3, 0.1], dtype=np.float32), (20_000, 1))
-    drawn = draw_orders(propensity, 1, np.random.default_rng(0))
-    shares = np.bincount(drawn.item_rows, minlength=4) / 20_000
+    orders = draw_orders(propensity, 1, np.random.default_rng(0))
+    shares = np.bincount(orders.item_rows, minlength=4) / 20_000
     np.testing.assert_allclose(shares, [0.6, 0, 0.3, 0.1], atol=0.012)
 
 
 def test_drawn_orders_are_distinct_and_possible() -> None:
     propensity = np.array([[0.5, 0.2, 0.0, 0.1], [0.0, 0.0, 0.0, 0.3], [0.0, 0.0, 0.0, 0.0]])
-    drawn = draw_orders(propensity, 2, np.random.default_rng(1))
-    assert drawn.counts.tolist() == [2, 1, 0]
-    assert (propensity[drawn.requests, drawn.item_rows] > 0).all()
-    same = draw_orders(propensity, 2, np.random.default_rng(1))
-    np.testing.assert_array_equal(drawn.item_rows, same.item_rows)
+    orders = draw_orders(propensity, 2, np.random.default_rng(1))
+    assert orders.counts.tolist() == [2, 1, 0]
+    assert (propensity[orders.requests, orders.item_rows] > 0).all()
+    repeated_orders = draw_orders(propensity, 2, np.random.default_rng(1))
+    np.testing.assert_array_equal(orders.item_rows, repeated_orders.item_rows)
 
 
 def test_large_inputs_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,37 +15,38 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmse import pipeline
-from mmse.core.artifact import MANIFEST, writing
+from mmse.core.artifact import MANIFEST, write_folder
 from mmse.core.errors import ArtifactError, TableError
+from mmse.core.progress import silent
+from mmse.core.run_folder import INDEX, VECTORS
+from mmse.dataset.folder import DatasetFolder
 from mmse.evaluation.bootstrap import BootstrapConfig
-from mmse.evaluation.channels import CUTS, Questions, Served
+from mmse.evaluation.channels import CUTS, QueryBatch, Subject
 from mmse.evaluation.judgements import evaluate_judged
-from mmse.evaluation.metric_values import Measured, summarise
+from mmse.evaluation.metric_values import MetricValues, summarise
 from mmse.evaluation.offline import EvaluateConfig, evaluate_log, logged_metrics
 from mmse.evaluation.rows import ALL, Row
 from mmse.evaluation.slices import Slice, slices_of
 from mmse.evaluation.step import read_report, write_report
-from mmse.evaluation.systems import System, baselines_of, ranked
-from mmse.evaluation.truth import World, truth_metrics
+from mmse.evaluation.systems import System, open_baselines, rank_all
+from mmse.evaluation.truth import CatalogueTruth, truth_metrics
 from mmse.index.embedding import EmbedConfig
-from mmse.pipeline import Listener, Shop
+from mmse.lab.simulator.truth import Truth
+from mmse.pipeline import Listener
 from mmse.schema.stages import Stage
-from mmse.training.targets import Logged, read_logged
+from mmse.shop import Shop
+from mmse.training.targets import LoggedRequests, read_logged_requests
 
 NAN = float("nan")
 FAST = EvaluateConfig(requests=60, truth_requests=30, calibration_requests=20, filter_requests=6, draws=30)
 
 
-def quiet(what: str, done: int, total: int) -> None:
-    """Nobody listens."""
-
-
 def logged(
     queries: Sequence[str], pairs: Sequence[tuple[int, int, Stage, bool]], history: Sequence[int] | None = None
-) -> Logged:
+) -> LoggedRequests:
     """Requests with these queries; a pair is request, item row, stage, and whether its slot was explored."""
     request, rows, stages, explored = zip(*pairs, strict=True) if pairs else ((), (), (), ())
-    return Logged(
+    return LoggedRequests(
         request_ids=[f"r{i}" for i in range(len(queries))],
         queries=list(queries),
         users=[None] * len(queries),
@@ -58,10 +59,10 @@ def logged(
 
 
 def padded(*rankings: Sequence[int]) -> np.ndarray:
-    found = np.full((len(rankings), max(CUTS)), -1)
-    for row, one in zip(found, rankings, strict=True):
-        row[: len(one)] = one
-    return found
+    rows = np.full((len(rankings), max(CUTS)), -1)
+    for row, ranking in zip(rows, rankings, strict=True):
+        row[: len(ranking)] = ranking
+    return rows
 
 
 class TestLoggedMetricsByHand:
@@ -76,20 +77,20 @@ class TestLoggedMetricsByHand:
             (1, 9, Stage.CLICKED, False),
         ],
     )
-    FIRST = padded([7, 4], [*range(10, 20), 2], [4])
-    SECOND = padded([0, 1, 4], [9], [])
+    RANKING_A = padded([7, 4], [*range(10, 20), 2], [4])
+    RANKING_B = padded([0, 1, 4], [9], [])
 
-    def measured(self, *slices: Slice) -> dict[tuple[str, str, str, int], np.ndarray]:
+    def metric_values(self, *slices: Slice) -> dict[tuple[str, str, str, int], np.ndarray]:
         every = Slice(ALL, np.ones(3, bool), np.ones(4, bool))
-        found = logged_metrics([self.FIRST, self.SECOND], self.LOG, slices or [every])
-        return {(m.target, m.slice, m.metric, m.k): m.values for m in found}
+        results = logged_metrics([self.RANKING_A, self.RANKING_B], self.LOG, slices or [every])
+        return {(m.target, m.slice, m.metric, m.k): m.values for m in results}
 
     def test_which_are_measured(self) -> None:
         recalls = {(target, ALL, "recall", k) for target in ("ordered", "clicked") for k in CUTS}
-        assert self.measured().keys() == recalls | {("clicked", ALL, "ndcg", 10), ("clicked", ALL, "mrr", 10)}
+        assert self.metric_values().keys() == recalls | {("clicked", ALL, "ndcg", 10), ("clicked", ALL, "mrr", 10)}
 
     def test_recall(self) -> None:
-        m = self.measured()
+        m = self.metric_values()
         np.testing.assert_array_equal(m["ordered", ALL, "recall", 10], [[1, NAN, NAN], [1, NAN, NAN]])
         np.testing.assert_array_equal(m["clicked", ALL, "recall", 10], [[2 / 2, 0 / 2, NAN], [1 / 2, 1 / 2, NAN]])
         np.testing.assert_array_equal(m["clicked", ALL, "recall", 50], [[2 / 2, 1 / 2, NAN], [1 / 2, 1 / 2, NAN]])
@@ -98,24 +99,24 @@ class TestLoggedMetricsByHand:
         second, third = 1 / np.log2(3), 1 / 2
         ideal = 3 + 1 * second
         expected = [[(1 + 3 * second) / ideal, 0, NAN], [3 * third / ideal, 1 / (1 + second), NAN]]
-        np.testing.assert_allclose(self.measured()["clicked", ALL, "ndcg", 10], expected)
+        np.testing.assert_allclose(self.metric_values()["clicked", ALL, "ndcg", 10], expected)
 
     def test_ndcg_gives_a_cart_two(self) -> None:
         carted = logged(["red tent"], [(0, 4, Stage.CARTED, False), (0, 7, Stage.CLICKED, False)])
         every = Slice(ALL, np.ones(1, bool), np.ones(2, bool))
-        found = {(m.target, m.metric): m for m in logged_metrics([padded([7, 4])], carted, [every]) if m.k == 10}
+        results = {(m.target, m.metric): m for m in logged_metrics([padded([7, 4])], carted, [every]) if m.k == 10}
         second = 1 / np.log2(3)
-        np.testing.assert_allclose(found["clicked", "ndcg"].values, [[(1 + 2 * second) / (2 + second)]])
-        np.testing.assert_array_equal(found["clicked", "recall"].values, [[1]])
-        assert np.isnan(found["ordered", "recall"].values).all()
+        np.testing.assert_allclose(results["clicked", "ndcg"].values, [[(1 + 2 * second) / (2 + second)]])
+        np.testing.assert_array_equal(results["clicked", "recall"].values, [[1]])
+        assert np.isnan(results["ordered", "recall"].values).all()
 
     def test_mrr(self) -> None:
-        np.testing.assert_allclose(self.measured()["clicked", ALL, "mrr", 10], [[1, 0, NAN], [1 / 3, 1, NAN]])
+        np.testing.assert_allclose(self.metric_values()["clicked", ALL, "mrr", 10], [[1, 0, NAN], [1 / 3, 1, NAN]])
 
     def test_a_slice_of_requests_and_one_of_pairs(self) -> None:
         requests = Slice("first", np.array([True, False, False]), np.ones(4, bool))
         pairs = Slice("explored slots", np.ones(3, bool), self.LOG.explored)
-        m = self.measured(requests, pairs)
+        m = self.metric_values(requests, pairs)
         np.testing.assert_array_equal(m["clicked", "first", "recall", 10], [[1, NAN, NAN], [1 / 2, NAN, NAN]])
         np.testing.assert_array_equal(m["clicked", "explored slots", "recall", 10], [[NAN, 0, NAN], [NAN, 0, NAN]])
         np.testing.assert_array_equal(m["clicked", "explored slots", "recall", 100], [[NAN, 1, NAN], [NAN, 0, NAN]])
@@ -127,7 +128,7 @@ def dataset(tmp_path: Path) -> Path:
     """Ten training requests, five queries; of four items the last was first shown in validation."""
     moments = pa.array([0, 1, 2, 3], pa.timestamp("us"))
     snapshot, row, shown = [1, 1, 1, 2, 2, 2, 2, 3], [0, 1, 2, 0, 1, 2, 3, 3], [5, 3, 2, 9, 9, 9, 1, 4]
-    with writing(tmp_path / "dataset", kind="dataset", config={}, inputs={}) as draft:
+    with write_folder(tmp_path / "dataset", kind="dataset", config={}, inputs={}) as draft:
         tables = {
             "queries": {"query": ["a", "b", "c", "d", "e f"], "requests": [3, 3, 2, 1, 1]},
             "snapshots": {"snapshot": [0, 1, 2, 3], "before": moments},
@@ -149,35 +150,40 @@ class TestSlices:
     )
 
     def test_assignment(self, dataset: Path) -> None:
-        found = {s.name: s for s in slices_of(dataset, self.LOG)}
-        requests = {name: np.flatnonzero(s.requests).tolist() for name, s in found.items()}
-        pairs = {name: np.flatnonzero(s.pairs).tolist() for name, s in found.items()}
-        everything, all_pairs = list(range(6)), [0, 1, 2]
+        results = {s.name: s for s in slices_of(dataset, self.LOG)}
+        requests = {name: np.flatnonzero(s.requests).tolist() for name, s in results.items()}
+        pairs = {name: np.flatnonzero(s.pairs).tolist() for name, s in results.items()}
+        all_requests, all_pairs = list(range(6)), [0, 1, 2]
         assert requests == {
-            ALL: everything,
+            ALL: all_requests,
             "head query": [0, 1],
             "torso query": [2],
             "tail query": [3, 4, 5],
             "new query": [5],
-            "new item": everything,
+            "new item": all_requests,
             "with history": [0, 3],
             "without history": [1, 2, 4, 5],
-            "explored slots": everything,
+            "explored slots": all_requests,
         }
         assert {name: p for name, p in pairs.items() if p != all_pairs} == {"new item": [1, 2], "explored slots": [1]}
 
     def test_a_log_without_training_has_only_new_queries(self, dataset: Path) -> None:
         empty = pa.table({"query": pa.array([], pa.string()), "requests": pa.array([], pa.int64())})
-        pq.write_table(empty, dataset / "queries.parquet")
-        found = {s.name: s.requests.sum() for s in slices_of(dataset, self.LOG)}
-        assert (found["head query"], found["torso query"], found["tail query"], found["new query"]) == (0, 0, 6, 6)
+        pq.write_table(empty, DatasetFolder(dataset).queries)
+        results = {s.name: s.requests.sum() for s in slices_of(dataset, self.LOG)}
+        assert (results["head query"], results["torso query"], results["tail query"], results["new query"]) == (
+            0,
+            0,
+            6,
+            6,
+        )
 
 
-def test_differences_are_ours_minus_the_other() -> None:
+def test_differences_are_the_subject_minus_the_rival() -> None:
     values = np.array([[0.0, 0.5, 0.0, 0.5], [1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
-    at = Measured("ordered", ALL, "recall", 10, values)
+    metric_values = MetricValues("ordered", ALL, "recall", 10, values)
     clusters, config = np.arange(4, dtype=np.int64), BootstrapConfig(draws=50)
-    rows, differences = summarise([at], ["mmse", "weak", "strong"], clusters, config, quiet)
+    rows, differences = summarise([metric_values], ["mmse", "weak", "strong"], clusters, config, silent)
     assert [(row.system, row.value, row.queries) for row in rows] == [
         ("mmse", 1 / 4, 4),
         ("weak", 3 / 4, 4),
@@ -187,10 +193,17 @@ def test_differences_are_ours_minus_the_other() -> None:
         ("mmse", "weak", -1 / 2),
         ("mmse", "strong", -3 / 4),
     ]
-    turned = Measured("ordered", ALL, "recall", 10, values[[1, 0, 2]])
-    one, other = differences[0], summarise([turned], ["weak", "mmse", "strong"], clusters, config, quiet)[1][0]
-    assert (other.system, other.versus) == ("weak", "mmse")
-    assert (other.value, other.low, other.high) == (-one.value, -(one.high or 0), -(one.low or 0))
+    swapped = MetricValues("ordered", ALL, "recall", 10, values[[1, 0, 2]])
+    difference, reverse = (
+        differences[0],
+        summarise([swapped], ["weak", "mmse", "strong"], clusters, config, silent)[1][0],
+    )
+    assert (reverse.system, reverse.versus) == ("weak", "mmse")
+    assert (reverse.value, reverse.low, reverse.high) == (
+        -difference.value,
+        -(difference.high or 0),
+        -(difference.low or 0),
+    )
     for d in differences:
         assert d.low is not None
         assert d.high is not None
@@ -198,33 +211,33 @@ def test_differences_are_ours_minus_the_other() -> None:
 
 
 def test_what_no_request_defines_has_no_row_and_one_query_no_interval() -> None:
-    measured = [
-        Measured("ordered", "new item", "recall", 10, np.full((2, 3), NAN)),
-        Measured("ordered", ALL, "recall", 10, np.array([[1.0, NAN, 0.0], [0.0, NAN, 1.0]])),
+    truth_values = [
+        MetricValues("ordered", "new item", "recall", 10, np.full((2, 3), NAN)),
+        MetricValues("ordered", ALL, "recall", 10, np.array([[1.0, NAN, 0.0], [0.0, NAN, 1.0]])),
     ]
     systems, config = ["mmse", "bm25"], BootstrapConfig(draws=20)
-    rows, differences = summarise(measured, systems, np.zeros(3, np.int64), config, quiet)
+    rows, differences = summarise(truth_values, systems, np.zeros(3, np.int64), config, silent)
     assert rows == [Row(name, "ordered", ALL, "recall", 10, 0.5, None, None, 1) for name in systems]
     assert differences == []
 
 
 def test_a_ranking_of_a_small_catalogue_is_padded() -> None:
-    asked = Questions(["a"], [None], np.full((1, 1), -1, np.int32))
-    found = ranked([System("s", lambda q, depth: np.array([[2, 0, 1]]))], asked, quiet)["s"]
-    assert found.shape == (1, max(CUTS))
-    assert found[0, :4].tolist() == [2, 0, 1, -1]
+    batch = QueryBatch(["a"], [None], np.full((1, 1), -1, np.int32))
+    ranking = rank_all([System("s", lambda q, depth: np.array([[2, 0, 1]]))], batch, silent)["s"]
+    assert ranking.shape == (1, max(CUTS))
+    assert ranking[0, :4].tolist() == [2, 0, 1, -1]
 
 
 @pytest.fixture(scope="module")
-def measured(small_shop: Shop, small_run: Path) -> dict[tuple[str, str, int], np.ndarray]:
-    log = read_logged(small_run / "dataset", "test", 40, clicked_only=False)
+def truth_values(small_shop: Shop, small_run: Path) -> dict[tuple[str, str, int], np.ndarray]:
+    log = read_logged_requests(small_run / "dataset", "test", 40, clicked_only=False)
     assert small_shop.truth
-    world = World.open(small_shop.truth, small_run / "dataset")
-    propensity = world.orders(log.request_ids)
+    truth = CatalogueTruth.align(Truth.open(small_shop.truth), small_run / "dataset")
+    propensity = truth.orders(log.request_ids)
     best = np.argsort(-propensity, axis=1, kind="stable")
     rankings = [np.pad(r, ((0, 0), (0, 1000 - r.shape[1])), constant_values=-1) for r in (best, best[:, ::-1])]
-    found = truth_metrics(rankings, log.request_ids, world, 30, 0, quiet)
-    return {(m.target, m.metric, m.k): m.values for m in found}
+    results = truth_metrics(rankings, log.request_ids, truth, 30, 0, silent)
+    return {(m.target, m.metric, m.k): m.values for m in results}
 
 
 class TestTruth:
@@ -232,88 +245,95 @@ class TestTruth:
 
     @pytest.mark.parametrize(("metric", "k"), [("order_rate", 10), ("order_rate", 100), ("share_of_top", 100)])
     def test_ranking_by_true_propensity_is_perfect(
-        self, measured: dict[tuple[str, str, int], np.ndarray], metric: str, k: int
+        self, truth_values: dict[tuple[str, str, int], np.ndarray], metric: str, k: int
     ) -> None:
-        best, worst = measured["truth", metric, k]
+        best, worst = truth_values["truth", metric, k]
         np.testing.assert_allclose(best[:30], 1)
         assert np.isnan(best[30:]).all(), "only the first `truth_requests` are held against the truth"
         assert (worst[:30] < 1).all()
 
-    def test_orders_outside_the_search(self, measured: dict[tuple[str, str, int], np.ndarray]) -> None:
-        best, worst = measured["off_search", "recall", 100]
+    def test_orders_outside_the_search(self, truth_values: dict[tuple[str, str, int], np.ndarray]) -> None:
+        best, worst = truth_values["off_search", "recall", 100]
         assert np.nanmean(best) > np.nanmean(worst)
-        np.testing.assert_array_equal(measured["off_search", "recall", 500][:, :30], 1)
+        np.testing.assert_array_equal(truth_values["off_search", "recall", 500][:, :30], 1)
 
 
 class TestALog:
     """The whole evaluation of the small run, and what it refuses."""
 
     @pytest.fixture
-    def copied(self, small_run: Path, tmp_path: Path) -> Path:
+    def run_copy(self, small_run: Path, tmp_path: Path) -> Path:
         shutil.copytree(small_run, tmp_path / "run")
         return tmp_path / "run"
 
-    def test_a_report_comes_back_as_it_was_written(self, small_shop: Shop, copied: Path) -> None:
-        evaluation = evaluate_log(copied, FAST, small_shop.truth)
-        write_report(copied, copied / "again", evaluation, {}, {})
-        assert read_report(copied / "again") == evaluation
-        assert evaluation.ours == "mmse"
+    def test_a_report_comes_back_as_it_was_written(self, small_shop: Shop, run_copy: Path) -> None:
+        assert small_shop.truth
+        evaluation = evaluate_log(run_copy, FAST, Truth.open(small_shop.truth))
+        write_report(run_copy, run_copy / "again", evaluation, {}, {})
+        assert read_report(run_copy / "again") == evaluation
+        assert evaluation.subject == "mmse"
         assert evaluation.facts["test requests"] == 60
         assert evaluation.facts["simulated"] is True
         assert evaluation.facts["probability"] == "adapter"
         systems = {row.system for row in evaluation.rows}
         channels = {"mmse (vector)", "mmse (lexical)", "mmse (rrf)"}
         assert systems == {"mmse", "dssm", "bm25", "popularity"} | channels
-        assert evaluation.shortfall.compared > 20
-        assert {one.on for one in evaluation.reliability} == {"all slots", "explored slots", "hits, true chance"}
-        assert all(one.full == 1 and one.recall > 0.9 for one in evaluation.filters)
+        assert evaluation.shortfall.n_compared > 20
+        assert {record.sample for record in evaluation.reliability} == {
+            "all slots",
+            "explored slots",
+            "hits, true chance",
+        }
+        assert all(quality.full == 1 and quality.recall > 0.9 for quality in evaluation.filters)
         assert {d.versus for d in evaluation.differences} == systems - {"mmse"}
         assert {row.target for row in evaluation.rows} == {"ordered", "clicked", "off_search", "truth"}
         assert all(0 <= row.value <= 1 for row in evaluation.rows)
-        assert [said["index"] for said in evaluation.agreement] == ["mmse (vector), ivf"]
+        assert [record["index"] for record in evaluation.agreement] == ["mmse (vector), ivf"]
 
     def test_the_same_seed_gives_the_same_numbers(self, small_run: Path) -> None:
-        first, second = (replace(evaluate_log(small_run, FAST), filters=[]) for _ in range(2))  # filters are timed
-        assert first == second
+        evaluation, repetition = (
+            replace(evaluate_log(small_run, FAST), filters=[]) for _ in range(2)
+        )  # filters are timed
+        assert evaluation == repetition
 
-    def test_no_report(self, copied: Path) -> None:
-        shutil.rmtree(copied / "report")
+    def test_no_report(self, run_copy: Path) -> None:
+        shutil.rmtree(run_copy / "report")
         with pytest.raises(ArtifactError, match="report"):
-            read_report(copied / "report")
+            read_report(run_copy / "report")
 
-    def test_vectors_as_of_the_end_are_refused(self, small_shop: Shop, copied: Path) -> None:
+    def test_vectors_as_of_the_end_are_refused(self, small_shop: Shop, run_copy: Path) -> None:
         late = replace(small_shop, embed=EmbedConfig(as_of="end"))
-        pipeline.embed_stage(late, copied, Listener())
-        pipeline.index_stage(late, copied, Listener())
+        pipeline.make(VECTORS, late, run_copy, Listener())
+        pipeline.make(INDEX, late, run_copy, Listener())
         with pytest.raises(ArtifactError, match="embedded as of 'end': it knows the test window's orders") as caught:
-            evaluate_log(copied, FAST)
+            evaluate_log(run_copy, FAST)
         assert "--as-of test" in caught.value.cure
 
-    def test_a_log_without_a_test_window(self, copied: Path) -> None:
-        manifest = json.loads((copied / "dataset" / MANIFEST).read_text())
-        for file in (copied / "dataset" / "test").glob("*.parquet"):
+    def test_a_log_without_a_test_window(self, run_copy: Path) -> None:
+        manifest = json.loads((run_copy / "dataset" / MANIFEST).read_text())
+        for file in (run_copy / "dataset" / "test").glob("*.parquet"):
             file.unlink()
             del manifest["files"][f"test/{file.name}"]
-        (copied / "dataset" / MANIFEST).write_text(json.dumps(manifest))
+        (run_copy / "dataset" / MANIFEST).write_text(json.dumps(manifest))
         with pytest.raises(ArtifactError, match="has no test request"):
-            evaluate_log(copied, FAST)
+            evaluate_log(run_copy, FAST)
 
     @pytest.mark.parametrize(
-        ("folder", "name", "said"),
+        ("folder", "name", "message"),
         [
-            ("vectors", "model", "was made by another model"),
+            ("vectors", "model", "was made from another model"),
             ("vectors", "dataset", "was made from another dataset"),
-            ("index", "vectors", "was made from other vectors"),
+            ("index", "vectors", "was made from another vectors"),
             ("baselines/dssm", "dataset", "was trained on another dataset"),
         ],
     )
-    def test_folders_that_do_not_belong_together(self, copied: Path, folder: str, name: str, said: str) -> None:
-        file = copied / folder / MANIFEST
+    def test_folders_that_do_not_belong_together(self, run_copy: Path, folder: str, name: str, message: str) -> None:
+        file = run_copy / folder / MANIFEST
         manifest = json.loads(file.read_text())
         manifest["inputs"][name] = "feedface"
         file.write_text(json.dumps(manifest))
-        with pytest.raises(ArtifactError, match=said):
-            baselines_of(Served.open(copied))
+        with pytest.raises(ArtifactError, match=message):
+            open_baselines(Subject.open(run_copy))
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
@@ -324,7 +344,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object
 
 @pytest.fixture(scope="module")
 def grades(small_run: Path) -> list[tuple[str, str, float, str]]:
-    items = pq.read_table(small_run / "dataset" / "items.parquet").slice(0, 12).to_pylist()
+    items = pq.read_table(DatasetFolder(small_run / "dataset").items).slice(0, 12).to_pylist()
     rows = []
     for i, item in enumerate(items):
         split = "dev" if i % 3 else "held"
@@ -360,8 +380,10 @@ class TestJudgements:
     def test_one_split_only(self, small_run: Path, tmp_path: Path, grades: list[Sequence[object]]) -> None:
         file = write_csv(tmp_path / "grades.csv", self.COLUMNS, grades)
         result = evaluate_judged(small_run, file, FAST, relevant_from=2.5, split="held")
-        held = {row[0] for row in grades if row[3] == "held"} - {row[0] for row in grades if row[3] != "held"}
-        assert result.facts["judged queries"] == len(held)
+        held_out_queries = {row[0] for row in grades if row[3] == "held"} - {
+            row[0] for row in grades if row[3] != "held"
+        }
+        assert result.facts["judged queries"] == len(held_out_queries)
         assert result.facts["split"] == "held"
 
     def test_a_threshold_that_no_grade_reaches(self, judge: Callable[..., object], grades: list[object]) -> None:
@@ -387,7 +409,7 @@ class TestJudgements:
             judge([])
 
     @pytest.mark.parametrize(
-        ("row", "said"),
+        ("row", "message"),
         [
             (("tent", None, "good", "dev"), "relevance is 'good', expected a number"),
             ((" ", None, 3, "dev"), "the query is empty"),
@@ -395,9 +417,9 @@ class TestJudgements:
         ],
     )
     def test_a_bad_row(
-        self, judge: Callable[..., object], grades: list[Sequence[object]], row: tuple[object, ...], said: str
+        self, judge: Callable[..., object], grades: list[Sequence[object]], row: tuple[object, ...], message: str
     ) -> None:
-        with pytest.raises(TableError, match=said) as caught:
+        with pytest.raises(TableError, match=message) as caught:
             judge([*grades, (row[0], grades[0][1], *row[2:])])
         assert "row 25" in caught.value.cause
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmse.evaluation.rows import Difference
-from mmse.evaluation.shortfall import in_words, shortfall
+from mmse.evaluation.shortfall import describe, find_shortfall
 
 CHANNELS = ("ours (vector)", "ours (lexical)")
 
@@ -14,25 +14,25 @@ def difference(versus: str, value: float, half: float, slice_: str = "all", k: i
 
 
 def test_the_better_channel_is_what_counts() -> None:
-    found = shortfall(
+    shortfall = find_shortfall(
         [difference(CHANNELS[0], 0.2, 0.01), difference(CHANNELS[1], -0.05, 0.01), difference("dssm", -0.9, 0.01)],
         "ours",
         CHANNELS,
     )
-    assert (found.compared, found.above, found.level) == (1, 0, 0)
-    assert [d.versus for d in found.below] == [CHANNELS[1]]
-    assert in_words(found, "ours").startswith(
+    assert (shortfall.n_compared, shortfall.n_above, shortfall.n_level) == (1, 0, 0)
+    assert [d.versus for d in shortfall.losses] == [CHANNELS[1]]
+    assert describe(shortfall, "ours").startswith(
         "ours falls short of the better channel on 1 (recall@10 of ordered: -0.050"
     )
 
 
 def test_within_the_interval_is_level() -> None:
-    found = shortfall(
+    shortfall = find_shortfall(
         [difference(CHANNELS[0], -0.01, 0.02), difference(CHANNELS[1], 0.3, 0.02, "new query")], "ours", CHANNELS
     )
-    assert (found.compared, found.above, found.level, found.below) == (2, 1, 1, [])
-    assert "nowhere below either of its channels" in in_words(found, "ours")
+    assert (shortfall.n_compared, shortfall.n_above, shortfall.n_level, shortfall.losses) == (2, 1, 1, [])
+    assert "nowhere below either of its channels" in describe(shortfall, "ours")
 
 
 def test_nothing_to_compare() -> None:
-    assert in_words(shortfall([], "ours", CHANNELS), "ours") == ""
+    assert describe(find_shortfall([], "ours", CHANNELS), "ours") == ""

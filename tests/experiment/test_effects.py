@@ -16,13 +16,13 @@ from scipy.stats import norm
 from mmse.core.errors import UsageError
 from mmse.experiment.analysis import AnalysisConfig, analyse
 from mmse.experiment.checks import MISMATCH_P
-from mmse.experiment.effects import always_p, effect, half_width
-from mmse.experiment.interleaving import margins_of, preference
-from mmse.experiment.metrics import METRICS, aggregates
+from mmse.experiment.effects import always_p, estimate_effect, half_width
+from mmse.experiment.interleaving import credit_margins, estimate_preference
+from mmse.experiment.metrics import METRICS, aggregate
 from mmse.experiment.plan import PlanConfig, detectable, plan
 from mmse.experiment.report import write_report
 from mmse.experiment.report.charts import ticks
-from mmse.experiment.units import BEFORE, COUNTED, Units
+from mmse.experiment.units import COUNTS, PAST_PREFIX, Units
 
 DAYS = 8
 
@@ -33,13 +33,13 @@ def units(seed: int, n: int = 6_000, lift: float = 0.0, weights: Sequence[float]
     arms = rng.choice(["a", "b"], n, p=np.array(weights) / sum(weights)).astype(object)
     activity, taste = rng.lognormal(-0.6, 0.8, n), rng.beta(2, 8, n)
     chance = np.minimum(taste * np.where(arms == "b", 1 + lift, 1), 1)
-    daily: dict[str, list[np.ndarray]] = {name: [] for name in ("place", "day", "age", *COUNTED)}
+    daily: dict[str, list[np.ndarray]] = {name: [] for name in ("unit_index", "day", "age", *COUNTS)}
     for day in range(DAYS):
         requests = rng.poisson(activity)
-        there = np.flatnonzero(requests)
+        active = np.flatnonzero(requests)
         orders = rng.binomial(requests, chance)
-        seen = {"place": there, "day": np.full(len(there), day), "age": np.full(len(there), day)}
-        counted = {
+        keys = {"unit_index": active, "day": np.full(len(active), day), "age": np.full(len(active), day)}
+        counts = {
             "requests": requests,
             "buying_requests": orders,
             "shown": requests * 9,
@@ -48,24 +48,24 @@ def units(seed: int, n: int = 6_000, lift: float = 0.0, weights: Sequence[float]
             "orders": orders,
             "revenue": orders * 10.0,
         }
-        for name, values in (seen | {key: value[there] for key, value in counted.items()}).items():
+        for name, values in (keys | {key: value[active] for key, value in counts.items()}).items():
             daily[name].append(values.astype(float))
-    whole = {name: np.concatenate(parts) for name, parts in daily.items()}
-    columns = {name: np.bincount(whole["place"].astype(int), whole[name], n) for name in COUNTED}
+    joined = {name: np.concatenate(parts) for name, parts in daily.items()}
+    columns = {name: np.bincount(joined["unit_index"].astype(int), joined[name], n) for name in COUNTS}
     past = rng.poisson(activity * DAYS)
-    bought = rng.binomial(past, taste)
-    before = {
+    past_orders = rng.binomial(past, taste)
+    past_columns = {
         "requests": past,
-        "buying_requests": bought,
+        "buying_requests": past_orders,
         "shown": past * 9,
         "clicks": past,
-        "carts": bought,
-        "orders": bought,
-        "revenue": bought * 10,
+        "carts": past_orders,
+        "orders": past_orders,
+        "revenue": past_orders * 10,
     }
-    columns |= {BEFORE + name: values.astype(float) for name, values in before.items()}
-    columns["converted"], columns[BEFORE + "converted"] = (
-        (columns[name] > 0).astype(float) for name in ("orders", BEFORE + "orders")
+    columns |= {PAST_PREFIX + name: values.astype(float) for name, values in past_columns.items()}
+    columns["converted"], columns[PAST_PREFIX + "converted"] = (
+        (columns[name] > 0).astype(float) for name in ("orders", PAST_PREFIX + "orders")
     )
     start = datetime(2026, 3, 1)
     return Units(
@@ -73,44 +73,47 @@ def units(seed: int, n: int = 6_000, lift: float = 0.0, weights: Sequence[float]
         arms,
         columns,
         {"device": np.where(np.arange(n) % 3 == 0, "phone", "desk").astype(object)},
-        whole,
+        joined,
         np.zeros(n, np.int64),
         start,
         start + timedelta(days=DAYS),
     )
 
 
-def sides(of: Units, name: str) -> tuple[Any, Any]:
-    used = {column: of.columns[column] for column in METRICS[name].columns}
-    return aggregates(used, of.arms == "a"), aggregates(used, of.arms == "b")
+def sides(sample: Units, name: str) -> tuple[Any, Any]:
+    used = {column: sample.columns[column] for column in METRICS[name].columns}
+    return aggregate(used, sample.arms == "a"), aggregate(used, sample.arms == "b")
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_intervals_are_those_of_the_delta_method(name: str) -> None:
-    of, metric = units(1, lift=0.1), METRICS[name]
-    found = effect(metric, "b", *sides(of, name))
-    assert found is not None
+    sample, metric = units(1, lift=0.1), METRICS[name]
+    effect = estimate_effect(metric, "b", *sides(sample, name))
+    assert effect is not None
     rates, variances = [], []
     for arm in ("a", "b"):
-        above = of.columns[metric.above][of.arms == arm]
-        below = of.columns[metric.below][of.arms == arm] if metric.below else np.ones(len(above))
-        rate = above.sum() / below.sum()
+        numerator = sample.columns[metric.numerator][sample.arms == arm]
+        denominator = (
+            sample.columns[metric.denominator][sample.arms == arm] if metric.denominator else np.ones(len(numerator))
+        )
+        rate = numerator.sum() / denominator.sum()
         rates.append(rate)
-        variances.append(((above - rate * below) / below.mean()).var(ddof=1) / len(above))
+        variances.append(((numerator - rate * denominator) / denominator.mean()).var(ddof=1) / len(numerator))
     error = np.sqrt(sum(variances))
-    assert found.absolute == pytest.approx(rates[1] - rates[0])
-    assert found.absolute_interval.high - found.absolute == pytest.approx(norm.isf(0.025) * error, rel=1e-6)
-    assert found.p == pytest.approx(2 * norm.sf(abs(found.absolute) / error), rel=1e-6)
+    assert effect.absolute == pytest.approx(rates[1] - rates[0])
+    assert effect.absolute_interval.high - effect.absolute == pytest.approx(norm.isf(0.025) * error, rel=1e-6)
+    assert effect.p == pytest.approx(2 * norm.sf(abs(effect.absolute) / error), rel=1e-6)
     log_error = np.sqrt(sum(v / r**2 for v, r in zip(variances, rates, strict=True)))
-    assert np.log1p(found.interval.high) == pytest.approx(np.log1p(found.relative) + norm.isf(0.025) * log_error)
+    assert np.log1p(effect.interval.high) == pytest.approx(np.log1p(effect.relative) + norm.isf(0.025) * log_error)
 
 
 def test_the_past_narrows_and_moves_nothing() -> None:
     errors = []
     for seed in range(40):
-        of = units(seed, n=1_500)
+        sample = units(seed, n=1_500)
         own, past = (
-            effect(METRICS["orders_per_unit"], "b", *sides(of, "orders_per_unit"), past=p) for p in (False, True)
+            estimate_effect(METRICS["orders_per_unit"], "b", *sides(sample, "orders_per_unit"), past=p)
+            for p in (False, True)
         )
         assert own is not None
         assert past is not None
@@ -143,10 +146,10 @@ def test_verdicts() -> None:
     assert level.outcome == "no_difference"
     wide = analyse(units(3), AnalysisConfig(control="a", planned_effect=0.001))
     assert wide.verdict.startswith("Cannot say, because the interval is too wide")
-    peeked = analyse(units(2, lift=0.3), AnalysisConfig(control="a", peeked=True))
-    one = peeked.of("b", "conversion")
-    assert one is not None
-    assert f"{one.always.low:+.1%}" in peeked.verdict
+    sequential = analyse(units(2, lift=0.3), AnalysisConfig(control="a", sequential=True))
+    effect = sequential.effect("b", "conversion")
+    assert effect is not None
+    assert f"{effect.always.low:+.1%}" in sequential.verdict
     assert {part.column for part in better.slices} == {"device"}
     assert not better.slices[0].holds
     assert len(better.cumulative["b"]) == DAYS == len(better.by_age["b"])
@@ -155,10 +158,10 @@ def test_verdicts() -> None:
 def test_a_verdict_of_several_arms_leaves_none_out() -> None:
     lifted = units(2, lift=0.3)
     arms = np.where((lifted.arms == "a") & (np.arange(len(lifted.arms)) % 2 == 0), "c", lifted.arms).astype(object)
-    found = analyse(replace(lifted, arms=arms), AnalysisConfig(control="a", weights={"b": 2.0}))
-    assert found.outcome == "better"
-    assert found.verdict.startswith("Against a, in shoppers with an order (95% intervals), better: b +")
-    assert "; no difference shown: c " in found.verdict
+    analysis = analyse(replace(lifted, arms=arms), AnalysisConfig(control="a", weights={"b": 2.0}))
+    assert analysis.outcome == "better"
+    assert analysis.verdict.startswith("Against a, in shoppers with an order (95% intervals), better: b +")
+    assert "; no difference shown: c " in analysis.verdict
 
 
 def test_reasons_to_say_nothing() -> None:
@@ -167,7 +170,7 @@ def test_reasons_to_say_nothing() -> None:
     assert off.checks.mismatch_p is not None
     assert off.checks.mismatch_p < MISMATCH_P
     assert analyse(units(4, weights=(1, 1.3)), AnalysisConfig(control="a", weights={"b": 1.3})).outcome != "cannot_say"
-    leaked = replace(units(4), leaked=200, leaked_examples=("u1",))
+    leaked = replace(units(4), n_leaks=200, leak_examples=("u1",))
     assert "200 of 6200 users were in several arms (u1, …)" in analyse(leaked, AnalysisConfig(control="a")).verdict
     alone = replace(units(4), arms=np.full(6_000, "a", dtype=object))
     assert "there is one arm alone: a" in analyse(alone, AnalysisConfig()).verdict
@@ -178,7 +181,7 @@ def test_reasons_to_say_nothing() -> None:
     full = replace(nothing, columns=nothing.columns | {"converted": (np.arange(6_000) % 50 > 0) + 0.0})
     assert "98% of the users ordered something" in analyse(full, AnalysisConfig(control="a")).checks.warnings[-1]
     by_orders = analyse(full, AnalysisConfig(control="a", primary="orders_per_request"))
-    assert not any("ordered something" in said for said in by_orders.checks.warnings)
+    assert not any("ordered something" in warning for warning in by_orders.checks.warnings)
     with pytest.raises(UsageError, match="no arm 'c'"):
         analyse(units(4), AnalysisConfig(control="c"))
     with pytest.raises(UsageError, match="None of the arms is called 'control'"):
@@ -188,24 +191,24 @@ def test_reasons_to_say_nothing() -> None:
 
 
 def test_the_report_says_it(tmp_path: Path) -> None:
-    found = analyse(units(2, lift=0.3), AnalysisConfig(control="a"))
-    json.dumps(asdict(found))
-    write_report(found, "<try> 🛒", tmp_path / "r.html", simulated=True)
+    analysis = analyse(units(2, lift=0.3), AnalysisConfig(control="a"))
+    json.dumps(asdict(analysis))
+    write_report(analysis, "<try> 🛒", tmp_path / "r.html", simulated=True)
     page = (tmp_path / "r.html").read_text("utf-8")
-    for said in (found.verdict, "&lt;try&gt; 🛒", "simulated behaviour", "Do not go fishing", "<svg"):
-        assert said in page
+    for text in (analysis.verdict, "&lt;try&gt; 🛒", "simulated behaviour", "Do not go fishing", "<svg"):
+        assert text in page
     write_report(analyse(units(4, n=120), AnalysisConfig(control="a")), "x", tmp_path / "r.html")
 
 
 def test_a_plan_is_read_off_the_log() -> None:
     log = replace(units(5), arms=np.full(6_000, "all", dtype=object))
-    found = plan(log, PlanConfig(effect=0.08))
-    assert [step.days for step in found.steps] == [1, 2, 3, 5, 7]
-    assert all(a.effect > b.effect for a, b in zip(found.steps, found.steps[1:], strict=False))
-    assert found.days is not None
+    result = plan(log, PlanConfig(effect=0.08))
+    assert [step.days for step in result.steps] == [1, 2, 3, 5, 7]
+    assert all(a.effect > b.effect for a, b in zip(result.steps, result.steps[1:], strict=False))
+    assert result.days is not None
     half = plan(log, PlanConfig(effect=0.08, traffic=0.5))
-    assert half.steps[-1].effect == pytest.approx(found.steps[-1].effect * 2**0.5, rel=1e-3)
-    assert plan(log, PlanConfig(effect=0.08, sequential=True)).steps[-1].effect > found.steps[-1].effect
+    assert half.steps[-1].effect == pytest.approx(result.steps[-1].effect * 2**0.5, rel=1e-3)
+    assert plan(log, PlanConfig(effect=0.08, sequential=True)).steps[-1].effect > result.steps[-1].effect
     assert plan(log, PlanConfig(effect=0.001)).days is None
     # by hand: two arms of 500, relative error 1, level 5%, power 80%
     by_hand = (1.959964 + 0.841621) * (1 / 500 + 1 / 500) ** 0.5
@@ -219,27 +222,27 @@ def test_credit_of_interleaved_lists() -> None:
     ranks_a: list[list[int | None]] = [[1, 2, 3], [1, None, 2], [3, None, 1]]
     ranks_b: list[list[int | None]] = [[3, 1, None], [4, 1, None], [1, None, 2]]
     taken = [[True, False, True], [False, True, False], [True, False, True]]
-    assert margins_of(teams, ranks_a, ranks_b, taken).tolist() == [-2, 1, 0]
+    assert credit_margins(teams, ranks_a, ranks_b, taken).tolist() == [-2, 1, 0]
     # first request: both were read to depth 3, where a has two of the taken and b one
-    assert margins_of(teams, ranks_a, ranks_b, taken, scoring="balanced").tolist() == [-1, 1, 0]
+    assert credit_margins(teams, ranks_a, ranks_b, taken, scoring="balanced").tolist() == [-1, 1, 0]
 
 
 def test_preferences_and_their_intervals() -> None:
     rng = np.random.default_rng(0)
-    held = 0
+    covered = 0
     for _ in range(300):
         shoppers = rng.integers(0, 150, 800)
         leaning = rng.normal(0, 1, 150)[shoppers]
         margins = np.where(rng.random(800) < 0.3, np.where(leaning + rng.normal(0, 1, 800) > 0, 1, -1), 0)
-        found = preference(margins.astype(float), shoppers.astype(np.int64), "clicks")
-        assert found is not None
-        held += found.interval.low <= 0.5 <= found.interval.high
-    assert 0.91 < held / 300 < 0.985
-    clear = preference(np.array([1.0] * 90 + [-1.0] * 10), np.arange(100), "clicks")
+        preference = estimate_preference(margins.astype(float), shoppers.astype(np.int64), "clicks")
+        assert preference is not None
+        covered += preference.interval.low <= 0.5 <= preference.interval.high
+    assert 0.91 < covered / 300 < 0.985
+    clear = estimate_preference(np.array([1.0] * 90 + [-1.0] * 10), np.arange(100), "clicks")
     assert clear is not None
     assert clear.share == 0.9
     assert clear.verdict.startswith("List b is preferred: b wins 90.0% of 100 requests")
-    assert preference(np.zeros(5), np.arange(5), "clicks") is None
+    assert estimate_preference(np.zeros(5), np.arange(5), "clicks") is None
 
 
 @pytest.mark.parametrize(
@@ -247,4 +250,4 @@ def test_preferences_and_their_intervals() -> None:
     [(0.987, [0.5]), (0.05, [0.02, 0.04]), (0.031, [0.01, 0.02, 0.03]), (1.0, [0.5, 1]), (12, [5, 10])],
 )
 def test_ticks_are_round_numbers_around_zero(reach: float, expected: list[float]) -> None:
-    assert ticks(float(reach)) == [*(-one for one in reversed(expected)), 0, *expected]
+    assert ticks(float(reach)) == [*(-tick for tick in reversed(expected)), 0, *expected]

@@ -11,7 +11,7 @@ import pytest
 
 from mmse.core.errors import TableError
 from mmse.experiment.off_policy import estimate
-from mmse.experiment.search_log import SearchLog, read_log, slots_of
+from mmse.experiment.search_log import SearchLog, read_log, weigh_log
 from mmse.retrieval.explore import explore
 from mmse.sources.tables import EventsConfig
 
@@ -26,14 +26,14 @@ def logged(n: int, share: float, seed: int = 0) -> SearchLog:
     """What a ranking shows that explores a share of its slots, and what was clicked."""
     rng = np.random.default_rng(seed)
     slots = [explore(ITEMS, PAGE, share, f"{seed}-{row}") for row in range(n)]
-    item = np.array([slot.place for row in slots for slot in row])
+    item = np.array([slot.index for row in slots for slot in row])
     look = np.tile(LOOKS, n)
     clicked = rng.random(n * PAGE) < look * RATES[item]
     return SearchLog(
         request_ids=[f"r{row}" for row in range(n)],
         queries=["q"] * n,
         users=[None] * n,
-        item_ids=[f"i{place}" for place in range(ITEMS)],
+        item_ids=[f"i{i}" for i in range(ITEMS)],
         request=np.repeat(np.arange(n), PAGE),
         item=item,
         slot=np.tile(np.arange(PAGE), n),
@@ -46,43 +46,43 @@ def logged(n: int, share: float, seed: int = 0) -> SearchLog:
 
 def test_intervals_hold_the_true_value_of_a_ranking_that_the_log_never_had() -> None:
     truth = float(LOOKS @ RATES[::-1][:PAGE])
-    held = {"ips": 0, "snips": 0, "dr": 0}
+    covered = {"ips": 0, "snips": 0, "dr": 0}
     for seed in range(40):
         log = logged(1_500, 0.4, seed)
-        made = estimate(slots_of(log, [NEW] * 1_500, LOOKS, "clicks"))
-        assert made.refusal == ""
-        for kind in held:
-            interval = getattr(made, kind).interval
-            held[kind] += interval.low <= truth <= interval.high
-    assert min(held.values()) >= 34, held  # of 40, binomial(40, .95) is below that 3 times in 1,000
+        estimates = estimate(weigh_log(log, [NEW] * 1_500, LOOKS, "clicks"))
+        assert estimates.refusal == ""
+        for kind in covered:
+            interval = getattr(estimates, kind).interval
+            covered[kind] += interval.low <= truth <= interval.high
+    assert min(covered.values()) >= 34, covered  # of 40, binomial(40, .95) is below that 3 times in 1,000
 
 
 def test_the_logged_ranking_itself_has_what_its_slots_earned() -> None:
     log = logged(2_000, 0.2)
-    made = estimate(slots_of(log, [[f"i{place}" for place in range(PAGE)]] * 2_000, LOOKS, "clicks"))
+    estimates = estimate(weigh_log(log, [[f"i{i}" for i in range(PAGE)]] * 2_000, LOOKS, "clicks"))
     truth = float(LOOKS @ RATES[:PAGE])
-    assert made.dr.interval.low <= truth <= made.dr.interval.high
-    assert made.mean_weight.estimate == pytest.approx(1, abs=0.05)
+    assert estimates.dr.interval.low <= truth <= estimates.dr.interval.high
+    assert estimates.mean_weight.estimate == pytest.approx(1, abs=0.05)
 
 
 def test_nothing_is_said_where_the_log_could_not_show_it() -> None:
     log = logged(500, 1e-12)
-    assert "explore more" in estimate(slots_of(log, [NEW] * 500, LOOKS, "clicks")).refusal
+    assert "explore more" in estimate(weigh_log(log, [NEW] * 500, LOOKS, "clicks")).refusal
 
 
 def test_nothing_is_said_of_a_log_whose_chances_cannot_be() -> None:
     log = logged(2_000, 0.4)
     log.propensity[:] /= 3
-    assert "propensities" in estimate(slots_of(log, [NEW] * 2_000, LOOKS, "clicks")).refusal
+    assert "propensities" in estimate(weigh_log(log, [NEW] * 2_000, LOOKS, "clicks")).refusal
 
 
 def test_few_requests_say_nothing() -> None:
     log = logged(60, 0.4)
-    assert "Cannot say" in estimate(slots_of(log, [NEW] * 60, LOOKS, "clicks")).refusal
+    assert "Cannot say" in estimate(weigh_log(log, [NEW] * 60, LOOKS, "clicks")).refusal
 
 
-@pytest.mark.parametrize(("chance", "said"), [(None, "no propensity"), (0.0, "is no chance"), (1.5, "is no chance")])
-def test_a_log_without_chances_is_refused(tmp_path: Path, chance: float | None, said: str) -> None:
+@pytest.mark.parametrize(("chance", "message"), [(None, "no propensity"), (0.0, "is no chance"), (1.5, "is no chance")])
+def test_a_log_without_chances_is_refused(tmp_path: Path, chance: float | None, message: str) -> None:
     pq.write_table(
         pa.table(
             {
@@ -99,5 +99,5 @@ def test_a_log_without_chances_is_refused(tmp_path: Path, chance: float | None, 
         ),
         tmp_path / "log.parquet",
     )
-    with pytest.raises(TableError, match=said):
+    with pytest.raises(TableError, match=message):
         read_log(EventsConfig(str(tmp_path / "log.parquet")), tmp_path)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmse.core.errors import ArtifactError, UsageError
-from mmse.index.columns import Columns, filterable
+from mmse.index.columns import FilterColumns, filter_kinds
 from mmse.schema.filters import (
     And,
     Between,
@@ -20,10 +20,10 @@ from mmse.schema.filters import (
     Not,
     OneOf,
     Or,
-    comparable,
+    comparison_key,
+    comparison_path,
     parse_filter,
-    path_of,
-    paths_above,
+    path_prefixes,
 )
 
 KINDS = {
@@ -59,12 +59,12 @@ def table(rows: list[dict[str, object]]) -> pa.Table:
 
 
 @pytest.fixture
-def columns() -> Columns:
-    return Columns.of(table(ROWS), KINDS)
+def columns() -> FilterColumns:
+    return FilterColumns.from_table(table(ROWS), KINDS)
 
 
 @pytest.mark.parametrize(
-    ("said", "rows"),
+    ("filter_json", "rows"),
     [
         ({"brand": "Bosch"}, [0, 1, 4]),
         ({"brand": ["MAKITA", "strasse"]}, [2]),
@@ -98,56 +98,56 @@ def columns() -> Columns:
         ({"not": {}}, []),
     ],
 )
-def test_masks_worked_by_hand(columns: Columns, said: object, rows: list[int]) -> None:
-    assert np.flatnonzero(columns.mask(parse_filter(said, KINDS))).tolist() == rows
+def test_masks_worked_by_hand(columns: FilterColumns, filter_json: object, rows: list[int]) -> None:
+    assert np.flatnonzero(columns.mask(parse_filter(filter_json, KINDS))).tolist() == rows
 
 
-def test_a_column_the_table_lacks_has_no_values(columns: Columns) -> None:
+def test_a_column_the_table_lacks_has_no_values(columns: FilterColumns) -> None:
     kinds = {"seller": Kind.NAME, "rating": Kind.NUMBER, "new": Kind.FLAG, "shelf": Kind.PATH}
-    lacking = Columns.of(table(ROWS), kinds)
-    for said in ({"seller": "x"}, {"rating": {"to": 5}}, {"new": False}, {"shelf": "a"}):
-        assert not lacking.mask(parse_filter(said, kinds)).any()
-        assert lacking.mask(parse_filter({"not": said}, kinds)).all()
-    assert lacking.counts("seller", np.ones(6, dtype=bool)) == {}
-    assert (len(lacking), lacking.kinds) == (6, kinds)
+    columns_without_values = FilterColumns.from_table(table(ROWS), kinds)
+    for filter_json in ({"seller": "x"}, {"rating": {"to": 5}}, {"new": False}, {"shelf": "a"}):
+        assert not columns_without_values.mask(parse_filter(filter_json, kinds)).any()
+        assert columns_without_values.mask(parse_filter({"not": filter_json}, kinds)).all()
+    assert columns_without_values.count_values("seller", np.ones(6, dtype=bool)) == {}
+    assert (len(columns_without_values), columns_without_values.kinds) == (6, kinds)
 
 
 def test_many_values_at_once() -> None:
     rows: list[dict[str, object]] = [{"brand": f"b{i}" if i % 7 else None} for i in range(500)]
-    columns = Columns.of(table(rows), {"brand": Kind.NAME})
-    wanted = tuple(f"b{i}" for i in range(0, 500, 3))
-    expected = [i % 3 == 0 and i % 7 != 0 for i in range(500)]
-    assert columns.mask(OneOf("brand", wanted)).tolist() == expected
+    columns = FilterColumns.from_table(table(rows), {"brand": Kind.NAME})
+    brands = tuple(f"b{i}" for i in range(0, 500, 3))
+    expected_mask = [i % 3 == 0 and i % 7 != 0 for i in range(500)]
+    assert columns.mask(OneOf("brand", brands)).tolist() == expected_mask
 
 
-def test_counts(columns: Columns) -> None:
+def test_counts(columns: FilterColumns) -> None:
     all_rows = np.ones(6, dtype=bool)
-    assert columns.counts("brand", all_rows) == {"Bosch": 3, "Makita": 1, "Straße": 1}
-    assert columns.counts("category", all_rows) == {
+    assert columns.count_values("brand", all_rows) == {"Bosch": 3, "Makita": 1, "Straße": 1}
+    assert columns.count_values("category", all_rows) == {
         "Tools": 4,
         "Tools > Drills": 2,
         "Tools > Drills!": 1,
         "tools > drills > Hammer": 1,
     }
-    assert columns.counts("available", all_rows) == {"true": 3, "false": 2}
-    assert columns.counts("brand", np.arange(6) >= 2) == {"Bosch": 1, "Makita": 1, "Straße": 1}
-    assert columns.counts("brand", ~all_rows) == {}
+    assert columns.count_values("available", all_rows) == {"true": 3, "false": 2}
+    assert columns.count_values("brand", np.arange(6) >= 2) == {"Bosch": 1, "Makita": 1, "Straße": 1}
+    assert columns.count_values("brand", ~all_rows) == {}
     for column in ("price", "nothing"):
         with pytest.raises(UsageError, match=f"values of '{column}' cannot be counted"):
-            columns.counts(column, all_rows)
+            columns.count_values(column, all_rows)
 
 
 @pytest.mark.parametrize("rows", [ROWS, ROWS[:0]])
 def test_save_and_open(rows: list[dict[str, object]], tmp_path: Path) -> None:
-    before = Columns.of(table(rows), KINDS)
-    before.save(tmp_path)
-    after = Columns.open(tmp_path)
-    assert (len(after), after.kinds) == (len(rows), KINDS)
+    saved_columns = FilterColumns.from_table(table(rows), KINDS)
+    saved_columns.save(tmp_path)
+    loaded_columns = FilterColumns.open(tmp_path)
+    assert (len(loaded_columns), loaded_columns.kinds) == (len(rows), KINDS)
     every = np.ones(len(rows), dtype=bool)
-    for said in ({"brand": "bosch"}, {"category": "tools"}, {"price": {"to": 20}}, {"available": True}):
-        wanted = parse_filter(said, KINDS)
-        np.testing.assert_array_equal(before.mask(wanted), after.mask(wanted))
-    assert before.counts("category", every) == after.counts("category", every)
+    for filter_json in ({"brand": "bosch"}, {"category": "tools"}, {"price": {"to": 20}}, {"available": True}):
+        condition = parse_filter(filter_json, KINDS)
+        np.testing.assert_array_equal(saved_columns.mask(condition), loaded_columns.mask(condition))
+    assert saved_columns.count_values("category", every) == loaded_columns.count_values("category", every)
 
 
 def spoil_about(change: Callable[[dict[str, object]], object]) -> Callable[[Path], None]:
@@ -177,17 +177,17 @@ def cut(folder: Path) -> None:
         (spoil_about(lambda about: about.update(columns=[{"name": "a", "kind": "odd"}])), "is damaged"),
     ],
 )
-def test_damaged_folders(columns: Columns, tmp_path: Path, spoil: Callable[[Path], object], words: str) -> None:
+def test_damaged_folders(columns: FilterColumns, tmp_path: Path, spoil: Callable[[Path], object], words: str) -> None:
     columns.save(tmp_path)
     spoil(tmp_path)
     with pytest.raises(ArtifactError, match=words):
-        Columns.open(tmp_path)
+        FilterColumns.open(tmp_path)
 
 
 def test_what_a_shop_can_filter_by() -> None:
     names = ["item_id", "title", "category", "price", "colour", "weight", "blurb"]
-    declared = {"categorical": ["colour", "gone", "category"], "numeric": ["weight"], "text": ["blurb"]}
-    assert filterable(names, declared) == {
+    shop_columns = {"categorical": ["colour", "gone", "category"], "numeric": ["weight"], "text": ["blurb"]}
+    assert filter_kinds(names, shop_columns) == {
         "category": Kind.PATH,
         "price": Kind.NUMBER,
         "colour": Kind.NAME,
@@ -195,23 +195,25 @@ def test_what_a_shop_can_filter_by() -> None:
     }
 
 
-def meets(row: dict[str, object], wanted: Filter) -> bool:
+def meets(row: dict[str, object], condition: Filter) -> bool:
     """The meaning of a filter, one row at a time."""
-    if isinstance(wanted, And):
-        return all(meets(row, part) for part in wanted.parts)
-    if isinstance(wanted, Or):
-        return any(meets(row, part) for part in wanted.parts)
-    if isinstance(wanted, Not):
-        return not meets(row, wanted.part)
-    value = row.get(wanted.column)
-    if isinstance(wanted, Between):
-        low = -np.inf if wanted.low is None else wanted.low
-        return isinstance(value, (int, float)) and low <= value <= (np.inf if wanted.high is None else wanted.high)
+    if isinstance(condition, And):
+        return all(meets(row, part) for part in condition.parts)
+    if isinstance(condition, Or):
+        return any(meets(row, part) for part in condition.parts)
+    if isinstance(condition, Not):
+        return not meets(row, condition.part)
+    value = row.get(condition.column)
+    if isinstance(condition, Between):
+        low = -np.inf if condition.low is None else condition.low
+        return isinstance(value, (int, float)) and low <= value <= (
+            np.inf if condition.high is None else condition.high
+        )
     if not isinstance(value, str):
-        return value is not None and value in wanted.values
-    if KINDS[wanted.column] is Kind.PATH:
-        return bool(set(paths_above(path_of(value))) & set(wanted.values))
-    return comparable(value) != "" and comparable(value) in wanted.values
+        return value is not None and value in condition.values
+    if KINDS[condition.column] is Kind.PATH:
+        return bool(set(path_prefixes(comparison_path(value))) & set(condition.values))
+    return comparison_key(value) != "" and comparison_key(value) in condition.values
 
 
 PATHS = st.lists(st.sampled_from(["a", "A ", "b", "a!", "", "é", "\x00"]), max_size=4).map(">".join)
@@ -239,17 +241,19 @@ FILTERS = st.recursive(
 )
 
 
-@given(rows=TABLES, said=FILTERS)
-def test_a_mask_says_what_each_row_says(rows: list[dict[str, object]], said: object) -> None:
-    wanted = parse_filter(said, KINDS)
-    assert Columns.of(table(rows), KINDS).mask(wanted).tolist() == [meets(row, wanted) for row in rows]
+@given(rows=TABLES, filter_json=FILTERS)
+def test_a_mask_says_what_each_row_says(rows: list[dict[str, object]], filter_json: object) -> None:
+    condition = parse_filter(filter_json, KINDS)
+    assert FilterColumns.from_table(table(rows), KINDS).mask(condition).tolist() == [
+        meets(row, condition) for row in rows
+    ]
 
 
 @given(rows=TABLES)
 def test_a_count_is_the_size_of_its_mask(rows: list[dict[str, object]]) -> None:
-    columns = Columns.of(table(rows), KINDS)
+    columns = FilterColumns.from_table(table(rows), KINDS)
     for column in ("brand", "category", "available"):
-        counted = columns.counts(column, np.ones(len(rows), dtype=bool))
-        for value, n in counted.items():
-            said = value == "true" if column == "available" else value
-            assert columns.mask(parse_filter({column: said}, KINDS)).sum() == n
+        counts = columns.count_values(column, np.ones(len(rows), dtype=bool))
+        for value, n in counts.items():
+            filter_value = value == "true" if column == "available" else value
+            assert columns.mask(parse_filter({column: filter_value}, KINDS)).sum() == n

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from mmse import index as indexes
 from mmse.core.errors import UsageError
-from mmse.index import Found, Index, IndexConfig, IvfIndex
+from mmse.index import Index, IndexConfig, IvfIndex, Neighbours
 from mmse.index.filtered_search import CostRule, search_filtered
 
 N, DIM, CLUSTERS = 6000, 16, 60
-LISTS_ONLY = CostRule(few=0)
+LISTS_ONLY = CostRule(max_scan_rows=0)
 """Even a filter of one row goes through the lists."""
-LISTS_SAMPLED = CostRule(few=0, counted=0.0)
-RULES = [CostRule(), CostRule(few=100), LISTS_ONLY, LISTS_SAMPLED]
+LISTS_SAMPLED = CostRule(max_scan_rows=0, count_share=0.0)
+RULES = [CostRule(), CostRule(max_scan_rows=100), LISTS_ONLY, LISTS_SAMPLED]
 
 
 def clustered(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,8 +45,8 @@ def exact() -> Index:
 
 @pytest.fixture(params=["exact", "ivf"])
 def index(request: pytest.FixtureRequest) -> Index:
-    found: Index = request.getfixturevalue(request.param)
-    return found
+    vector_index: Index = request.getfixturevalue(request.param)
+    return vector_index
 
 
 def best(mask: np.ndarray, query: np.ndarray, k: int) -> list[int]:
@@ -54,19 +54,21 @@ def best(mask: np.ndarray, query: np.ndarray, k: int) -> list[int]:
     return [int(row) for row in rows[np.argsort(-(ITEMS[rows] @ query), kind="stable")[:k]]]
 
 
-def recall(found: Found, mask: np.ndarray, queries: np.ndarray, k: int) -> float:
-    wanted = [best(mask, query, k) for query in queries]
-    return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found.ids.tolist(), wanted, strict=True)]))
+def recall(neighbours: Neighbours, mask: np.ndarray, queries: np.ndarray, k: int) -> float:
+    exact_hits = [best(mask, query, k) for query in queries]
+    return float(
+        np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(neighbours.ids.tolist(), exact_hits, strict=True)])
+    )
 
 
-def lawful(found: Found, mask: np.ndarray, queries: np.ndarray, k: int) -> None:
+def lawful(neighbours: Neighbours, mask: np.ndarray, queries: np.ndarray, k: int) -> None:
     """min(k, m) distinct rows of the mask, best first, with their exact scores; the rest is padding."""
     exist = min(k, int(mask.sum()))
-    assert found.ids.shape == found.scores.shape == (len(queries), k)
-    assert (found.ids[:, exist:] == -1).all()
-    assert np.isneginf(found.scores[:, exist:]).all()
-    assert (np.diff(found.scores[:, :exist], axis=1) <= 0).all()
-    for ids, scores, query in zip(found.ids[:, :exist], found.scores, queries, strict=True):
+    assert neighbours.ids.shape == neighbours.scores.shape == (len(queries), k)
+    assert (neighbours.ids[:, exist:] == -1).all()
+    assert np.isneginf(neighbours.scores[:, exist:]).all()
+    assert (np.diff(neighbours.scores[:, :exist], axis=1) <= 0).all()
+    for ids, scores, query in zip(neighbours.ids[:, :exist], neighbours.scores, queries, strict=True):
         assert len(set(ids.tolist())) == exist
         assert mask[ids].all()
         np.testing.assert_allclose(scores[:exist], ITEMS[ids] @ query, rtol=1e-5, atol=1e-6)
@@ -84,33 +86,33 @@ def mask_of(sort: str, share: float, query: int) -> np.ndarray:
 @pytest.mark.parametrize("sort", ["random", "near", "far"])
 def test_close_to_exact_search_whatever_the_filter(index: Index, rule: CostRule, sort: str, share: float) -> None:
     recalls = []
-    for place in range(len(QUERIES)):
-        mask, query = mask_of(sort, share, place), QUERIES[place : place + 1]
-        found = search_filtered(index, ITEMS, query, 50, mask, rule)
-        lawful(found, mask, query, 50)
+    for i in range(len(QUERIES)):
+        mask, query = mask_of(sort, share, i), QUERIES[i : i + 1]
+        neighbours = search_filtered(index, ITEMS, query, 50, mask, rule)
+        lawful(neighbours, mask, query, 50)
         if mask.any():
-            recalls.append(recall(found, mask, query, 50))
+            recalls.append(recall(neighbours, mask, query, 50))
     if recalls:
         exactly = not isinstance(index, IvfIndex) or rule == CostRule()
         assert np.mean(recalls) >= (1.0 if exactly else 0.98)
 
 
 def test_without_a_filter(index: Index) -> None:
-    found = search_filtered(index, ITEMS, QUERIES, 50)
+    neighbours = search_filtered(index, ITEMS, QUERIES, 50)
     every = np.ones(N, dtype=bool)
-    lawful(found, every, QUERIES, 50)
-    assert recall(found, every, QUERIES, 50) >= 0.98
+    lawful(neighbours, every, QUERIES, 50)
+    assert recall(neighbours, every, QUERIES, 50) >= 0.98
 
 
 def test_scoring_again_mends_what_rounding_cost(ivf: Index) -> None:
     every = np.ones(N, dtype=bool)
     assert isinstance(ivf, IvfIndex)
-    probed, ivf.nprobe = ivf.nprobe, ivf.nlist
-    again = recall(search_filtered(ivf, ITEMS, QUERIES, 50), every, QUERIES, 50)
-    rounded = recall(ivf.search(QUERIES, 50), every, QUERIES, 50)
-    ivf.nprobe = probed
-    assert again == 1.0
-    assert rounded < 1.0
+    nprobe, ivf.nprobe = ivf.nprobe, ivf.nlist
+    rescored_recall = recall(search_filtered(ivf, ITEMS, QUERIES, 50), every, QUERIES, 50)
+    code_recall = recall(ivf.search(QUERIES, 50), every, QUERIES, 50)
+    ivf.nprobe = nprobe
+    assert rescored_recall == 1.0
+    assert code_recall < 1.0
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -118,9 +120,9 @@ def test_nothing_and_little_to_find(index: Index, rule: CostRule) -> None:
     mask = np.zeros(N, dtype=bool)
     lawful(search_filtered(index, ITEMS, QUERIES, 5, mask, rule), mask, QUERIES, 5)
     mask[[7, 4000, N - 1]] = True
-    found = search_filtered(index, ITEMS, QUERIES, 5, mask, rule)
-    lawful(found, mask, QUERIES, 5)
-    assert found.ids[:, :3].tolist() == [best(mask, query, 3) for query in QUERIES]
+    neighbours = search_filtered(index, ITEMS, QUERIES, 5, mask, rule)
+    lawful(neighbours, mask, QUERIES, 5)
+    assert neighbours.ids[:, :3].tolist() == [best(mask, query, 3) for query in QUERIES]
     assert search_filtered(index, ITEMS, QUERIES[:0], 5, mask, rule).ids.shape == (0, 5)
 
 
@@ -138,11 +140,11 @@ def test_removed_items_are_never_found_and_never_missed(kind: str, rule: CostRul
     search_filtered(index, ITEMS[:2000], QUERIES, 5, np.ones(2000, dtype=bool), rule)
     index.remove(np.arange(0, 2000, 3))
     mask = np.arange(2000) < 600
-    held = mask & (np.arange(2000) % 3 > 0)
-    lawful(search_filtered(index, ITEMS[:2000], QUERIES, 450, mask, rule), held, QUERIES, 450)
+    remaining_mask = mask & (np.arange(2000) % 3 > 0)
+    lawful(search_filtered(index, ITEMS[:2000], QUERIES, 450, mask, rule), remaining_mask, QUERIES, 450)
     index.add(np.array([0]), ITEMS[:1])
-    held[0] = True
-    lawful(search_filtered(index, ITEMS[:2000], QUERIES, 450, mask, rule), held, QUERIES, 450)
+    remaining_mask[0] = True
+    lawful(search_filtered(index, ITEMS[:2000], QUERIES, 450, mask, rule), remaining_mask, QUERIES, 450)
 
 
 def test_an_opened_index_finds_the_same(ivf: Index, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -150,10 +152,10 @@ def test_an_opened_index_finds_the_same(ivf: Index, tmp_path_factory: pytest.Tem
     ivf.save(folder)
     np.save(folder / "items.npy", ITEMS)
     mask = np.arange(N) % 5 < 3
-    before = search_filtered(ivf, ITEMS, QUERIES, 30, mask, LISTS_ONLY)
+    original = search_filtered(ivf, ITEMS, QUERIES, 30, mask, LISTS_ONLY)
     items = np.load(folder / "items.npy", mmap_mode="r")
-    after = search_filtered(indexes.open_index(folder), items, QUERIES, 30, mask, LISTS_ONLY)
-    np.testing.assert_array_equal(before.ids, after.ids)
+    reloaded_neighbours = search_filtered(indexes.open_index(folder), items, QUERIES, 30, mask, LISTS_ONLY)
+    np.testing.assert_array_equal(original.ids, reloaded_neighbours.ids)
 
 
 def test_an_empty_index() -> None:
@@ -170,7 +172,10 @@ def test_bad_queries_are_refused(index: Index) -> None:
         search_filtered(index, ITEMS, np.full((1, DIM), np.inf, dtype=np.float32), 5)
 
 
-@pytest.mark.parametrize("wrong", [{"few": -1}, {"far": 0}, {"safety": 0.5}, {"counted": 2.0}, {"more": 0.9}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"max_scan_rows": -1}, {"max_thin_rows": 0}, {"safety": 0.5}, {"count_share": 2.0}, {"rescore_factor": 0.9}],
+)
 def test_the_rule_is_checked(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         replace(CostRule(), **wrong)  # type: ignore[arg-type]
@@ -183,5 +188,5 @@ def test_never_short(n: int, k: int, seed: int, share: float, data: st.DataObjec
     if isinstance(index, IvfIndex) and n:
         index.nprobe = 1
     mask = np.random.default_rng(seed).random(n) < share
-    found = search_filtered(index, ITEMS[:n], QUERIES[:3], k, mask, data.draw(st.sampled_from(RULES)))
-    lawful(found, mask, QUERIES[:3], k)
+    neighbours = search_filtered(index, ITEMS[:n], QUERIES[:3], k, mask, data.draw(st.sampled_from(RULES)))
+    lawful(neighbours, mask, QUERIES[:3], k)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mmse.core.errors import ArtifactError
 from mmse.index.forward_index import FILES
-from mmse.index.lexical import FIELDS, Asked, LexicalIndex, Phrases
+from mmse.index.lexical import FIELDS, LexicalIndex, LexicalQuery, Phrases
 
 WORDS = ("red", "blue", "tent", "tents", "iphone", "6", "7", "case", "running", "shoes", "été", "跑鞋")
 BOOSTS = {"title": 1.0, "brand": 0.5, "category": 0.0, "attributes": 0.25}
@@ -47,15 +47,15 @@ def many(seed: int, n: int) -> list[dict[str, str]]:
 
 def agree(index: LexicalIndex, rows: np.ndarray) -> None:
     """Whatever is looked up row by row is what a search among the rows gives."""
-    assert index.scores_rows
+    assert index.scores_rows_fast
     for text in ("red tent", "iphone 6 case case", "running blue shoes nonesuch", "été 跑鞋"):
-        asked = index.ask(text, BOOSTS)
-        assert asked.words is not None
-        searched = index.scores(Asked(asked.query, asked.most), rows)
-        np.testing.assert_allclose(index.scores(asked, rows), searched, rtol=2e-6, atol=1e-9)
+        query = index.parse(text, BOOSTS)
+        assert query.words is not None
+        search_scores = index.score_rows(LexicalQuery(query.tantivy_query, query.max_score), rows)
+        np.testing.assert_allclose(index.score_rows(query, rows), search_scores, rtol=2e-6, atol=1e-9)
     for phrases in PHRASES:
-        searched = index._searched(index._phrases(phrases), rows) > 0
-        assert index.holds(phrases, rows).tolist() == searched.tolist()
+        search_scores = index._score_by_search(index._all_phrases_query(phrases), rows) > 0
+        assert index.match_phrases(phrases, rows).tolist() == search_scores.tolist()
 
 
 @settings(max_examples=25, deadline=None)
@@ -73,18 +73,18 @@ def test_edits_deletes_and_new_rows_are_scored_alike(tmp_path: Path) -> None:
     index = made(tmp_path, many(1, 120))
     rows = np.random.default_rng(0).permutation(130)
     writer = index.writer(live=True)
-    now = index
+    current = index
     for step in range(4):
-        gone = np.array([step, 7 * step + 3, 119 - step])
-        writer.remove(gone)
-        again = np.array([step, 120 + step])
+        deleted_rows = np.array([step, 7 * step + 3, 119 - step])
+        writer.remove(deleted_rows)
+        new_rows = np.array([step, 120 + step])
         table = pa.Table.from_pylist(many(step + 2, 2))
-        writer.add(again, table, ["colour"])
+        writer.add(new_rows, table, ["colour"])
         writer.commit()
-        now = now.refreshed()
-        agree(now, rows)
+        current = current.refresh()
+        agree(current, rows)
     writer.close()
-    agree(now.refreshed(), rows)
+    agree(current.refresh(), rows)
     agree(index, rows[rows < 120])
 
 
@@ -92,22 +92,26 @@ def test_a_folder_that_a_live_writer_had_is_searched_instead(tmp_path: Path) -> 
     index = made(tmp_path, many(1, 20))
     assert all((tmp_path / name).exists() for name in FILES)
     added(index, [3], many(9, 1), live=True)
-    again = LexicalIndex.open(tmp_path)
-    assert not again.scores_rows
-    asked = again.ask("red tent", BOOSTS)
-    assert asked.words is None
-    np.testing.assert_allclose(again.scores(asked, np.arange(20)), index.refreshed().scores(asked, np.arange(20)))
+    reopened_index = LexicalIndex.open(tmp_path)
+    assert not reopened_index.scores_rows_fast
+    query = reopened_index.parse("red tent", BOOSTS)
+    assert query.words is None
+    np.testing.assert_allclose(
+        reopened_index.score_rows(query, np.arange(20)), index.refresh().score_rows(query, np.arange(20))
+    )
 
 
 def test_a_folded_index_has_the_words_of_all_rows(tmp_path: Path) -> None:
-    before = made(tmp_path, many(1, 50))
-    kept = before.scores(before.ask("red tent", BOOSTS), np.arange(50))
+    former_index = made(tmp_path, many(1, 50))
+    former_scores = former_index.score_rows(former_index.parse("red tent", BOOSTS), np.arange(50))
     added(LexicalIndex.open(tmp_path), [4, 49, 60], many(5, 3))
-    after = LexicalIndex.open(tmp_path)
-    agree(after, np.arange(70))
-    assert after._rows is not None
-    assert len(after._rows.forward) == 61
-    np.testing.assert_array_equal(before.scores(before.ask("red tent", BOOSTS), np.arange(50)), kept)
+    new_index = LexicalIndex.open(tmp_path)
+    agree(new_index, np.arange(70))
+    assert new_index._row_words is not None
+    assert len(new_index._row_words.forward) == 61
+    np.testing.assert_array_equal(
+        former_index.score_rows(former_index.parse("red tent", BOOSTS), np.arange(50)), former_scores
+    )
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -123,5 +127,5 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_index_is_asked_for_nothing(tmp_path: Path) -> None:
     index = made(tmp_path, [])
-    assert index.scores(index.ask("red", BOOSTS), np.arange(3)).tolist() == [0.0] * 3
-    assert index.holds([("red",)], np.arange(3)).tolist() == [False] * 3
+    assert index.score_rows(index.parse("red", BOOSTS), np.arange(3)).tolist() == [0.0] * 3
+    assert index.match_phrases([("red",)], np.arange(3)).tolist() == [False] * 3

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from mmse import index as indexes
 from mmse.core.errors import ArtifactError, UsageError
-from mmse.index import Found, Index, IndexConfig, IvfIndex
-from mmse.index.base import checked_ids
+from mmse.index import Index, IndexConfig, IvfIndex, Neighbours
+from mmse.index.base import check_ids
 from mmse.index.filtered_search import CostRule, search_filtered
 
 DIM = 16
@@ -37,8 +37,10 @@ def truth(items: Vectors, ids: Vectors, queries: Vectors, k: int) -> list[list[i
     return [[int(ids[i]) for i in np.argsort(-(items @ query), kind="stable")[:k]] for query in queries]
 
 
-def recall(found: Found, wanted: list[list[int]]) -> float:
-    hits = [len(set(row) & set(right)) / len(right) for row, right in zip(found.ids.tolist(), wanted, strict=True)]
+def recall(neighbours: Neighbours, exact_rows: list[list[int]]) -> float:
+    hits = [
+        len(set(row) & set(right)) / len(right) for row, right in zip(neighbours.ids.tolist(), exact_rows, strict=True)
+    ]
     return float(np.mean(hits))
 
 
@@ -53,14 +55,14 @@ def index(config: IndexConfig) -> Index:
 
 
 def test_search_agrees_with_exact_search(index: Index) -> None:
-    found = index.search(QUERIES, 50)
+    neighbours = index.search(QUERIES, 50)
     floor = 0.95 if isinstance(index, IvfIndex) else 1.0
-    assert recall(found, truth(ITEMS, IDS, QUERIES, 50)) >= floor
-    assert (np.diff(found.scores, axis=1) <= 0).all()
+    assert recall(neighbours, truth(ITEMS, IDS, QUERIES, 50)) >= floor
+    assert (np.diff(neighbours.scores, axis=1) <= 0).all()
     row_of = {int(i): row for row, i in enumerate(IDS)}
-    places = [[row_of[i] for i in row] for row in found.ids.tolist()]
-    products = np.einsum("nkd,nd->nk", ITEMS[places], QUERIES)
-    np.testing.assert_allclose(found.scores, products, atol=0.02 if isinstance(index, IvfIndex) else 1e-5)
+    rows = [[row_of[i] for i in row] for row in neighbours.ids.tolist()]
+    products = np.einsum("nkd,nd->nk", ITEMS[rows], QUERIES)
+    np.testing.assert_allclose(neighbours.scores, products, atol=0.02 if isinstance(index, IvfIndex) else 1e-5)
 
 
 def test_holds_what_it_was_given(index: Index) -> None:
@@ -69,16 +71,16 @@ def test_holds_what_it_was_given(index: Index) -> None:
 
 def test_more_wanted_than_exist_is_padded(config: IndexConfig) -> None:
     index = indexes.build(config, ITEMS[:7], IDS[:7])
-    found = index.search(QUERIES, 10)
-    assert {tuple(sorted(row)) for row in found.ids[:, :7].tolist()} == {tuple(sorted(IDS[:7].tolist()))}
-    assert (found.ids[:, 7:] == -1).all()
-    assert np.isneginf(found.scores[:, 7:]).all()
-    assert np.isfinite(found.scores[:, :7]).all()
+    neighbours = index.search(QUERIES, 10)
+    assert {tuple(sorted(row)) for row in neighbours.ids[:, :7].tolist()} == {tuple(sorted(IDS[:7].tolist()))}
+    assert (neighbours.ids[:, 7:] == -1).all()
+    assert np.isneginf(neighbours.scores[:, 7:]).all()
+    assert np.isfinite(neighbours.scores[:, :7]).all()
 
 
 def test_all_are_found_when_all_are_wanted(index: Index) -> None:
-    found = index.search(QUERIES[:3], 3000)
-    assert [sorted(row) for row in found.ids.tolist()] == [sorted(IDS.tolist())] * 3
+    neighbours = index.search(QUERIES[:3], 3000)
+    assert [sorted(row) for row in neighbours.ids.tolist()] == [sorted(IDS.tolist())] * 3
 
 
 @pytest.mark.parametrize("n", [1, 2, 9, 50])
@@ -98,15 +100,15 @@ def test_empty_index(config: IndexConfig, tmp_path: Path) -> None:
     assert (len(index), index.dim) == (0, DIM)
     assert (index.search(QUERIES, 3).ids == -1).all()
     index.save(tmp_path)
-    opened = indexes.open_index(tmp_path)
-    assert (opened.search(QUERIES, 3, allowed=np.array([4])).ids == -1).all()
-    opened.add(IDS[:20], ITEMS[:20])
-    assert recall(opened.search(QUERIES, 5), truth(ITEMS[:20], IDS[:20], QUERIES, 5)) > 0.9
+    reopened_index = indexes.open_index(tmp_path)
+    assert (reopened_index.search(QUERIES, 3, id_filter=np.array([4])).ids == -1).all()
+    reopened_index.add(IDS[:20], ITEMS[:20])
+    assert recall(reopened_index.search(QUERIES, 5), truth(ITEMS[:20], IDS[:20], QUERIES, 5)) > 0.9
 
 
 def test_no_queries(index: Index) -> None:
-    found = index.search(QUERIES[:0], 4)
-    assert found.ids.shape == found.scores.shape == (0, 4)
+    neighbours = index.search(QUERIES[:0], 4)
+    assert neighbours.ids.shape == neighbours.scores.shape == (0, 4)
 
 
 def test_add_then_remove(index: Index) -> None:
@@ -129,68 +131,68 @@ def test_an_emptied_index_can_be_filled_again(index: Index) -> None:
 @pytest.mark.parametrize("share", [0.9, 0.3, 0.01, 0.001])
 @pytest.mark.parametrize("as_mask", [False, True])
 def test_filter(index: Index, share: float, as_mask: bool) -> None:
-    kept = np.random.default_rng(8).random(3000) < share
-    allowed = np.isin(np.arange(9000), IDS[kept]) if as_mask else np.append(IDS[kept], [8_999_999, 8_999_999])
-    found = index.search(QUERIES, 20, allowed=allowed)
-    exist = min(20, int(kept.sum()))
-    assert ((found.ids >= 0).sum(axis=1) == exist).all()
-    assert np.isin(found.ids[found.ids >= 0], IDS[kept]).all()
+    row_mask = np.random.default_rng(8).random(3000) < share
+    id_filter = np.isin(np.arange(9000), IDS[row_mask]) if as_mask else np.append(IDS[row_mask], [8_999_999, 8_999_999])
+    neighbours = index.search(QUERIES, 20, id_filter=id_filter)
+    exist = min(20, int(row_mask.sum()))
+    assert ((neighbours.ids >= 0).sum(axis=1) == exist).all()
+    assert np.isin(neighbours.ids[neighbours.ids >= 0], IDS[row_mask]).all()
     if exist:
-        assert recall(found, truth(ITEMS[kept], IDS[kept], QUERIES, exist)) >= 0.94
+        assert recall(neighbours, truth(ITEMS[row_mask], IDS[row_mask], QUERIES, exist)) >= 0.94
 
 
 def test_filter_that_allows_nothing(index: Index) -> None:
-    for allowed in (np.empty(0, dtype=np.int64), np.zeros(9000, dtype=bool), np.empty(0, dtype=bool)):
-        assert (index.search(QUERIES, 5, allowed=allowed).ids == -1).all()
+    for id_filter in (np.empty(0, dtype=np.int64), np.zeros(9000, dtype=bool), np.empty(0, dtype=bool)):
+        assert (index.search(QUERIES, 5, id_filter=id_filter).ids == -1).all()
 
 
 @pytest.mark.parametrize("dim", [1, 12, 16, 33])
 def test_any_width_is_held_at_one_that_faiss_is_fast_at(dim: int, tmp_path: Path) -> None:
     vectors = np.random.default_rng(dim).standard_normal((400, dim)).astype(np.float32)
     queries, ids = vectors[:7] + np.float32(0.1), np.arange(400, dtype=np.int64)
-    built = indexes.build(IndexConfig(codes="fp16", target_recall=1.0), vectors, ids, probes=queries)
-    built.remove(ids[50:60])
-    built.add(ids[50:60], vectors[50:60])
-    built.save(tmp_path)
+    new_index = indexes.build(IndexConfig(codes="fp16", target_recall=1.0), vectors, ids, probes=queries)
+    new_index.remove(ids[50:60])
+    new_index.add(ids[50:60], vectors[50:60])
+    new_index.save(tmp_path)
     index = indexes.open_index(tmp_path)
     assert isinstance(index, IvfIndex)
     assert (index.dim, index._lists.d % 16, index.layout().centroids.shape[1]) == (dim, 0, dim)
     index.nprobe = index.nlist
-    found = index.search(queries, 5)
-    np.testing.assert_allclose(found.scores, -np.sort(-(queries @ vectors.T), axis=1)[:, :5], atol=2e-2)
+    neighbours = index.search(queries, 5)
+    np.testing.assert_allclose(neighbours.scores, -np.sort(-(queries @ vectors.T), axis=1)[:, :5], atol=2e-2)
     mask = ids % 3 == 0
-    filtered = search_filtered(index, vectors, queries, 5, mask, CostRule(few=0))
-    np.testing.assert_allclose(filtered.scores, -np.sort(-(queries @ vectors[mask].T), axis=1)[:, :5], rtol=1e-4)
+    filtered_hits = search_filtered(index, vectors, queries, 5, mask, CostRule(max_scan_rows=0))
+    np.testing.assert_allclose(filtered_hits.scores, -np.sort(-(queries @ vectors[mask].T), axis=1)[:, :5], rtol=1e-4)
 
 
 def test_ids_far_apart(config: IndexConfig) -> None:
     ids = np.arange(500, dtype=np.int64) * 10**13
     index = indexes.build(config, ITEMS[:500], ids)
-    found = index.search(QUERIES, 5, allowed=ids[::50])
-    assert recall(found, truth(ITEMS[:500:50], ids[::50], QUERIES, 5)) >= 0.95
+    neighbours = index.search(QUERIES, 5, id_filter=ids[::50])
+    assert recall(neighbours, truth(ITEMS[:500:50], ids[::50], QUERIES, 5)) >= 0.95
 
 
 def test_save_and_open(index: Index, tmp_path: Path) -> None:
-    before = index.search(QUERIES, 30)
+    original = index.search(QUERIES, 30)
     index.save(tmp_path)
-    opened = indexes.open_index(tmp_path)
-    assert type(opened) is type(index)
-    after = opened.search(QUERIES, 30)
-    np.testing.assert_array_equal(before.ids, after.ids)
-    np.testing.assert_array_equal(before.scores, after.scores)
+    reopened_index = indexes.open_index(tmp_path)
+    assert type(reopened_index) is type(index)
+    reloaded_neighbours = reopened_index.search(QUERIES, 30)
+    np.testing.assert_array_equal(original.ids, reloaded_neighbours.ids)
+    np.testing.assert_array_equal(original.scores, reloaded_neighbours.scores)
 
 
 def test_an_opened_index_can_be_changed_and_saved_elsewhere(index: Index, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     index.save(tmp_path / "a")
-    opened = indexes.open_index(tmp_path / "a")
-    opened.add(np.array([50_000]), QUERIES[:1])
-    assert opened.remove(IDS[:1000]) == 1000
-    opened.save(tmp_path / "b")
-    again = indexes.open_index(tmp_path / "b")
-    assert len(again) == 2001
-    assert again.search(QUERIES[:1], 1).ids[0, 0] == 50_000
+    reopened_index = indexes.open_index(tmp_path / "a")
+    reopened_index.add(np.array([50_000]), QUERIES[:1])
+    assert reopened_index.remove(IDS[:1000]) == 1000
+    reopened_index.save(tmp_path / "b")
+    second_copy = indexes.open_index(tmp_path / "b")
+    assert len(second_copy) == 2001
+    assert second_copy.search(QUERIES[:1], 1).ids[0, 0] == 50_000
     assert len(indexes.open_index(tmp_path / "a")) == 3000
 
 
@@ -200,7 +202,7 @@ def test_an_opened_index_can_be_changed_and_saved_elsewhere(index: Index, tmp_pa
         (lambda ids, vectors: (ids, vectors[:, :-1]), "dimensions"),
         (lambda ids, vectors: (ids, np.where(np.arange(5)[:, None] == 3, np.float32(np.nan), vectors)), "Row 3"),
         (lambda ids, vectors: (ids, np.where(np.arange(5)[:, None] == 2, np.float32(np.inf), vectors)), "Row 2"),
-        (lambda ids, vectors: (np.append(ids[:-1], ids[0]), vectors), "stands twice"),
+        (lambda ids, vectors: (np.append(ids[:-1], ids[0]), vectors), "occurs twice"),
         (lambda ids, vectors: (np.append(ids[:-1], IDS[17]), vectors), "in the index already"),
         (lambda ids, vectors: (np.append(ids[:-1], -4), vectors), "negative"),
     ],
@@ -217,7 +219,7 @@ def test_bad_additions_are_refused_whole(
 
 def test_one_id_for_each_vector() -> None:
     with pytest.raises(UsageError, match="4 ids came with 5"):
-        checked_ids(np.arange(4), ITEMS[:5], np.empty(0, dtype=np.int64))
+        check_ids(np.arange(4), ITEMS[:5], np.empty(0, dtype=np.int64))
 
 
 def test_bad_queries_are_refused(index: Index) -> None:
@@ -228,9 +230,9 @@ def test_bad_queries_are_refused(index: Index) -> None:
 
 
 def test_progress_is_told(config: IndexConfig) -> None:
-    told: list[tuple[str, int, int]] = []
-    indexes.build(config, ITEMS[:500], IDS[:500], progress=lambda *step: told.append(step))
-    assert told[-1] == ("vectors indexed", 500, 500)
+    reports: list[tuple[str, int, int]] = []
+    indexes.build(config, ITEMS[:500], IDS[:500], progress=lambda *step: reports.append(step))
+    assert reports[-1] == ("vectors indexed", 500, 500)
 
 
 def test_missing_or_damaged_folders(index: Index, tmp_path: Path) -> None:
@@ -251,7 +253,7 @@ def test_missing_or_damaged_folders(index: Index, tmp_path: Path) -> None:
 
 def test_probes_are_calibrated_to_the_target() -> None:
     probes = clustered(300, seed=3)
-    reached = {}
+    recalls = {}
     nlist = 0
     for target in (0.7, 0.95):
         index = indexes.build(IndexConfig(target_recall=target), ITEMS, IDS, probes=probes)
@@ -259,9 +261,9 @@ def test_probes_are_calibrated_to_the_target() -> None:
         assert index.measured_recall is not None
         assert index.measured_recall >= target
         nlist = index.nlist
-        reached[target] = (index.nprobe, recall(index.search(QUERIES, 100), truth(ITEMS, IDS, QUERIES, 100)))
-    assert reached[0.7][0] < reached[0.95][0] < nlist
-    assert reached[0.95][1] > 0.92
+        recalls[target] = (index.nprobe, recall(index.search(QUERIES, 100), truth(ITEMS, IDS, QUERIES, 100)))
+    assert recalls[0.7][0] < recalls[0.95][0] < nlist
+    assert recalls[0.95][1] > 0.92
 
 
 def test_more_hits_than_were_calibrated_for_visit_more_lists() -> None:
@@ -275,14 +277,14 @@ def test_a_target_out_of_reach_is_said(caplog: pytest.LogCaptureFixture) -> None
     alike[:2] = [[1], [-1]]  # so wide a range that the codes cannot tell the others apart
     with caplog.at_level(logging.WARNING):
         index = indexes.build(IndexConfig(target_recall=1.0, recall_k=20), alike, IDS, probes=alike[100:200])
-    assert "short of the wanted 1.000" in caplog.text
+    assert "below the target of 1.000" in caplog.text
     assert isinstance(index, IvfIndex)
     assert index.nprobe <= index.nlist
 
 
 def test_the_same_seed_gives_the_same_index() -> None:
-    one, two = (indexes.build(IndexConfig(), ITEMS, IDS) for _ in range(2))
-    np.testing.assert_array_equal(one.search(QUERIES, 20).ids, two.search(QUERIES, 20).ids)
+    index, twin = (indexes.build(IndexConfig(), ITEMS, IDS) for _ in range(2))
+    np.testing.assert_array_equal(index.search(QUERIES, 20).ids, twin.search(QUERIES, 20).ids)
 
 
 @pytest.mark.parametrize(
@@ -298,12 +300,12 @@ def test_config_is_checked(wrong: dict[str, object]) -> None:
     n=st.integers(0, 60),
     k=st.integers(1, 70),
     kind=st.sampled_from(["exact", "ivf"]),
-    allowed=st.none() | st.lists(st.integers(0, 70), max_size=70),
+    filter_ids=st.none() | st.lists(st.integers(0, 70), max_size=70),
 )
-def test_always_min_of_k_and_what_exists(n: int, k: int, kind: str, allowed: list[int] | None) -> None:
+def test_always_min_of_k_and_what_exists(n: int, k: int, kind: str, filter_ids: list[int] | None) -> None:
     index = indexes.build(IndexConfig(kind=kind), ITEMS[:n], np.arange(n))
-    let = None if allowed is None else np.array(allowed, dtype=np.int64)
-    found = index.search(QUERIES[:4], k, allowed=let)
-    exist = n if allowed is None else len({i for i in allowed if i < n})
-    assert ((found.ids >= 0).sum(axis=1) == min(k, exist)).all()
-    assert all(len(set(row[row >= 0])) == min(k, exist) for row in found.ids)
+    id_filter = None if filter_ids is None else np.array(filter_ids, dtype=np.int64)
+    neighbours = index.search(QUERIES[:4], k, id_filter=id_filter)
+    exist = n if filter_ids is None else len({i for i in filter_ids if i < n})
+    assert ((neighbours.ids >= 0).sum(axis=1) == min(k, exist)).all()
+    assert all(len(set(row[row >= 0])) == min(k, exist) for row in neighbours.ids)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmse.core.errors import ArtifactError
-from mmse.index.columns import Columns
+from mmse.index.columns import FilterColumns
 from mmse.index.lexical import FIELDS, LexicalIndex
 from mmse.schema.filters import Between, Filter, Kind, parse_filter
 
@@ -50,9 +50,9 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> LexicalIndex:
     return made(tmp_path_factory.mktemp("lexical"))
 
 
-def rows(index: LexicalIndex, query: str, only: Filter | None = None) -> list[int]:
-    found: list[int] = index.search(index.ask(query, BOOSTS), 10, only).rows.tolist()
-    return found
+def rows(index: LexicalIndex, query: str, filter: Filter | None = None) -> list[int]:
+    hit_rows: list[int] = index.search(index.parse(query, BOOSTS), 10, filter).rows.tolist()
+    return hit_rows
 
 
 def test_words_are_found_in_any_form_and_case(index: LexicalIndex) -> None:
@@ -73,60 +73,63 @@ def test_more_of_the_querys_words_stand_first(index: LexicalIndex) -> None:
 
 
 def test_what_is_found_is_what_is_scored(index: LexicalIndex) -> None:
-    asked = index.ask("red iphone case acme", BOOSTS)
-    found = index.search(asked, N)
-    assert found.complete
-    scores = index.scores(asked, np.arange(N))
-    np.testing.assert_allclose(scores[found.rows], found.scores, rtol=1e-6)
-    assert set(np.flatnonzero(scores)) == set(found.rows.tolist())
-    np.testing.assert_allclose(index.scores(asked, np.array([3, 1, 0])), scores[[3, 1, 0]])
-    assert not index.search(asked, 2).complete
+    query = index.parse("red iphone case acme", BOOSTS)
+    matches = index.search(query, N)
+    assert matches.complete
+    scores = index.score_rows(query, np.arange(N))
+    np.testing.assert_allclose(scores[matches.rows], matches.scores, rtol=1e-6)
+    assert set(np.flatnonzero(scores)) == set(matches.rows.tolist())
+    np.testing.assert_allclose(index.score_rows(query, np.array([3, 1, 0])), scores[[3, 1, 0]])
+    assert not index.search(query, 2).complete
 
 
 def test_a_boost_of_zero_leaves_a_field_out(index: LexicalIndex) -> None:
     title = {"title": 1.0, "brand": 0.0, "category": 0.0, "attributes": 0.0}
-    assert index.search(index.ask("acme", title), 5).rows.tolist() == []
+    assert index.search(index.parse("acme", title), 5).rows.tolist() == []
     twice = {field: 2.0 for field in FIELDS}
-    once, double = (index.scores(index.ask("case", b), np.array([0])) for b in (BOOSTS, twice))
-    np.testing.assert_allclose(double, 2 * once, rtol=1e-6)
+    single, double = (index.score_rows(index.parse("case", b), np.array([0])) for b in (BOOSTS, twice))
+    np.testing.assert_allclose(double, 2 * single, rtol=1e-6)
 
 
 def test_no_item_scores_more_than_the_most(index: LexicalIndex) -> None:
     for query in ("iphone", "red iphone 6 case", "shoes shoes running", "case nonesuch"):
-        asked = index.ask(query, BOOSTS)
-        assert asked.most > 0
-    assert index.ask("iphone nonesuch", BOOSTS).most > index.ask("iphone", BOOSTS).most, "an unknown word weighs, too"
+        parsed_query = index.parse(query, BOOSTS)
+        assert parsed_query.max_score > 0
+    assert index.parse("iphone nonesuch", BOOSTS).max_score > index.parse("iphone", BOOSTS).max_score, (
+        "an unknown word weighs, too"
+    )
 
 
 def test_a_phrase_may_be_met_by_what_stands_for_it(index: LexicalIndex) -> None:
     assert rows(index, "sneakers") == []
-    asked = index.ask("sneakers", BOOSTS, [("sneakers", ["running shoes", "pumps"])])
-    assert index.search(asked, 5).rows.tolist()[0] == 2
-    neither = index.ask("red case", BOOSTS, [("sneakers", ["running shoes"])])
+    query = index.parse("sneakers", BOOSTS, [("sneakers", ["running shoes", "pumps"])])
+    assert index.search(query, 5).rows.tolist()[0] == 2
+    query_without_phrase = index.parse("red case", BOOSTS, [("sneakers", ["running shoes"])])
     np.testing.assert_allclose(
-        index.scores(neither, np.arange(N)), index.scores(index.ask("red case", BOOSTS), np.arange(N))
+        index.score_rows(query_without_phrase, np.arange(N)),
+        index.score_rows(index.parse("red case", BOOSTS), np.arange(N)),
     )
 
 
 def test_items_that_hold_phrases(index: LexicalIndex) -> None:
-    assert index.holds([("iphone", "6")], np.arange(N)).tolist() == [True, False, False, False, False, False]
-    assert index.holds([("acme",), ("iphone", "7")], np.arange(N)).tolist() == [False, True, *[False] * 4]
-    asked = index.ask("case", BOOSTS)
-    assert index.holding([("acme",)], asked, 5).rows.tolist() == [0, 1]
-    assert index.holding([("acme",)], asked, 5, Between("price", None, 10.0)).rows.tolist() == [0]
+    assert index.match_phrases([("iphone", "6")], np.arange(N)).tolist() == [True, False, False, False, False, False]
+    assert index.match_phrases([("acme",), ("iphone", "7")], np.arange(N)).tolist() == [False, True, *[False] * 4]
+    query = index.parse("case", BOOSTS)
+    assert index.search_phrases([("acme",)], query, 5).rows.tolist() == [0, 1]
+    assert index.search_phrases([("acme",)], query, 5, Between("price", None, 10.0)).rows.tolist() == [0]
 
 
 @pytest.mark.parametrize("query", ["", "   ", "…!?", "🎧", "\x00", "\u200b"])
 def test_a_query_without_a_word_finds_nothing(index: LexicalIndex, query: str) -> None:
-    asked = index.ask(query, BOOSTS)
-    assert asked.query is None
-    assert index.search(asked, 5).rows.tolist() == []
-    assert index.scores(asked, np.arange(N)).tolist() == [0.0] * N
+    parsed_query = index.parse(query, BOOSTS)
+    assert parsed_query.tantivy_query is None
+    assert index.search(parsed_query, 5).rows.tolist() == []
+    assert index.score_rows(parsed_query, np.arange(N)).tolist() == [0.0] * N
 
 
 @pytest.mark.parametrize("query", ["t" * 10_000, "red " * 3_000, " ".join(f"w{i}" for i in range(900)), "\ud800 red"])
 def test_a_hostile_query_is_answered(index: LexicalIndex, query: str) -> None:
-    assert len(index.search(index.ask(query, BOOSTS), 5).rows) <= 5
+    assert len(index.search(index.parse(query, BOOSTS), 5).rows) <= 5
 
 
 def test_edits_show_after_commit_and_refresh(tmp_path: Path) -> None:
@@ -134,10 +137,10 @@ def test_edits_show_after_commit_and_refresh(tmp_path: Path) -> None:
     writer = index.writer(live=True)
     writer.remove(np.array([2]))
     writer.add(np.array([9]), ITEMS.slice(2, 1), [])
-    assert rows(index.refreshed(), "running") == [2, 5]
+    assert rows(index.refresh(), "running") == [2, 5]
     writer.commit()
     assert rows(index, "running") == [2, 5], "a point in time"
-    assert sorted(rows(index.refreshed(), "running")) == [5, 9]
+    assert sorted(rows(index.refresh(), "running")) == [5, 9]
     writer.close()
 
 
@@ -169,10 +172,10 @@ FILTERS = st.recursive(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(said=FILTERS)
-def test_both_channels_read_a_filter_alike(index: LexicalIndex, said: dict[str, object]) -> None:
-    only = parse_filter(said, KINDS)
-    everything = index.ask("red iphone running case hose étui x y z shoes", BOOSTS)
-    mask = Columns.of(ITEMS, KINDS).mask(only)
-    every = index.search(everything, N).rows
-    assert set(index.search(everything, N, only).rows.tolist()) == set(every[mask[every]].tolist())
+@given(filter_json=FILTERS)
+def test_both_channels_read_a_filter_alike(index: LexicalIndex, filter_json: dict[str, object]) -> None:
+    condition = parse_filter(filter_json, KINDS)
+    all_words = index.parse("red iphone running case hose étui x y z shoes", BOOSTS)
+    mask = FilterColumns.from_table(ITEMS, KINDS).mask(condition)
+    every = index.search(all_words, N).rows
+    assert set(index.search(all_words, N, condition).rows.tolist()) == set(every[mask[every]].tolist())

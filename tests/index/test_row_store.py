@@ -1,4 +1,4 @@
-"""What is read from a shelf is what stands in the table."""
+"""The rows of a row store are those of its table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmse.index.row_store import Shelf
+from mmse.index.row_store import RowStore
 
 SCHEMA = pa.schema(
     [
@@ -38,21 +38,25 @@ ITEM = st.fixed_dictionaries(
 
 
 @given(items=st.lists(ITEM, max_size=12), chunks=st.integers(1, 3), data=st.data())
-def test_a_shelf_holds_its_table(items: list[dict[str, object]], chunks: int, data: st.DataObject) -> None:
+def test_a_row_store_holds_its_table(items: list[dict[str, object]], chunks: int, data: st.DataObject) -> None:
     step = max(1, -(-len(items) // chunks))
     parts = [pa.Table.from_pylist(items[start : start + step], SCHEMA) for start in range(0, len(items), step)]
     table = pa.concat_tables(parts) if parts else SCHEMA.empty_table()
     rows = data.draw(st.lists(st.integers(0, len(items) - 1), max_size=20)) if items else []
-    there = table.take(pa.array(rows, pa.int64())).to_pylist()
-    expected = [{name: value for name, value in row.items() if value is not None} for row in there]
-    found = Shelf(table).items(np.array(rows, np.int64))
-    assert found == expected
-    assert [[*map(type, item.values())] for item in found] == [[*map(type, item.values())] for item in expected]
+    table_rows = table.take(pa.array(rows, pa.int64())).to_pylist()
+    expected_items = [{name: value for name, value in row.items() if value is not None} for row in table_rows]
+    read_items = RowStore(table).read_rows(np.array(rows, np.int64))
+    assert read_items == expected_items
+    assert [[*map(type, item.values())] for item in read_items] == [
+        [*map(type, item.values())] for item in expected_items
+    ]
 
 
 def test_a_column_of_many_texts() -> None:
     texts = [f"a{row}" if row % 3 else None for row in range(60_000)]
     table = pa.table({"item_id": texts, "half": [text and text[:4] for text in texts]})
     rows = np.array([0, 1, 59_999, 30_000, 31_001])
-    there = table.take(pa.array(rows)).to_pylist()
-    assert Shelf(table).items(rows) == [{name: text for name, text in row.items() if text is not None} for row in there]
+    table_rows = table.take(pa.array(rows)).to_pylist()
+    assert RowStore(table).read_rows(rows) == [
+        {name: text for name, text in row.items() if text is not None} for row in table_rows
+    ]

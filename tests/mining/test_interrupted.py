@@ -20,34 +20,35 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from mining.toy import mine, MineConfig, ItemsConfig, EventsConfig
+from mining.toy import mine_log, MineConfig, ItemsConfig, EventsConfig
 
-def progress(what, done, total):
-    if what == {what!r}:
+def progress(part, n_done, n_total):
+    if part == {part!r}:
         os.kill(os.getpid(), signal.{signal})
 
 shop = Path({shop!r})
-mine(ItemsConfig(), EventsConfig("events.parquet"), MineConfig(shards=2), shop / "dataset", base=shop, progress=progress)
+config = MineConfig(shards=2)
+mine_log(ItemsConfig(), EventsConfig("events.parquet"), config, shop / "dataset", base=shop, progress=progress)
 """
 
 
-def run_child(shop: Path, what: str, name: str) -> int:
-    code = CHILD.format(tests=str(Path(__file__).parents[1]), what=what, signal=name, shop=str(shop))
+def run_child(shop: Path, part: str, name: str) -> int:
+    code = CHILD.format(tests=str(Path(__file__).parents[1]), part=part, signal=name, shop=str(shop))
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
 
 
-def left(shop: Path) -> list[str]:
+def list_others(shop: Path) -> list[str]:
     return sorted(path.name for path in shop.iterdir() if path.name not in ("events.parquet", "items.parquet"))
 
 
-@pytest.mark.parametrize("what", ["events", "dataset"])
-def test_killed(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize("part", ["events", "dataset"])
+def test_killed(tmp_path: Path, part: str) -> None:
     write_shop(tmp_path, log())
-    assert run_child(tmp_path, what, "SIGKILL") == -signal.SIGKILL
+    assert run_child(tmp_path, part, "SIGKILL") == -signal.SIGKILL
     assert not (tmp_path / "dataset").exists()
     mine_shop(tmp_path)
     verify(tmp_path / "dataset", "dataset")
-    assert left(tmp_path) == ["dataset"]
+    assert list_others(tmp_path) == ["dataset"]
 
 
 def test_interrupted_with_a_former_result(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_interrupted_with_a_former_result(tmp_path: Path) -> None:
     former = mine_shop(tmp_path).fingerprint
     assert run_child(tmp_path, "requests", "SIGINT") != 0
     assert verify(tmp_path / "dataset", "dataset").fingerprint == former
-    assert left(tmp_path) == ["dataset"]
+    assert list_others(tmp_path) == ["dataset"]
 
 
 def test_ctrl_c_stops_a_running_query(tmp_path: Path) -> None:
@@ -66,14 +67,14 @@ from mmse.sources.duckdb_session import Session
 threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
 Session(memory_limit="500MB", threads=1).run("SELECT sum(hash(range)) FROM range(1_000_000_000_000)")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)
-    assert b"KeyboardInterrupt" in done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)
+    assert b"KeyboardInterrupt" in process.stderr
 
 
 def test_an_output_folder_that_cannot_be_made(tmp_path: Path) -> None:
     write_shop(tmp_path, log())
     with pytest.raises(OutputError, match="Cannot write"):
-        mine_shop(tmp_path, out=tmp_path / "items.parquet" / "dataset")
+        mine_shop(tmp_path, target=tmp_path / "items.parquet" / "dataset")
 
 
 def test_duckdb_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +90,7 @@ def test_duckdb_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Session, "_wait", full)
     with pytest.raises(OutputError, match="No space left"):
         mine_shop(tmp_path)
-    assert left(tmp_path) == []
+    assert list_others(tmp_path) == []
 
 
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     try:
         write_shop(tmp_path, log(3000))
         with pytest.raises(OutputError, match="No space left"):
-            mine_shop(tmp_path, out=small / "dataset")
+            mine_shop(tmp_path, target=small / "dataset")
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
@@ -115,4 +116,4 @@ def test_a_parquet_damaged_in_the_middle(tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(TableError, match=r"cannot be read from .*events\.parquet"):
         mine_shop(tmp_path)
-    assert left(tmp_path) == []
+    assert list_others(tmp_path) == []

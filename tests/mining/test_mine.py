@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mining.toy import DAY, ITEMS, Row, event, log, mine_shop, obvious, read, write_shop
+from mining.toy import DAY, ITEMS, Row, event, log, mine_obviously, mine_shop, read, write_shop
 from mmse.core.artifact import verify
-from mmse.dataset.folder import ItemStats, open_snapshots, shard_files
+from mmse.dataset.folder import DatasetFolder, ItemStats, open_snapshots
 from mmse.dataset.history import History
 from mmse.mining.mine import MineConfig
 from mmse.schema.stages import Stage
 
-NEVER = (Stage.RANDOM, 0)
-NOTHING = {"retrieved": 0, "unclicked": 0, "clicked": 0, "carted": 0, "ordered": 0}
+NO_STAGE = (Stage.RANDOM, 0)
+NO_ROWS = {"retrieved": 0, "unclicked": 0, "clicked": 0, "carted": 0, "ordered": 0}
 
 
 def test_the_toy_shop_by_hand(tmp_path: Path) -> None:
@@ -25,8 +25,8 @@ def test_the_toy_shop_by_hand(tmp_path: Path) -> None:
     counts = mine_shop(tmp_path).counts
     assert counts["requests"] == {"train": 6, "valid": 2, "test": 2}
     assert counts["rows"] == {"train": 14, "valid": 5, "test": 5}
-    assert counts["stages"]["train"] == dict(NOTHING, unclicked=9, clicked=3, ordered=2)
-    assert counts["stages"]["valid"] == dict(NOTHING, unclicked=3, clicked=1, ordered=1)
+    assert counts["stages"]["train"] == dict(NO_ROWS, unclicked=9, clicked=3, ordered=2)
+    assert counts["stages"]["valid"] == dict(NO_ROWS, unclicked=3, clicked=1, ordered=1)
     assert counts["items"] == 4
     assert counts["rejected"] == {"items": {}, "events": {}}
     assert counts["position_bias_from"].startswith("none")
@@ -46,7 +46,7 @@ def test_the_toy_shop_by_hand(tmp_path: Path) -> None:
 def test_files_hold_the_columns_of_the_contract(tmp_path: Path) -> None:
     write_shop(tmp_path, log())
     mine_shop(tmp_path)
-    schema = pq.read_schema(shard_files(tmp_path / "dataset", "train", 0)[0])
+    schema = pq.read_schema(DatasetFolder(tmp_path / "dataset").row_files("train", 0)[0])
     assert {name: str(schema.field(name).type) for name in schema.names} == {
         "request_id": "string",
         "query": "string",
@@ -97,49 +97,53 @@ def test_carts_are_a_stage_between_clicks_and_orders(tmp_path: Path) -> None:
     rows.append({**rows[3], "clicked": True, "carted": True})  # a of r1, told apart from its impression
     write_shop(tmp_path, rows)
     counts = mine_shop(tmp_path).counts
-    assert counts["stages"]["train"] == dict(NOTHING, unclicked=7, clicked=3, carted=2, ordered=2)
+    assert counts["stages"]["train"] == dict(NO_ROWS, unclicked=7, clicked=3, carted=2, ordered=2)
     assert counts["ordered_without_click"] == 0
-    seen = {(r["request_id"], r["item_row"]): r["stage"] for r in read(tmp_path, "train/*/*")}
-    assert (seen["r0", 1], seen["r0", 2], seen["r1", 0]) == (Stage.CARTED, Stage.ORDERED, Stage.CARTED)
-    taken = {(r["user_id"], r["item_row"], r["stage"]) for r in read(tmp_path, "interactions.parquet")}
-    assert ("user of r0", 1, Stage.CARTED) in taken
+    stages = {(r["request_id"], r["item_row"]): r["stage"] for r in read(tmp_path, "train/*/*")}
+    assert (stages["r0", 1], stages["r0", 2], stages["r1", 0]) == (Stage.CARTED, Stage.ORDERED, Stage.CARTED)
+    interactions = {(r["user_id"], r["item_row"], r["stage"]) for r in read(tmp_path, "interactions.parquet")}
+    assert ("user of r0", 1, Stage.CARTED) in interactions
     assert ItemStats.open(tmp_path / "dataset").at(1).tolist() == [[3, 3, 0], [3, 1, 0], [1, 1, 1], [0, 0, 0]]
 
 
 def test_what_was_only_retrieved_has_rows_and_changes_nothing_else(tmp_path: Path) -> None:
     """Nor does it say when a request was, who asked what, or that an item was shown."""
-    hidden = {"retrieved_only": True, "position": None, "clicked": None, "ordered": None, "explored": True}
+    not_shown = {"retrieved_only": True, "position": None, "clicked": None, "ordered": None, "explored": True}
     rows = log(40)
     write_shop(tmp_path / "plain", rows)
-    more = [row | hidden for row in rows if row["item_id"] != "c"]  # a and b again: shown, all the same
-    more += [event(f"r{r}", r - 0.5, item, 1, query="other", user_id="x") | hidden for r in range(40) for item in "dc"]
-    write_shop(tmp_path / "more", more + [{**row, "retrieved_only": False} for row in rows])
-    plain, told = mine_shop(tmp_path / "plain").counts, mine_shop(tmp_path / "more").counts
-    assert told["duplicates_merged"] == 80 + 14  # c is shown at every third request
-    assert told["stages"]["train"] == plain["stages"]["train"] | {"retrieved": 24 + 16}
-    assert told["rows"]["train"] == plain["rows"]["train"] + 40
+    retrieved_rows = [row | not_shown for row in rows if row["item_id"] != "c"]  # a and b again: shown, all the same
+    retrieved_rows += [
+        event(f"r{r}", r - 0.5, item, 1, query="other", user_id="x") | not_shown for r in range(40) for item in "dc"
+    ]
+    write_shop(tmp_path / "more", retrieved_rows + [{**row, "retrieved_only": False} for row in rows])
+    plain_counts, counts = mine_shop(tmp_path / "plain").counts, mine_shop(tmp_path / "more").counts
+    assert counts["duplicates_merged"] == 80 + 14  # c is shown at every third request
+    assert counts["stages"]["train"] == plain_counts["stages"]["train"] | {"retrieved": 24 + 16}
+    assert counts["rows"]["train"] == plain_counts["rows"]["train"] + 40
     unlike = {"stages", "rows", "read", "duplicates_merged"}
-    assert {k: v for k, v in told.items() if k not in unlike} == {k: v for k, v in plain.items() if k not in unlike}
-    beside = sorted(path.name for path in (tmp_path / "plain" / "dataset").glob("*.parquet"))
-    assert len(beside) == 8
-    for name in beside:
+    assert {k: v for k, v in counts.items() if k not in unlike} == {
+        k: v for k, v in plain_counts.items() if k not in unlike
+    }
+    names = sorted(path.name for path in (tmp_path / "plain" / "dataset").glob("*.parquet"))
+    assert len(names) == 8
+    for name in names:
         assert read(tmp_path / "more", name) == read(tmp_path / "plain", name), name
-    found = read(tmp_path / "more", "t*/**/*.parquet") + read(tmp_path / "more", "valid/*")
-    shown = [row for row in found if row["stage"] >= Stage.UNCLICKED]
-    assert shown == read(tmp_path / "plain", "t*/**/*.parquet") + read(tmp_path / "plain", "valid/*")
-    for row in found:
+    all_rows = read(tmp_path / "more", "t*/**/*.parquet") + read(tmp_path / "more", "valid/*")
+    shown_rows = [row for row in all_rows if row["stage"] >= Stage.UNCLICKED]
+    assert shown_rows == read(tmp_path / "plain", "t*/**/*.parquet") + read(tmp_path / "plain", "valid/*")
+    for row in all_rows:
         if row["stage"] == Stage.RETRIEVED:
             assert (row["position"], row["examination"], row["explored"]) == (None, None, False)
             assert row["item_row"] in (2, 3)
             assert (row["query"], row["user_id"]) == ("red shoe", f"user of {row['request_id']}")
-    last = {row["request_id"]: row["stage"] for row in found}
-    assert set(last.values()) == {Stage.RETRIEVED}, "after what was shown"
+    final_stage = {row["request_id"]: row["stage"] for row in all_rows}
+    assert set(final_stage.values()) == {Stage.RETRIEVED}, "after what was shown"
 
 
 def test_requests_that_were_shown_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
     rows = [{**row, "retrieved_only": False} for row in log()]
-    alone = [{**row, "request_id": "empty page", "retrieved_only": True} for row in rows[:3]]
-    write_shop(tmp_path, rows + [row | {"clicked": False, "ordered": False} for row in alone])
+    empty_page = [{**row, "request_id": "empty page", "retrieved_only": True} for row in rows[:3]]
+    write_shop(tmp_path, rows + [row | {"clicked": False, "ordered": False} for row in empty_page])
     counts = mine_shop(tmp_path).counts
     assert counts["retrieved_without_page"] == 3
     assert counts["requests"] == {"train": 6, "valid": 2, "test": 2}
@@ -147,15 +151,15 @@ def test_requests_that_were_shown_nothing_are_left_out_and_counted(tmp_path: Pat
 
 def test_mining_twice_gives_the_same_files(tmp_path: Path) -> None:
     write_shop(tmp_path, log(40))
-    first = mine_shop(tmp_path)
-    assert mine_shop(tmp_path).files == first.files
+    manifest = mine_shop(tmp_path)
+    assert mine_shop(tmp_path).files == manifest.files
 
 
 def test_every_slice_has_a_file_even_where_it_is_empty(tmp_path: Path) -> None:
     write_shop(tmp_path, log(1))
     mine_shop(tmp_path)
     for split, period in (("train", 0), ("train", 1), ("valid", None), ("test", None)):
-        assert shard_files(tmp_path / "dataset", split, period)
+        assert DatasetFolder(tmp_path / "dataset").row_files(split, period)
 
 
 requests = st.builds(
@@ -175,7 +179,7 @@ requests = st.builds(
 @given(st.lists(requests, min_size=1, max_size=40), st.integers(1, 3))
 def test_everything_against_the_obvious_version(rows: list[Row], periods: int) -> None:
     """Stages, whole and adjacent requests, the split by time, and no future in any feature."""
-    expected = obvious(rows, ITEMS)
+    expected = mine_obviously(rows, ITEMS)
     times = sorted(request["timestamp"] for request in expected.values())
     n_train = round(len(times) * 0.6)
     if n_train < len(times) and times[n_train] == times[0]:
@@ -184,41 +188,41 @@ def test_everything_against_the_obvious_version(rows: list[Row], periods: int) -
         folder = Path(name)
         write_shop(folder, rows)
         mine_shop(folder, config=MineConfig(periods=periods, valid_share=0.2, test_share=0.2, shards=2, threads=1))
-        _check_groups(folder, expected, periods)
+        _check_rows(folder, expected, periods)
         _check_statistics(folder, expected)
         _check_history(folder, expected)
 
 
-def _check_groups(folder: Path, expected: dict[str, Row], periods: int) -> None:
+def _check_rows(folder: Path, expected: dict[str, Row], periods: int) -> None:
     snapshots = open_snapshots(folder / "dataset")
     assert snapshots.periods == periods
-    found: dict[str, Row] = {}
+    requests_found: dict[str, Row] = {}
     slices = [*(("train", p) for p in range(periods)), ("valid", None), ("test", None)]
     for number, (split, period) in enumerate(slices):
-        for file in shard_files(folder / "dataset", split, period):
+        for file in DatasetFolder(folder / "dataset").row_files(split, period):
             former, position = "", 0
             for row in pq.read_table(file).to_pylist():
                 stamp = int((row["timestamp"] - dt.datetime(1970, 1, 1)) / dt.timedelta(microseconds=1))
-                assert snapshots.before[number] <= stamp < snapshots.before[number + 1]
+                assert snapshots.moments[number] <= stamp < snapshots.moments[number + 1]
                 if row["request_id"] != former:
-                    assert row["request_id"] not in found, "a request lies wholly in one stretch of one file"
+                    assert row["request_id"] not in requests_found, "a request lies wholly in one stretch of one file"
                     former, position = row["request_id"], 0
-                    what = {key: row[key] for key in ("timestamp", "query", "user_id")}
-                    found[former] = {**what, "rows": {}}
+                    facts = {key: row[key] for key in ("timestamp", "query", "user_id")}
+                    requests_found[former] = {**facts, "rows": {}}
                 assert row["position"] >= position
                 position = row["position"]
-                found[former]["rows"][ITEMS[row["item_row"]]["item_id"]] = (row["stage"], row["position"])
-    assert found == expected
+                requests_found[former]["rows"][ITEMS[row["item_row"]]["item_id"]] = (row["stage"], row["position"])
+    assert requests_found == expected
 
 
 def _check_statistics(folder: Path, expected: dict[str, Row]) -> None:
     stats = ItemStats.open(folder / "dataset")
-    for snapshot, before in enumerate(stats.snapshots.before):
+    for snapshot, before in enumerate(stats.snapshots.moments):
         moment = dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=int(before))
         slow = np.zeros((len(ITEMS), 3), np.int64)
         for request in expected.values():
             for row, item in enumerate(ITEMS):
-                stage, _ = request["rows"].get(item["item_id"], NEVER) if request["timestamp"] < moment else NEVER
+                stage, _ = request["rows"].get(item["item_id"], NO_STAGE) if request["timestamp"] < moment else NO_STAGE
                 slow[row] += [stage >= least for least in (Stage.UNCLICKED, Stage.CLICKED, Stage.ORDERED)]
         assert stats.at(snapshot).tolist() == slow.tolist()
 
@@ -227,14 +231,14 @@ def _check_history(folder: Path, expected: dict[str, Row]) -> None:
     history = History.open(folder / "dataset", length=3)
     for request in expected.values():
         stamp = int((request["timestamp"] - dt.datetime(1970, 1, 1)) / dt.timedelta(microseconds=1))
-        recent = history.before([request["user_id"]], np.array([stamp]))
+        recent = history.look_up([request["user_id"]], np.array([stamp]))
         past = [
             (other["timestamp"], row, other["rows"][item["item_id"]][0])
             for other in expected.values()
             for row, item in enumerate(ITEMS)
             if other["user_id"] == request["user_id"]
             and other["timestamp"] < request["timestamp"]
-            and other["rows"].get(item["item_id"], NEVER)[0] >= Stage.CLICKED
+            and other["rows"].get(item["item_id"], NO_STAGE)[0] >= Stage.CLICKED
         ]
         slow = [(row, stage) for _, row, stage in sorted(past, reverse=True)[:3]]
         slow += [(-1, -1)] * (3 - len(slow))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmse.core.artifact import Manifest
-from mmse.mining.mine import MineConfig, mine
+from mmse.mining.mine import MineConfig, mine_log
 from mmse.schema.stages import Stage
 from mmse.sources.tables import EventsConfig, ItemsConfig
 
@@ -27,7 +27,9 @@ ITEMS: list[Row] = [
 ]
 
 
-def event(request: str, minute: float, item: str, position: int, stage: Stage = Stage.UNCLICKED, **more: object) -> Row:
+def event(
+    request: str, minute: float, item: str, position: int, stage: Stage = Stage.UNCLICKED, **values: object
+) -> Row:
     """One row of the events table; an ordered item was clicked, too."""
     row: Row = {
         "request_id": request,
@@ -40,7 +42,7 @@ def event(request: str, minute: float, item: str, position: int, stage: Stage = 
         "user_id": f"user of {request}",
         "explored": False,
     }
-    return {**row, **more}
+    return {**row, **values}
 
 
 def log(requests: int = 10) -> list[Row]:
@@ -75,31 +77,31 @@ def mine_shop(
     items: ItemsConfig | None = None,
     events: EventsConfig | None = None,
     config: MineConfig | None = None,
-    out: Path | None = None,
+    target: Path | None = None,
 ) -> Manifest:
-    """Mines the tables of `folder` into `folder/groups`."""
-    return mine(
+    """Mines the tables of `folder` into `folder/dataset`."""
+    return mine_log(
         items or ItemsConfig(),
         events or EventsConfig("events.parquet"),
         config or MineConfig(periods=2, valid_share=0.2, test_share=0.2, shards=2, threads=2, memory_limit="500MB"),
-        out or folder / "dataset",
+        target or folder / "dataset",
         base=folder,
     )
 
 
-def read(folder: Path, what: str) -> list[Row]:
-    """The rows of a file or glob below `folder/groups`."""
-    path = str(folder / "dataset" / what)
+def read(folder: Path, pattern: str) -> list[Row]:
+    """The rows of a file or glob below `folder/dataset`."""
+    path = str(folder / "dataset" / pattern)
     table = duckdb.read_parquet(path, hive_partitioning=False).to_arrow_table()
     rows: list[Row] = table.to_pylist()
     return rows
 
 
-def obvious(events: list[Row], items: list[Row]) -> dict[str, Row]:
+def mine_obviously(events: list[Row], items: list[Row]) -> dict[str, Row]:
     """Request id to its timestamp, query, user and `rows`: item_id to (stage, position), the slow obvious way."""
-    known = {item["item_id"] for item in items}
+    item_ids = {item["item_id"] for item in items}
     requests: dict[str, Row] = {}
-    rows = [row for row in events if row["item_id"] in known]
+    rows = [row for row in events if row["item_id"] in item_ids]
     rows.sort(key=lambda row: (row["timestamp"], row["position"], row["query"], row["user_id"]))
     for row in rows:
         request = requests.setdefault(

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmse.model.objectives import Scored, hard_negatives, own_negatives, ranking_loss, retrieval_loss
-from mmse.model.recipe import Read
+from mmse.model.objectives import BatchScores, hard_negatives, own_negatives, ranking_loss, retrieval_loss
+from mmse.model.recipe import StageName
 from mmse.model.recipes import OBJECTIVES, HardNegatives, Recipe, StageWeights
 from mmse.schema.stages import STAGE_LEVELS, Stage
 
 WEIGHTS = StageWeights(retrieved=0.0, unclicked=0.1, clicked=1.0, carted=3.0, ordered=7.0)
-EVERY: tuple[Read, ...] = ("retrieved", "unclicked", "clicked", "carted", "ordered")
+EVERY: tuple[StageName, ...] = ("retrieved", "unclicked", "clicked", "carted", "ordered")
 
 
-def scored(seed: int, requests: int = 3, group: int = 4, pool: int = 6, temperature: float = 0.5) -> Scored:
+def make_batch(seed: int, requests: int = 3, group: int = 4, pool: int = 6, temperature: float = 0.5) -> BatchScores:
     """A batch of random scores, in double; every request has something of every kind by chance."""
     random = torch.Generator().manual_seed(seed)
 
@@ -27,64 +27,66 @@ def scored(seed: int, requests: int = 3, group: int = 4, pool: int = 6, temperat
         return torch.rand(*shape, generator=random, dtype=torch.float64)
 
     stages = torch.randint(0, len(Stage), (requests, group), generator=random)
-    return Scored(
-        own=drawn(requests, group) * 2 - 1,
+    return BatchScores(
+        own_scores=drawn(requests, group) * 2 - 1,
         stages=stages,
         weights=torch.tensor(WEIGHTS.by_stage, dtype=torch.float64)[stages],
         examination=drawn(requests, group),
-        against=drawn(requests, pool) * 2 - 1,
+        pool_scores=drawn(requests, pool) * 2 - 1,
         correction=drawn(pool) * 2 - 1,
-        reached=drawn(requests, pool) < 0.3,
+        exclusions=drawn(requests, pool) < 0.3,
         temperature=temperature,
         rank_temperature=0.2,
     )
 
 
-def by_hand(own: list[float], stages: list[Stage], against: list[float], weights: StageWeights = WEIGHTS) -> Scored:
+def by_hand(
+    own: list[float], stages: list[Stage], against: list[float], weights: StageWeights = WEIGHTS
+) -> BatchScores:
     """One request, every item looked at, every pool item drawn once and none masked."""
-    return Scored(
-        own=torch.tensor([own]),
+    return BatchScores(
+        own_scores=torch.tensor([own]),
         stages=torch.tensor([[int(stage) for stage in stages]]),
         weights=torch.tensor([[weights.by_stage[stage] for stage in stages]]),
         examination=torch.ones(1, len(own)),
-        against=torch.tensor([against]),
+        pool_scores=torch.tensor([against]),
         correction=torch.zeros(len(against)),
-        reached=torch.zeros(1, len(against), dtype=torch.bool),
+        exclusions=torch.zeros(1, len(against), dtype=torch.bool),
         temperature=1.0,
         rank_temperature=1.0,
     )
 
 
-def costs(recipe: Recipe, batch: Scored) -> float:
+def costs(recipe: Recipe, batch: BatchScores) -> float:
     return OBJECTIVES[recipe.retrieval](batch, recipe).item()
 
 
-def slow_retrieval(batch: Scored, also: Callable[[int, int], list[float]] = lambda r, j: []) -> float:
+def slow_retrieval(batch: BatchScores, further_negatives: Callable[[int, int], list[float]] = lambda r, j: []) -> float:
     """Softmax by loops; `also(r, j)` are scores that request r's j-th item is compared with beside the pool."""
     tau, total = float(batch.temperature), 0.0
-    for r in range(len(batch.own)):
+    for r in range(len(batch.own_scores)):
         pool = sum(
-            math.exp(batch.against[r, n].item() / tau + batch.correction[n].item())
-            for n in range(batch.against.shape[1])
-            if not batch.reached[r, n]
+            math.exp(batch.pool_scores[r, n].item() / tau + batch.correction[n].item())
+            for n in range(batch.pool_scores.shape[1])
+            if not batch.exclusions[r, n]
         )
-        for j in range(batch.own.shape[1]):
-            negatives = pool + sum(math.exp(score / tau) for score in also(r, j))
-            wanted = math.exp(batch.own[r, j].item() / tau)
-            total += batch.weights[r, j].item() * -math.log(wanted / (wanted + negatives))
-    return total / len(batch.own)
+        for j in range(batch.own_scores.shape[1]):
+            negatives = pool + sum(math.exp(score / tau) for score in further_negatives(r, j))
+            positive = math.exp(batch.own_scores[r, j].item() / tau)
+            total += batch.weights[r, j].item() * -math.log(positive / (positive + negatives))
+    return total / len(batch.own_scores)
 
 
-def slow_ranking(batch: Scored, margin: float, tau: float, lowest: Stage) -> float:
-    scores, stages, total = batch.own, batch.stages, 0.0
+def slow_ranking(batch: BatchScores, margin: float, tau: float, lowest: Stage) -> float:
+    scores, stages, total = batch.own_scores, batch.stages, 0.0
     for r in range(len(scores)):
         losses = []
         for a in range(scores.shape[1]):
             for b in range(scores.shape[1]):
                 if stages[r, a] > stages[r, b] >= lowest:
                     gap = (scores[r, a] - scores[r, b]).item()
-                    wanted = margin * (STAGE_LEVELS[stages[r, a]] - STAGE_LEVELS[stages[r, b]])
-                    losses.append(batch.examination[r, b].item() * math.log1p(math.exp((wanted - gap) / tau)))
+                    target_gap = margin * (STAGE_LEVELS[stages[r, a]] - STAGE_LEVELS[stages[r, b]])
+                    losses.append(batch.examination[r, b].item() * math.log1p(math.exp((target_gap - gap) / tau)))
         total += sum(losses) / len(losses) if losses else 0.0
     return total / len(scores)
 
@@ -92,24 +94,28 @@ def slow_ranking(batch: Scored, margin: float, tau: float, lowest: Stage) -> flo
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 5), st.integers(3, 12), st.sampled_from([1, 2]))
 def test_the_losses_are_what_the_formulas_say(seed: int, requests: int, group: int, pool: int, lowest: int) -> None:
-    batch = scored(seed, requests, group, pool, temperature=0.3)
+    batch = make_batch(seed, requests, group, pool, temperature=0.3)
     assert costs(Recipe(), batch) == pytest.approx(slow_retrieval(batch))
-    fast = ranking_loss(batch.own, batch.stages, batch.examination, margin=0.1, temperature=0.2, lowest=Stage(lowest))
+    fast = ranking_loss(
+        batch.own_scores, batch.stages, batch.examination, margin=0.1, temperature=0.2, lowest=Stage(lowest)
+    )
     assert fast.item() == pytest.approx(slow_ranking(batch, 0.1, 0.2, Stage(lowest)))
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_own_negatives_are_what_the_formula_says(seed: int) -> None:
-    batch = scored(seed, group=6)
+    batch = make_batch(seed, group=6)
 
     def lower(r: int, j: int) -> list[float]:
-        return [batch.own[r, b].item() for b in range(6) if Stage.RANDOM < batch.stages[r, b] < batch.stages[r, j]]
+        return [
+            batch.own_scores[r, b].item() for b in range(6) if Stage.RANDOM < batch.stages[r, b] < batch.stages[r, j]
+        ]
 
     def unclicked(r: int, j: int) -> list[float]:
         plain = (Stage.RETRIEVED, Stage.UNCLICKED)
-        below = [batch.own[r, b].item() for b in range(6) if batch.stages[r, b] in plain]
-        return below if batch.stages[r, j] >= Stage.CLICKED else []
+        negatives = [batch.own_scores[r, b].item() for b in range(6) if batch.stages[r, b] in plain]
+        return negatives if batch.stages[r, j] >= Stage.CLICKED else []
 
     assert costs(Recipe(own_negatives="lower"), batch) == pytest.approx(slow_retrieval(batch, lower))
     assert costs(Recipe(own_negatives="unclicked"), batch) == pytest.approx(slow_retrieval(batch, unclicked))
@@ -119,18 +125,24 @@ def test_own_negatives_are_what_the_formula_says(seed: int) -> None:
 @given(st.integers(0, 10_000), st.integers(1, 9), st.sampled_from([0.0, 0.5, 0.95, 1.0]))
 def test_hard_negatives_are_what_the_formula_says(seed: int, n: int, guard: float) -> None:
     """The best n of what is not masked, moved towards the positive by shares from 0.2 (the hardest) to 0.6."""
-    batch, low, high = scored(seed), 0.2, 0.6
+    batch, low, high = make_batch(seed), 0.2, 0.6
     recipe = Recipe(hard=HardNegatives(n=n, weight=3.0, guard=guard, mix=(low, high)))
 
     def mixed(r: int, j: int) -> list[float]:
-        score, taken = batch.own[r, j].item(), min(n, batch.against.shape[1])
-        best = sorted((s for s, out in zip(batch.against[r].tolist(), batch.reached[r], strict=True) if not out))[::-1]
-        found = []
-        for place, hardest in enumerate(best[:taken]):
+        score, n_hard = batch.own_scores[r, j].item(), min(n, batch.pool_scores.shape[1])
+        best = sorted(
+            (
+                s
+                for s, is_excluded in zip(batch.pool_scores[r].tolist(), batch.exclusions[r], strict=True)
+                if not is_excluded
+            )
+        )[::-1]
+        logits = []
+        for i, hardest in enumerate(best[:n_hard]):
             if guard == 0 or hardest <= score - (1 - guard) * abs(score):
-                share = low + (high - low) * place / max(taken - 1, 1)
-                found += [share * score + (1 - share) * hardest] * 3
-        return found
+                share = low + (high - low) * i / max(n_hard - 1, 1)
+                logits += [share * score + (1 - share) * hardest] * 3
+        return logits
 
     assert costs(recipe, batch) == pytest.approx(slow_retrieval(batch, mixed))
 
@@ -139,11 +151,11 @@ def test_a_mixed_negative_scores_as_its_mixed_vector_does() -> None:
     """MGDSPR mixes vectors; its score is that of the mixed scores, since a score is an inner product."""
     query, positive, negative = torch.randn(3, 8, dtype=torch.float64)
     batch = replace(
-        scored(0, requests=1, group=1, pool=1),
-        own=(query @ positive).reshape(1, 1),
+        make_batch(0, requests=1, group=1, pool=1),
+        own_scores=(query @ positive).reshape(1, 1),
         temperature=1.0,
-        against=(query @ negative).reshape(1, 1),
-        reached=torch.zeros(1, 1, dtype=torch.bool),
+        pool_scores=(query @ negative).reshape(1, 1),
+        exclusions=torch.zeros(1, 1, dtype=torch.bool),
     )
     logits = hard_negatives(batch, HardNegatives(n=1, guard=0.0, mix=(0.4, 0.6)))
     assert logits.item() == pytest.approx((query @ (0.4 * positive + 0.6 * negative)).item())
@@ -152,10 +164,10 @@ def test_a_mixed_negative_scores_as_its_mixed_vector_does() -> None:
 def test_the_guard_leaves_out_what_may_be_as_good() -> None:
     """Of scores 0.78, 0.7 and 0.1 the first is above 95% of the positive's 0.8; of a positive at −0.1 none is below."""
     batch = by_hand([0.8, -0.1], [Stage.CLICKED, Stage.CLICKED], [0.78, 0.1, 0.7])
-    taken = hard_negatives(batch, HardNegatives(n=2)) > -100
-    assert taken.tolist() == [[[False, True], [False, False]]]
-    below = by_hand([-0.1], [Stage.CLICKED], [-0.102, -0.2])
-    assert (hard_negatives(below, HardNegatives(n=2)) > -100).tolist() == [[[False, True]]]
+    is_used = hard_negatives(batch, HardNegatives(n=2)) > -100
+    assert is_used.tolist() == [[[False, True], [False, False]]]
+    negative_batch = by_hand([-0.1], [Stage.CLICKED], [-0.102, -0.2])
+    assert (hard_negatives(negative_batch, HardNegatives(n=2)) > -100).tolist() == [[[False, True]]]
 
 
 def test_softmax_by_hand() -> None:
@@ -174,9 +186,9 @@ def test_hinge_by_hand() -> None:
     batch = replace(batch, correction=torch.tensor([1.0, 2.0, 1.0]).log())
     recipe = Recipe(retrieval="hinge", margin=0.1)
     assert costs(recipe, batch) == pytest.approx((0 + 2 * 0.05 + 0.2) / 4)
-    masked = replace(batch, reached=torch.tensor([[False, False, True]]))
-    assert costs(recipe, masked) == pytest.approx(2 * 0.05 / 3)
-    assert costs(recipe, replace(batch, reached=torch.ones(1, 3, dtype=torch.bool))) == 0
+    masked_batch = replace(batch, exclusions=torch.tensor([[False, False, True]]))
+    assert costs(recipe, masked_batch) == pytest.approx(2 * 0.05 / 3)
+    assert costs(recipe, replace(batch, exclusions=torch.ones(1, 3, dtype=torch.bool))) == 0
 
 
 def test_the_three_part_hinge_by_hand() -> None:
@@ -184,8 +196,8 @@ def test_the_three_part_hinge_by_hand() -> None:
     weights = StageWeights(unclicked=1.0, clicked=1.0, carted=1.0, ordered=1.0)
     stages = [Stage.ORDERED, Stage.UNCLICKED, Stage.UNCLICKED, Stage.RANDOM]
     batch = by_hand([0.7, 0.65, 0.1, 0.9], stages, [0.3, 0.0], weights)
-    expected = 0.2**2 + 0.1**2 + 3 * (0.1**2 + 0) / 2  # three items of its own, so the pool's mean counts thrice
-    assert costs(Recipe(retrieval="thresholds"), batch) == pytest.approx(expected)
+    loss = 0.2**2 + 0.1**2 + 3 * (0.1**2 + 0) / 2  # three items of its own, so the pool's mean counts thrice
+    assert costs(Recipe(retrieval="thresholds"), batch) == pytest.approx(loss)
 
 
 def test_multi_positive_by_hand() -> None:
@@ -197,7 +209,7 @@ def test_multi_positive_by_hand() -> None:
     batch = by_hand([0.0, 0.0, 0.0], [Stage.ORDERED, Stage.UNCLICKED, Stage.RANDOM], [0.0], weights)
     assert costs(recipe, batch) == pytest.approx(0.5 * math.log(2) + 1.0 * math.log(3) + 2.0 * math.log(3))
     explored = replace(batch, weights=torch.tensor([[2.0, 0.0, 0.0]]))  # nobody chose to show the unclicked one
-    explored = replace(explored, own=torch.tensor([[0.0, -9.0, 0.0]]))
+    explored = replace(explored, own_scores=torch.tensor([[0.0, -9.0, 0.0]]))
     low = math.log(2 + math.exp(-9))
     assert costs(recipe, explored) == pytest.approx(0.5 * math.log(2) + 1.0 * low + 2.0 * low)
 
@@ -207,13 +219,13 @@ def test_logq_takes_from_what_is_drawn_often() -> None:
 
     All scores are 0, so the loss is −log(1 / (1 + 1/8 + 1)). With the sign reversed it would be −log(1 / (1 + 8 + 1)).
     """
-    expected = torch.tensor([8.0, 1.0])
+    expected_copies = torch.tensor([8.0, 1.0])
     loss = retrieval_loss(
         torch.zeros(1, 1),
         torch.zeros(1, 2),
         torch.ones(1, 1),
-        correction=-expected.log(),
-        reached=torch.zeros(1, 2, dtype=torch.bool),
+        correction=-expected_copies.log(),
+        exclusions=torch.zeros(1, 2, dtype=torch.bool),
         temperature=1.0,
     )
     assert loss.item() == pytest.approx(math.log(1 + 1 / 8 + 1))
@@ -222,8 +234,8 @@ def test_logq_takes_from_what_is_drawn_often() -> None:
 @pytest.mark.parametrize("retrieval", ["softmax", "hinge", "thresholds", "multi_positive"])
 def test_a_request_whose_every_negative_is_masked_has_a_finite_gradient(retrieval: str) -> None:
     batch = by_hand([0.0, 0.0], [Stage.ORDERED, Stage.CLICKED], [0.0, 0.0])
-    own, against = batch.own.requires_grad_(), batch.against.requires_grad_()
-    batch = replace(batch, own=own, against=against, reached=torch.ones(1, 2, dtype=torch.bool))
+    own, against = batch.own_scores.requires_grad_(), batch.pool_scores.requires_grad_()
+    batch = replace(batch, own_scores=own, pool_scores=against, exclusions=torch.ones(1, 2, dtype=torch.bool))
     recipe = Recipe(retrieval=retrieval)
     if retrieval == "softmax":
         recipe = replace(recipe, hard=HardNegatives(n=1), own_negatives="lower")
@@ -282,17 +294,17 @@ GRADIENTS = {
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_gradients(name: str) -> None:
     """Of scores and of both temperatures, in double, against finite differences."""
-    recipe, batch = GRADIENTS[name], scored(7, group=5)
+    recipe, batch = GRADIENTS[name], make_batch(7, group=5)
 
     def loss(own: Tensor, against: Tensor, tau: Tensor, rank_tau: Tensor) -> Tensor:
-        at = replace(batch, own=own, against=against, temperature=tau, rank_temperature=rank_tau)
+        at = replace(batch, own_scores=own, pool_scores=against, temperature=tau, rank_temperature=rank_tau)
         return OBJECTIVES[recipe.retrieval](at, recipe)
 
     tau = torch.tensor(0.4, dtype=torch.float64)
-    inputs = [batch.own.clone(), batch.against.clone(), tau, tau / 2]
+    inputs = [batch.own_scores.clone(), batch.pool_scores.clone(), tau, tau / 2]
     assert torch.autograd.gradcheck(loss, [tensor.requires_grad_() for tensor in inputs])
 
 
 def test_every_built_in_loss_has_its_gradient_checked() -> None:
-    mine = {name for name, loss in OBJECTIVES.items() if loss.__module__.startswith("mmse.")}
-    assert mine == {recipe.retrieval for recipe in GRADIENTS.values()}
+    built_in = {name for name, loss in OBJECTIVES.items() if loss.__module__.startswith("mmse.")}
+    assert built_in == {recipe.retrieval for recipe in GRADIENTS.values()}

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from mmse.core.config import build, plain
+from mmse.core.config import build, plain_values
 from mmse.core.errors import UsageError
 from mmse.model import recipe as registry
-from mmse.model.objectives import Scored
-from mmse.model.recipes import ABLATIONS, OBJECTIVES, PUBLISHED, RECIPES, Recipe, StageWeights, changed, objective
+from mmse.model.objectives import BatchScores
+from mmse.model.recipes import ABLATIONS, BUILT_IN, OBJECTIVES, RECIPES, Recipe, StageWeights, objective, override
 from mmse.schema.stages import Stage
 from mmse.training.loop import TrainConfig
 
@@ -25,9 +25,9 @@ from mmse.training.loop import TrainConfig
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty current folder; what is imported from it, and what it registers, is forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
-    before, losses = set(sys.modules), dict(OBJECTIVES)
+    modules, losses = set(sys.modules), dict(OBJECTIVES)
     yield tmp_path
-    for name in set(sys.modules) - before:
+    for name in set(sys.modules) - modules:
         del sys.modules[name]
     OBJECTIVES.clear()
     OBJECTIVES.update(losses)
@@ -35,10 +35,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_plain_values(name: str) -> None:
-    assert build(Recipe, plain(RECIPES[name]), name) == RECIPES[name]
-    said = PUBLISHED[name]
-    assert said.recipe is RECIPES[name]
-    assert all(len(text) > 10 for text in (said.paper, said.equation, said.differs))
+    assert build(Recipe, plain_values(RECIPES[name]), name) == RECIPES[name]
+    entry = BUILT_IN[name]
+    assert entry.recipe is RECIPES[name]
+    assert all(len(text) > 10 for text in (entry.paper, entry.equation, entry.differs))
 
 
 def test_the_baseline_that_must_be_beaten() -> None:
@@ -50,25 +50,25 @@ def test_the_baseline_that_must_be_beaten() -> None:
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_changes_one_thing(name: str) -> None:
     config = build(TrainConfig, ABLATIONS[name], name)
-    changes = {k: v for k, v in plain(config).items() if v != plain(TrainConfig())[k]}
+    changes = {k: v for k, v in plain_values(config).items() if v != plain_values(TrainConfig())[k]}
     assert len(changes) == 1
-    one, other = plain(config.to_recipe()), plain(RECIPES["mmse"])
-    differs = {key for key in one if one[key] != other[key]}
+    ablation, base = plain_values(config.to_recipe()), plain_values(RECIPES["mmse"])
+    differs = {key for key in ablation if ablation[key] != base[key]}
     two = ("with_retrieved", "without_expected_orders", "without_stage_weights")
     assert len(differs) == (0 if "objective" not in changes else 2 if name in two else 1)
 
 
 def test_what_a_stage_counts_as() -> None:
-    clicks = Recipe(reads=("unclicked", "clicked")).read_as
+    clicks = Recipe(reads=("unclicked", "clicked")).stage_map
     assert clicks == (Stage.RANDOM, Stage.RANDOM, Stage.UNCLICKED, Stage.CLICKED, Stage.CLICKED, Stage.CLICKED)
-    orders = Recipe(reads=("ordered", "unclicked")).read_as
+    orders = Recipe(reads=("ordered", "unclicked")).stage_map
     assert orders[Stage.CARTED] == orders[Stage.UNCLICKED] == Stage.UNCLICKED
-    assert RECIPES["mmse"].lowest_row is Stage.UNCLICKED
-    assert changed(Recipe(), ABLATIONS["with_retrieved"]["objective"], "x").lowest_row is Stage.RETRIEVED
+    assert RECIPES["mmse"].lowest_stage is Stage.UNCLICKED
+    assert override(Recipe(), ABLATIONS["with_retrieved"]["objective"], "x").lowest_stage is Stage.RETRIEVED
 
 
 def test_single_keys_are_replaced_also_inside_tables() -> None:
-    recipe = changed(RECIPES["mgdspr"], {"temperature": 0.1, "hard": {"n": 5}, "stage_weights": {"ordered": 2}}, "x")
+    recipe = override(RECIPES["mgdspr"], {"temperature": 0.1, "hard": {"n": 5}, "stage_weights": {"ordered": 2}}, "x")
     assert recipe.temperature == 0.1
     assert recipe.hard == replace(RECIPES["mgdspr"].hard, n=5)
     assert recipe.stage_weights == StageWeights(clicked=1.0, carted=1.0, ordered=2.0)
@@ -78,7 +78,7 @@ def test_single_keys_are_replaced_also_inside_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"retrieval": "sotfmax"}, "did you mean 'softmax'"),
         ({"ranking": "none"}, "'ranking' is 'none', expected one of"),
@@ -104,10 +104,10 @@ def test_single_keys_are_replaced_also_inside_tables() -> None:
         ({"hard": {"guard": 95}}, "a share between 0 and 1"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(values: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError) as refused:
+def test_what_cannot_be_is_refused_by_name(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as error_info:
         build(TrainConfig, {"objective": values}, "shop.toml [train]")
-    assert re.search(said, f"{refused.value.cause} {refused.value.cure}")
+    assert re.search(message, f"{error_info.value.cause} {error_info.value.cure}")
 
 
 def test_a_recipe_of_ones_own_is_found_in_the_current_folder(folder: Path) -> None:
@@ -120,42 +120,42 @@ def test_a_recipe_of_ones_own_is_found_in_the_current_folder(folder: Path) -> No
     assert sys.path == path
     assert "house_recipes:CALM" in RECIPES
     assert "house_recipes:CALM" not in list(RECIPES)
-    for name, said in (
+    for name, message in (
         ("house_recipes:CLAM", "'house_recipes' has no 'CLAM'; it has CALM"),
         ("house_recipes:OTHER", "'OTHER' is a int, expected mmse.model.recipes.Recipe"),
         ("house_recipes:", "has no ''"),
         ("home_recipes:CALM", "cannot import 'home_recipes'"),
         (":CALM", "cannot import ''"),
     ):
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             build(TrainConfig, {"recipe": name}, "x")
     with pytest.raises(UsageError, match="'recipe' is 'calm', expected one of mmse, "):
         build(TrainConfig, {"recipe": "calm"}, "x")
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         ("from mmse.model.recipes import Recipe\nMINE = Recipe(temperature=-1.0)", "ValueError: 'temperature' is -1.0"),
         ("MINE = Recip(", "SyntaxError"),
         ("from mmse.model.recipes import objective\nobjective('softmax')(lambda s, r: s.own.sum())", "Rename it"),
     ],
 )
-def test_what_is_wrong_with_the_users_module_is_said(folder: Path, code: str, said: str) -> None:
+def test_what_is_wrong_with_the_users_module_is_said(folder: Path, code: str, message: str) -> None:
     (folder / "broken_recipes.py").write_text(code, "utf-8")
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(UsageError) as error_info:
         RECIPES["broken_recipes:MINE"]
-    assert said in f"{refused.value.cause} {refused.value.cure}"
+    assert message in f"{error_info.value.cause} {error_info.value.cure}"
 
 
 def test_a_loss_may_be_registered_again_by_the_same_module_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "OBJECTIVES", dict(OBJECTIVES))
 
-    def mine(scored: Scored, recipe: Recipe) -> Tensor:
-        return scored.own.sum()
+    def mine(scores: BatchScores, recipe: Recipe) -> Tensor:
+        return scores.own_scores.sum()
 
-    def other(scored: Scored, recipe: Recipe) -> Tensor:
-        return scored.own.mean()
+    def other(scores: BatchScores, recipe: Recipe) -> Tensor:
+        return scores.own_scores.mean()
 
     objective("mine")(mine)
     objective("mine")(mine)

@@ -6,61 +6,67 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from mmse.ranking.calibration import FORMS, Calibration, Form, Slots, learn_calibration, moments_of
+from mmse.ranking.calibration import FORMS, Calibration, CalibrationSlots, Form, learn_calibration, moments_of
 
 NO_MOMENTS = (0.0, 1.0)
 
 
-def slots(n: int, *, seed: int = 0, examined: float | None = None) -> tuple[Slots, np.ndarray]:
+def slots(n: int, *, seed: int = 0, share: float | None = None) -> tuple[CalibrationSlots, np.ndarray]:
     """Slots whose clicks follow `examination · expit(-3 + 4 · score + 0.3 · known)`, and that chance of relevance."""
     rng = np.random.default_rng(seed)
     scores = rng.random(n) * 1.5
-    asked = rng.choice([0, 3, 40], n)
-    relevant = expit(-3 + 4 * scores + 0.3 * np.log1p(asked))
-    examination = np.full(n, examined) if examined else rng.choice([1.0, 0.5, 0.2], n)
+    query_counts = rng.choice([0, 3, 40], n)
+    relevant = expit(-3 + 4 * scores + 0.3 * np.log1p(query_counts))
+    examination = np.full(n, share) if share else rng.choice([1.0, 0.5, 0.2], n)
     clicked = (rng.random(n) < examination * relevant).astype(np.float64)
-    return Slots(scores, asked.astype(np.int64), np.tile([0.7, 0.4], (n, 1)), examination, clicked), relevant
+    return CalibrationSlots(
+        scores, query_counts.astype(np.int64), np.tile([0.7, 0.4], (n, 1)), examination, clicked
+    ), relevant
 
 
-def chances(calibration: Calibration, of: Slots) -> np.ndarray:
+def chances(calibration: Calibration, subset: CalibrationSlots) -> np.ndarray:
     return np.array(
         [
-            expit(calibration.log_odds(of.scores[i : i + 1], int(of.asked_before[i]), tuple(of.moments[i])))[0]
-            for i in range(len(of))
+            expit(
+                calibration.log_odds(subset.scores[i : i + 1], int(subset.query_counts[i]), tuple(subset.moments[i]))
+            )[0]
+            for i in range(len(subset))
         ]
     )
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_it_rises_with_the_score_for_every_query(form: Form) -> None:
-    learned = learn_calibration(slots(5_000)[0], form)
-    for asked in (0, 1, 7, 10**6):
-        odds = learned.log_odds(np.linspace(-1, 2, 50), asked, (0.5, 0.2))
+    calibration = learn_calibration(slots(5_000)[0], form)
+    for query_count in (0, 1, 7, 10**6):
+        odds = calibration.log_odds(np.linspace(-1, 2, 50), query_count, (0.5, 0.2))
         assert (np.diff(odds) > 0).all()
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_made_the_clicks_is_found_again(form: Form) -> None:
-    learned = learn_calibration(slots(60_000)[0], form)
+    calibration = learn_calibration(slots(60_000)[0], form)
     held_out, relevant = slots(3_000, seed=1)
-    assert np.abs(chances(learned, held_out) - relevant).mean() < 0.02
+    assert np.abs(chances(calibration, held_out) - relevant).mean() < 0.02
 
 
 def test_seldom_seen_places_do_not_lower_it() -> None:
-    learned = [learn_calibration(slots(60_000, examined=share)[0], "adapter") for share in (1.0, 0.25)]
+    calibrations = [learn_calibration(slots(60_000, share=share)[0], "adapter") for share in (1.0, 0.25)]
     held_out, _ = slots(500, seed=2)
-    np.testing.assert_allclose(chances(learned[0], held_out), chances(learned[1], held_out), atol=0.05)
+    np.testing.assert_allclose(chances(calibrations[0], held_out), chances(calibrations[1], held_out), atol=0.05)
 
 
 def test_a_query_better_known_than_any_seen_is_taken_as_the_best_known() -> None:
-    learned = learn_calibration(slots(5_000)[0], "adapter")
+    calibration = learn_calibration(slots(5_000)[0], "adapter")
     score = np.array([0.5])
-    assert learned.log_odds(score, 10**9, NO_MOMENTS) == pytest.approx(learned.log_odds(score, 40, NO_MOMENTS))
+    assert calibration.log_odds(score, 10**9, NO_MOMENTS) == pytest.approx(calibration.log_odds(score, 40, NO_MOMENTS))
 
 
 def test_nothing_to_learn_from_is_a_modest_guess() -> None:
-    none = np.empty(0)
-    guess = learn_calibration(Slots(none, none.astype(np.int64), none.reshape(0, 2), none, none), "adapter")
+    empty = np.empty(0)
+    guess = learn_calibration(
+        CalibrationSlots(empty, empty.astype(np.int64), empty.reshape(0, 2), empty, empty), "adapter"
+    )
     assert 0 < expit(guess.log_odds(np.array([0.5]), 0, NO_MOMENTS))[0] < 0.5
 
 

@@ -8,15 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmse.dataset.folder import DatasetFolder
 from mmse.index.lexical import FIELDS, LexicalIndex, Matches
-from mmse.ranking.candidates import LEAST, depth, gather
-from mmse.ranking.query_counts import KnownQueries
+from mmse.ranking.candidates import MIN_DEPTH, depth, find_rows, gather
+from mmse.ranking.query_counts import QueryCounts
 
 BOOSTS = dict.fromkeys(FIELDS, 1.0)
 N = 3_000
 
 
-def made(folder: Path) -> LexicalIndex:
+def build_index(folder: Path) -> LexicalIndex:
     index = LexicalIndex.create(folder, {}, "none")
     writer = index.writer()
     writer.add(np.arange(N), pa.table({"title": [f"red item{row % 7}" for row in range(N)]}), [])
@@ -26,42 +27,57 @@ def made(folder: Path) -> LexicalIndex:
 
 
 def test_every_candidate_has_both_scores(tmp_path: Path) -> None:
-    index = made(tmp_path)
+    index = build_index(tmp_path)
     vectors = np.random.default_rng(0).random(N).astype(np.float32)
-    near = np.argsort(-vectors)[:400]
-    asked = index.ask("red item3", BOOSTS)
-    matches = index.search(asked, 300)
+    neighbours = np.argsort(-vectors)[:400]
+    query = index.parse("red item3", BOOSTS)
+    matches = index.search(query, 300)
     assert not matches.complete, "more match than were fetched, so the others are looked up"
-    found = gather((near, vectors[near]), matches, asked, index, k=10, vector_scores=lambda rows: vectors[rows])
-    assert len(set(found.rows.tolist())) == len(found.rows)
-    assert set(found.rows.tolist()) == set(near[:LEAST].tolist()) | set(matches.rows[:LEAST].tolist())
-    np.testing.assert_allclose(found.vector, vectors[found.rows])
-    np.testing.assert_allclose(found.lexical, index.scores(asked, found.rows) / asked.most, rtol=1e-5)
-    assert 0 < found.lexical.min() <= found.lexical.max() <= 1
+    candidates = gather(
+        (neighbours, vectors[neighbours]), matches, query, index, k=10, vector_scores=lambda rows: vectors[rows]
+    )
+    assert len(set(candidates.rows.tolist())) == len(candidates.rows)
+    assert set(candidates.rows.tolist()) == set(neighbours[:MIN_DEPTH].tolist()) | set(
+        matches.rows[:MIN_DEPTH].tolist()
+    )
+    np.testing.assert_allclose(candidates.vector, vectors[candidates.rows])
+    np.testing.assert_allclose(
+        candidates.lexical, index.score_rows(query, candidates.rows) / query.max_score, rtol=1e-5
+    )
+    assert 0 < candidates.lexical.min() <= candidates.lexical.max() <= 1
 
 
 def test_no_match_is_a_share_of_zero(tmp_path: Path) -> None:
-    index = made(tmp_path)
-    asked = index.ask("nonesuch", BOOSTS)
-    nothing = Matches(np.empty(0, np.int64), np.empty(0, np.float32), True)
-    near = np.arange(3), np.ones(3, np.float32)
-    found = gather(near, nothing, asked, index, k=10, vector_scores=lambda rows: np.ones(len(rows), np.float32))
-    assert found.rows.tolist() == [0, 1, 2]
-    assert found.lexical.tolist() == [0, 0, 0]
+    index = build_index(tmp_path)
+    query = index.parse("nonesuch", BOOSTS)
+    no_matches = Matches(np.empty(0, np.int64), np.empty(0, np.float32), True)
+    neighbours = np.arange(3), np.ones(3, np.float32)
+    candidates = gather(
+        neighbours, no_matches, query, index, k=10, vector_scores=lambda rows: np.ones(len(rows), np.float32)
+    )
+    assert candidates.rows.tolist() == [0, 1, 2]
+    assert candidates.lexical.tolist() == [0, 0, 0]
 
 
 def test_depth_grows_with_what_is_asked() -> None:
-    assert depth(1) == depth(100) == LEAST
+    assert depth(1) == depth(100) == MIN_DEPTH
     assert depth(1_000) == 1_100
 
 
 def test_known_queries_are_counted_in_any_spelling(small_run: Path, tmp_path: Path) -> None:
-    known = KnownQueries.of(small_run / "dataset")
-    known.save(tmp_path)
-    opened = KnownQueries.open(tmp_path)
-    table = pq.read_table(small_run / "dataset" / "queries.parquet").slice(0, 20).to_pylist()
-    asked = [f"  {row['query'].upper()} " for row in table]
-    assert opened.counts(asked).tolist() == [row["requests"] for row in table]
-    assert opened.counts(["never asked", "🎧", ""]).tolist() == [0, 0, 0]
-    nobody = KnownQueries(np.empty(0, np.uint64), np.empty(0, np.int64))
-    assert nobody.counts(["tent"]).tolist() == [0]
+    query_counts = QueryCounts.of_dataset(small_run / "dataset")
+    query_counts.save(tmp_path)
+    reopened = QueryCounts.open(tmp_path)
+    table = pq.read_table(DatasetFolder(small_run / "dataset").queries).slice(0, 20).to_pylist()
+    spellings = [f"  {row['query'].upper()} " for row in table]
+    assert reopened.counts(spellings).tolist() == [row["requests"] for row in table]
+    assert reopened.counts(["never asked", "🎧", ""]).tolist() == [0, 0, 0]
+    no_counts = QueryCounts(np.empty(0, np.uint64), np.empty(0, np.int64))
+    assert no_counts.counts(["tent"]).tolist() == [0]
+
+
+def test_rows_are_found_by_index() -> None:
+    indices, is_match = find_rows(np.array([7, 3, 9]), np.array([9, 4, 7, 100, 3]))
+    assert indices.tolist() == [2, 0, 0, 0, 1]
+    assert is_match.tolist() == [True, False, True, False, True]
+    assert find_rows(np.empty(0, np.int64), np.array([1]))[1].tolist() == [False]

@@ -16,8 +16,8 @@ def test_weights_fall_as_a_query_is_known() -> None:
 
 
 @given(st.integers(0, 10**9), st.floats(0, 1), st.floats(0, 1))
-def test_more_words_never_lower_an_item(asked_before: int, vector: float, share: float) -> None:
-    weight = float(Fusion().weights(np.array([asked_before]))[0])
+def test_more_words_never_lower_an_item(query_count: int, vector: float, share: float) -> None:
+    weight = float(Fusion().weights(np.array([query_count]))[0])
     assert weight > 0
     assert vector + weight * share <= vector + weight * min(1.0, share + 0.1)
 
@@ -34,15 +34,15 @@ def choices(weight_new: float, weight_known: float, *, requests: int = 400, know
     rng = np.random.default_rng(0)
     vector = rng.random((requests, 50)).astype(np.float32)
     lexical = rng.random((requests, 50)).astype(np.float32)
-    asked = np.where(np.arange(requests) % 2 == 0, 0, known_at)
-    weight = np.where(asked == 0, weight_new, weight_known)[:, None]
+    query_counts = np.where(np.arange(requests) % 2 == 0, 0, known_at)
+    weight = np.where(query_counts == 0, weight_new, weight_known)[:, None]
     best = (vector + weight * lexical).argmax(axis=1)
     return Choices(
         vector.ravel(),
         lexical.ravel(),
         np.repeat(np.arange(requests), 50),
         np.arange(requests) * 50 + best,
-        asked.astype(np.int64),
+        query_counts.astype(np.int64),
     )
 
 
@@ -54,19 +54,27 @@ def test_what_made_the_choices_is_found_again() -> None:
 
 def test_the_other_way_round_is_found_too() -> None:
     fusion = learn_fusion(choices(0.3, 2.0))
-    new, known = fusion.weights(np.array([0, 10]))
-    assert new < 0.5 < 1.0 < known
+    new, known_weight = fusion.weights(np.array([0, 10]))
+    assert new < 0.5 < 1.0 < known_weight
 
 
 def test_nothing_to_learn_from_leaves_the_prior() -> None:
-    nothing = np.empty(0, np.int64)
-    none = np.empty(0, np.float32)
-    assert learn_fusion(Choices(none, none, nothing, nothing, nothing)) == Fusion()
+    no_indices = np.empty(0, np.int64)
+    no_scores = np.empty(0, np.float32)
+    assert learn_fusion(Choices(no_scores, no_scores, no_indices, no_indices, no_indices)) == Fusion()
 
 
 def test_without_a_new_query_its_weight_stays_where_it_was() -> None:
-    known = choices(0.2, 0.2)
-    fusion = learn_fusion(Choices(known.vector, known.lexical, known.request, known.taken, known.asked_before + 5))
+    logged_choices = choices(0.2, 0.2)
+    fusion = learn_fusion(
+        Choices(
+            logged_choices.vector,
+            logged_choices.lexical,
+            logged_choices.request,
+            logged_choices.positives,
+            logged_choices.query_counts + 5,
+        )
+    )
     assert fusion.new_query == pytest.approx(PRIOR["new_query"][0], rel=1e-3)
 
 

@@ -29,7 +29,7 @@ TITLES = [
     "Acme drill",
 ]
 BRANDS = ["Apple", "Apple", "Apple", "Acme", "Best", None, None, None, None, "Black & Decker", "Acme"]
-PRICES = [float(place) for place in range(len(TITLES))]
+PRICES = [float(index) for index in range(len(TITLES))]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> LexicalIndex:
 
 
 @pytest.mark.parametrize(
-    ("query", "named"),
+    ("query", "names"),
     [
         ("apple", [("apple",)]),
         ("silver APPLE iphone 6", [("apple",), ("iphone", "6")]),
@@ -66,16 +66,18 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> LexicalIndex:
         ("🎧", []),
     ],
 )
-def test_what_a_query_names(guard: Guard, query: str, named: list[tuple[str, ...]]) -> None:
-    assert guard.phrases(query) == named
+def test_what_a_query_names(guard: Guard, query: str, names: list[tuple[str, ...]]) -> None:
+    assert guard.phrases(query) == names
 
 
 def lead(guard: Guard, index: LexicalIndex, query: str, rows: list[int]) -> tuple[list[int], list[int]]:
-    asked = index.ask(query, BOOSTS)
+    lexical_query = index.parse(query, BOOSTS)
     at = np.array(rows)
-    found = Candidates(at, np.zeros(len(at), np.float32), index.scores(asked, at) / np.float32(asked.most))
-    missed, leading = guard.guarded(query, found, asked, index, None)
-    return missed.tolist(), at[leading].tolist()
+    candidates = Candidates(
+        at, np.zeros(len(at), np.float32), index.score_rows(lexical_query, at) / np.float32(lexical_query.max_score)
+    )
+    extra_rows, lead_mask = guard.find_leads(query, candidates, lexical_query, index, None)
+    return extra_rows.tolist(), at[lead_mask].tolist()
 
 
 def test_the_named_model_leads(guard: Guard, index: LexicalIndex) -> None:
@@ -96,10 +98,10 @@ def test_a_number_alone_leads_nothing_that_fits_worse(guard: Guard, index: Lexic
 
 
 def test_a_filter_holds_for_what_is_fetched_too(guard: Guard, index: LexicalIndex) -> None:
-    asked = index.ask("iphone 6", BOOSTS)
-    found = Candidates(np.array([1]), np.zeros(1, np.float32), np.array([0.5], np.float32))
-    missed, _ = guard.guarded("iphone 6", found, asked, index, Between("price", 0.5, None))
-    assert missed.tolist() == []
+    lexical_query = index.parse("iphone 6", BOOSTS)
+    candidates = Candidates(np.array([1]), np.zeros(1, np.float32), np.array([0.5], np.float32))
+    extra_rows, _ = guard.find_leads("iphone 6", candidates, lexical_query, index, Between("price", 0.5, None))
+    assert extra_rows.tolist() == []
 
 
 def test_a_query_that_names_nothing_moves_nothing(guard: Guard, index: LexicalIndex) -> None:

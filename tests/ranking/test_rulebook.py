@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from mmse.core.errors import ArtifactError, OutputError, UsageError
-from mmse.ranking.rulebook import CURRENT, Rulebook, Status
+from mmse.ranking.rulebook import CURRENT, Rulebook, RulesStatus
 from mmse.schema.filters import Kind
 
 KINDS = {"brand": Kind.NAME}
-NOW = datetime(2026, 7, 1, tzinfo=UTC)
+TIME = datetime(2026, 7, 1, tzinfo=UTC)
 
 
 class Clock:
@@ -53,7 +53,7 @@ def clock() -> Clock:
 def test_no_folder_is_no_rules(folder: Path, clock: Clock) -> None:
     book = Rulebook.open(folder, KINDS, clock)
     assert len(book.current()) == 0
-    assert book.status() == Status(None, 0, None)
+    assert book.status() == RulesStatus(None, 0, None)
     assert book.history() == []
     assert not folder.exists()
     Rulebook(folder, KINDS).publish(pin("a"))
@@ -67,17 +67,17 @@ def test_publish_and_roll_back(folder: Path, clock: Clock) -> None:
     assert book.publish("# nothing now\r\n") == 2
     assert live(book) == []
     clock.now += 0.6
-    assert book.status() == Status(2, 0, None)
+    assert book.status() == RulesStatus(2, 0, None)
     book.rollback(1, "it was right", "bert")
     clock.now += 0.6
     assert live(book) == ["a"]
-    assert book.status() == Status(1, 1, None)
+    assert book.status() == RulesStatus(1, 1, None)
     assert [(e.version, e.by, e.note) for e in book.history()] == [
         (1, "anna", "first"),
         (2, "", ""),
         (1, "bert", "it was right"),
     ]
-    assert all(datetime.fromisoformat(edition.at) for edition in book.history())
+    assert all(datetime.fromisoformat(publication.at) for publication in book.history())
     assert book.text(2) == "# nothing now\r\n"
     assert book.publish(pin("b")) == 3
     assert json.loads((folder / CURRENT).read_text())["edition"]["version"] == 3
@@ -151,7 +151,7 @@ def test_another_process_publishes(folder: Path, clock: Clock) -> None:
 
 def test_publishers_at_once_lose_nothing(folder: Path) -> None:
     arguments = [[sys.executable, "-c", PUBLISH, str(folder), name, "8"] for name in ("one", "two")]
-    others = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for line in arguments]
+    processes = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for line in arguments]
     numbers: list[int] = []
 
     def publish(name: str) -> None:
@@ -163,20 +163,20 @@ def test_publishers_at_once_lose_nothing(folder: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    for other in others:
-        numbers += map(int, other.communicate()[0].split())
+    for process in processes:
+        numbers += map(int, process.communicate()[0].split())
     assert sorted(numbers) == list(range(1, 33))
-    expected = {f"{name}-{n}" for name in ("one", "two", "three", "four") for n in range(8)}
-    assert set(live(Rulebook(folder, KINDS))) == expected
+    names = {f"{name}-{n}" for name in ("one", "two", "three", "four") for n in range(8)}
+    assert set(live(Rulebook(folder, KINDS))) == names
     history = Rulebook(folder, KINDS).history()
-    assert [edition.version for edition in history] == list(range(1, 33))
-    assert {edition.note for edition in history} == expected
+    assert [publication.version for publication in history] == list(range(1, 33))
+    assert {publication.note for publication in history} == names
 
 
-BROKEN = ["", "{", "[]", '{"edition": 3}', '{"edition": {"version": "1"}}', "\x00" * 100, "{" * 10_000]
+DAMAGED_CONTENTS = ["", "{", "[]", '{"edition": 3}', '{"edition": {"version": "1"}}', "\x00" * 100, "{" * 10_000]
 
 
-@pytest.mark.parametrize("content", BROKEN)
+@pytest.mark.parametrize("content", DAMAGED_CONTENTS)
 def test_a_broken_current_keeps_the_last_good_rules(
     folder: Path, clock: Clock, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -202,7 +202,7 @@ def test_a_broken_current_keeps_the_last_good_rules(
     assert book.publish(pin("b")) == 2
     clock.now += 0.6
     assert live(book) == ["b"]
-    assert book.status() == Status(2, 1, None)
+    assert book.status() == RulesStatus(2, 1, None)
 
 
 def test_a_version_missing_cut_short_or_changed_keeps_the_last_good_rules(folder: Path, clock: Clock) -> None:
@@ -242,8 +242,8 @@ def test_a_version_half_written_is_never_live(folder: Path, clock: Clock, monkey
     def fails(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", fails)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
         with pytest.raises(OutputError, match="No space left"):
             book.publish(pin("b"))
     clock.now += 0.6
@@ -259,19 +259,19 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         Rulebook(tmp_path / "rules", KINDS).publish(pin("a"))
     assert len(Rulebook.open(tmp_path / "rules", KINDS).current()) == 0
-    assert Rulebook.open(tmp_path / "rules", KINDS).current().for_query("tent", NOW).rules == ()
+    assert Rulebook.open(tmp_path / "rules", KINDS).current().apply("tent", TIME).rules == ()
 
 
 def test_many_threads_ask_while_one_publishes(folder: Path) -> None:
     book = Rulebook(folder, KINDS, clock=iter(range(10**9)).__next__)  # every look is due
     book.publish(pin("a"))
     failures: list[Exception] = []
-    done = threading.Event()
+    stop = threading.Event()
 
     def ask() -> None:
-        while not done.is_set():
+        while not stop.is_set():
             try:
-                book.current().for_query("tent", NOW)
+                book.current().apply("tent", TIME)
             except Exception as error:  # whatever it is, the search was taken down
                 failures.append(error)
 
@@ -280,7 +280,7 @@ def test_many_threads_ask_while_one_publishes(folder: Path) -> None:
         thread.start()
     for n in range(20):
         book.publish(pin(f"n-{n}"))
-    done.set()
+    stop.set()
     for thread in threads:
         thread.join()
     assert failures == []

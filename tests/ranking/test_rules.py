@@ -1,9 +1,10 @@
-"""A merchandiser's rules: what a file may say, what it is told when it is wrong, and what applies to a query."""
+"""A merchandiser's rules: what a file may hold, the errors for a wrong one, and the effects on a query."""
 
 from __future__ import annotations
 
 import re
 import time
+import timeit
 import tomllib
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,13 +15,13 @@ from hypothesis import strategies as st
 
 from mmse.core.errors import UsageError
 from mmse.ranking.patterns import Pattern, PatternIndex
-from mmse.ranking.rule_checks import warnings_of
+from mmse.ranking.rule_checks import find_warnings
 from mmse.ranking.rule_file import MAX_RULES, read_rules, write_rule
-from mmse.ranking.rules import Applied, PinnedItem, Rules
+from mmse.ranking.rules import PinnedItem, RuleEffects, Rules
 from mmse.schema.filters import Kind, OneOf
 
 KINDS = {"brand": Kind.NAME, "category": Kind.PATH, "price": Kind.NUMBER, "available": Kind.FLAG}
-NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+TIME = datetime(2026, 7, 1, 12, tzinfo=UTC)
 ALL = """
 [[pin]]
 name = "summer-tents"
@@ -69,8 +70,8 @@ to = "tent"
 """
 
 
-def pin(name: str, query: str, *items: str, place: int = 1, more: str = "") -> str:
-    return f'[[pin]]\nname = "{name}"\nquery = "{query}"\nitems = {list(items)}\nplace = {place}\n{more}\n'
+def pin(name: str, query: str, *items: str, place: int = 1, lines: str = "") -> str:
+    return f'[[pin]]\nname = "{name}"\nquery = "{query}"\nitems = {list(items)}\nplace = {place}\n{lines}\n'
 
 
 def redirect(name: str, query: str, to: str) -> str:
@@ -78,11 +79,11 @@ def redirect(name: str, query: str, to: str) -> str:
 
 
 def refused(text: str) -> str:
-    with pytest.raises(UsageError) as failed:
+    with pytest.raises(UsageError) as error_info:
         read_rules(text, KINDS, "rules.toml")
-    assert failed.value.cause.startswith("rules.toml")
-    assert failed.value.cure
-    return str(failed.value)
+    assert error_info.value.cause.startswith("rules.toml")
+    assert error_info.value.cure
+    return str(error_info.value)
 
 
 @pytest.fixture(scope="module")
@@ -91,41 +92,41 @@ def rules() -> Rules:
 
 
 def test_what_applies_to_a_query(rules: Rules) -> None:
-    applied = rules.for_query("  TENT ", NOW)
-    assert applied.query == "  TENT "
-    assert applied.rules == ("summer-tents", "any-tent", "old-stock", "gone", "own-brand")
-    assert applied.pins == (
+    effects = rules.apply("  TENT ", TIME)
+    assert effects.query == "  TENT "
+    assert effects.rules == ("summer-tents", "any-tent", "old-stock", "gone", "own-brand")
+    assert effects.pins == (
         PinnedItem("i1", 1, "summer-tents"),
         PinnedItem("i2", 2, "summer-tents"),
         PinnedItem("i3", 3, "any-tent"),
         PinnedItem("i4", 4, "any-tent"),
     )
-    assert [bury.items for bury in applied.buries] == [("i9",), ()]
-    assert applied.buries[1].where == OneOf("available", (False,))
-    assert [(boost.where, boost.factor) for boost in applied.boosts] == [(OneOf("brand", ("acme",)), 1.5)]
-    assert applied.redirect_url is None
-    assert applied.expansions == ()
+    assert [bury.items for bury in effects.buries] == [("i9",), ()]
+    assert effects.buries[1].condition == OneOf("available", (False,))
+    assert [(boost.condition, boost.factor) for boost in effects.boosts] == [(OneOf("brand", ("acme",)), 1.5)]
+    assert effects.redirect_url is None
+    assert effects.expansions == ()
 
 
 def test_a_rule_sleeps_out_of_its_dates(rules: Rules) -> None:
-    def awake(*when: int) -> bool:
-        return "summer-tents" in rules.for_query("tent", datetime(*when, tzinfo=UTC)).rules  # type: ignore[misc,arg-type]
+    def is_active(*moment: int) -> bool:
+        return "summer-tents" in rules.apply("tent", datetime(*moment, tzinfo=UTC)).rules  # type: ignore[misc,arg-type]
 
-    assert not awake(2026, 5, 31, 23, 59, 59)
-    assert awake(2026, 6, 1)
-    assert awake(2026, 8, 31, 23, 59, 59)
-    assert not awake(2026, 9, 1)
+    assert not is_active(2026, 5, 31, 23, 59, 59)
+    assert is_active(2026, 6, 1)
+    assert is_active(2026, 8, 31, 23, 59, 59)
+    assert not is_active(2026, 9, 1)
 
 
 def test_a_moment_may_have_an_hour() -> None:
-    rules = read_rules(pin("a", "x", "i", more="from = 2026-01-01T10:00:00\nuntil = 2026-01-01T13:00:00+02:00"), KINDS)
-    hours = [h for h in range(24) if rules.for_query("x", datetime(2026, 1, 1, h, tzinfo=UTC)).rules]
+    rules = read_rules(pin("a", "x", "i", lines="from = 2026-01-01T10:00:00\nuntil = 2026-01-01T13:00:00+02:00"), KINDS)
+    hours = [h for h in range(24) if rules.apply("x", datetime(2026, 1, 1, h, tzinfo=UTC)).rules]
     assert hours == [10, 11]
 
 
 def test_synonyms_both_ways_one_way_and_for_some_queries(rules: Rules) -> None:
     def expansions(query: str) -> dict[str, tuple[str, ...]]:
-        return dict(rules.for_query(query, NOW).expansions)
+        return dict(rules.apply(query, TIME).expansions)
 
     assert expansions("red Couch, cheap") == {"couch": ("sofa", "day bed")}
     assert expansions("day-bed or sofa") == {"day bed": ("sofa", "couch"), "sofa": ("couch", "day bed")}
@@ -134,33 +135,33 @@ def test_synonyms_both_ways_one_way_and_for_some_queries(rules: Rules) -> None:
     assert expansions("phone cell") == {"cell": ("battery",)}
     assert expansions("solar cell") == {}
     assert expansions("sofas") == {}
-    assert rules.for_query("couch", NOW).rules[-1] == "sofa"
+    assert rules.apply("couch", TIME).rules[-1] == "sofa"
 
 
 def test_synonyms_of_one_phrase_come_together_and_do_not_flood_a_search() -> None:
     synonyms = [write_rule("synonym", {"name": f"s{i}", "words": [f"w{i}", "x", f"v{i}"]}) for i in range(40)]
     rules = read_rules("\n".join(synonyms), KINDS)
-    [(phrase, also)] = rules.for_query("x", NOW).expansions
+    [(phrase, alternatives)] = rules.apply("x", TIME).expansions
     assert phrase == "x"
-    assert len(also) == 80
-    assert len(rules.for_query(" ".join(f"w{i}" for i in range(40)), NOW).expansions) == 16
+    assert len(alternatives) == 80
+    assert len(rules.apply(" ".join(f"w{i}" for i in range(40)), TIME).expansions) == 16
 
 
 def test_redirects(rules: Rules) -> None:
-    sent = rules.for_query("Return Policy", NOW)
-    assert sent.redirect_url == "https://shop.example/returns"
-    assert sent.rules[0] == "returns"
-    assert rules.for_query("tnet", NOW).query == "tent"
-    assert rules.for_query("tnet red", NOW).rules == ("tents", *rules.for_query("tent", NOW).rules)
-    assert rules.for_query("tnet red", NOW).pins == rules.for_query("tent", NOW).pins
+    effects = rules.apply("Return Policy", TIME)
+    assert effects.redirect_url == "https://shop.example/returns"
+    assert effects.rules[0] == "returns"
+    assert rules.apply("tnet", TIME).query == "tent"
+    assert rules.apply("tnet red", TIME).rules == ("tents", *rules.apply("tent", TIME).rules)
+    assert rules.apply("tnet red", TIME).pins == rules.apply("tent", TIME).pins
 
 
 def test_redirects_are_followed_and_one_to_the_query_itself_is_none() -> None:
     rules = read_rules(redirect("a", "x", "y") + redirect("b", "y", "z") + redirect("c", "* z *", "z"), KINDS)
-    assert rules.for_query("x", NOW).query == "z"
-    assert rules.for_query("x", NOW).rules == ("a", "b")
-    assert rules.for_query("z", NOW) == Applied("z")
-    assert rules.for_query("z z", NOW).rules == ("c",)
+    assert rules.apply("x", TIME).query == "z"
+    assert rules.apply("x", TIME).rules == ("a", "b")
+    assert rules.apply("z", TIME) == RuleEffects("z")
+    assert rules.apply("z z", TIME).rules == ("c",)
 
 
 @pytest.mark.parametrize(
@@ -180,11 +181,11 @@ def test_no_rules() -> None:
     for text in ("", "\n# nothing yet\n", "pin = []"):
         rules = read_rules(text, KINDS)
         assert len(rules) == 0
-        assert rules.for_query("Tent", NOW) == Applied("Tent")
+        assert rules.apply("Tent", TIME) == RuleEffects("Tent")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[[pin]", "not valid TOML: "),
         (ALL[:-4], "not valid TOML: "),
@@ -199,8 +200,8 @@ def test_no_rules() -> None:
         ("[[pin]]\nquery = 'x'\nitems = ['i']", "rules.toml, pin 1: 'name' is missing, expected text"),
         (pin("A b", "x", "i"), "pin 'A b': 'name' is 'A b', expected up to 80 small letters"),
         (pin("a" * 200, "x", "i"), "expected up to 80 small letters"),
-        (pin("a", "x", "i", more="itmes = 3"), "pin 'a': there is no key 'itmes'.\nDid you mean 'items'?"),
-        (pin("a", "x", "i", more="factor = 3"), "pin 'a': there is no key 'factor'.\n"),
+        (pin("a", "x", "i", lines="itmes = 3"), "pin 'a': there is no key 'itmes'.\nDid you mean 'items'?"),
+        (pin("a", "x", "i", lines="factor = 3"), "pin 'a': there is no key 'factor'.\n"),
         ("[[pin]]\nname = 'a'\nitems = ['i']", "pin 'a': 'query' is missing"),
         (pin("a", " ", "i"), "'query' is ' ', expected text"),
         (pin("a", "ten*", "i"), "'query' is 'ten*', expected `*` as a word of its own"),
@@ -213,9 +214,9 @@ def test_no_rules() -> None:
         (pin("a", "x", "i", place=0), "'place' is 0, expected a whole number from 1 to 1,000"),
         (pin("a", "x", "i").replace("place = 1", "place = true"), "'place' is True"),
         (pin("a", "x", "i").replace("place = 1", "place = 1.5"), "'place' is 1.5"),
-        (pin("a", "x", "i", more="from = '2026-01-01'"), "'from' is '2026-01-01', expected a date without quotation"),
-        (pin("a", "x", "i", more="from = 2026-01-02\nuntil = 2026-01-01"), "expected a date not before 'from'"),
-        (pin("a", "x", "i", more="note = 3"), "'note' is 3, expected text"),
+        (pin("a", "x", "i", lines="from = '2026-01-01'"), "'from' is '2026-01-01', expected a date without quotation"),
+        (pin("a", "x", "i", lines="from = 2026-01-02\nuntil = 2026-01-01"), "expected a date not before 'from'"),
+        (pin("a", "x", "i", lines="note = 3"), "'note' is 3, expected text"),
         (pin("a", "x", "i") + pin("a", "y", "i"), "two rules have the name 'a'"),
         ("[[bury]]\nname = 'a'\nquery = 'x'", "expected 'items' or 'where', found neither"),
         ("[[bury]]\nname = 'a'\nquery = 'x'\nwhere = {}", "'where' is {}, expected a condition"),
@@ -236,8 +237,8 @@ def test_no_rules() -> None:
         (redirect("a", "x", "y *"), "'to' is 'y *', expected another query"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(text: str, said: str) -> None:
-    assert said in refused(text)
+def test_what_cannot_be_meant_is_refused(text: str, message: str) -> None:
+    assert message in refused(text)
 
 
 @pytest.mark.parametrize("factor", ["0", "-1", "nan", "inf", "true", "'2'", "1" + "0" * 400])
@@ -258,20 +259,20 @@ def test_urls(url: str) -> None:
 
 
 def test_pins_of_one_query_to_one_place() -> None:
-    two = pin("a", "* tent", "i1", "i2", more="from = 2026-01-01\nuntil = 2026-01-31")
-    said = refused(two + pin("b", "*  Tent", "i3", place=2, more="from = 2026-01-31"))
-    assert "'a' and 'b' both pin to place 2 of '* tent'" in said
+    two = pin("a", "* tent", "i1", "i2", lines="from = 2026-01-01\nuntil = 2026-01-31")
+    message = refused(two + pin("b", "*  Tent", "i3", place=2, lines="from = 2026-01-31"))
+    assert "'a' and 'b' both pin to place 2 of '* tent'" in message
     assert "both pin to place 2" in refused(two + pin("b", "* tent", "i3", place=2))
     assert len(read_rules(two + pin("b", "* tent", "i3", place=3), KINDS)) == 2
-    assert len(read_rules(two + pin("b", "* tent", "i3", place=2, more="from = 2026-02-01"), KINDS)) == 2
+    assert len(read_rules(two + pin("b", "* tent", "i3", place=2, lines="from = 2026-02-01"), KINDS)) == 2
 
 
 def test_warnings() -> None:
     text = pin("a", "tent", "i1", "i8", "i9") + pin("b", "* tent", "i2", place=3) + pin("c", "* tents", "i2")
-    said = warnings_of(read_rules(text, KINDS), {"i1", "i2"}.__contains__)
-    assert said[0] == "a: the catalogue has no item 'i8' and 1 more."
-    assert "'tent' fits '* tent' of b, too, and both pin to place 3" in said[1]
-    assert len(said) == 2
+    warnings = find_warnings(read_rules(text, KINDS), {"i1", "i2"}.__contains__)
+    assert warnings[0] == "a: the catalogue has no item 'i8' and 1 more."
+    assert "'tent' fits '* tent' of b, too, and both pin to place 3" in warnings[1]
+    assert len(warnings) == 2
 
 
 def test_files(tmp_path: Path) -> None:
@@ -279,7 +280,7 @@ def test_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no file .*rules\.toml"):
         read_rules(path, KINDS)
     path.write_bytes(b"\xef\xbb\xbf" + pin("größe", "zelt ⛺", "i").replace("\n", "\r\n").encode())
-    assert read_rules(path, KINDS).for_query("Zelt ⛺", NOW).rules == ("größe",)
+    assert read_rules(path, KINDS).apply("Zelt ⛺", TIME).rules == ("größe",)
     path.write_bytes(b"# fine\n# \xff")
     with pytest.raises(UsageError, match=r"not UTF-8 \(at line 2\)"):
         read_rules(path, KINDS)
@@ -303,11 +304,11 @@ def test_ten_thousand_rules_are_fast_and_one_more_is_refused() -> None:
     rules = read_rules(many(MAX_RULES), KINDS)
     assert len(rules) == MAX_RULES
     queries = ["red tent 7", "big tent w8 sofa9", "go 12", "nothing of the kind"]
-    assert [len(rules.for_query(query, NOW).rules) for query in queries] == [1, 2, 2, 0]
-    start = time.perf_counter()
-    for query in queries * 25:
-        rules.for_query(query, NOW)
-    assert (time.perf_counter() - start) / 100 < 0.002  # about 0.06 ms on an idle core
+    assert [len(rules.apply(query, TIME).rules) for query in queries] == [1, 2, 2, 0]
+    times = timeit.repeat(
+        lambda: [rules.apply(query, TIME) for query in queries], timer=time.process_time, number=1, repeat=25
+    )
+    assert min(times) / len(queries) < 0.002  # about 0.06 ms
     assert "10,001 rules, at most 10,000" in refused(many(MAX_RULES + 1))
 
 
@@ -315,16 +316,16 @@ def test_ten_thousand_rules_are_fast_and_one_more_is_refused() -> None:
     "query", ["", "*", "x" * 10_000, "tent " * 2_000, "⛺" * 9_999, "\ud800 tent", "\x00", "a\u200db"]
 )
 def test_hostile_queries(rules: Rules, query: str) -> None:
-    start = time.perf_counter()
-    assert rules.for_query(query, NOW).query == query
-    assert time.perf_counter() - start < 0.5
+    start = time.process_time()
+    assert rules.apply(query, TIME).query == query
+    assert time.process_time() - start < 0.5
 
 
 def test_a_hostile_pattern_is_linear() -> None:
-    pattern = Pattern.of("* a " * 400 + "b")
-    start = time.perf_counter()
+    pattern = Pattern.parse("* a " * 400 + "b")
+    start = time.process_time()
     assert not pattern.matches(" ".join(["a"] * 1_000))
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < 0.1
 
 
 WORD = st.sampled_from(["a", "b", "*", "aa"])
@@ -341,13 +342,13 @@ def slow_match(pattern: list[str], query: list[str]) -> bool:
 
 @given(TEXTS, st.lists(st.sampled_from(["a", "b", "aa"]), max_size=6))
 def test_patterns_match_as_the_obvious_way_does(text: str, query: list[str]) -> None:
-    assert Pattern.of(text).matches(" ".join(query)) == slow_match(text.split(), query)
+    assert Pattern.parse(text).matches(" ".join(query)) == slow_match(text.split(), query)
 
 
 @given(st.lists(TEXTS, max_size=8), st.lists(st.sampled_from(["a", "b", "aa"]), max_size=6).map(" ".join))
 def test_the_index_finds_the_patterns_that_match(texts: list[str], query: str) -> None:
-    patterns = [Pattern.of(text) for text in texts]
-    assert PatternIndex(patterns).matching(query) == [n for n, p in enumerate(patterns) if p.matches(query)]
+    patterns = [Pattern.parse(text) for text in texts]
+    assert PatternIndex(patterns).find(query) == [n for n, p in enumerate(patterns) if p.matches(query)]
 
 
 VALUES = st.recursive(
@@ -363,8 +364,8 @@ def test_a_written_rule_reads_back(values: dict[str, object]) -> None:
 
 
 def test_a_written_rule_looks_as_a_person_writes_it() -> None:
-    said = {"name": "a", "where": {"brand": ["x", 'y"']}, "factor": 1.5, "from": date(2026, 6, 1)}
-    assert write_rule("boost", said) == (
+    values = {"name": "a", "where": {"brand": ["x", 'y"']}, "factor": 1.5, "from": date(2026, 6, 1)}
+    assert write_rule("boost", values) == (
         '[[boost]]\nname = "a"\nwhere = { brand = ["x", "y\\""] }\nfactor = 1.5\nfrom = 2026-06-01\n'
     )
 

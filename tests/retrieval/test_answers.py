@@ -15,11 +15,12 @@ import pytest
 
 from mmse.catalogue import Delete, Upsert
 from mmse.core.errors import UsageError
+from mmse.dataset.folder import DatasetFolder
 from mmse.model.query_cache import Lookups
 from mmse.retrieval.retriever import Retriever
-from mmse.schema.filters import Filter, parse_filter, path_of
+from mmse.schema.filters import Filter, comparison_path, parse_filter
 from mmse.schema.search import Answer, Search
-from mmse.training.targets import read_logged
+from mmse.training.targets import read_logged_requests
 
 QUERY = "blue tent"
 
@@ -32,15 +33,15 @@ def run(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     retriever = Retriever.open(copy, writable=True)
     assert retriever.rulebook is not None
     assert retriever.catalogue is not None
-    first = retriever.search(QUERY, 9)
+    hits = retriever.search(QUERY, 9)
     retriever.rulebook.publish(
-        f'[[pin]]\nname = "p"\nquery = "{QUERY}"\nitems = ["{first[8].item_id}"]\n'
-        f'[[bury]]\nname = "b"\nquery = "{QUERY}"\nitems = ["{first[0].item_id}"]\n'
+        f'[[pin]]\nname = "p"\nquery = "{QUERY}"\nitems = ["{hits[8].item_id}"]\n'
+        f'[[bury]]\nname = "b"\nquery = "{QUERY}"\nitems = ["{hits[0].item_id}"]\n'
         '[[redirect]]\nname = "r"\nquery = "tnet blau"\nto = "blue tent"\n'
         '[[synonym]]\nname = "s"\nwords = ["stove", "cooker"]\n'
     )
     new = [{"item_id": f"new{i}", "title": f"Blue tent {i}", "price": 3.0 + i, "available": True} for i in range(5)]
-    retriever.catalogue.apply([*map(Upsert, new), Delete(first[1].item_id)])
+    retriever.catalogue.apply([*map(Upsert, new), Delete(hits[1].item_id)])
     retriever.catalogue.close()
     return copy
 
@@ -52,12 +53,12 @@ def retriever(run: Path) -> Retriever:
 
 @pytest.fixture(scope="module")
 def searches(run: Path, retriever: Retriever) -> list[Search]:
-    """Of every kind, more than Faiss is asked at once."""
-    logged = read_logged(run / "dataset", "test", 24)
+    """Searches of every kind, more than one Faiss search has."""
+    requests = read_logged_requests(run / "dataset", "test", 24)
     cheap = parse_filter({"price": {"to": 20}}, retriever.kinds)
-    some = [
-        Search(query, 5 + place % 3 * 60, user if place % 2 else None)
-        for place, (query, user) in enumerate(zip(logged.queries, logged.users, strict=True))
+    plain = [
+        Search(query, 5 + index % 3 * 60, user if index % 2 else None)
+        for index, (query, user) in enumerate(zip(requests.queries, requests.users, strict=True))
     ]
     kinds: list[dict[str, Any]] = [
         {"filter": cheap},
@@ -71,15 +72,15 @@ def searches(run: Path, retriever: Retriever) -> list[Search]:
         {"history": tuple(hit.item_id for hit in retriever.search("stove", 3))},
         {"facets": ("brand", "price")},
     ]
-    further = [replace(some[place], **kind) for place, kind in enumerate(kinds)]
+    variants = [replace(plain[index], **kind) for index, kind in enumerate(kinds)]
     texts = [Search(text, 12) for text in (QUERY, "tnet blau", "camping stove", "🎧", "zzqqx xxyyz", f"{QUERY} 3")]
-    return [*some, *further, *texts, replace(texts[0], filter=cheap), replace(texts[0], channel="vector")]
+    return [*plain, *variants, *texts, replace(texts[0], filter=cheap), replace(texts[0], channel="vector")]
 
 
 def test_a_batch_answers_as_each_search_alone(retriever: Retriever, searches: list[Search]) -> None:
-    together = retriever.answers(searches)
-    assert len(together) == len(searches) > 2 * 16
-    for search, answer in zip(searches, together, strict=True):
+    answers = retriever.answers(searches)
+    assert len(answers) == len(searches) > 2 * 16
+    for search, answer in zip(searches, answers, strict=True):
         assert answer == retriever.answer(search), search
 
 
@@ -91,77 +92,79 @@ def test_a_wrong_search_spoils_no_other(retriever: Retriever) -> None:
     wrong = [Search(QUERY, caps={"brnd": 1}), Search(QUERY, facets=("brand", "colr"))]
     answers = retriever.answers([wrong[0], Search(QUERY), wrong[1]])
     assert answers[1] == retriever.answer(Search(QUERY))
-    for answer, said in ((answers[0], "'brnd' to cap"), (answers[2], "'colr' to count")):
+    for answer, message in ((answers[0], "'brnd' to cap"), (answers[2], "'colr' to count")):
         assert isinstance(answer, UsageError)
-        assert said in answer.cause
+        assert message in answer.cause
         assert "price" in answer.cure
-    for one in wrong:
+    for search in wrong:
         with pytest.raises(UsageError):
-            retriever.answer(one)
+            retriever.answer(search)
 
 
 def test_threads_get_the_same_answers(run: Path, searches: list[Search]) -> None:
     retriever = Retriever.open(run, cached_queries=8)
-    alone = [retriever.answer(search) for search in searches]
+    expected_answers = [retriever.answer(search) for search in searches]
 
     def ask(seed: int) -> bool:
         order = np.random.default_rng(seed).permutation(len(searches)).tolist()
-        answers = retriever.answers([searches[place] for place in order[:10]])
-        singly = [retriever.answer(searches[place]) for place in order[10:]]
-        return [*answers, *singly] == [alone[place] for place in order]
+        answers = retriever.answers([searches[index] for index in order[:10]])
+        singly = [retriever.answer(searches[index]) for index in order[10:]]
+        return [*answers, *singly] == [expected_answers[index] for index in order]
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(ask, range(8)))
 
 
-def test_the_stages_are_timed(retriever: Retriever) -> None:
-    told: list[tuple[str, float]] = []
-    retriever.answers([Search(QUERY), Search("stove", channel="vector")], lambda *stage: told.append(stage))
-    assert [stage for stage, _ in told] == ["encode", "vector", "words", "rank", "hits"]
-    assert all(seconds >= 0 for _, seconds in told)
+def test_the_spans_are_timed(retriever: Retriever) -> None:
+    spans: list[tuple[str, float]] = []
+    retriever.answers([Search(QUERY), Search("stove", channel="vector")], lambda *span: spans.append(span))
+    assert [span for span, _ in spans] == ["encode", "vector", "words", "rank", "hits"]
+    assert all(seconds >= 0 for _, seconds in spans)
 
 
 def test_without_explaining_the_hits_are_the_same(retriever: Retriever) -> None:
-    said, bare = (retriever.answer(Search(QUERY, 15, explain=explain)).hits for explain in (True, False))
-    assert bare == [replace(hit, parts={}, matched=()) for hit in said]
+    explained, bare = (retriever.answer(Search(QUERY, 15, explain=explain)).hits for explain in (True, False))
+    assert bare == [replace(hit, parts={}, matched=()) for hit in explained]
     assert bare[0].reason == "pinned to place 1 by rule p"
     assert {hit.reason for hit in bare if not hit.moved_by} == {""}
-    for hit in said:
+    for hit in explained:
         assert sum(hit.parts.values()) == pytest.approx(hit.score, abs=1e-5)
 
 
-def test_a_given_history_stands_for_the_logs(run: Path, retriever: Retriever) -> None:
-    logged = read_logged(run / "dataset", "test", 60)
-    user = next(u for u, past in zip(logged.users, logged.history, strict=True) if u and (past >= 0).any())
-    items: list[dict[str, Any]] = pq.read_table(run / "dataset" / "items.parquet").to_pylist()
-    rows = retriever.history.before([user], np.array([np.iinfo(np.int64).max])).item_rows[0]
+def test_a_given_history_replaces_that_of_the_log(run: Path, retriever: Retriever) -> None:
+    requests = read_logged_requests(run / "dataset", "test", 60)
+    user = next(u for u, past in zip(requests.users, requests.history, strict=True) if u and (past >= 0).any())
+    items: list[dict[str, Any]] = pq.read_table(DatasetFolder(run / "dataset").items).to_pylist()
+    rows = retriever.history.look_up([user], np.array([np.iinfo(np.int64).max])).item_rows[0]
     past = tuple(items[row]["item_id"] for row in rows[::-1].tolist() if row >= 0)
     of_log = retriever.answer(Search(QUERY, 30, user)).hits
-    given = retriever.answer(Search(QUERY, 30, user, history=past)).hits
-    for one, other in zip(of_log, given, strict=True):
-        assert one.score == pytest.approx(other.score, abs=1e-6)
-    nobody = retriever.answer(Search(QUERY, 30, "stranger")).hits
-    assert [hit.score for hit in nobody] != [hit.score for hit in of_log]
+    with_history = retriever.answer(Search(QUERY, 30, user, history=past)).hits
+    for log_hit, hit in zip(of_log, with_history, strict=True):
+        assert log_hit.score == pytest.approx(hit.score, abs=1e-6)
+    of_stranger = retriever.answer(Search(QUERY, 30, "stranger")).hits
+    assert [hit.score for hit in of_stranger] != [hit.score for hit in of_log]
     unknown = retriever.answer(Search(QUERY, 30, "stranger", history=("nonesuch", "new1"))).hits
-    assert unknown == nobody, "unknown ids, and items younger than the index, are skipped"
-    taken = retriever.answer(Search(QUERY, 30, "stranger", history=past)).hits
-    assert [hit.score for hit in taken] != [hit.score for hit in nobody]
-    longer = retriever.answer(Search(QUERY, 30, history=tuple(i["item_id"] for i in items[:30]))).hits
-    last = retriever.answer(Search(QUERY, 30, history=tuple(i["item_id"] for i in items[20:30]))).hits
-    assert longer == last, "the last ten count"
+    assert unknown == of_stranger, "unknown ids, and items younger than the index, are skipped"
+    of_history = retriever.answer(Search(QUERY, 30, "stranger", history=past)).hits
+    assert [hit.score for hit in of_history] != [hit.score for hit in of_stranger]
+    of_thirty = retriever.answer(Search(QUERY, 30, history=tuple(i["item_id"] for i in items[:30]))).hits
+    of_last_ten = retriever.answer(Search(QUERY, 30, history=tuple(i["item_id"] for i in items[20:30]))).hits
+    assert of_thirty == of_last_ten, "the last ten count"
 
 
-def test_facets_count_all_that_was_considered(retriever: Retriever) -> None:
+def test_facets_count_all_candidates(retriever: Retriever) -> None:
     every = retriever.answer(Search(QUERY, 1_000, facets=("brand", "category", "price", "available")))
     brands = Counter(str(hit.item["brand"]).strip().lower() for hit in every.hits if "brand" in hit.item)
-    told = every.facets["brand"].counts
-    assert {brand.lower(): n for brand, n in told.items()} == dict(
-        sorted(brands.items(), key=lambda one: (-one[1], one[0]))[:50]
+    counts = every.facets["brand"].counts
+    assert {brand.lower(): n for brand, n in counts.items()} == dict(
+        sorted(brands.items(), key=lambda pair: (-pair[1], pair[0]))[:50]
     )
-    assert list(told.values()) == sorted(told.values(), reverse=True)
-    top = path_of(next(iter(every.facets["category"].counts)))
-    under = [hit for hit in every.hits if f"{path_of(str(hit.item.get('category', '')))} > ".startswith(f"{top} > ")]
-    assert max(every.facets["category"].counts.values()) == len(under)
+    assert list(counts.values()) == sorted(counts.values(), reverse=True)
+    top = comparison_path(next(iter(every.facets["category"].counts)))
+    below_top = [
+        hit for hit in every.hits if f"{comparison_path(str(hit.item.get('category', '')))} > ".startswith(f"{top} > ")
+    ]
+    assert max(every.facets["category"].counts.values()) == len(below_top)
     prices = [float(str(hit.item["price"])) for hit in every.hits if "price" in hit.item]
     assert (every.facets["price"].low, every.facets["price"].high) == (min(prices), max(prices))
     assert sum(every.facets["price"].bins) == len(prices)
@@ -169,27 +172,29 @@ def test_facets_count_all_that_was_considered(retriever: Retriever) -> None:
 
 
 def test_facets_look_deeper_than_the_hits_and_obey_filter_and_cuts(retriever: Retriever) -> None:
-    shown = retriever.answer(Search(QUERY, 5, facets=("available",)))
-    assert sum(shown.facets["available"].counts.values()) > 100
-    only: Filter = parse_filter({"available": True}, retriever.kinds)
-    held = retriever.answer(Search(QUERY, 5, filter=only, facets=("available",)))
-    assert set(held.facets["available"].counts) == {"true"}
+    answer = retriever.answer(Search(QUERY, 5, facets=("available",)))
+    assert sum(answer.facets["available"].counts.values()) > 100
+    condition: Filter = parse_filter({"available": True}, retriever.kinds)
+    filtered = retriever.answer(Search(QUERY, 5, filter=condition, facets=("available",)))
+    assert set(filtered.facets["available"].counts) == {"true"}
     every = retriever.answer(Search(QUERY, 60)).hits
-    least = float(np.median([hit.probability or 0.0 for hit in every]))
-    cut = retriever.answer(Search(QUERY, 400, min_probability=least, facets=("available",)))
-    assert sum(cut.facets["available"].counts.values()) == sum("available" in hit.item for hit in cut.hits)
+    threshold = float(np.median([hit.probability or 0.0 for hit in every]))
+    cut_answer = retriever.answer(Search(QUERY, 400, min_probability=threshold, facets=("available",)))
+    assert sum(cut_answer.facets["available"].counts.values()) == sum(
+        "available" in hit.item for hit in cut_answer.hits
+    )
     assert Search(QUERY).facets == ()
     assert retriever.answer(Search(QUERY)).facets == {}
 
 
-def test_vectors_of_queries_are_remembered(run: Path) -> None:
+def test_vectors_of_queries_are_cached(run: Path) -> None:
     fresh, warm = Retriever.open(run), Retriever.open(run, cached_queries=2)
-    asked = [Search("camping stove", 5), Search(" Camping  STOVE", 5), Search("camping stove", 5, "u1")]
-    for search in asked:
+    searches = [Search("camping stove", 5), Search(" Camping  STOVE", 5), Search("camping stove", 5, "u1")]
+    for search in searches:
         assert warm.answer(search) == fresh.answer(search)
     assert warm.lookups == Lookups(hits=1, misses=2)
     assert fresh.lookups == Lookups(0, 0)
-    answer: list[Any] = warm.answers([asked[0], Search("tent", 5), asked[2]])
-    assert all(isinstance(one, Answer) for one in answer)
-    assert answer == [fresh.answer(asked[0]), fresh.answer(Search("tent", 5)), fresh.answer(asked[2])]
+    answers: list[Any] = warm.answers([searches[0], Search("tent", 5), searches[2]])
+    assert all(isinstance(answer, Answer) for answer in answers)
+    assert answers == [fresh.answer(searches[0]), fresh.answer(Search("tent", 5)), fresh.answer(searches[2])]
     assert warm.lookups == Lookups(hits=3, misses=3)

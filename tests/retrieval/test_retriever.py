@@ -15,13 +15,16 @@ import pytest
 from mmse import pipeline
 from mmse.core.artifact import MANIFEST, read_manifest
 from mmse.core.errors import ArtifactError, UsageError
+from mmse.core.run_folder import DATASET, INDEX, SERVING, VECTORS
+from mmse.dataset.folder import DatasetFolder
 from mmse.index import IndexConfig
 from mmse.index.embedding import EmbedConfig
-from mmse.pipeline import Listener, Shop
+from mmse.pipeline import Listener
 from mmse.retrieval.retriever import Retriever
-from mmse.schema.stages import Hit
-from mmse.text.bm25 import words
-from mmse.training.targets import read_logged
+from mmse.schema.search import Hit
+from mmse.shop import Shop
+from mmse.text.normalise import words
+from mmse.training.targets import read_logged_requests
 
 N_ITEMS = 400
 HOSTILE = [
@@ -44,54 +47,57 @@ def retriever(small_run: Path) -> Retriever:
 
 
 @pytest.fixture(scope="module")
-def asked(small_run: Path) -> tuple[str, str]:
+def logged_query(small_run: Path) -> tuple[str, str]:
     """A query of the test window, and a shopper who had taken something before."""
-    logged = read_logged(small_run / "dataset", "test", 50)
-    known = next(i for i, user in enumerate(logged.users) if user and (logged.history[i] >= 0).any())
-    user = logged.users[known]
+    requests = read_logged_requests(small_run / "dataset", "test", 50)
+    index = next(i for i, user in enumerate(requests.users) if user and (requests.history[i] >= 0).any())
+    user = requests.users[index]
     assert user
-    return logged.queries[known], user
+    return requests.queries[index], user
 
 
 @pytest.fixture(scope="module")
 def items(small_run: Path) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = pq.read_table(small_run / "dataset" / "items.parquet").to_pylist()
-    return found
+    rows: list[dict[str, object]] = pq.read_table(DatasetFolder(small_run / "dataset").items).to_pylist()
+    return rows
 
 
 @pytest.fixture
-def copied(small_run: Path, tmp_path: Path) -> Path:
+def copied_run(small_run: Path, tmp_path: Path) -> Path:
     shutil.copytree(small_run, tmp_path / "run")
     return tmp_path / "run"
 
 
-def test_hits_come_best_first_and_their_parts_add_up(retriever: Retriever, asked: tuple[str, str]) -> None:
-    query, user = asked
+def test_hits_come_best_first_and_their_parts_add_up(retriever: Retriever, logged_query: tuple[str, str]) -> None:
+    query, user = logged_query
     hits = retriever.search(query, 25, user)
     assert [hit.rank for hit in hits] == list(range(1, 26))
     free = [hit for hit in hits if not hit.moved_by]
     assert [hit.score for hit in free] == sorted((hit.score for hit in free), reverse=True)
     assert len({hit.item_id for hit in hits}) == 25
-    now, vector = retriever.snapshot(), retriever.query_vectors([query], [user])[0]
-    words_of = now.lexical.ask(query, retriever.ranking.boosts)
-    weight = retriever.ranking.fusion.weights(retriever.ranking.known.counts([query]))[0]
+    snapshot, vector = retriever.snapshot(), retriever.query_vectors([query], [user])[0]
+    words_of = snapshot.lexical.parse(query, retriever.ranking.boosts)
+    weight = retriever.ranking.fusion.weights(retriever.ranking.query_counts.counts([query]))[0]
     for hit in hits:
-        row = now.rows([hit.item_id])
+        row = snapshot.rows([hit.item_id])
         assert tuple(hit.parts) == (*retriever.encoder.views, "words")
-        near, share = float(now.vectors(row)[0] @ vector), float(now.lexical.scores(words_of, row)[0] / words_of.most)
-        assert hit.score == pytest.approx(near + weight * share, rel=1e-4, abs=1e-5)
+        inner_product, share = (
+            float(snapshot.vectors(row)[0] @ vector),
+            float(snapshot.lexical.score_rows(words_of, row)[0] / words_of.max_score),
+        )
+        assert hit.score == pytest.approx(inner_product + weight * share, rel=1e-4, abs=1e-5)
         assert hit.parts["words"] == pytest.approx(weight * share, rel=1e-4, abs=1e-6)
 
 
-def test_a_hit_is_its_item(retriever: Retriever, asked: tuple[str, str], items: list[dict[str, object]]) -> None:
+def test_a_hit_is_its_item(retriever: Retriever, logged_query: tuple[str, str], items: list[dict[str, object]]) -> None:
     rows = {item["item_id"]: item for item in items}
-    for hit in retriever.search(asked[0], 20):
+    for hit in retriever.search(logged_query[0], 20):
         row = rows[hit.item_id]
         assert hit.title == row["title"]
         assert hit.item == {name: value for name, value in row.items() if value is not None}
         table = retriever.snapshot().table(retriever.snapshot().rows([hit.item_id]))
         text = words(retriever.encoder.space.item_texts(table)[0])
-        assert set(hit.matched) == set(words(asked[0])) & set(text)
+        assert set(hit.matched) == set(words(logged_query[0])) & set(text)
         assert len(set(hit.matched)) == len(hit.matched)
 
 
@@ -104,8 +110,8 @@ def test_matched_words_are_the_querys(retriever: Retriever, items: list[dict[str
 
 
 @pytest.mark.parametrize("k", [N_ITEMS, N_ITEMS + 1, 100_000])
-def test_no_more_hits_than_items(retriever: Retriever, asked: tuple[str, str], k: int) -> None:
-    hits = retriever.search(asked[0], k)
+def test_no_more_hits_than_items(retriever: Retriever, logged_query: tuple[str, str], k: int) -> None:
+    hits = retriever.search(logged_query[0], k)
     assert len({hit.item_id for hit in hits}) == len(hits) == N_ITEMS
 
 
@@ -139,83 +145,86 @@ def test_queries_equal_but_for_case_and_space_are_one(retriever: Retriever) -> N
     assert retriever.search("  Camping\tSTOVE ", 10) == retriever.search("camping stove", 10)
 
 
-def test_an_unknown_shopper_is_nobody(retriever: Retriever, asked: tuple[str, str]) -> None:
-    query, user = asked
+def test_an_unknown_shopper_is_nobody(retriever: Retriever, logged_query: tuple[str, str]) -> None:
+    query, user = logged_query
     rows = {hit.item_id: hit.parts for hit in retriever.search(query, N_ITEMS)}
     for stranger in ("stranger", "", "\ud800"):
-        found = retriever.search(query, N_ITEMS, stranger)
-        assert len(found) == N_ITEMS
-        assert np.isfinite([hit.score for hit in found]).all()
-    known = {hit.item_id: hit.parts for hit in retriever.search(query, N_ITEMS, user)}
-    assert known != rows, "a known shopper's history counts"
+        hits = retriever.search(query, N_ITEMS, stranger)
+        assert len(hits) == N_ITEMS
+        assert np.isfinite([hit.score for hit in hits]).all()
+    parts = {hit.item_id: hit.parts for hit in retriever.search(query, N_ITEMS, user)}
+    assert parts != rows, "a known shopper's history counts"
 
 
-def test_the_same_query_alone_and_in_a_batch(retriever: Retriever, asked: tuple[str, str]) -> None:
-    batch = retriever.query_vectors(["tent", asked[0]], [None, asked[1]])
+def test_the_same_query_alone_and_in_a_batch(retriever: Retriever, logged_query: tuple[str, str]) -> None:
+    batch = retriever.query_vectors(["tent", logged_query[0]], [None, logged_query[1]])
     assert batch.shape == (2, retriever.encoder.width)
-    np.testing.assert_allclose(batch[1], retriever.query_vectors([asked[0]], [asked[1]])[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        batch[1], retriever.query_vectors([logged_query[0]], [logged_query[1]])[0], rtol=1e-5, atol=1e-6
+    )
     np.testing.assert_allclose(batch[0], retriever.query_vectors(["tent"])[0], rtol=1e-5, atol=1e-6)
 
 
-def test_an_exact_index_finds_the_same(small_shop: Shop, copied: Path, retriever: Retriever) -> None:
-    pipeline.index_stage(replace(small_shop, index=IndexConfig(kind="exact")), copied, Listener())
-    found = Retriever.open(copied).search("camping stove", 10)
-    assert [hit.item_id for hit in found] == [hit.item_id for hit in retriever.search("camping stove", 10)]
+def test_an_exact_index_finds_the_same(small_shop: Shop, copied_run: Path, retriever: Retriever) -> None:
+    pipeline.make(INDEX, replace(small_shop, index=IndexConfig(kind="exact")), copied_run, Listener())
+    hits = Retriever.open(copied_run).search("camping stove", 10)
+    assert [hit.item_id for hit in hits] == [hit.item_id for hit in retriever.search("camping stove", 10)]
 
 
 def relabel(folder: Path, name: str, fingerprint: str) -> None:
     """Makes the manifest of `folder` say that its input `name` was another."""
-    said = json.loads((folder / MANIFEST).read_text())
-    said["inputs"][name] = fingerprint
-    (folder / MANIFEST).write_text(json.dumps(said))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["inputs"][name] = fingerprint
+    (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
-def test_an_index_of_another_model_is_refused(copied: Path) -> None:
-    relabel(copied / "index", "model", "feedface")
-    with pytest.raises(ArtifactError, match="was made by another model") as caught:
-        Retriever.open(copied)
-    assert "feedface" in caught.value.cause
-    assert read_manifest(copied / "model", "model").fingerprint in caught.value.cause
-    assert "mmse embed" in caught.value.cure
+def test_an_index_of_another_model_is_refused(copied_run: Path) -> None:
+    relabel(copied_run / "index", "model", "feedface")
+    with pytest.raises(ArtifactError, match="was made from another model") as error_info:
+        Retriever.open(copied_run)
+    assert "feedface" in error_info.value.cause
+    assert read_manifest(copied_run / "model", "model").fingerprint in error_info.value.cause
+    assert "mmse index" in error_info.value.cure
 
 
-def test_an_index_of_other_vectors_is_refused(small_shop: Shop, copied: Path) -> None:
-    former = read_manifest(copied / "vectors", "vectors").fingerprint
-    pipeline.embed_stage(replace(small_shop, embed=EmbedConfig(as_of="end")), copied, Listener())
-    with pytest.raises(ArtifactError, match="was made from other vectors") as caught:
-        Retriever.open(copied)
-    assert former in caught.value.cause
-    assert read_manifest(copied / "vectors", "vectors").fingerprint in caught.value.cause
-    assert "mmse index" in caught.value.cure
+def test_an_index_of_other_vectors_is_refused(small_shop: Shop, copied_run: Path) -> None:
+    former = read_manifest(copied_run / "vectors", "vectors").fingerprint
+    pipeline.make(VECTORS, replace(small_shop, embed=EmbedConfig(as_of="end")), copied_run, Listener())
+    with pytest.raises(ArtifactError, match="was made from another vectors") as error_info:
+        Retriever.open(copied_run)
+    assert former in error_info.value.cause
+    assert read_manifest(copied_run / "vectors", "vectors").fingerprint in error_info.value.cause
+    assert "mmse index" in error_info.value.cure
 
 
-def test_vectors_of_other_groups_are_refused(small_shop: Shop, copied: Path) -> None:
-    pipeline.mine_stage(replace(small_shop, mine=replace(small_shop.mine, periods=2)), copied, Listener())
+def test_vectors_of_another_dataset_are_refused(small_shop: Shop, copied_run: Path) -> None:
+    pipeline.make(DATASET, replace(small_shop, mine=replace(small_shop.mine, periods=2)), copied_run, Listener())
+    pipeline.make(SERVING, small_shop, copied_run, Listener())
     with pytest.raises(ArtifactError, match="was made from another dataset"):
-        Retriever.open(copied)
+        Retriever.open(copied_run)
 
 
-@pytest.mark.parametrize("stage", ["dataset", "model", "vectors", "index", "ranking"])
+@pytest.mark.parametrize("kind", ["serving", "model", "vectors", "index", "ranking"])
 @pytest.mark.parametrize("damage", [shutil.rmtree, lambda folder: (folder / MANIFEST).write_text("{")])
-def test_a_missing_or_damaged_folder_is_named(copied: Path, stage: str, damage: Callable[[Path], object]) -> None:
-    damage(copied / stage)
-    with pytest.raises(ArtifactError, match=stage):
-        Retriever.open(copied)
+def test_a_missing_or_damaged_folder_is_named(copied_run: Path, kind: str, damage: Callable[[Path], object]) -> None:
+    damage(copied_run / kind)
+    with pytest.raises(ArtifactError, match=kind):
+        Retriever.open(copied_run)
 
 
 @pytest.mark.parametrize(
     "file",
-    ["groups/items.parquet", "model/towers.safetensors", "vectors/items.npy", "index/ids.npy", "ranking/ranking.json"],
+    ["serving/items.parquet", "model/towers.safetensors", "vectors/items.npy", "index/ids.npy", "ranking/ranking.json"],
 )
-def test_a_truncated_file_is_named(copied: Path, file: str) -> None:
-    content = (copied / file).read_bytes()
-    (copied / file).write_bytes(content[: len(content) // 2])
+def test_a_truncated_file_is_named(copied_run: Path, file: str) -> None:
+    content = (copied_run / file).read_bytes()
+    (copied_run / file).write_bytes(content[: len(content) // 2])
     with pytest.raises(ArtifactError, match=file.split("/")[1]):
-        Retriever.open(copied)
+        Retriever.open(copied_run)
 
 
 @pytest.mark.parametrize(
-    ("parts", "matched", "said"),
+    ("parts", "matched", "text"),
     [
         ({"text": 0.6, "identity": 0.2}, ("red", "tent"), "has red, tent; similar text 75%"),
         ({"text": 0.1, "identity": 0.3}, (), "no word in common; what this query leads to 75%"),
@@ -225,7 +234,7 @@ def test_a_truncated_file_is_named(copied: Path, file: str) -> None:
         ({"text": 0.0}, ("tent",), "has tent; nothing close"),
     ],
 )
-def test_the_reason_in_words(parts: dict[str, float], matched: tuple[str, ...], said: str) -> None:
+def test_the_reason_in_words(parts: dict[str, float], matched: tuple[str, ...], text: str) -> None:
     hit = Hit(1, "i1", "Red tent", sum(parts.values()), 0.5, parts, matched, (), {})
-    assert hit.reason == said
-    assert replace(hit, moved_by=("at most 2 per brand",)).reason == f"{said}; at most 2 per brand"
+    assert hit.reason == text
+    assert replace(hit, moved_by=("at most 2 per brand",)).reason == f"{text}; at most 2 per brand"

@@ -15,12 +15,13 @@ import pytest
 
 from mmse.catalogue import Change, Delete, Upsert
 from mmse.core.errors import UsageError
-from mmse.ranking.rerank import Placed
-from mmse.retrieval.rank import likely_enough
+from mmse.dataset.folder import DatasetFolder
+from mmse.ranking.rerank import RankedRow
+from mmse.retrieval.rank import keep_likely
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.filters import And, Between, Filter, OneOf, parse_filter
 from mmse.schema.search import Channel, Search
-from mmse.text.bm25 import words
+from mmse.text.normalise import words
 
 QUERY = "blue tent"
 
@@ -32,8 +33,8 @@ def retriever(small_run: Path) -> Retriever:
 
 @pytest.fixture(scope="module")
 def items(small_run: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = pq.read_table(small_run / "dataset" / "items.parquet").to_pylist()
-    return found
+    items: list[dict[str, Any]] = pq.read_table(DatasetFolder(small_run / "dataset").items).to_pylist()
+    return items
 
 
 @pytest.fixture
@@ -50,39 +51,39 @@ def ids(retriever: Retriever, search: Search) -> list[str]:
 def test_every_channel_ranks_without_repeats(retriever: Retriever, channel: Channel) -> None:
     answer = retriever.answer(Search(QUERY, 20, channel=channel))
     assert len({hit.item_id for hit in answer.hits}) == len(answer.hits) > 0
-    calibrated = [hit.probability is not None for hit in answer.hits]
-    assert all(calibrated) if channel == "hybrid" else not any(calibrated)
+    has_probability = [hit.probability is not None for hit in answer.hits]
+    assert all(has_probability) if channel == "hybrid" else not any(has_probability)
 
 
 def test_the_batch_ranks_as_the_answer_does(retriever: Retriever, items: list[dict[str, Any]]) -> None:
     queries = [QUERY, "camping stove", "zzqqx"]
-    ranked = retriever.rankings(queries, retriever.query_vectors(queries), 10, ["hybrid", "vector"])
-    for place, query in enumerate(queries):
+    rankings = retriever.rankings(queries, retriever.query_vectors(queries), 10, ["hybrid", "vector"])
+    for index, query in enumerate(queries):
         for channel in ("hybrid", "vector"):
-            rows = ranked[channel][place].tolist()
+            rows = rankings[channel][index].tolist()
             assert [items[row]["item_id"] for row in rows] == ids(retriever, Search(query, 10, channel=channel))
 
 
 def test_hits_are_likelier_the_higher_they_score(retriever: Retriever) -> None:
     hits = [hit for hit in retriever.answer(Search(QUERY, 50)).hits if not hit.moved_by]
-    chances = [hit.probability or 0.0 for hit in hits]
-    assert chances == sorted(chances, reverse=True)
-    assert all(0 < chance < 1 for chance in chances)
+    probabilities = [hit.probability or 0.0 for hit in hits]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert all(0 < probability < 1 for probability in probabilities)
 
 
 @pytest.mark.parametrize(
-    "said", [{"price": {"to": 20}}, {"available": True}, {"not": {"available": True}}, {"category": "Electronics"}]
+    "values", [{"price": {"to": 20}}, {"available": True}, {"not": {"available": True}}, {"category": "Electronics"}]
 )
 def test_a_filter_lets_through_all_that_exist_and_nothing_else(
-    retriever: Retriever, items: list[dict[str, Any]], said: dict[str, object]
+    retriever: Retriever, items: list[dict[str, Any]], values: dict[str, object]
 ) -> None:
-    only = parse_filter(said, retriever.kinds)
-    mask = retriever.snapshot().mask(only)
+    condition = parse_filter(values, retriever.kinds)
+    mask = retriever.snapshot().mask(condition)
     assert mask is not None
-    wanted = {items[row]["item_id"] for row in np.flatnonzero(mask)}
-    assert 0 < len(wanted) < len(items)
-    assert set(ids(retriever, Search(QUERY, len(items), filter=only))) == wanted
-    assert len(ids(retriever, Search(QUERY, 5, filter=only))) == min(5, len(wanted))
+    expected_ids = {items[row]["item_id"] for row in np.flatnonzero(mask)}
+    assert 0 < len(expected_ids) < len(items)
+    assert set(ids(retriever, Search(QUERY, len(items), filter=condition))) == expected_ids
+    assert len(ids(retriever, Search(QUERY, 5, filter=condition))) == min(5, len(expected_ids))
 
 
 def test_a_filter_that_nothing_meets_is_no_good_match(retriever: Retriever) -> None:
@@ -93,27 +94,29 @@ def test_a_filter_that_nothing_meets_is_no_good_match(retriever: Retriever) -> N
 
 def test_unlikely_hits_are_left_out(retriever: Retriever) -> None:
     every = retriever.answer(Search(QUERY, 50)).hits
-    least = float(np.median([hit.probability or 0.0 for hit in every]))
-    kept = retriever.answer(Search(QUERY, 50, min_probability=least)).hits
-    assert [hit.item_id for hit in kept] == [h.item_id for h in every if h.probability and h.probability >= least]
-    nothing = retriever.answer(Search(QUERY, 50, min_probability=1.0))
-    assert nothing.no_good_match
+    threshold = float(np.median([hit.probability or 0.0 for hit in every]))
+    likely_hits = retriever.answer(Search(QUERY, 50, min_probability=threshold)).hits
+    assert [hit.item_id for hit in likely_hits] == [
+        h.item_id for h in every if h.probability and h.probability >= threshold
+    ]
+    answer = retriever.answer(Search(QUERY, 50, min_probability=1.0))
+    assert answer.no_good_match
 
 
 def test_as_many_hits_as_are_precise_enough() -> None:
-    placed = [Placed(row, 0.0, ()) for row in (3, 1, 2, 0)]
-    chances = {0: 0.1, 1: 0.5, 2: 0.3, 3: 0.9}
+    ranking = [RankedRow(row, 0.0, ()) for row in (3, 1, 2, 0)]
+    probabilities = {0: 0.1, 1: 0.5, 2: 0.3, 3: 0.9}
 
-    def rows(share: float, pinned: tuple[int, ...] = ()) -> list[int]:
-        kept = likely_enough(placed, chances, Search("q", target_precision=share), set(pinned))
-        return [one.row for one in kept]
+    def rows(share: float, pinned_rows: tuple[int, ...] = ()) -> list[int]:
+        likely_hits = keep_likely(ranking, probabilities, Search("q", target_precision=share), set(pinned_rows))
+        return [hit.row for hit in likely_hits]
 
     assert rows(0.9) == [3]
     assert rows(0.7) == [3, 1], "(0.9 + 0.5) / 2"
     assert rows(0.6) == [3, 1], "with 0.3 the mean is 0.566"
     assert rows(0.45) == [3, 1, 2, 0]
     assert rows(0.95) == []
-    assert rows(0.95, pinned=(2,)) == [2], "what a rule pinned stays"
+    assert rows(0.95, pinned_rows=(2,)) == [2], "what a rule pinned stays"
 
 
 def test_no_more_hits_of_a_brand_than_capped(retriever: Retriever) -> None:
@@ -132,11 +135,11 @@ def test_a_cap_on_an_unknown_column(retriever: Retriever) -> None:
 def test_a_boost_lifts_what_its_filter_lets_through(retriever: Retriever) -> None:
     every = retriever.answer(Search(QUERY, 40)).hits
     brand = str(next(hit.item["brand"] for hit in every[10:] if "brand" in hit.item))
-    only = parse_filter({"brand": brand}, retriever.kinds)
-    first = retriever.answer(Search(QUERY, 40, boosts=((only, 1e6),))).hits[0]
-    assert first.item["brand"] == brand
-    assert first.moved_by == ("boost x1e+06 by the request",)
-    assert "boost x1e+06 by the request" in first.reason
+    condition = parse_filter({"brand": brand}, retriever.kinds)
+    top_hit = retriever.answer(Search(QUERY, 40, boosts=((condition, 1e6),))).hits[0]
+    assert top_hit.item["brand"] == brand
+    assert top_hit.moved_by == ("boost x1e+06 by the request",)
+    assert "boost x1e+06 by the request" in top_hit.reason
 
 
 def test_rules_act_at_once_and_say_so(run: Path, items: list[dict[str, Any]]) -> None:
@@ -145,17 +148,17 @@ def test_rules_act_at_once_and_say_so(run: Path, items: list[dict[str, Any]]) ->
     retriever = Retriever.open(run)
     assert retriever.rulebook is not None
     retriever.rulebook._clock = lambda: float(next(clock))
-    before = ids(retriever, Search(QUERY, 10))
+    former_ids = ids(retriever, Search(QUERY, 10))
     retriever.rulebook.publish(
         f"""
         [[pin]]
         name = "front"
         query = "{QUERY}"
-        items = ["{before[9]}"]
+        items = ["{former_ids[9]}"]
         [[bury]]
         name = "back"
         query = "{QUERY}"
-        items = ["{before[0]}"]
+        items = ["{former_ids[0]}"]
         [[redirect]]
         name = "elsewhere"
         query = "tnet blau"
@@ -170,13 +173,13 @@ def test_rules_act_at_once_and_say_so(run: Path, items: list[dict[str, Any]]) ->
         """
     )
     answer = retriever.answer(Search(QUERY, 10))
-    assert answer.hits[0].item_id == before[9]
+    assert answer.hits[0].item_id == former_ids[9]
     assert answer.hits[0].moved_by == ("pinned to place 1 by rule front",)
-    assert before[0] not in [hit.item_id for hit in answer.hits]
+    assert former_ids[0] not in [hit.item_id for hit in answer.hits]
     assert set(answer.rules) == {"front", "back"}
-    moved = retriever.answer(Search("Tnet  BLAU", 10))
-    assert moved.query == QUERY
-    assert [hit.item_id for hit in moved.hits] == [hit.item_id for hit in answer.hits]
+    redirected = retriever.answer(Search("Tnet  BLAU", 10))
+    assert redirected.query == QUERY
+    assert [hit.item_id for hit in redirected.hits] == [hit.item_id for hit in answer.hits]
     assert retriever.answer(Search("return policy")).redirect_url == "https://example.com/returns"
     assert retriever.answer(Search("zzqqx", 5)).hits[0].parts["words"] > 0, "a synonym's words count"
     assert Retriever.open(run, edits=False).answer(Search(QUERY, 10)).rules == ()
@@ -185,26 +188,26 @@ def test_rules_act_at_once_and_say_so(run: Path, items: list[dict[str, Any]]) ->
 def test_a_pinned_item_meets_the_filter_too(run: Path) -> None:
     retriever = Retriever.open(run)
     assert retriever.rulebook is not None
-    last = ids(retriever, Search(QUERY, 400))[-1]
-    retriever.rulebook.publish(f'[[pin]]\nname = "p"\nquery = "{QUERY}"\nitems = ["{last}"]')
+    last_id = ids(retriever, Search(QUERY, 400))[-1]
+    retriever.rulebook.publish(f'[[pin]]\nname = "p"\nquery = "{QUERY}"\nitems = ["{last_id}"]')
     retriever = Retriever.open(run)
-    assert retriever.answer(Search(QUERY, 3)).hits[0].item_id == last, "found though no channel brought it"
-    row = retriever.snapshot().rows([last])
+    assert retriever.answer(Search(QUERY, 3)).hits[0].item_id == last_id, "found though no channel brought it"
+    row = retriever.snapshot().rows([last_id])
     price = float(retriever.snapshot().values("price", row)[0])
-    only: Filter = Between("price", price + 0.01, None)
-    assert last not in ids(retriever, Search(QUERY, 3, filter=only))
+    condition: Filter = Between("price", price + 0.01, None)
+    assert last_id not in ids(retriever, Search(QUERY, 3, filter=condition))
 
 
 def test_edits_are_found_by_both_channels_at_once(run: Path) -> None:
     retriever = Retriever.open(run, writable=True)
     assert retriever.catalogue is not None
-    gone = ids(retriever, Search(QUERY, 1))[0]
+    deleted_id = ids(retriever, Search(QUERY, 1))[0]
     new = {"item_id": "new", "title": "Zyzzyva blue tent", "category": "Sports", "price": 1.23, "available": True}
-    version = retriever.catalogue.apply([Upsert(new), Delete(gone)])
+    version = retriever.catalogue.apply([Upsert(new), Delete(deleted_id)])
     for channel in get_args(Channel):
-        found = ids(retriever, Search("zyzzyva blue tent", 400, channel=channel))
-        assert "new" in found
-        assert gone not in found
+        item_ids = ids(retriever, Search("zyzzyva blue tent", 400, channel=channel))
+        assert "new" in item_ids
+        assert deleted_id not in item_ids
     answer = retriever.answer(Search("zyzzyva blue tent", 1))
     assert answer.hits[0].title == "Zyzzyva blue tent"
     assert answer.version == version
@@ -224,12 +227,12 @@ def test_a_guard_puts_the_named_brand_first(run: Path, items: list[dict[str, Any
     title = next(i["title"] for i in items if i["brand"] == brand)
     hits = retriever.answer(Search(f"{title} {brand}", 5)).hits
     assert brand in (hits[0].item.get("brand"), None) or brand.lower() in hits[0].title.lower()
-    unguarded = replace(retriever, ranking=replace(retriever.ranking, guard=None))
-    assert not any(hit.moved_by for hit in unguarded.answer(Search(f"{title} {brand}", 5)).hits)
+    without_guard = replace(retriever, ranking=replace(retriever.ranking, guard=None))
+    assert not any(hit.moved_by for hit in without_guard.answer(Search(f"{title} {brand}", 5)).hits)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"query": " "}, "The query is empty"),
         ({"k": 0}, "k is 0, expected at least 1"),
@@ -242,6 +245,6 @@ def test_a_guard_puts_the_named_brand_first(run: Path, items: list[dict[str, Any
         ({"boosts": ((OneOf("brand", ("a",)), float("inf")),)}, "A boost is inf"),
     ],
 )
-def test_what_cannot_be_asked(wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_what_cannot_be_asked(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         Search(**({"query": "tent"} | wrong))

@@ -19,11 +19,11 @@ from mmse.schema.filters import (
     Not,
     OneOf,
     Or,
-    comparable,
+    comparison_key,
+    comparison_path,
     parse_filter,
     parse_terms,
-    path_of,
-    paths_above,
+    path_prefixes,
 )
 
 KINDS = {"category": Kind.PATH, "brand": Kind.NAME, "seller": Kind.NAME, "price": Kind.NUMBER, "available": Kind.FLAG}
@@ -31,7 +31,7 @@ BOSCH = OneOf("brand", ("bosch",))
 
 
 @pytest.mark.parametrize(
-    ("said", "means"),
+    ("value", "means"),
     [
         ({}, And(())),
         ({"brand": "Bosch"}, BOSCH),
@@ -54,12 +54,12 @@ BOSCH = OneOf("brand", ("bosch",))
         ({"or": [{"brand": "Bosch"}, {"not": {"available": False}}]}, Or((BOSCH, Not(OneOf("available", (False,)))))),
     ],
 )
-def test_what_a_filter_means(said: object, means: Filter) -> None:
-    assert parse_filter(said, KINDS) == means
+def test_what_a_filter_means(value: object, means: Filter) -> None:
+    assert parse_filter(value, KINDS) == means
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("value", "words"),
     [
         ({"barnd": "Bosch"}, r"no column 'barnd' to filter by.\nDid you mean 'brand'\?"),
         ({"🔨": 1}, r"no column '🔨' .*\nColumns that can be filtered: category, brand, seller, price, available"),
@@ -91,9 +91,9 @@ def test_what_a_filter_means(said: object, means: Filter) -> None:
         ({"brand": [["x" * 200]]}, "x…"),
     ],
 )
-def test_what_is_said_of_a_wrong_filter(said: object, words: str) -> None:
+def test_what_is_said_of_a_wrong_filter(value: object, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        parse_filter(said, KINDS)
+        parse_filter(value, KINDS)
 
 
 def test_no_column_at_all() -> None:
@@ -114,12 +114,16 @@ def test_nested_too_deep() -> None:
 
 
 def test_too_many_values() -> None:
-    most = [f"b{i}" for i in range(MAX_CONDITIONS)]
-    parse_filter({"brand": most}, KINDS)
+    brands = [f"b{i}" for i in range(MAX_CONDITIONS)]
+    parse_filter({"brand": brands}, KINDS)
     parse_filter({"price": list(range(MAX_CONDITIONS))}, KINDS)
-    for said in ({"brand": [*most, "one more"]}, {"brand": most, "not": {"price": 1}}, {"price": list(range(1001))}):
+    for value in (
+        {"brand": [*brands, "one more"]},
+        {"brand": brands, "not": {"price": 1}},
+        {"price": list(range(1001))},
+    ):
         with pytest.raises(UsageError, match="has 1001 values to compare with, at most 1000"):
-            parse_filter(said, KINDS)
+            parse_filter(value, KINDS)
 
 
 def test_the_example_is_one() -> None:
@@ -177,16 +181,16 @@ def test_what_is_said_of_a_wrong_term(term: str, words: str) -> None:
 
 
 def test_forms_in_which_texts_are_compared() -> None:
-    assert comparable("  BoSCH\t") == "bosch"
-    assert path_of("A>b >  C d>>") == "a > b > c d"
-    assert paths_above("a > b > c") == ["a", "a > b", "a > b > c"]
-    assert paths_above("") == paths_above(path_of(" > ")) == []
+    assert comparison_key("  BoSCH\t") == "bosch"
+    assert comparison_path("A>b >  C d>>") == "a > b > c d"
+    assert path_prefixes("a > b > c") == ["a", "a > b", "a > b > c"]
+    assert path_prefixes("") == path_prefixes(comparison_path(" > ")) == []
 
 
 @given(st.text())
 def test_forms_are_stable(text: str) -> None:
-    assert path_of(path_of(text)) == path_of(text)
-    assert paths_above(path_of(text))[-1:] == ([path_of(text)] if path_of(text) else [])
+    assert comparison_path(comparison_path(text)) == comparison_path(text)
+    assert path_prefixes(comparison_path(text))[-1:] == ([comparison_path(text)] if comparison_path(text) else [])
 
 
 PLAIN = st.recursive(
@@ -200,9 +204,9 @@ PLAIN = st.recursive(
 
 
 @given(PLAIN)
-def test_any_plain_value_is_a_filter_or_a_usage_error(said: object) -> None:
+def test_any_plain_value_is_a_filter_or_a_usage_error(value: object) -> None:
     with contextlib.suppress(UsageError):
-        parse_filter(said, KINDS)
+        parse_filter(value, KINDS)
 
 
 @given(st.text() | st.sampled_from(list(KINDS)).flatmap(lambda name: st.text().map(lambda text: f"{name}={text}")))

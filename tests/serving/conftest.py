@@ -50,11 +50,11 @@ def server_url(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("served")
     for arm in ("live", "other"):
         publish(folder / "site", small_run, arm=arm)
-    with running(folder / "site", workers=2) as url:
+    with RunningServer(folder / "site", workers=2) as url:
         yield url
 
 
-class running:
+class RunningServer:
     """`mmse serve` of a site as a user starts it; gives its address."""
 
     def __init__(self, site: Path, *options: str, workers: int = 1) -> None:
@@ -69,11 +69,11 @@ class running:
     def __enter__(self) -> str:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(self._command, stderr=log, env=os.environ | {"MMSE_TOKEN": TOKEN})
-        until = time.monotonic() + 60
+        deadline_s = time.monotonic() + 60
         try:
             while not _answers(self.url):
                 assert self.process.poll() is None, self._log.read_text()
-                assert time.monotonic() < until, self._log.read_text()
+                assert time.monotonic() < deadline_s, self._log.read_text()
                 time.sleep(0.05)
         except BaseException:
             self.process.kill()

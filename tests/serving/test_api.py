@@ -15,33 +15,31 @@ from mmse.retrieval.retriever import Retriever
 from mmse.schema.http import (
     BatchAnswer,
     CatalogueAnswer,
-    Edited,
+    EmbedAnswer,
     Failure,
     Health,
-    Item,
     MapAnswer,
-    MapPlace,
+    MapPoint,
     SearchAnswer,
-    Vectors,
-    Versions,
 )
+from mmse.schema.http_admin import EditAnswer, ItemAnswer, VersionsAnswer
 from mmse.schema.search import Search
 from mmse.serving.config import ServeConfig
-from mmse.serving.events.log import export
+from mmse.serving.events.export import export_table
 from mmse.serving.versions.publish import publish
 from serving.conftest import TOKEN, WRITER, worker
 
 Service = TestClient[Any]
 
 
-def told(response: Any, kind: Any, status: int = 200) -> Any:
+def decode(response: Any, kind: Any, status: int = 200) -> Any:
     """The body of `response` as the struct that is documented, and nothing that is not."""
     assert response.status_code == status, response.text
     return msgspec.json.decode(response.content, type=kind)
 
 
-def refused(response: Any, status: int, code: str) -> str:
-    problem = told(response, Failure, status).error
+def check_error(response: Any, status: int, code: str) -> str:
+    problem = decode(response, Failure, status).error
     assert problem.code == code
     assert problem.request_id == response.headers["x-request-id"]
     assert problem.cure
@@ -51,14 +49,14 @@ def refused(response: Any, status: int, code: str) -> str:
 
 
 def first_query(run: Path) -> str:
-    from mmse.training.targets import read_logged
+    from mmse.training.targets import read_logged_requests
 
-    return str(read_logged(run / "dataset", "test", 1).queries[0])
+    return str(read_logged_requests(run / "dataset", "test", 1).queries[0])
 
 
 def test_a_search_answers_what_the_retriever_does(service: Service, small_run: Path) -> None:
     query = first_query(small_run)
-    answer = told(service.post("/v1/search", json={"query": query, "k": 7, "explain": True}), SearchAnswer)
+    answer = decode(service.post("/v1/search", json={"query": query, "k": 7, "explain": True}), SearchAnswer)
     right = Retriever.open(small_run, edits=False).answer(Search(query, 7))
     assert [(hit.item_id, hit.rank) for hit in answer.hits] == [(hit.item_id, hit.rank) for hit in right.hits]
     assert answer.hits[0].probability == pytest.approx(right.hits[0].probability)
@@ -68,60 +66,60 @@ def test_a_search_answers_what_the_retriever_does(service: Service, small_run: P
 
 
 def test_explanations_are_given_only_where_asked_for(service: Service) -> None:
-    answer = told(service.post("/v1/search", json={"query": "a"}), SearchAnswer)
+    answer = decode(service.post("/v1/search", json={"query": "a"}), SearchAnswer)
     assert answer.hits
     assert all(hit.explanation is None for hit in answer.hits)
 
 
 def test_get_and_post_agree(service: Service, small_run: Path) -> None:
     query = first_query(small_run)
-    asked = {"query": query, "k": 5, "filter": {"price": {"to": 50}}, "facets": ["brand", "price"]}
-    posted = told(service.post("/v1/search", json=asked), SearchAnswer)
+    body = {"query": query, "k": 5, "filter": {"price": {"to": 50}}, "facets": ["brand", "price"]}
+    by_post = decode(service.post("/v1/search", json=body), SearchAnswer)
     params: Any = {"q": query, "k": 5, "filter": "price=..50", "facets": ["brand", "price"]}
-    got = told(service.get("/v1/search", params=params), SearchAnswer)
-    assert got.hits == posted.hits
-    assert got.facets == posted.facets
-    assert all(hit.item["price"] <= 50 for hit in got.hits)
-    brand, price = got.facets
+    by_get = decode(service.get("/v1/search", params=params), SearchAnswer)
+    assert by_get.hits == by_post.hits
+    assert by_get.facets == by_post.facets
+    assert all(hit.item["price"] <= 50 for hit in by_get.hits)
+    brand, price = by_get.facets
     assert (brand.kind, price.kind) == ("name", "number")
     assert brand.values[0].count >= brand.values[-1].count > 0
-    assert sum(one.count for one in price.bins) > 0
+    assert sum(facet_bin.count for facet_bin in price.bins) > 0
 
 
 def test_history_counts_in_place_of_the_logs(service: Service, small_run: Path) -> None:
     query = first_query(small_run)
-    items = [hit.item_id for hit in told(service.post("/v1/search", json={"query": query}), SearchAnswer).hits[-2:]]
-    with_it = told(service.post("/v1/search", json={"query": query, "history": items, "k": 50}), SearchAnswer)
-    without = told(service.post("/v1/search", json={"query": query, "k": 50}), SearchAnswer)
-    assert [hit.score for hit in with_it.hits] != [hit.score for hit in without.hits]
+    items = [hit.item_id for hit in decode(service.post("/v1/search", json={"query": query}), SearchAnswer).hits[-2:]]
+    with_it = decode(service.post("/v1/search", json={"query": query, "history": items, "k": 50}), SearchAnswer)
+    plain = decode(service.post("/v1/search", json={"query": query, "k": 50}), SearchAnswer)
+    assert [hit.score for hit in with_it.hits] != [hit.score for hit in plain.hits]
 
 
 def test_a_cut_off_says_no_good_match(service: Service) -> None:
-    answer = told(service.post("/v1/search", json={"query": "a", "min_probability": 1.0}), SearchAnswer)
+    answer = decode(service.post("/v1/search", json={"query": "a", "min_probability": 1.0}), SearchAnswer)
     assert answer.no_good_match
     assert answer.hits == []
 
 
 def test_a_batch_answers_each_and_errs_alone(service: Service) -> None:
-    asked = [{"query": "a"}, {"query": "a", "filter": {"nowhere": 1}}, {"query": "b", "k": 3}]
-    batch = told(service.post("/v1/search/batch", json={"searches": asked}), BatchAnswer)
-    first, wrong, third = batch.outcomes
-    assert first.answer.hits == told(service.post("/v1/search", json={"query": "a"}), SearchAnswer).hits
-    assert wrong.answer is None
-    assert wrong.error.code == "does_not_fit"
-    assert "nowhere" in wrong.error.message
-    assert len(third.answer.hits) == 3
+    body = [{"query": "a"}, {"query": "a", "filter": {"nowhere": 1}}, {"query": "b", "k": 3}]
+    batch = decode(service.post("/v1/search/batch", json={"searches": body}), BatchAnswer)
+    result, failure, last_result = batch.outcomes
+    assert result.answer.hits == decode(service.post("/v1/search", json={"query": "a"}), SearchAnswer).hits
+    assert failure.answer is None
+    assert failure.error.code == "does_not_fit"
+    assert "nowhere" in failure.error.message
+    assert len(last_result.answer.hits) == 3
 
 
 def test_vectors_are_the_encoders(service: Service, small_run: Path) -> None:
-    found = told(service.post("/v1/embed", json={"queries": ["red kettle", "a"]}), Vectors)
+    answer = decode(service.post("/v1/embed", json={"queries": ["red kettle", "a"]}), EmbedAnswer)
     right = Retriever.open(small_run, edits=False).query_vectors(["red kettle", "a"])
-    np.testing.assert_allclose(np.array(found.vectors), right, atol=1e-6)
-    assert found.dimensions == right.shape[1]
+    np.testing.assert_allclose(np.array(answer.vectors), right, atol=1e-6)
+    assert answer.dimensions == right.shape[1]
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ({}, "query"),
         ({"query": ""}, "length >= 1"),
@@ -134,19 +132,19 @@ def test_vectors_are_the_encoders(service: Service, small_run: Path) -> None:
         ([], "object"),
     ],
 )
-def test_a_malformed_search_is_told_which_field(service: Service, body: object, said: str) -> None:
-    assert said in refused(service.post("/v1/search", json=body), 400, "invalid")
+def test_a_malformed_search_is_told_which_field(service: Service, body: object, message: str) -> None:
+    assert message in check_error(service.post("/v1/search", json=body), 400, "invalid")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"query": "a"} x', b"[" * 100_000])
 def test_what_is_not_json_is_refused(service: Service, content: bytes) -> None:
     response = service.post("/v1/search", content=content, headers={"content-type": "application/json"})
     assert response.status_code == 400
-    assert told(response, Failure, 400).error.code in ("bad_request", "invalid")
+    assert decode(response, Failure, 400).error.code in ("bad_request", "invalid")
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("body", "message"),
     [
         ({"query": "  "}, "empty"),
         ({"query": "x", "filter": {"nowhere": 1}}, "no column 'nowhere'"),
@@ -157,48 +155,50 @@ def test_what_is_not_json_is_refused(service: Service, content: bytes) -> None:
         ({"query": "x", "boosts": [{"filter": {}, "factor": 2}]}, "empty filter"),
     ],
 )
-def test_what_does_not_fit_the_catalogue_is_said(service: Service, asked: object, said: str) -> None:
-    assert said in refused(service.post("/v1/search", json=asked), 422, "does_not_fit")
+def test_what_does_not_fit_the_catalogue_is_said(service: Service, body: object, message: str) -> None:
+    assert message in check_error(service.post("/v1/search", json=body), 422, "does_not_fit")
 
 
 @pytest.mark.parametrize(
     "query", ["🧨🛠️ 電動工具 שלום", "a\u0000b", "' or 1=1 --", "\ud800".encode("utf-8", "replace").decode(), "%" * 200]
 )
 def test_any_text_is_a_query(service: Service, query: str) -> None:
-    told(service.post("/v1/search", json={"query": query}), SearchAnswer)
-    told(service.get("/v1/search", params={"q": query}), SearchAnswer)
+    decode(service.post("/v1/search", json={"query": query}), SearchAnswer)
+    decode(service.get("/v1/search", params={"q": query}), SearchAnswer)
 
 
 def test_unknown_versions_routes_and_methods(service: Service) -> None:
-    assert "0009" in refused(service.post("/v1/search", json={"query": "a", "version": "0009"}), 404, "version_unknown")
-    told(service.post("/v1/search", json={"query": "a", "version": "0001"}), SearchAnswer)
-    refused(service.get("/v1/nothing"), 404, "not_found")
-    refused(service.get("/v1/items/none"), 404, "not_found")
+    assert "0009" in check_error(
+        service.post("/v1/search", json={"query": "a", "version": "0009"}), 404, "version_unknown"
+    )
+    decode(service.post("/v1/search", json={"query": "a", "version": "0001"}), SearchAnswer)
+    check_error(service.get("/v1/nothing"), 404, "not_found")
+    check_error(service.get("/v1/items/none"), 404, "not_found")
     assert service.put("/v1/search", json={}).headers["allow"]
-    refused(service.put("/v1/search", json={}), 405, "method_not_allowed")
-    refused(service.get("/web/../../../../etc/passwd"), 404, "not_found")
+    check_error(service.put("/v1/search", json={}), 405, "method_not_allowed")
+    check_error(service.get("/web/../../../../etc/passwd"), 404, "not_found")
 
 
 def test_an_item_comes_changes_and_goes(service: Service) -> None:
     new = {"title": "Zorbak quibble lamp", "price": 12.5}
-    edited = told(service.put("/v1/items/z1", json=new, headers=WRITER), Edited)
-    assert (edited.applied, edited.version, edited.catalogue) == (1, "0001", 1)
-    hit = told(service.post("/v1/search", json={"query": "zorbak quibble", "k": 1}), SearchAnswer).hits[0]
+    answer = decode(service.put("/v1/items/z1", json=new, headers=WRITER), EditAnswer)
+    assert (answer.applied, answer.version, answer.catalogue) == (1, "0001", 1)
+    hit = decode(service.post("/v1/search", json={"query": "zorbak quibble", "k": 1}), SearchAnswer).hits[0]
     assert (hit.item_id, hit.item["price"]) == ("z1", 12.5)
-    told(service.patch("/v1/items/z1", json={"price": 9.0}, headers=WRITER), Edited)
-    item = told(service.get("/v1/items/z1"), Item)
+    decode(service.patch("/v1/items/z1", json={"price": 9.0}, headers=WRITER), EditAnswer)
+    item = decode(service.get("/v1/items/z1"), ItemAnswer)
     assert (item.item["price"], item.item["title"], item.catalogue) == (9.0, new["title"], 2)
-    told(service.delete("/v1/items/z1", headers=WRITER), Edited)
-    refused(service.get("/v1/items/z1"), 404, "not_found")
-    found = told(service.post("/v1/search", json={"query": "zorbak quibble"}), SearchAnswer)
-    assert "z1" not in [hit.item_id for hit in found.hits]
+    decode(service.delete("/v1/items/z1", headers=WRITER), EditAnswer)
+    check_error(service.get("/v1/items/z1"), 404, "not_found")
+    answer = decode(service.post("/v1/search", json={"query": "zorbak quibble"}), SearchAnswer)
+    assert "z1" not in [hit.item_id for hit in answer.hits]
 
 
 def test_edits_are_taken_in_all_or_none(service: Service) -> None:
     edits = {"upsert": [{"item_id": "z2", "title": "Lamp"}], "change": [{"item_id": "none", "values": {"price": 1}}]}
-    refused(service.post("/v1/items", json=edits, headers=WRITER), 422, "does_not_fit")
-    refused(service.get("/v1/items/z2"), 404, "not_found")
-    refused(service.post("/v1/items", json={}, headers=WRITER), 422, "does_not_fit")
+    check_error(service.post("/v1/items", json=edits, headers=WRITER), 422, "does_not_fit")
+    check_error(service.get("/v1/items/z2"), 404, "not_found")
+    check_error(service.post("/v1/items", json={}, headers=WRITER), 422, "does_not_fit")
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}])
@@ -214,18 +214,18 @@ def test_writes_need_the_token(service: Service, headers: dict[str, str]) -> Non
     ]
     for method, path, body in writes:
         response = service.request(method, path, json=body, headers=headers)
-        refused(response, 401, "unauthorised")
+        check_error(response, 401, "unauthorised")
         assert response.headers["www-authenticate"] == "Bearer"
 
 
 def test_without_a_token_nothing_can_be_written(site: Path) -> None:
     with worker(ServeConfig(site)) as service:
-        assert "token" in refused(service.delete("/v1/items/a", headers=WRITER), 409, "read_only")
-        told(service.post("/v1/search", json={"query": "a"}), SearchAnswer)
+        assert "token" in check_error(service.delete("/v1/items/a", headers=WRITER), 409, "read_only")
+        decode(service.post("/v1/search", json={"query": "a"}), SearchAnswer)
 
 
 def test_events_come_home(service: Service, site: Path, tmp_path: Path) -> None:
-    answer = told(service.post("/v1/search", json={"query": "a", "k": 3}), SearchAnswer)
+    answer = decode(service.post("/v1/search", json={"query": "a", "k": 3}), SearchAnswer)
     items = [hit.item_id for hit in answer.hits]
     events = [
         {"type": "exposure", "request_id": answer.request_id, "query": "a", "items": items, "version": answer.version},
@@ -233,20 +233,20 @@ def test_events_come_home(service: Service, site: Path, tmp_path: Path) -> None:
     ]
     response = service.post("/v1/events", json={"events": events}, headers=WRITER)
     assert (response.status_code, response.json()["accepted"]) == (202, 2)
-    assert export(site / "events", tmp_path / "out.parquet") == 3
-    refused(service.post("/v1/events", json={"events": [{"type": "stare"}]}, headers=WRITER), 400, "invalid")
+    assert export_table(site / "events", tmp_path / "out.parquet") == 3
+    check_error(service.post("/v1/events", json={"events": [{"type": "stare"}]}, headers=WRITER), 400, "invalid")
 
 
 def test_what_is_served_and_how_it_is(service: Service) -> None:
-    versions = told(service.get("/v1/versions"), Versions)
+    versions = decode(service.get("/v1/versions"), VersionsAnswer)
     assert (versions.live, versions.problem) == ("0001", None)
     assert versions.served[0].arms == ["live"]
-    catalogue = told(service.get("/v1/catalogue"), CatalogueAnswer)
+    catalogue = decode(service.get("/v1/catalogue"), CatalogueAnswer)
     assert {"brand", "price", "category"} <= {column.name for column in catalogue.columns}
     assert catalogue.examples
     assert catalogue.items == versions.served[0].items
     for path in ("/v1/health", "/v1/health/ready", "/v1/health/live"):
-        assert told(service.get(path), Health).ready
+        assert decode(service.get(path), Health).ready
     text = service.get("/metrics").text
     assert "mmse_request_seconds_bucket" in text
     assert 'mmse_version_info{arm="live",version="0001"}' in text
@@ -255,9 +255,9 @@ def test_what_is_served_and_how_it_is(service: Service) -> None:
 def test_a_refused_version_is_said_without_where_it_lies(service: Service, site: Path, small_run: Path) -> None:
     publish(site, small_run)
     (site / "versions" / "0002" / "model" / "towers.safetensors").unlink()  # a link: the run keeps its own
-    until, problem = time.monotonic() + 20, None
-    while problem is None and time.monotonic() < until:
-        versions = told(service.get("/v1/versions"), Versions)
+    deadline_s, problem = time.monotonic() + 20, None
+    while problem is None and time.monotonic() < deadline_s:
+        versions = decode(service.get("/v1/versions"), VersionsAnswer)
         problem = versions.problem
     assert problem is not None
     assert versions.live == "0001"
@@ -266,13 +266,20 @@ def test_a_refused_version_is_said_without_where_it_lies(service: Service, site:
 
 
 def test_the_map_and_a_querys_place_on_it(service: Service, small_run: Path) -> None:
-    drawn = told(service.get("/v1/map"), MapAnswer)
-    assert len(drawn.item_id) == len(drawn.x) == len(drawn.y) == len(drawn.title) == len(drawn.category) > 0
-    assert max(drawn.category) < len(drawn.categories)
-    place = told(service.get("/v1/map/place", params={"q": first_query(small_run)}), MapPlace)
-    assert -1 <= place.x <= 1
-    assert -1 <= place.y <= 1
-    refused(service.get("/v1/map/place", params={"q": " "}), 422, "does_not_fit")
+    map_answer = decode(service.get("/v1/map"), MapAnswer)
+    assert (
+        len(map_answer.item_id)
+        == len(map_answer.x)
+        == len(map_answer.y)
+        == len(map_answer.title)
+        == len(map_answer.category)
+        > 0
+    )
+    assert max(map_answer.category) < len(map_answer.categories)
+    point = decode(service.get("/v1/map/place", params={"q": first_query(small_run)}), MapPoint)
+    assert -1 <= point.x <= 1
+    assert -1 <= point.y <= 1
+    check_error(service.get("/v1/map/place", params={"q": " "}), 422, "does_not_fit")
 
 
 def test_the_page_is_served(service: Service) -> None:
@@ -292,4 +299,4 @@ def test_a_fault_of_ours_tells_nothing_but_an_id(service: Service, monkeypatch: 
     monkeypatch.setattr(Retriever, "answers", breaks)
     response = service.post("/v1/search", json={"query": "a"})
     assert "secret" not in response.text
-    refused(response, 500, "internal")
+    check_error(response, 500, "internal")

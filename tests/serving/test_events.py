@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmse.core.errors import OutputError, TableError, UsageError
-from mmse.mining.mine import MineConfig, mine
-from mmse.schema.http import Cart, Click, Exposure, Order
+from mmse.mining.mine import MineConfig, mine_log
+from mmse.schema.http_events import Cart, Click, Exposure, Order
 from mmse.schema.stages import Stage
-from mmse.serving.events.log import SCHEMA, EventLog, Shown, export
-from mmse.serving.events.segments import OPEN, Segment, seal_orphans, sealed_files
+from mmse.serving.events.export import export_table
+from mmse.serving.events.log import EventLog
+from mmse.serving.events.rows import SCHEMA, ExposureRecord
+from mmse.serving.events.segments import OPEN_FOLDER, Segment, seal_orphans, sealed_files
 from mmse.sources.tables import EventsConfig, ItemsConfig
 
 
@@ -31,7 +33,7 @@ def test_export_joins_what_was_shown_with_what_was_done(tmp_path: Path) -> None:
     log.append([Click(request_id="r1", item_id="b"), Order(request_id="r2", item_id="c", price=9.5)])
     log.append([Click(request_id="r1", item_id="b"), Click(request_id="unknown", item_id="a")])
     log.close()
-    assert export(tmp_path / "events", tmp_path / "out.parquet") == 3
+    assert export_table(tmp_path / "events", tmp_path / "out.parquet") == 3
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
     said = [(r["request_id"], r["item_id"], r["position"], r["clicked"], r["ordered"], r["price"]) for r in rows]
     assert said == [
@@ -47,7 +49,7 @@ def test_pages_of_one_request_follow_one_another(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "events")
     log.append([shown("r1", "a", "b"), shown("r1", "c", "a", at=110.0, first=3)])
     log.close()
-    export(tmp_path / "events", tmp_path / "out.parquet")
+    export_table(tmp_path / "events", tmp_path / "out.parquet")
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert [(row["item_id"], row["position"]) for row in rows] == [("a", 1), ("b", 2), ("c", 3)]
 
@@ -60,7 +62,7 @@ def of(folder: Path) -> list[str]:
 def test_what_the_server_shows_is_told_with_all_that_is_known_of_it(tmp_path: Path) -> None:
     log = EventLog(tmp_path)
     log.record(
-        Shown(
+        ExposureRecord(
             "r1",
             100.0,
             "kettle 🫖",
@@ -76,7 +78,7 @@ def test_what_the_server_shows_is_told_with_all_that_is_known_of_it(tmp_path: Pa
     )
     log.append([Cart(request_id="r1", item_id="b")])
     log.close()
-    export(tmp_path, tmp_path / "out.parquet")
+    export_table(tmp_path, tmp_path / "out.parquet")
     first, second = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert (first["query"], first["propensity"], first["team"], first["rank_b"]) == ("kettle 🫖", 0.9, "a", 2)
     assert (second["explored"], second["rank_a"], second["carted"], second["clicked"]) == (True, None, True, True)
@@ -97,15 +99,15 @@ def test_a_full_segment_is_sealed_and_followed_by_another(tmp_path: Path) -> Non
         log.append([shown(f"r{number}", "a")])
     log.close()
     assert len(sealed_files(tmp_path)) == 3
-    assert not list((tmp_path / OPEN).iterdir())
-    assert export(tmp_path, tmp_path / "out.parquet") == 6
+    assert not list((tmp_path / OPEN_FOLDER).iterdir())
+    assert export_table(tmp_path, tmp_path / "out.parquet") == 6
 
 
 def test_what_is_not_sealed_yet_is_exported(tmp_path: Path) -> None:
     log = EventLog(tmp_path)
     log.append([shown("r1", "a")])
     assert not sealed_files(tmp_path)
-    assert export(tmp_path, tmp_path / "out.parquet") == 1
+    assert export_table(tmp_path, tmp_path / "out.parquet") == 1
     log.close()
 
 
@@ -135,7 +137,7 @@ def test_what_the_disk_refuses_is_taken_back(tmp_path: Path, monkeypatch: pytest
         patched.setattr(os, "fsync", refuse)
         with pytest.raises(OutputError, match="No space left"):
             log.append([shown("r2", "a")])
-        log.record(Shown("r3", 1.0, "q", ["a"]))
+        log.record(ExposureRecord("r3", 1.0, "q", ["a"]))
         with pytest.raises(OutputError, match="No space left"):
             log.append([shown("r4", "a")])
         assert "1 exposures or more could not be logged" in log.problem
@@ -163,7 +165,7 @@ def mined(folder: Path, **events: Any) -> tuple[dict[str, Any], list[tuple[Any, 
     items = [{"item_id": item_id, "title": f"kettle {item_id}"} for item_id in "abc"]
     pq.write_table(pa.Table.from_pylist(items), folder / "items.parquet")
     table, config = ItemsConfig("items.parquet"), MineConfig(valid_share=0.0, test_share=0.0, periods=1)
-    manifest = mine(table, EventsConfig("events", **events), config, folder / "dataset", base=folder)
+    manifest = mine_log(table, EventsConfig("events", **events), config, folder / "dataset", base=folder)
     rows = pq.read_table(folder / "dataset" / "train" / "period=00").to_pylist()
     return dict(manifest.counts), [(r["request_id"], r["query"], r["position"], Stage(r["stage"]).name) for r in rows]
 
@@ -198,4 +200,4 @@ def test_what_was_taken_and_never_shown_is_left_out_and_counted(tmp_path: Path) 
 
 def test_no_events_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no events"):
-        export(tmp_path, tmp_path / "out.parquet")
+        export_table(tmp_path, tmp_path / "out.parquet")

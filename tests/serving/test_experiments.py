@@ -14,7 +14,7 @@ from mmse.core.errors import ArtifactError, UsageError
 from mmse.experiment.assignment import Arm, Experiment, Explore, Interleave, assign
 from mmse.serving import experiments
 from mmse.serving.config import ServeConfig
-from mmse.serving.events.log import export
+from mmse.serving.events.export import export_table
 from mmse.serving.experiments import EXPERIMENTS
 from mmse.serving.versions.publish import publish
 from mmse.serving.versions.site import Site
@@ -47,7 +47,7 @@ def shown(service: TestClient[Any], folder: Path) -> list[dict[str, Any]]:
     """What was logged; what is sent is written after what was shown before, and on the disk when it is answered."""
     stray = {"type": "click", "request_id": "nobody's", "item_id": "none"}
     service.post("/v1/events", headers=WRITER, json={"events": [stray]})
-    export(folder / "events", folder / "out.parquet")
+    export_table(folder / "events", folder / "out.parquet")
     return list(pq.read_table(folder / "out.parquet").to_pylist())
 
 
@@ -120,7 +120,7 @@ def test_what_is_not_served_any_more_ends_the_experiment_for_its_shoppers(
     site = Site.open(folder)
     experiments.start(site, Experiment("try", {"a": Arm(serves="other"), "b": Arm(serves="other")}))
     with pytest.raises(UsageError, match="'try' serves 'other'"):
-        experiments.require_unneeded(site, "other")
+        experiments.require_unused(site, "other")
     (folder / EXPERIMENTS).write_text(
         (folder / EXPERIMENTS).read_text().replace('"serves": "other"', '"serves": "gone"')
     )
@@ -137,7 +137,7 @@ def test_a_damaged_file_changes_nothing_and_is_told(folder: Path, service: TestC
     assert ask(service, user_id="u1")["version"] == "0002"
     assert "is damaged" in str(service.get("/v1/health").json()["problems"])
     with pytest.raises(ArtifactError, match="is damaged"):
-        experiments.read(folder)
+        experiments.read_experiments(folder)
 
 
 def test_ramp_stop_and_holdout(folder: Path, service: TestClient[Any]) -> None:
@@ -149,7 +149,12 @@ def test_ramp_stop_and_holdout(folder: Path, service: TestClient[Any]) -> None:
     assert ask(service, user_id="u1")["assignments"] == {"holdout": "holdout"}
     experiments.stop(site, "try")
     assert service.get("/v1/experiments").json()["experiments"] == []
-    assert [step.what for step in experiments.read(folder).history] == ["start", "ramp", "holdout", "stop"]
+    assert [step.action for step in experiments.read_experiments(folder).history] == [
+        "start",
+        "ramp",
+        "holdout",
+        "stop",
+    ]
     with pytest.raises(UsageError, match=r"needs 'nobody', which .* does not serve"):
         experiments.start(site, Experiment("x", {"a": Arm(), "b": Arm(serves="nobody")}))
     with pytest.raises(UsageError, match=r"The holdout is 1\.0"):

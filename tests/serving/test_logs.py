@@ -99,8 +99,8 @@ def test_levels_below_are_left_out_and_warnings_are_lines(capsys: pytest.Capture
 @pytest.mark.usefixtures("loggers", "in_request")
 def test_a_plain_line_reads_well(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(json=False, level="info")
-    logging.getLogger("mmse.fleet").info("now serving %s", "v2", extra={"arm": "live"})
-    assert capsys.readouterr().err[8:] == " info    mmse.fleet: now serving v2 arm=live request_id=r1\n"
+    logging.getLogger("mmse.pool").info("now serving %s", "v2", extra={"arm": "live"})
+    assert capsys.readouterr().err[8:] == " info    mmse.pool: now serving v2 arm=live request_id=r1\n"
 
 
 @pytest.mark.usefixtures("loggers")

@@ -14,7 +14,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.generation import GenerationMode
 
 from mmse.serving.versions.publish import publish
-from serving.conftest import WRITER, running
+from serving.conftest import WRITER, RunningServer
 
 EXAMPLES = 25
 """Requests of each kind (that fit the description, that do not) to each route and method."""
@@ -24,22 +24,24 @@ DOES_NOT_FIT = 422
 
 
 @pytest.fixture(scope="module")
-def described(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The description that a server gives of itself, whose catalogue may be spoilt."""
+def schema(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The description of its API by a server whose catalogue the test may spoil."""
     folder = tmp_path_factory.mktemp("fuzzed")
     publish(folder / "site", small_run)
-    with running(folder / "site", "--requests-per-s", "0", "--timeout-ms", "30000") as url:
+    with RunningServer(folder / "site", "--requests-per-s", "0", "--timeout-ms", "30000") as url:
         fine = {"checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", 404, DOES_NOT_FIT]}}}
         config = SchemathesisConfig.from_dict(fine)
         yield schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
-def test_every_answer_is_as_documented(described: Any, mode: GenerationMode) -> None:
-    operations = [found.ok() for found in described.get_all_operations()]
+def test_every_answer_is_as_documented(schema: Any, mode: GenerationMode) -> None:
+    operations = [operation.ok() for operation in schema.get_all_operations()]
     assert len(operations) >= 19
     if mode is GenerationMode.NEGATIVE:
-        operations = [one for one in operations if list(one.iter_parameters()) or list(one.body)]
+        operations = [
+            operation for operation in operations if list(operation.iter_parameters()) or list(operation.body)
+        ]
     for operation in operations:
 
         @settings(
@@ -52,8 +54,8 @@ def test_every_answer_is_as_documented(described: Any, mode: GenerationMode) -> 
         )
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case: Any) -> None:
-            for asked in _searches(case.body):
-                asked.pop("timeout_ms", None)  # a search may be asked for in a millisecond, and is not answered then
+            for search in _searches(case.body):
+                search.pop("timeout_ms", None)  # a search may be asked for in a millisecond, and is not answered then
             case.call_and_validate(
                 headers=WRITER, timeout=30, excluded_checks=[CHECKS.get_one("ignored_auth")]
             )  # test_api.py has it
@@ -64,5 +66,7 @@ def test_every_answer_is_as_documented(described: Any, mode: GenerationMode) -> 
 def _searches(body: Any) -> list[dict[str, Any]]:
     if not isinstance(body, dict):
         return []
-    several = body.get("searches")
-    return [body, *(one for one in several if isinstance(one, dict))] if isinstance(several, list) else [body]
+    searches = body.get("searches")
+    return (
+        [body, *(search for search in searches if isinstance(search, dict))] if isinstance(searches, list) else [body]
+    )

@@ -17,7 +17,7 @@ import pytest
 
 from mmse.client import Client
 from mmse.serving.versions.publish import publish
-from serving.conftest import TOKEN, WRITER, running
+from serving.conftest import TOKEN, WRITER, RunningServer
 
 MMSE = str(Path(sys.executable).with_name("mmse"))
 
@@ -27,39 +27,39 @@ def test_the_client_speaks_to_the_server(server_url: str) -> None:
         answer = client.search("a", k=3, explain=True)
         assert len(answer.hits) == 3
         assert client.item(answer.hits[0].item_id).item["title"] == answer.hits[0].title
-        assert {arm for one in client.versions().served for arm in one.arms} == {"live", "other"}
+        assert {arm for version in client.versions().served for arm in version.arms} == {"live", "other"}
         assert client.embed(["a"]).dimensions == client.versions().served[0].width
 
 
 def test_an_edit_is_seen_by_every_worker_and_by_every_version(site: Path, small_run: Path) -> None:
     publish(site, small_run, arm="b")
-    with running(site, workers=2) as url:
+    with RunningServer(site, workers=2) as url:
         item = {"title": "Zorbak quibble lamp"}
         assert httpx.put(f"{url}/v1/items/a/b", json=item, headers=WRITER).status_code == 200  # ids may hold slashes
         subprocess.run([MMSE, "items", "set", str(site), "a/b", "price=3.5"], check=True, capture_output=True)
-        until = time.monotonic() + 30
+        deadline_s = time.monotonic() + 30
         for version in ("live", "b"):
-            found = 0
-            while found < 20:  # in a row, whichever worker answers
+            n_seen = 0
+            while n_seen < 20:  # in a row, whichever worker answers
                 answer = httpx.get(
                     f"{url}/v1/search", params={"q": "zorbak quibble", "k": 1, "version": version}
                 ).json()
                 hit = answer["hits"][0]
-                found = found + 1 if (hit["item_id"], hit["item"].get("price")) == ("a/b", 3.5) else 0
-                assert time.monotonic() < until, hit
+                n_seen = n_seen + 1 if (hit["item_id"], hit["item"].get("price")) == ("a/b", 3.5) else 0
+                assert time.monotonic() < deadline_s, hit
 
 
 def test_a_swap_under_load_fails_no_request(site: Path, small_run: Path) -> None:
-    statuses, versions, over = Counter[int](), Counter[str](), threading.Event()
+    statuses, versions, end = Counter[int](), Counter[str](), threading.Event()
 
     def search() -> None:
         with httpx.Client() as client:
-            while not over.is_set():
+            while not end.is_set():
                 response = client.get(f"{url}/v1/search", params={"q": "a", "k": 3})
                 statuses[response.status_code] += 1
                 versions[response.json().get("version", "none")] += 1
 
-    with running(site, workers=2) as url:
+    with RunningServer(site, workers=2) as url:
         threads = [threading.Thread(target=search) for _ in range(4)]
         for thread in threads:
             thread.start()
@@ -69,7 +69,7 @@ def test_a_swap_under_load_fails_no_request(site: Path, small_run: Path) -> None
         _until_served(url, "0001")
         response = httpx.post(f"{url}/v1/versions/live", json={"version": "0002"}, headers=WRITER, timeout=30)
         assert response.json()["live"] == "0002"
-        over.set()
+        end.set()
         for thread in threads:
             thread.join()
     assert set(statuses) == {200}
@@ -88,7 +88,7 @@ def test_overload_is_refused_cleanly_and_passes(site: Path) -> None:
                     assert response.json()["error"]["code"] == "overloaded"
                     waits.append(response.headers["retry-after"])
 
-    with running(site, "--waiting", "4") as url:
+    with RunningServer(site, "--waiting", "4") as url:
         threads = [threading.Thread(target=search) for _ in range(8)]
         for thread in threads:
             thread.start()
@@ -103,23 +103,23 @@ def test_overload_is_refused_cleanly_and_passes(site: Path) -> None:
 
 
 def test_a_killed_worker_is_replaced(site: Path) -> None:
-    server = running(site)
+    server = RunningServer(site)
     with server as url:
         (worker,) = _children(server.process.pid)
         os.kill(worker, signal.SIGKILL)
-        until = time.monotonic() + 60
+        deadline_s = time.monotonic() + 60
         while True:
             try:
                 if httpx.get(f"{url}/v1/search", params={"q": "a"}, timeout=5).status_code == 200:
                     break
             except httpx.TransportError:
-                assert time.monotonic() < until
+                assert time.monotonic() < deadline_s
                 time.sleep(0.1)
         assert _children(server.process.pid) != [worker]
 
 
 def test_the_end_is_clean_and_said_in_the_log(site: Path) -> None:
-    server = running(site, "--log-json")
+    server = RunningServer(site, "--log-json")
     with server as url:
         httpx.get(f"{url}/v1/search", params={"q": "secret words"})
     assert server.process.returncode == 0
@@ -129,29 +129,31 @@ def test_the_end_is_clean_and_said_in_the_log(site: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nowhere"], "neither a site nor a run folder"),
         (["SITE", "--token-file", "nowhere"], "Cannot read the token"),
         (["SITE", "--host", "256.0.0.1"], "Cannot listen"),
     ],
 )
-def test_what_cannot_be_served_is_said_before_any_process_starts(site: Path, arguments: list[str], said: str) -> None:
-    command = [MMSE, "serve", *(str(site) if one == "SITE" else one for one in arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "to mend it:" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_what_cannot_be_served_is_said_before_any_process_starts(
+    site: Path, arguments: list[str], message: str
+) -> None:
+    command = [MMSE, "serve", *(str(site) if argument == "SITE" else argument for argument in arguments)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 2
+    assert message in process.stderr
+    assert "to mend it:" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_a_port_that_is_taken_is_said(site: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        command = [MMSE, "serve", str(site), "--port", str(taken.getsockname()[1])]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, "Address already in use" in done.stderr) == (2, True)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        command = [MMSE, "serve", str(site), "--port", str(listener.getsockname()[1])]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (process.returncode, "Address already in use" in process.stderr) == (2, True)
 
 
 def test_a_version_that_cannot_be_opened_ends_the_start(site: Path) -> None:
@@ -159,21 +161,21 @@ def test_a_version_that_cannot_be_opened_ends_the_start(site: Path) -> None:
     size = ranking.stat().st_size
     ranking.unlink()  # a link: the run keeps its own
     ranking.write_bytes(b"x" * size)
-    done = subprocess.run([MMSE, "serve", str(site), "--port", "0"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
-    assert "ranking.json" in done.stderr
-    assert "Run `mmse rank` again." in done.stderr
-    assert "Traceback" not in done.stderr
+    process = subprocess.run([MMSE, "serve", str(site), "--port", "0"], capture_output=True, text=True, timeout=60)
+    assert process.returncode == 1
+    assert "ranking.json" in process.stderr
+    assert "Run `mmse rank` again." in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def _until_served(url: str, version: str) -> None:
-    until, seen = time.monotonic() + 30, 0
-    while seen < 10:  # in a row, whichever worker answers
+    deadline_s, n_seen = time.monotonic() + 30, 0
+    while n_seen < 10:  # in a row, whichever worker answers
         live = httpx.get(f"{url}/v1/versions").json()["live"]
-        seen = seen + 1 if live == version else 0
-        assert time.monotonic() < until, live
+        n_seen = n_seen + 1 if live == version else 0
+        assert time.monotonic() < deadline_s, live
 
 
 def _children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found]
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children]

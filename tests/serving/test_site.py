@@ -13,18 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catalogue.live_shop import STAGES
-from mmse.catalogue import Catalogue, Change, Delete, Edit, LiveConfig, Upsert
-from mmse.catalogue.transfer import pending
-from mmse.core import artifact
+from catalogue.live_runs import STEP_FOLDERS
+from mmse.catalogue import Change, Delete, Edit, LiveCatalogue, LiveConfig, Upsert
+from mmse.catalogue.transfer import pending_edits
+from mmse.core import artifact, folder_copy
 from mmse.core.errors import ArtifactError, MmseError, UsageError
+from mmse.core.run_folder import SEARCH
 from mmse.model.encoder import Encoder
 from mmse.ranking.rulebook import Rulebook
 from mmse.retrieval.retriever import Retriever
 from mmse.serving.versions import publish as publishing
-from mmse.serving.versions import site_file as sitefile
-from mmse.serving.versions.publish import prune, publish, versions
-from mmse.serving.versions.site import Edition, Site, drop, go_live, put_in_service, rollback
+from mmse.serving.versions import site_file
+from mmse.serving.versions.publish import list_versions, prune, publish
+from mmse.serving.versions.site import Site, drop_arm, put_in_service, rollback, switch_arm
+from mmse.serving.versions.site_file import Version
 
 NEW: list[Edit] = [Upsert({"item_id": "n1", "title": "Zorbak kettle", "price": 9.5}), Delete("i00000009")]
 MANUAL = LiveConfig(automatic=False)
@@ -49,21 +51,21 @@ def encoder(small_run: Path) -> Encoder:
 
 def linked(run: Path, out: Path) -> Path:
     out.mkdir()
-    for name in (*STAGES, "ranking"):
+    for name in (*STEP_FOLDERS, "ranking"):
         (out / name).symlink_to((run / name).resolve())
     return out
 
 
 def titles(run: Path, *item_ids: str) -> Titles:
     """What a version has of some items, as a process finds it that opens it now."""
-    with Catalogue.open(run) as catalogue:
+    with LiveCatalogue.open(run) as catalogue:
         now = catalogue.snapshot()
         rows = now.rows(list(item_ids))
         there = dict(zip(np.array(item_ids)[rows >= 0].tolist(), now.values("title", rows[rows >= 0]), strict=True))
     return {one: there.get(one) for one in item_ids}
 
 
-def live(site: Path) -> Edition:
+def live(site: Path) -> Version:
     return Site.open(site).state().live
 
 
@@ -77,15 +79,15 @@ def test_a_run_is_published_linked_and_served(run: Path, site: Path) -> None:
     assert publish(site, run, note="first", by="me") == "0001"
     state = Site.open(site).state()
     assert list(state.arms) == ["live"]
-    edition = state.live
+    version = state.live
     fingerprint = artifact.read_manifest(run / "index", "index").fingerprint
-    assert (edition.name, edition.run, edition.note) == ("0001", site / "versions" / "0001", "first")
-    assert edition.fingerprint == fingerprint
-    items = "groups/items.parquet"
-    assert (edition.run / items).stat().st_ino == (run / items).stat().st_ino
-    assert Retriever.open(edition.run).search("tent")
-    (step,) = sitefile.read_serving(site).history
-    assert (step.arm, step.what, step.was, step.now, step.by, step.note) == (
+    assert (version.name, version.run, version.note) == ("0001", site / "versions" / "0001", "first")
+    assert version.fingerprint == fingerprint
+    items = "serving/items.parquet"
+    assert (version.run / items).stat().st_ino == (run / items).stat().st_ino
+    assert Retriever.open(version.run).search("tent")
+    (step,) = site_file.read_site(site).history
+    assert (step.arm, step.action, step.version_before, step.version, step.by, step.note) == (
         "live",
         "publish",
         None,
@@ -101,11 +103,11 @@ def test_on_a_disk_without_hard_links_it_is_copied(run: Path, site: Path, monkey
 
     monkeypatch.setattr(os, "link", refused)
     publish(site, run)
-    edition = live(site)
-    for kind in publishing.STAGES:
-        artifact.verify(edition.run / kind, kind, content=True)
-    items = "groups/items.parquet"
-    assert (edition.run / items).stat().st_ino != (run / items).stat().st_ino
+    version = live(site)
+    for kind in SEARCH:
+        artifact.verify(version.run / kind, kind, content=True)
+    items = "serving/items.parquet"
+    assert (version.run / items).stat().st_ino != (run / items).stat().st_ino
 
 
 def test_versions_and_arms_come_and_go(run: Path, site: Path) -> None:
@@ -115,7 +117,7 @@ def test_versions_and_arms_come_and_go(run: Path, site: Path) -> None:
     assert publish(site, run, arm="candidate") == "0004"
     assert {arm: one.name for arm, one in shop.state().arms.items()} == {"live": "0003", "candidate": "0004"}
     put_in_service(shop, "other", "0001", "to compare", "me")
-    assert [(one.edition.name, one.arms) for one in versions(shop)] == [
+    assert [(one.version.name, one.arms) for one in list_versions(shop)] == [
         ("0001", ("other",)),
         ("0002", ()),
         ("0003", ("live",)),
@@ -123,8 +125,8 @@ def test_versions_and_arms_come_and_go(run: Path, site: Path) -> None:
     ]
     put_in_service(shop, "live", "0004")
     assert shop.state().arms["live"] == shop.state().arms["candidate"]
-    drop(shop, "candidate")
-    drop(shop, "other")
+    drop_arm(shop, "candidate")
+    drop_arm(shop, "other")
     assert list(shop.state().arms) == ["live"]
     assert rollback(shop) == "0003"
     assert rollback(shop) == "0002"
@@ -133,7 +135,7 @@ def test_versions_and_arms_come_and_go(run: Path, site: Path) -> None:
         rollback(shop)
     assert rollback(shop, version="0004") == "0004"
     assert rollback(shop) == "0001"
-    assert [step.what for step in sitefile.read_serving(site).history][:6] == [
+    assert [step.action for step in site_file.read_site(site).history][:6] == [
         "publish",
         "publish",
         "publish",
@@ -154,12 +156,12 @@ def test_what_cannot_be_is_refused_and_changes_nothing(run: Path, site: Path, tm
         ("no name for an arm", lambda: put_in_service(shop, "a b", "0001")),
         ("no version '0009'.*\n.*0001", lambda: put_in_service(shop, "live", "0009")),
         ("no version before", lambda: rollback(shop)),
-        ("cannot be dropped", lambda: drop(shop, "live")),
-        ("no arm 'candidate'", lambda: drop(shop, "candidate")),
+        ("cannot be dropped", lambda: drop_arm(shop, "live")),
+        ("no arm 'candidate'", lambda: drop_arm(shop, "candidate")),
         ("is a run folder, which has one version", lambda: publish(run, run)),
         ("neither a site nor a run", lambda: publish(tmp_path, run)),
         ("neither a site nor a run", lambda: Site.open(tmp_path / "nowhere")),
-        ("not a finished 'dataset' folder", lambda: publish(site, tmp_path)),
+        ("not a finished 'model' folder", lambda: publish(site, tmp_path)),
     ]
     for said, refused in refusals:
         with pytest.raises(MmseError, match=said):
@@ -170,11 +172,11 @@ def test_what_cannot_be_is_refused_and_changes_nothing(run: Path, site: Path, tm
 def test_a_run_folder_is_a_site_with_one_version(run: Path) -> None:
     shop = Site.open(run)
     fingerprint = artifact.read_manifest(run / "index", "index").fingerprint
-    (edition,) = shop.state().editions
-    assert (edition.name, edition.run, edition.fingerprint) == (fingerprint[:8], run, fingerprint)
-    assert shop.state().arms == {"live": edition}
+    (version,) = shop.state().versions
+    assert (version.name, version.run, version.fingerprint) == (fingerprint[:8], run, fingerprint)
+    assert shop.state().arms == {"live": version}
     done = shop.apply(NEW)
-    assert (done.edition, done.version, dict(done.versions)) == (edition.name, 1, {edition.name: 1})
+    assert (done.version, done.catalogue_version, dict(done.catalogue_versions)) == (version.name, 1, {version.name: 1})
     assert titles(run, "n1", "i00000009") == {"n1": "Zorbak kettle", "i00000009": None}
     for refused in (lambda: put_in_service(shop, "live", "0001"), lambda: rollback(shop), lambda: prune(shop, 2)):
         with pytest.raises(UsageError, match=r"one version.*\n.*mmse versions publish"):
@@ -185,13 +187,13 @@ def test_edits_go_along_with_every_version(run: Path, site: Path) -> None:
     publish(site, run)
     shop = Site.open(site)
     shop.apply(NEW)
-    with Catalogue.open(live(site).run, writable=True, config=MANUAL) as catalogue:
+    with LiveCatalogue.open(live(site).run, writable=True, config=MANUAL) as catalogue:
         catalogue.compact()
     shop.apply([Change("n1", {"price": 3.0})])
     publish(site, run)
     assert live(site).name == "0002"
     assert titles(live(site).run, "n1", "i00000009") == {"n1": "Zorbak kettle", "i00000009": None}
-    assert pending(live(site).run)["n1"] == Upsert({"item_id": "n1", "title": "Zorbak kettle", "price": 3.0})
+    assert pending_edits(live(site).run)["n1"] == Upsert({"item_id": "n1", "title": "Zorbak kettle", "price": 3.0})
     shop.apply([Change("n1", {"title": "Later"}), Delete("i00000008")])
     assert rollback(shop) == "0001"
     assert titles(live(site).run, "n1", "i00000008", "i00000009") == {
@@ -208,7 +210,7 @@ def test_edits_go_along_with_every_version(run: Path, site: Path) -> None:
 
 
 def test_a_run_brings_its_own_edits_and_rules(run: Path, site: Path) -> None:
-    with Catalogue.open(run, writable=True, config=MANUAL) as catalogue:
+    with LiveCatalogue.open(run, writable=True, config=MANUAL) as catalogue:
         catalogue.apply(NEW)
     book = Rulebook.open(run / "rules", Retriever.open(run).kinds)
     book.publish('[[synonym]]\nname = "couch"\nwords = ["sofa", "couch"]\n')
@@ -232,11 +234,11 @@ def test_every_version_served_takes_the_edits_that_fit_it(
     publish(site, run, arm="candidate")
     shop = Site.open(site)
     candidate = shop.state().arms["candidate"]
-    with Catalogue.open(candidate.run, writable=True, encoder=encoder, config=MANUAL) as ahead:
+    with LiveCatalogue.open(candidate.run, writable=True, encoder=encoder, config=MANUAL) as ahead:
         ahead.apply([Delete("i00000004")])
         done = shop.apply([*NEW, Change("i00000004", {"price": 1.0})], {candidate: ahead}.get)
-        assert done.edition == "0001"
-        assert dict(done.versions) == {"0001": 1, "0002": 2}
+        assert done.version == "0001"
+        assert dict(done.catalogue_versions) == {"0001": 1, "0002": 2}
         assert ahead.snapshot().version == 2
         assert "1 of 3 edits do not fit version 0002" in caplog.text
         with pytest.raises(UsageError, match="no item 'nobody'"):
@@ -245,7 +247,7 @@ def test_every_version_served_takes_the_edits_that_fit_it(
     for name in ("0001", "0002"):
         assert titles(site / "versions" / name, "n1", "i00000009") == {"n1": "Zorbak kettle", "i00000009": None}
     put_in_service(shop, "live", "0002")
-    assert pending(live(site).run)["i00000004"] == Change("i00000004", {"price": 1.0}), (
+    assert pending_edits(live(site).run)["i00000004"] == Change("i00000004", {"price": 1.0}), (
         "what the live version has counts"
     )
 
@@ -259,7 +261,7 @@ def test_a_version_that_is_not_live_and_fails_is_no_reason_to_refuse(
     journal.parent.mkdir(exist_ok=True)
     journal.write_bytes(b"damage")
     done = Site.open(site).apply(NEW)
-    assert dict(done.versions) == {"0001": 1}
+    assert dict(done.catalogue_versions) == {"0001": 1}
     assert "version 0002, which is not live, could not take 2 edits" in caplog.text
 
 
@@ -267,7 +269,7 @@ def test_edits_that_come_while_it_is_published_are_kept(run: Path, site: Path, m
     """One during the copying, which is let through; one at the switch, which waits, and goes to the new version."""
     publish(site, run)
     shop = Site.open(site)
-    answers, switch = publishing._require_answers, go_live
+    answers, switch = publishing._require_answers, switch_arm
     late = threading.Thread(target=shop.apply, args=([Upsert({"item_id": "late", "title": "Late"})],))
 
     def asked(draft: Path) -> None:
@@ -281,7 +283,7 @@ def test_edits_that_come_while_it_is_published_are_kept(run: Path, site: Path, m
         return switch(*given, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(publishing, "_require_answers", asked)
-    monkeypatch.setattr(publishing, "go_live", switched)
+    monkeypatch.setattr(publishing, "switch_arm", switched)
     publish(site, run)
     late.join()
     assert titles(live(site).run, "n1", "late") == {"n1": "Zorbak kettle", "late": "Late"}
@@ -296,12 +298,12 @@ def test_no_edit_is_lost_while_versions_come_and_go(run: Path, site: Path) -> No
 
     def write(name: str, keep: bool) -> None:
         shop, number = Site.open(site), 0
-        held: dict[Edition, Catalogue] = {}
+        held: dict[Version, LiveCatalogue] = {}
 
-        def opened(edition: Edition) -> Catalogue | None:
-            if keep and edition not in held:
-                held[edition] = Catalogue.open(edition.run, writable=True, config=MANUAL)
-            return held.get(edition)
+        def opened(version: Version) -> LiveCatalogue | None:
+            if keep and version not in held:
+                held[version] = LiveCatalogue.open(version.run, writable=True, config=MANUAL)
+            return held.get(version)
 
         try:
             while not stop.is_set():
@@ -349,14 +351,14 @@ def test_a_run_that_is_not_whole_is_refused(
         said = json.loads(manifest.read_text("utf-8"))
         manifest.write_text(json.dumps(said | {"fingerprint": "another"}), "utf-8")
     elif damage == "changed":  # `mmse run` puts other vectors there while they are copied
-        link = publishing._link
+        link = folder_copy.link_file
 
         def changed(source: Path, target: Path) -> None:
             if source.name == "items.npy":
                 source.write_bytes(source.read_bytes()[::-1])
             link(source, target)
 
-        monkeypatch.setattr(publishing, "_link", changed)
+        monkeypatch.setattr(folder_copy, "link_file", changed)
     elif damage == "nothing found":
         monkeypatch.setattr(Retriever, "search", lambda *_, **__: [])
     else:
@@ -367,7 +369,7 @@ def test_a_run_that_is_not_whole_is_refused(
     said = {
         "content": "its content is not what was written",
         "missing": "changed while it was copied",
-        "fingerprint": "was not made from",
+        "fingerprint": "was made from another",
         "changed": "damaged",
         "nothing found": "finds nothing for any of",
         "rules": "The rules of the site do not fit",
@@ -413,8 +415,8 @@ def test_a_killed_publisher_leaves_nothing_half_and_the_next_sweeps(
     if child == 0:
         place = {
             "copy": ("mmse.serving.versions.publish._require_answers", publishing),
-            "rename": ("mmse.serving.versions.site_file.read_edition", sitefile),
-            "flip": ("mmse.serving.versions.site_file.write_serving", sitefile),
+            "rename": ("mmse.serving.versions.site_file.read_version", site_file),
+            "flip": ("mmse.serving.versions.site_file.write_site", site_file),
         }[at]
         setattr(place[1], place[0].rsplit(".", 1)[1], lambda *_: os.kill(os.getpid(), 9))
         publish(site, run)
@@ -457,8 +459,9 @@ def test_old_versions_are_pruned_but_none_that_is_served(run: Path, site: Path) 
 
 
 def test_a_map_of_other_vectors_is_left_out(run: Path, site: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for inputs, there in (({"vectors": "others"}, False), ({}, True)):
-        with artifact.writing(run / "map", kind="map", config={}, inputs=inputs) as draft:
+    inputs_now = {kind: artifact.read_manifest(run / kind, kind).fingerprint for kind in ("dataset", "vectors")}
+    for inputs, there in ((inputs_now | {"vectors": "others"}, False), (inputs_now, True)):
+        with artifact.write_folder(run / "map", kind="map", config={}, inputs=inputs) as draft:
             (draft.folder / "points.json").write_text("[]")
         publish(site, run)
         assert (live(site).run / "map" / "points.json").exists() is there
@@ -468,5 +471,5 @@ def test_a_map_of_other_vectors_is_left_out(run: Path, site: Path, caplog: pytes
 def test_asking_what_is_served_is_cheap(run: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(site, run)
     shop = Site.open(site)
-    monkeypatch.setattr(sitefile, "read_serving", lambda _: pytest.fail("it has not changed"))
+    monkeypatch.setattr(site_file, "read_site", lambda _: pytest.fail("it has not changed"))
     assert shop.state() is shop.state()

@@ -1,4 +1,4 @@
-"""Spans of requests and their stages, made afterwards with their own times."""
+"""Spans of requests and of their parts, made afterwards with their own times."""
 
 import http.server
 import subprocess
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mmse.core.errors import UsageError
-from mmse.serving.observability.tracing import Request, Stage, Tracing, tracer_of
+from mmse.serving.observability.tracing import RequestRecord, Span, Tracing, open_tracing
 
 pytest.importorskip("opentelemetry.sdk")
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
@@ -39,21 +39,21 @@ def tracing(memory: InMemorySpanExporter) -> Iterator[Tracing]:
     tracing.close()
 
 
-def request(**changes: Any) -> Request:
-    now = time.perf_counter()
+def make_record(**changes: Any) -> RequestRecord:
+    time_s = time.perf_counter()
     fields: dict[str, Any] = {
         "method": "POST",
         "route": "/v1/search",
         "status": 200,
         "request_id": "r1",
-        "started": now - 0.010,
+        "start_s": time_s - 0.010,
         "seconds": 0.009,
-        "stages": [Stage("encode", now - 0.009, 0.002), Stage("vector", now - 0.007, 0.004)],
+        "spans": [Span("encode", time_s - 0.009, 0.002), Span("vector", time_s - 0.007, 0.004)],
     }
-    return Request(**(fields | changes))
+    return RequestRecord(**(fields | changes))
 
 
-def named(memory: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+def spans_by_name(memory: InMemorySpanExporter) -> dict[str, ReadableSpan]:
     return {span.name: span for span in memory.get_finished_spans()}
 
 
@@ -63,10 +63,10 @@ def seconds(span: ReadableSpan) -> float:
     return (span.end_time - span.start_time) / 1e9
 
 
-def test_a_request_is_a_span_and_its_stages_lie_in_it(tracing: Tracing, memory: InMemorySpanExporter) -> None:
-    before = time.time()
-    tracing.record(request())
-    spans = named(memory)
+def test_a_request_is_a_span_and_its_parts_lie_in_it(tracing: Tracing, memory: InMemorySpanExporter) -> None:
+    start_s = time.time()
+    tracing.record(make_record())
+    spans = spans_by_name(memory)
     assert set(spans) == {"POST /v1/search", "encode", "vector"}
     whole = spans["POST /v1/search"]
     assert whole.kind is SpanKind.SERVER
@@ -79,37 +79,37 @@ def test_a_request_is_a_span_and_its_stages_lie_in_it(tracing: Tracing, memory: 
     }
     assert seconds(whole) == pytest.approx(0.009, abs=1e-5)
     assert whole.start_time is not None
-    assert whole.start_time / 1e9 == pytest.approx(before - 0.010, abs=0.1)
-    for name, took, after in (("encode", 0.002, 0.001), ("vector", 0.004, 0.003)):
-        stage = spans[name]
-        assert stage.parent is not None
+    assert whole.start_time / 1e9 == pytest.approx(start_s - 0.010, abs=0.1)
+    for name, took, offset_s in (("encode", 0.002, 0.001), ("vector", 0.004, 0.003)):
+        part = spans[name]
+        assert part.parent is not None
         assert whole.context is not None
-        assert stage.parent.span_id == whole.context.span_id
-        assert seconds(stage) == pytest.approx(took, abs=1e-5)
-        assert stage.start_time is not None
-        assert (stage.start_time - whole.start_time) / 1e9 == pytest.approx(after, abs=1e-5)
+        assert part.parent.span_id == whole.context.span_id
+        assert seconds(part) == pytest.approx(took, abs=1e-5)
+        assert part.start_time is not None
+        assert (part.start_time - whole.start_time) / 1e9 == pytest.approx(offset_s, abs=1e-5)
 
 
 def test_the_callers_span_is_the_parent(tracing: Tracing, memory: InMemorySpanExporter) -> None:
-    tracing.record(request(traceparent=f"00-{TRACE}-{SPAN}-01", tracestate="shop=1"))
+    tracing.record(make_record(traceparent=f"00-{TRACE}-{SPAN}-01", tracestate="shop=1"))
     for span in memory.get_finished_spans():
         assert span.context is not None
         assert f"{span.context.trace_id:032x}" == TRACE
-    whole = named(memory)["POST /v1/search"]
+    whole = spans_by_name(memory)["POST /v1/search"]
     assert whole.parent is not None
     assert f"{whole.parent.span_id:016x}" == SPAN
     assert whole.parent.trace_state.get("shop") == "1"
 
 
 def test_a_caller_that_was_not_sampled_is_obeyed(tracing: Tracing, memory: InMemorySpanExporter) -> None:
-    tracing.record(request(traceparent=f"00-{TRACE}-{SPAN}-00"))
+    tracing.record(make_record(traceparent=f"00-{TRACE}-{SPAN}-00"))
     assert memory.get_finished_spans() == ()
 
 
 @pytest.mark.parametrize("nonsense", ["", "00-zz", f"00-{'0' * 32}-{SPAN}-01", "x" * 10_000, "\x00"])
 def test_nonsense_for_a_parent_is_no_parent(tracing: Tracing, memory: InMemorySpanExporter, nonsense: str) -> None:
-    tracing.record(request(traceparent=nonsense, tracestate=nonsense))
-    assert named(memory)["POST /v1/search"].parent is None
+    tracing.record(make_record(traceparent=nonsense, tracestate=nonsense))
+    assert spans_by_name(memory)["POST /v1/search"].parent is None
 
 
 @pytest.mark.parametrize(
@@ -117,23 +117,23 @@ def test_nonsense_for_a_parent_is_no_parent(tracing: Tracing, memory: InMemorySp
     [(200, StatusCode.UNSET), (404, StatusCode.UNSET), (500, StatusCode.ERROR), (503, StatusCode.ERROR)],
 )
 def test_our_failures_are_marked(tracing: Tracing, memory: InMemorySpanExporter, status: int, code: StatusCode) -> None:
-    tracing.record(request(status=status))
-    assert named(memory)["POST /v1/search"].status.status_code is code
+    tracing.record(make_record(status=status))
+    assert spans_by_name(memory)["POST /v1/search"].status.status_code is code
 
 
 def test_what_is_not_sampled_makes_no_children(memory: InMemorySpanExporter) -> None:
     provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
     tracing = Tracing(provider)
-    tracing.record(request())
+    tracing.record(make_record())
     tracing.close()
     assert memory.get_finished_spans() == ()
 
 
 def test_off_without_an_endpoint_and_nothing_is_imported() -> None:
-    assert tracer_of(None) is None
+    assert open_tracing(None) is None
     code = (
-        "import sys; from mmse.serving.observability.tracing import tracer_of; tracer_of(None); "
+        "import sys; from mmse.serving.observability.tracing import open_tracing; open_tracing(None); "
         "print([m for m in sys.modules if m.startswith('opentelemetry')])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -141,33 +141,33 @@ def test_off_without_an_endpoint_and_nothing_is_imported() -> None:
 
 def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(UsageError) as caught:
-        tracer_of("http://127.0.0.1:4318")
-    assert "pip install 'mmse[otel]'" in caught.value.cure
+    with pytest.raises(UsageError) as error:
+        open_tracing("http://127.0.0.1:4318")
+    assert "pip install 'mmse[otel]'" in error.value.cure
 
 
 def test_a_collector_that_is_away_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    back = threading.Event()
+    released = threading.Event()
 
     class Away(TracerProvider):
         def shutdown(self) -> None:
-            back.wait(30)
+            released.wait(30)
 
-    began = time.perf_counter()
+    start_s = time.perf_counter()
     Tracing(Away(shutdown_on_exit=False)).close(wait_s=0.01)
-    back.set()
-    assert time.perf_counter() - began < 5
+    released.set()
+    assert time.perf_counter() - start_s < 5
     assert "not sent" in caplog.text
 
 
 def test_spans_arrive_at_the_endpoint() -> None:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-    got: list[tuple[str, bytes]] = []
+    requests: list[tuple[str, bytes]] = []
 
     class Collector(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            got.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            requests.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()
 
@@ -177,14 +177,18 @@ def test_spans_arrive_at_the_endpoint() -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Collector) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        tracing = tracer_of(f"http://127.0.0.1:{server.server_port}/", service_name="shop-search")
+        tracing = open_tracing(f"http://127.0.0.1:{server.server_port}/", service_name="shop-search")
         assert tracing is not None
-        tracing.record(request())
+        tracing.record(make_record())
         tracing.close()
         server.shutdown()
         thread.join()
-    ((path, body),) = got
+    ((path, body),) = requests
     assert path == "/v1/traces"
-    (sent,) = ExportTraceServiceRequest.FromString(body).resource_spans
-    assert {span.name for scope in sent.scope_spans for span in scope.spans} == {"POST /v1/search", "encode", "vector"}
-    assert "shop-search" in {a.value.string_value for a in sent.resource.attributes}
+    (resource,) = ExportTraceServiceRequest.FromString(body).resource_spans
+    assert {span.name for scope in resource.scope_spans for span in scope.spans} == {
+        "POST /v1/search",
+        "encode",
+        "vector",
+    }
+    assert "shop-search" in {a.value.string_value for a in resource.resource.attributes}

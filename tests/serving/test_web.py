@@ -15,11 +15,11 @@ pytest.importorskip("axe_playwright_python", reason="barriers are found by axe-p
 
 from playwright.sync_api import Browser, Page, Request, Response, Route, expect, sync_playwright
 
-from serving.web_pages import CHROMIUM, barriers, launch, opened, overflow, queries
+from serving.web_pages import CHROMIUM, barriers, launch, open_page, overflow, queries
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the page is tested in chromium, which is not installed")
-REFUSED = "Failed to load resource"
-COUNTED = re.compile(r"^\d+ hits? in [\d.]+ ms, version \d+")
+LOAD_ERROR = "Failed to load resource"
+HITS_LINE = re.compile(r"^\d+ hits? in [\d.]+ ms, version \d+")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def asked(server_url: str) -> list[str]:
+def log_queries(server_url: str) -> list[str]:
     """Queries that find many items."""
     return queries(server_url)
 
@@ -39,7 +39,7 @@ def asked(server_url: str) -> list[str]:
 @pytest.fixture
 def page(browser: Browser, server_url: str) -> Iterator[Page]:
     """The empty page."""
-    with opened(browser, server_url) as page:
+    with open_page(browser, server_url) as page:
         yield page
 
 
@@ -48,7 +48,7 @@ def query_of(request: Request) -> str:
     return str(json.loads(request.post_data or "{}").get("query"))
 
 
-def searched(page: Page, query: str) -> None:
+def search(page: Page, query: str) -> None:
     """Types `query` and waits for its hits."""
 
     def answers(response: Response) -> bool:
@@ -60,7 +60,7 @@ def searched(page: Page, query: str) -> None:
     expect(page.locator(".found")).not_to_have_attribute("aria-busy", "true")
 
 
-def changed_by(change: Callable[[dict[str, Any]], None]) -> Callable[[Route], None]:
+def change_answer(change: Callable[[dict[str, Any]], None]) -> Callable[[Route], None]:
     """Lets the server answer, and changes what it said."""
 
     def handle(route: Route) -> None:
@@ -81,35 +81,35 @@ def test_the_empty_page_offers_queries(page: Page) -> None:
     assert f"q={quote(query)}".replace("%20", "+") in page.url
 
 
-def test_typing_searches_and_says_how_long_it_took(page: Page, asked: list[str]) -> None:
-    page.get_by_role("searchbox", name="Search the catalogue").press_sequentially(asked[0])
-    expect(page.locator(".found .line")).to_have_text(COUNTED)
+def test_typing_searches_and_says_how_long_it_took(page: Page, log_queries: list[str]) -> None:
+    page.get_by_role("searchbox", name="Search the catalogue").press_sequentially(log_queries[0])
+    expect(page.locator(".found .line")).to_have_text(HITS_LINE)
     expect(page.locator("li.card")).to_have_count(24)
     assert page.evaluate("history.length") <= 3, "letters typed one after another are one step"
 
 
-def test_a_newer_query_gives_up_the_one_before(page: Page, asked: list[str]) -> None:
-    held: list[Route] = []
+def test_a_newer_query_gives_up_the_one_before(page: Page, log_queries: list[str]) -> None:
+    held_routes: list[Route] = []
 
     def hold(route: Route) -> None:
-        if query_of(route.request) == asked[0]:
-            held.append(route)
+        if query_of(route.request) == log_queries[0]:
+            held_routes.append(route)
         else:
             route.continue_()
 
     page.route("**/v1/search", hold)
     field = page.get_by_role("searchbox", name="Search the catalogue")
     with page.expect_request("**/v1/search"):
-        field.fill(asked[0])
-    with page.expect_event("requestfailed") as failed:
-        searched(page, asked[1])
-    assert query_of(failed.value) == asked[0]
+        field.fill(log_queries[0])
+    with page.expect_event("requestfailed") as event:
+        search(page, log_queries[1])
+    assert query_of(event.value) == log_queries[0]
     expect(page.locator(".problem")).to_have_count(0)
-    expect(field).to_have_value(asked[1])
+    expect(field).to_have_value(log_queries[1])
 
 
-def test_a_hit_says_why_it_was_found(page: Page, asked: list[str]) -> None:
-    searched(page, asked[0])
+def test_a_hit_says_why_it_was_found(page: Page, log_queries: list[str]) -> None:
+    search(page, log_queries[0])
     card = page.locator("li.card").first
     expect(card.locator(".chance")).to_have_text(re.compile(r"[A-Z][a-z ]+ (< )?[\d.]+%"))
     why = card.get_by_text("Why this hit")
@@ -120,8 +120,8 @@ def test_a_hit_says_why_it_was_found(page: Page, asked: list[str]) -> None:
     assert set(card.locator("mark").all_inner_texts()) or "no word" in card.locator(".why-body").inner_text()
 
 
-def test_filters_narrow_and_their_own_counts_stay(page: Page, asked: list[str]) -> None:
-    searched(page, asked[0])
+def test_filters_narrow_and_their_own_counts_stay(page: Page, log_queries: list[str]) -> None:
+    search(page, log_queries[0])
     group = page.locator("details.group", has=page.get_by_text("Brand", exact=True))
     counts = group.locator(".tick").all_inner_texts()
     brand = group.locator(".tick .name").first.inner_text()
@@ -135,8 +135,8 @@ def test_filters_narrow_and_their_own_counts_stay(page: Page, asked: list[str]) 
     expect(page.locator("li.card")).to_have_count(24)
 
 
-def test_a_price_range_and_a_switch_narrow_too(page: Page, asked: list[str]) -> None:
-    searched(page, asked[0])
+def test_a_price_range_and_a_switch_narrow_too(page: Page, log_queries: list[str]) -> None:
+    search(page, log_queries[0])
     highest = page.get_by_label("Price to, as a number")
     highest.fill("40")
     highest.press("Enter")
@@ -152,15 +152,15 @@ def test_a_price_range_and_a_switch_narrow_too(page: Page, asked: list[str]) -> 
     expect(page.locator(".chip")).to_have_count(0)
 
 
-def test_the_slider_of_the_price_moves_by_keys(page: Page, asked: list[str]) -> None:
-    searched(page, asked[0])
+def test_the_slider_of_the_price_moves_by_keys(page: Page, log_queries: list[str]) -> None:
+    search(page, log_queries[0])
     page.get_by_role("slider", name="Price to", exact=True).press("Home")
     expect(page.locator(".chip")).to_contain_text("Price")
     assert "r.price=" in page.url
 
 
-def test_a_branch_of_categories_holds_what_is_below_it(page: Page, asked: list[str]) -> None:
-    searched(page, asked[0])
+def test_a_branch_of_categories_holds_what_is_below_it(page: Page, log_queries: list[str]) -> None:
+    search(page, log_queries[0])
     tree = page.locator(".tree")
     twig = tree.locator(".tick .name").first.inner_text()
     tree.locator("input").first.check()
@@ -169,15 +169,15 @@ def test_a_branch_of_categories_holds_what_is_below_it(page: Page, asked: list[s
     expect(tree.locator("input").first).to_be_checked()
 
 
-def test_no_good_match_says_so_and_offers_a_way_out(browser: Browser, server_url: str, asked: list[str]) -> None:
-    with opened(browser, f"{server_url}/?q={quote(asked[0])}&min=0.9") as page:
+def test_no_good_match_says_so_and_offers_a_way_out(browser: Browser, server_url: str, log_queries: list[str]) -> None:
+    with open_page(browser, f"{server_url}/?q={quote(log_queries[0])}&min=0.9") as page:
         expect(page.get_by_role("heading", name="No good match")).to_be_visible()
         page.get_by_role("button", name="No cut-off").click()
         expect(page.locator("li.card")).to_have_count(24)
 
 
-def test_more_hits_are_added_below(page: Page, asked: list[str]) -> None:
-    searched(page, asked[0])
+def test_more_hits_are_added_below(page: Page, log_queries: list[str]) -> None:
+    search(page, log_queries[0])
     before = page.locator("li.card .title").all_inner_texts()
     page.get_by_role("button", name="Show more").click()
     expect(page.locator("li.card").nth(24)).to_be_visible()
@@ -185,16 +185,16 @@ def test_more_hits_are_added_below(page: Page, asked: list[str]) -> None:
     assert "k=48" in page.url
 
 
-def test_channel_and_cut_off(page: Page, asked: list[str]) -> None:
-    searched(page, asked[0])
+def test_channel_and_cut_off(page: Page, log_queries: list[str]) -> None:
+    search(page, log_queries[0])
     page.get_by_label("Words", exact=True).check(force=True)
     expect(page.locator("li.card .chance").first).to_have_text("This channel gives no probability")
     expect(page.get_by_role("slider", name="At least this likely")).to_be_disabled()
     assert "channel=lexical" in page.url
 
 
-def test_an_item_opens_in_a_dialog_and_the_address_names_it(page: Page, asked: list[str]) -> None:
-    searched(page, asked[0])
+def test_an_item_opens_in_a_dialog_and_the_address_names_it(page: Page, log_queries: list[str]) -> None:
+    search(page, log_queries[0])
     title = page.locator("li.card .title").first
     text = title.inner_text()
     title.click()
@@ -205,25 +205,25 @@ def test_an_item_opens_in_a_dialog_and_the_address_names_it(page: Page, asked: l
     assert "item=" not in page.url
 
 
-def test_back_and_forward(page: Page, asked: list[str]) -> None:
+def test_back_and_forward(page: Page, log_queries: list[str]) -> None:
     field = page.get_by_role("searchbox", name="Search the catalogue")
-    searched(page, asked[0])
+    search(page, log_queries[0])
     field.press("Enter")
     first = page.locator("li.card .title").all_inner_texts()
-    searched(page, asked[1])
-    expect(field).to_have_value(asked[1])
+    search(page, log_queries[1])
+    expect(field).to_have_value(log_queries[1])
     page.go_back()
-    expect(field).to_have_value(asked[0])
+    expect(field).to_have_value(log_queries[0])
     expect(page.locator("li.card .title").first).to_have_text(first[0])
     page.go_back()
     expect(page.locator(".examples")).to_be_visible()
     page.go_forward()
-    expect(field).to_have_value(asked[0])
+    expect(field).to_have_value(log_queries[0])
 
 
-def test_a_link_brings_back_everything(browser: Browser, server_url: str, asked: list[str]) -> None:
-    address = f"{server_url}/?q={quote(asked[0])}&k=48&user=u1&channel=vector&f.available=true&r.price=5..90"
-    with opened(browser, address) as page:
+def test_a_link_brings_back_everything(browser: Browser, server_url: str, log_queries: list[str]) -> None:
+    address = f"{server_url}/?q={quote(log_queries[0])}&k=48&user=u1&channel=vector&f.available=true&r.price=5..90"
+    with open_page(browser, address) as page:
         expect(page.locator("li.card").first).to_be_visible()
         expect(page.locator(".chip")).to_have_count(2)
         expect(page.get_by_label("Vectors", exact=True)).to_be_checked()
@@ -234,11 +234,11 @@ def test_a_link_brings_back_everything(browser: Browser, server_url: str, asked:
         assert max(prices) <= 90
 
 
-def test_keys(page: Page, asked: list[str]) -> None:
+def test_keys(page: Page, log_queries: list[str]) -> None:
     field = page.get_by_role("searchbox", name="Search the catalogue")
     page.keyboard.press("/")
     expect(field).to_be_focused()
-    searched(page, asked[0])
+    search(page, log_queries[0])
     page.keyboard.press("ArrowDown")
     titles = page.locator("li.card .title")
     expect(titles.nth(0)).to_be_focused()
@@ -251,8 +251,8 @@ def test_keys(page: Page, asked: list[str]) -> None:
     expect(page.locator(".examples")).to_be_visible()
 
 
-def test_side_by_side_marks_what_differs(browser: Browser, server_url: str, asked: list[str]) -> None:
-    with opened(browser, f"{server_url}/?view=compare&q={quote(asked[0])}") as page:
+def test_side_by_side_marks_what_differs(browser: Browser, server_url: str, log_queries: list[str]) -> None:
+    with open_page(browser, f"{server_url}/?view=compare&q={quote(log_queries[0])}") as page:
         left, right = page.get_by_label("Left: hits"), page.get_by_label("Right: hits")
         expect(left.locator("li.row")).to_have_count(10)
         expect(right.locator("li.row").first).to_be_visible()
@@ -269,8 +269,8 @@ def test_side_by_side_marks_what_differs(browser: Browser, server_url: str, aske
         expect(page.locator(".mark.level")).to_have_count(20)
 
 
-def test_two_versions_side_by_side(browser: Browser, server_url: str, asked: list[str]) -> None:
-    with opened(browser, f"{server_url}/?view=compare&b.channel=hybrid&q={quote(asked[0])}") as page:
+def test_two_versions_side_by_side(browser: Browser, server_url: str, log_queries: list[str]) -> None:
+    with open_page(browser, f"{server_url}/?view=compare&b.channel=hybrid&q={quote(log_queries[0])}") as page:
         right = page.get_by_role("region", name="Right")
         served = right.get_by_label("Version").locator("option")
         expect(served).to_have_count(3)
@@ -294,8 +294,8 @@ def test_how_lists_differ(page: Page) -> None:
     assert dict(map(tuple, said["places"]))["x"] == {"left": None, "right": 2}
 
 
-def test_the_map_shows_hits_and_opens_items(browser: Browser, server_url: str, asked: list[str]) -> None:
-    with opened(browser, f"{server_url}/?view=map&q={quote(asked[0])}") as page:
+def test_the_map_shows_hits_and_opens_items(browser: Browser, server_url: str, log_queries: list[str]) -> None:
+    with open_page(browser, f"{server_url}/?view=map&q={quote(log_queries[0])}") as page:
         canvas = page.get_by_role("application")
         expect(page.locator(".near li")).to_have_count(24)
         expect(page.locator(".map-side .line")).to_contain_text("24 hits")
@@ -311,7 +311,7 @@ def test_the_map_shows_hits_and_opens_items(browser: Browser, server_url: str, a
 
 
 def test_the_map_opens_the_item_that_is_clicked(browser: Browser, server_url: str) -> None:
-    with opened(browser, f"{server_url}/?view=map") as page:
+    with open_page(browser, f"{server_url}/?view=map") as page:
         expect(page.locator(".map-side .line")).to_contain_text("items are drawn")
         first = page.evaluate("fetch('/v1/map').then((answer) => answer.json()).then((map) => [map.x[0], map.y[0]])")
         box = page.locator("canvas").bounding_box()
@@ -325,19 +325,21 @@ def test_the_map_opens_the_item_that_is_clicked(browser: Browser, server_url: st
 
 def test_without_a_map_it_says_how_to_make_one(browser: Browser, server_url: str) -> None:
     problem = {"code": "not_found", "message": "There is no map.", "cure": "Run `mmse map`.", "request_id": "r1"}
-    with opened(browser, server_url, allowed=(REFUSED,)) as page:
+    with open_page(browser, server_url, allowed_messages=(LOAD_ERROR,)) as page:
         page.route("**/v1/map", lambda route: route.fulfill(status=404, json={"error": problem}))
         page.get_by_role("link", name="Map").click()
         expect(page.get_by_role("heading", level=1)).to_contain_text("no map")
         expect(page.locator("main code")).to_have_text("mmse map")
 
 
-def test_an_error_shows_cause_and_cure_and_keeps_the_hits(browser: Browser, server_url: str, asked: list[str]) -> None:
+def test_an_error_shows_cause_and_cure_and_keeps_the_hits(
+    browser: Browser, server_url: str, log_queries: list[str]
+) -> None:
     problem = {"code": "overloaded", "message": "Too many wait.", "cure": "Try again soon.", "request_id": "r-7"}
-    with opened(browser, server_url, allowed=(REFUSED,)) as page:
-        searched(page, asked[0])
+    with open_page(browser, server_url, allowed_messages=(LOAD_ERROR,)) as page:
+        search(page, log_queries[0])
         page.route("**/v1/search", lambda route: route.fulfill(status=503, json={"error": problem}))
-        page.get_by_role("searchbox", name="Search the catalogue").fill(asked[1])
+        page.get_by_role("searchbox", name="Search the catalogue").fill(log_queries[1])
         expect(page.get_by_role("alert")).to_contain_text("Too many wait.")
         expect(page.get_by_role("alert")).to_contain_text("Try again soon.")
         expect(page.get_by_role("alert")).to_contain_text("r-7")
@@ -347,7 +349,7 @@ def test_an_error_shows_cause_and_cure_and_keeps_the_hits(browser: Browser, serv
         expect(page.get_by_role("alert")).to_have_count(0)
 
 
-def test_what_shops_write_is_shown_as_text(browser: Browser, server_url: str, asked: list[str]) -> None:
+def test_what_shops_write_is_shown_as_text(browser: Browser, server_url: str, log_queries: list[str]) -> None:
     hostile = "<img src=x onerror=alert(1)> כיסא 椅子 🪑 " + "x" * 300
 
     def change(body: dict[str, Any]) -> None:
@@ -355,22 +357,22 @@ def test_what_shops_write_is_shown_as_text(browser: Browser, server_url: str, as
         body["hits"][0]["item"] |= {"brand": hostile, "category": hostile}
         body["redirect_url"] = "javascript:alert(1)"
 
-    with opened(browser, server_url, viewport={"width": 360, "height": 740}) as page:
-        page.route("**/v1/search", changed_by(change))
-        searched(page, asked[0])
+    with open_page(browser, server_url, viewport={"width": 360, "height": 740}) as page:
+        page.route("**/v1/search", change_answer(change))
+        search(page, log_queries[0])
         expect(page.locator("li.card .title").first).to_have_text(hostile.strip())
         expect(page.locator("li.card img")).to_have_count(0)
         expect(page.locator("main a[href^='javascript']")).to_have_count(0)
         assert overflow(page) <= 0
 
 
-def test_rules_say_what_they_did(page: Page, asked: list[str]) -> None:
+def test_rules_say_what_they_did(page: Page, log_queries: list[str]) -> None:
     def change(body: dict[str, Any]) -> None:
         body["hits"][0]["moved_by"] = ["pinned by summer"]
         body |= {"rules": ["summer"], "query": "sun hat", "redirect_url": "https://example.org/summer"}
 
-    page.route("**/v1/search", changed_by(change))
-    searched(page, asked[0])
+    page.route("**/v1/search", change_answer(change))
+    search(page, log_queries[0])
     expect(page.locator(".told")).to_contain_text("Rule at work: summer")
     expect(page.locator(".told")).to_contain_text("Searched for “sun hat”, as a rule says.")
     expect(page.locator(".told").get_by_role("link")).to_have_attribute("href", "https://example.org/summer")
@@ -378,29 +380,31 @@ def test_rules_say_what_they_did(page: Page, asked: list[str]) -> None:
     expect(page.locator("li.card .moved").first).to_have_text("Moved: pinned by summer")
 
 
-def test_an_items_own_picture_is_shown_where_it_can_be(browser: Browser, server_url: str, asked: list[str]) -> None:
+def test_an_items_own_picture_is_shown_where_it_can_be(
+    browser: Browser, server_url: str, log_queries: list[str]
+) -> None:
     def change(body: dict[str, Any]) -> None:
         dot = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="
         body["hits"][0]["item"]["image"] = dot
         body["hits"][1]["item"]["image_url"] = "https://elsewhere.example/picture.png"
 
-    with opened(browser, server_url, allowed=("Content Security Policy",)) as page:
-        page.route("**/v1/search", changed_by(change))
-        searched(page, asked[0])
+    with open_page(browser, server_url, allowed_messages=("Content Security Policy",)) as page:
+        page.route("**/v1/search", change_answer(change))
+        search(page, log_queries[0])
         cards = page.locator("li.card")
         expect(cards.nth(0).locator("img.picture")).to_have_js_property("naturalWidth", 1)
         expect(cards.nth(1).locator("svg.picture")).to_be_visible()
 
 
 def test_a_query_of_ten_thousand_letters_breaks_nothing(browser: Browser, server_url: str) -> None:
-    with opened(browser, server_url, allowed=(REFUSED,), viewport={"width": 360, "height": 740}) as page:
+    with open_page(browser, server_url, allowed_messages=(LOAD_ERROR,), viewport={"width": 360, "height": 740}) as page:
         page.get_by_role("searchbox", name="Search the catalogue").fill("w" * 10_000)
         expect(page.locator(".problem, li.card").first).to_be_visible()
         assert overflow(page) <= 0
 
 
 def test_the_theme_is_kept(browser: Browser, server_url: str) -> None:
-    with opened(browser, server_url, color_scheme="light") as page:
+    with open_page(browser, server_url, color_scheme="light") as page:
         colour = "getComputedStyle(document.body).backgroundColor"
         light = page.evaluate(colour)
         page.get_by_role("button", name="Dark theme").click()
@@ -412,16 +416,16 @@ def test_the_theme_is_kept(browser: Browser, server_url: str) -> None:
 
 
 @pytest.mark.parametrize("view", ["search", "compare", "map"])
-def test_a_phone_has_room_for_every_view(browser: Browser, server_url: str, asked: list[str], view: str) -> None:
-    address = f"{server_url}/?view={view}&q={quote(asked[0])}"
-    with opened(browser, address, viewport={"width": 360, "height": 740}, has_touch=True) as page:
+def test_a_phone_has_room_for_every_view(browser: Browser, server_url: str, log_queries: list[str], view: str) -> None:
+    address = f"{server_url}/?view={view}&q={quote(log_queries[0])}"
+    with open_page(browser, address, viewport={"width": 360, "height": 740}, has_touch=True) as page:
         expect(page.locator("li.card, li.row, .near li").first).to_be_visible()
         assert overflow(page) <= 0
 
 
-def test_filters_of_a_phone_are_in_a_drawer(browser: Browser, server_url: str, asked: list[str]) -> None:
-    with opened(browser, server_url, viewport={"width": 360, "height": 740}, has_touch=True) as page:
-        searched(page, asked[0])
+def test_filters_of_a_phone_are_in_a_drawer(browser: Browser, server_url: str, log_queries: list[str]) -> None:
+    with open_page(browser, server_url, viewport={"width": 360, "height": 740}, has_touch=True) as page:
+        search(page, log_queries[0])
         page.get_by_role("button", name="Filters").tap()
         drawer = page.get_by_role("dialog")
         drawer.get_by_role("switch", name=re.compile("Available only")).check()
@@ -431,8 +435,8 @@ def test_filters_of_a_phone_are_in_a_drawer(browser: Browser, server_url: str, a
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_no_barrier(browser: Browser, server_url: str, asked: list[str], theme: Any) -> None:
-    query = quote(asked[0])
+def test_axe_finds_no_barrier(browser: Browser, server_url: str, log_queries: list[str], theme: Any) -> None:
+    query = quote(log_queries[0])
     views = {
         "/": ".examples",
         f"/?q={query}&k=6&f.available=true": "li.card",
@@ -441,7 +445,7 @@ def test_axe_finds_no_barrier(browser: Browser, server_url: str, asked: list[str
         f"/?q={query}&view=map": ".near li",
     }
     found = {}
-    with opened(browser, server_url, color_scheme=theme) as page:
+    with open_page(browser, server_url, color_scheme=theme) as page:
         for address, ready in views.items():
             page.goto(f"{server_url}{address}")
             expect(page.locator(ready).first).to_be_visible()

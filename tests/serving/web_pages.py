@@ -21,32 +21,32 @@ def launch(playwright: Playwright) -> Browser:
 
 
 @contextmanager
-def opened(browser: Browser, url: str, *, allowed: tuple[str, ...] = (), **settings: Any) -> Iterator[Page]:
-    """A page of its own context at `url`; at the end its console must not have held anything but what is `allowed`."""
+def open_page(browser: Browser, url: str, *, allowed_messages: tuple[str, ...] = (), **settings: Any) -> Iterator[Page]:
+    """A page of its own context at `url`; at the end its console must not have held anything but `allowed_messages`."""
     settings.setdefault("viewport", {"width": 1280, "height": 900})
     settings.setdefault("reduced_motion", "reduce")
     context = browser.new_context(**settings)
     context.set_default_timeout(30_000)
     page = context.new_page()
-    said: list[str] = []
+    messages: list[str] = []
 
-    def heard(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not any(one in message.text for one in allowed):
-            said.append(message.text)
+    def note(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not any(text in message.text for text in allowed_messages):
+            messages.append(message.text)
 
-    page.on("console", heard)
-    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("console", note)
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto(url)
     yield page
     context.close()
-    assert said == []
+    assert messages == []
 
 
 def barriers(page: Page) -> list[str]:
     """What axe finds on the page that is serious or critical: the rule and the first element; drawings say nothing."""
     context, options = {"exclude": [".picture"]}, {"resultTypes": ["violations"]}
-    found = Axe().run(page, context, options).response["violations"]
-    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in GRAVE]
+    violations = Axe().run(page, context, options).response["violations"]
+    return [f"{rule['id']}: {rule['nodes'][0]['html'][:200]}" for rule in violations if rule["impact"] in GRAVE]
 
 
 def overflow(page: Page) -> int:

@@ -105,7 +105,7 @@ def test_a_bad_item_is_kept_aside_with_its_reason(tmp_path: Path, change: Row, r
     assert [item["title"] for item in read(tmp_path, "items.parquet")] == [item["title"] for item in ITEMS]
 
 
-def test_past_the_limit_the_stage_stops_and_shows_each_reason(tmp_path: Path) -> None:
+def test_past_the_limit_mining_stops_and_shows_each_reason(tmp_path: Path) -> None:
     bad = [event("x", 1, "zzz", 1), event("x", 1, "a", -3), event("x", 1, "zzz", 2)]
     write_shop(tmp_path, [*log(), *bad])
     with pytest.raises(TableError) as caught:
@@ -127,8 +127,8 @@ def test_timestamps_in_every_form_are_the_same_moment(tmp_path: Path) -> None:
     rows = [event(f"q{i}", 0, "a", 1, timestamp=form) for i, form in enumerate(forms)]
     write_csv(tmp_path / "events.csv", [event("first", -1, "a", 1), *rows])
     mine_shop(tmp_path, events=EventsConfig("events.csv"))
-    found = [row["timestamp"] for row in read(tmp_path, "t*/**/*.parquet") if row["request_id"] != "first"]
-    assert found == [DAY] * len(forms)
+    timestamps = [row["timestamp"] for row in read(tmp_path, "t*/**/*.parquet") if row["request_id"] != "first"]
+    assert timestamps == [DAY] * len(forms)
 
 
 @pytest.mark.parametrize("words", [("1", "0"), ("true", "False"), ("YES", "no"), ("t", "f")])
@@ -139,7 +139,7 @@ def test_words_for_true_and_false(tmp_path: Path, words: tuple[str, str]) -> Non
     assert mine_shop(tmp_path, events=EventsConfig("events.csv")).counts["stages"]["train"]["clicked"] == 3
 
 
-def test_csv_json_and_parquet_give_the_same_groups(tmp_path: Path) -> None:
+def test_csv_json_and_parquet_give_the_same_dataset(tmp_path: Path) -> None:
     """Emoji, other scripts, line feeds and quotes come through every format."""
     rows = [{**row, "query": 'Größe "42"\n靴 👟'} for row in log()]
     write_shop(tmp_path, rows)
@@ -191,8 +191,8 @@ def test_a_shop_with_its_own_names_and_further_columns(tmp_path: Path) -> None:
         items=ItemsConfig(columns={"item_id": "SKU"}, categorical=(odd,), numeric=("weight",)),
         events=EventsConfig("events.parquet", columns={"position": "Rank #"}),
     )
-    first = read(tmp_path, "items.parquet")[0]
-    assert (first[odd], first["weight"], first["brand"]) == ("rot", 3.0, None)
+    item = read(tmp_path, "items.parquet")[0]
+    assert (item[odd], item["weight"], item["brand"]) == ("rot", 3.0, None)
 
 
 def test_requests_of_one_moment_cannot_be_split(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmse.text.tokenizer import MAX_CHARACTERS, Tokenizer, bucket, document_frequency, normalise
+from mmse.text.hashing import bucket
+from mmse.text.normalise import MAX_CHARACTERS, normalise
+from mmse.text.tokenizer import Tokenizer, document_frequency
 
 TITLES = ["Red Running Shoes", "Blue running shoe", "Cordless drill 18V", "ГОСТ кран", "跑鞋 红色", "😀 mug"] * 3
 TOKENIZER = Tokenizer.train(TITLES, vocab_size=300, bigram_buckets=64, max_tokens=8)
@@ -36,24 +38,24 @@ def test_an_empty_text_is_an_empty_bag() -> None:
 
 def test_pairs_follow_the_subwords_of_their_bag() -> None:
     bags = TOKENIZER.encode(["red running shoes", "drill"])
-    first = bags.grains[: bags.offsets[1]]
-    n_words = int((first < TOKENIZER.n_subwords).sum())
-    assert (first[:n_words] < TOKENIZER.n_subwords).all()
-    assert len(first) == 2 * n_words - 1
-    assert (first[n_words:] >= TOKENIZER.n_subwords).all()
+    bag = bags.grains[: bags.offsets[1]]
+    n_words = int((bag < TOKENIZER.n_subwords).sum())
+    assert (bag[:n_words] < TOKENIZER.n_subwords).all()
+    assert len(bag) == 2 * n_words - 1
+    assert (bag[n_words:] >= TOKENIZER.n_subwords).all()
 
 
 def test_a_pair_is_the_same_grain_wherever_it_stands() -> None:
-    one, other = TOKENIZER.encode(["red running"]), TOKENIZER.encode(["drill red running"])
-    assert one.grains[-1] in other.grains
+    short, long = TOKENIZER.encode(["red running"]), TOKENIZER.encode(["drill red running"])
+    assert short.grains[-1] in long.grains
 
 
 def test_a_bag_of_many_taken_is_the_bag_alone() -> None:
     bags = TOKENIZER.encode(TITLES)
-    taken = bags.take(np.array([3, 0, 3]))
-    alone = TOKENIZER.encode([TITLES[3], TITLES[0], TITLES[3]])
-    np.testing.assert_array_equal(taken.grains, alone.grains)
-    np.testing.assert_array_equal(taken.offsets, alone.offsets)
+    selection = bags.take(np.array([3, 0, 3]))
+    direct = TOKENIZER.encode([TITLES[3], TITLES[0], TITLES[3]])
+    np.testing.assert_array_equal(selection.grains, direct.grains)
+    np.testing.assert_array_equal(selection.offsets, direct.offsets)
 
 
 def test_document_frequency_counts_bags_not_grains() -> None:
@@ -68,5 +70,5 @@ def test_buckets_are_the_same_on_every_machine() -> None:
 
 def test_a_tokenizer_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     TOKENIZER.save(tmp_path)
-    again = Tokenizer.open(tmp_path)
-    np.testing.assert_array_equal(again.encode(TITLES).grains, TOKENIZER.encode(TITLES).grains)
+    reopened = Tokenizer.open(tmp_path)
+    np.testing.assert_array_equal(reopened.encode(TITLES).grains, TOKENIZER.encode(TITLES).grains)

@@ -1,4 +1,4 @@
-"""Groups whose log tells what was retrieved and not shown, made from groups whose log does not."""
+"""A dataset whose log tells what was retrieved and not shown, made from one whose log does not."""
 
 from __future__ import annotations
 
@@ -11,21 +11,28 @@ import pyarrow.parquet as pq
 from mmse.schema.stages import Stage
 
 
-def add_retrieved(dataset: Path, out: Path, n_items: int) -> int:
+def add_retrieved(dataset: Path, target: Path, n_items: int) -> int:
     """Copies `dataset` to `out` with two rows more for each request, after those that were shown; gives how many."""
-    shutil.copytree(dataset, out)
-    added = 0
-    for path in out.glob("t*/**/*.parquet"):
+    shutil.copytree(dataset, target)
+    n_added = 0
+    for path in target.glob("t*/**/*.parquet"):
         table = pq.read_table(path, partitioning=None)
         pages: dict[str, list[dict[str, object]]] = {}
         for row in table.to_pylist():
             pages.setdefault(row["request_id"], []).append(row)
         whole = []
         for page in pages.values():
-            shown = {row["item_row"] for row in page}
-            hidden = {"stage": int(Stage.RETRIEVED), "position": None, "examination": None, "explored": False}
-            below = [page[0] | hidden | {"item_row": row} for row in range(n_items) if row not in shown][:2]
-            whole += [*page, *below]
-            added += len(below)
+            page_items = {row["item_row"] for row in page}
+            retrieved_columns = {
+                "stage": int(Stage.RETRIEVED),
+                "position": None,
+                "examination": None,
+                "explored": False,
+            }
+            retrieved_rows = [
+                page[0] | retrieved_columns | {"item_row": row} for row in range(n_items) if row not in page_items
+            ][:2]
+            whole += [*page, *retrieved_rows]
+            n_added += len(retrieved_rows)
         pq.write_table(pa.Table.from_pylist(whole, schema=table.schema), path)
-    return added
+    return n_added

@@ -1,6 +1,6 @@
 """What one of two processes does in `test_distributed`: torchrun starts it as it would start `mmse`.
 
-    OUT=folder GROUPS=folder pair.py train SHOP.toml --out RUN
+    OUT=folder DATASET=folder pair.py train SHOP.toml --out RUN
 
 Once `mmse train` has brought the two together they write every recipe's gradients and a whole model into OUT. Then the
 training that was asked for begins, and the second process is killed at the tenth step of it.
@@ -23,24 +23,27 @@ from mmse import pipeline
 from mmse.cli import main
 from mmse.core.artifact import Manifest
 from mmse.core.errors import UsageError
+from mmse.dataset.folder import DatasetFolder
 from mmse.model.encoder import Encoder
 from mmse.model.features import FeatureSpace, ItemFeatures
-from mmse.model.recipes import RECIPES, Recipe, changed
+from mmse.model.recipes import RECIPES, Recipe, override
+from mmse.shop import Shop
 from mmse.text.tokenizer import Tokenizer
 from mmse.training import distributed
 from mmse.training.batches import Batch, Batches, Dropout
-from mmse.training.loop import TrainConfig, describe, train
-from mmse.training.losses import losses, prepare
-from mmse.training.meter import Meter, Step
+from mmse.training.loop import TrainConfig, train
+from mmse.training.losses import add_learned_parameters, compute_losses
+from mmse.training.meter import Meter, TrainingStep
+from mmse.training.setup import fit_inputs
 from mmse.training.shards import Shards
 
 N_REQUESTS = 33
 CASES: dict[str, Recipe] = {
     **RECIPES,
-    "learned": changed(
+    "learned": override(
         RECIPES["mmse"], {"learn_temperature": True, "uncertainty": True, "matryoshka": [8]}, "this test"
     ),
-    "hard": changed(RECIPES["mmse_logq"], {"hard": {"n": 4, "mix": [0.2, 0.4]}}, "this test"),
+    "hard": override(RECIPES["mmse_logq"], {"hard": {"n": 4, "mix": [0.2, 0.4]}}, "this test"),
 }
 
 
@@ -48,25 +51,25 @@ class Gradients:
     """Gradients of one batch from the same towers, whoever asks."""
 
     def __init__(self, dataset: Path, config: TrainConfig) -> None:
-        self.groups, self.config = dataset, config
+        self.dataset, self.config = dataset, config
 
     def of(self, recipe: Recipe, n_requests: int = N_REQUESTS) -> dict[str, torch.Tensor]:
         """The team's summed gradients of the first requests of the first shard, and what they cost as `totals`."""
-        team, (encoder, batch) = distributed.team(), self.batch(recipe, n_requests)
-        part, share = distributed.part_of(batch, team)
-        found = losses(encoder, part, recipe, distributed.gather_of(batch, team))
-        retrieval, ranking = share * found.retrieval, share * found.ranking
+        team, (encoder, batch) = distributed.current_team(), self.batch(recipe, n_requests)
+        part, share = distributed.take_part(batch, team)
+        losses = compute_losses(encoder, part, recipe, distributed.make_gather(batch, team))
+        retrieval, ranking = share * losses.retrieval, share * losses.ranking
         loss = retrieval + recipe.rank_weight * ranking
         loss.backward()  # type: ignore[no-untyped-call]
         seconds = 7.0 + team.rank
         totals = distributed.add_up(encoder.towers.parameters(), (loss, retrieval, ranking), seconds, team)
-        named = {name: p.grad for name, p in encoder.towers.named_parameters() if p.grad is not None}
-        return named | {"totals": torch.tensor(totals)}
+        gradients = {name: p.grad for name, p in encoder.towers.named_parameters() if p.grad is not None}
+        return gradients | {"totals": torch.tensor(totals)}
 
     def batch(self, recipe: Recipe, n_requests: int) -> tuple[Encoder, Batch]:
         encoder = self.encoder()
-        prepare(encoder.towers, recipe)
-        shards = self.shards[recipe.stage_weights.unclicked_teach]
+        add_learned_parameters(encoder.towers, recipe)
+        shards = self.shards[recipe.stage_weights.teaches_without_click]
         batches = Batches(
             shards,
             self.read[2],
@@ -77,14 +80,14 @@ class Gradients:
             seed=0,
             dropout=Dropout(),
         )
-        requests, usable = shards.usable(0)
-        return encoder, batches.batch(requests, usable[:n_requests], np.random.default_rng(0))
+        requests, usable = shards.read_usable(0)
+        return encoder, batches.make_batch(requests, usable[:n_requests], np.random.default_rng(0))
 
     def encoder(self) -> Encoder:
         """Towers away from where training starts, since much is 0 there."""
         tokenizer, space, features = self.read
         torch.manual_seed(1)
-        encoder = Encoder.fresh(self.config.to_model(), tokenizer, space, features)
+        encoder = Encoder.create(self.config.to_model(), tokenizer, space, features)
         with torch.no_grad():
             for parameter in encoder.towers.parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)
@@ -92,47 +95,48 @@ class Gradients:
 
     @cached_property
     def read(self) -> tuple[Tokenizer, FeatureSpace, ItemFeatures]:
-        tokenizer, space = describe(self.groups, self.config)
-        return tokenizer, space, space.encode(pq.read_table(self.groups / "items.parquet"), tokenizer)
+        tokenizer, space = fit_inputs(self.dataset, self.config)
+        return tokenizer, space, space.encode(pq.read_table(DatasetFolder(self.dataset).items), tokenizer)
 
     @cached_property
     def shards(self) -> dict[bool, Shards]:
-        return {every: Shards(self.groups, self.encoder(), all_stages=every) for every in (False, True)}
+        return {every: Shards(self.dataset, self.encoder(), all_stages=every) for every in (False, True)}
 
 
-def together(dataset: Path, out: Path, config: TrainConfig) -> None:
-    team, gradients = distributed.team(), Gradients(dataset, config)
+def together(dataset: Path, output: Path, config: TrainConfig) -> None:
+    team, gradients = distributed.current_team(), Gradients(dataset, config)
     for name, recipe in CASES.items():
-        save_file(gradients.of(recipe), out / f"{name}-{team.rank}.safetensors")
-    save_file(gradients.of(CASES["mmse"], n_requests=1), out / f"single-{team.rank}.safetensors")
+        save_file(gradients.of(recipe), output / f"{name}-{team.rank}.safetensors")
+    save_file(gradients.of(CASES["mmse"], n_requests=1), output / f"single-{team.rank}.safetensors")
     try:
-        distributed.all_alike(f"0{team.rank}", team)
+        distributed.require_same_run(f"0{team.rank}", team)
     except UsageError as error:
-        (out / f"unlike-{team.rank}").write_text(str(error), "utf-8")
-    train(dataset, out / "whole", config)
+        (output / f"unlike-{team.rank}").write_text(str(error), "utf-8")
+    train(dataset, output / "whole", config)
 
 
 def deadly() -> None:
     """From here on the second process does not outlive its tenth step."""
-    step = Meter.step
+    step = Meter.record_step
 
-    def last(self: Meter, progress: Any, *given: Any) -> Step:
-        if progress.step == 10 and distributed.team().rank == 1:
+    def record_or_die(self: Meter, progress: Any, *arguments: Any) -> TrainingStep:
+        if progress.step == 10 and distributed.current_team().rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        return step(self, progress, *given)
+        return step(self, progress, *arguments)
 
-    Meter.step = last  # type: ignore[method-assign,assignment]
+    Meter.record_step = record_or_die  # type: ignore[method-assign,assignment]
 
 
 def before_training() -> None:
-    stage = pipeline.train_stage
+    make = pipeline.make
 
-    def after_that(shop: pipeline.Shop, *given: Any, **named: Any) -> Manifest:
-        together(Path(os.environ["GROUPS"]), Path(os.environ["OUT"]), shop.train)
+    def make_later(name: str, shop: Shop | str | Path, *arguments: Any, **options: Any) -> Manifest:
+        assert isinstance(shop, Shop)
+        together(Path(os.environ["DATASET"]), Path(os.environ["OUT"]), shop.train)
         deadly()
-        return stage(shop, *given, **named)
+        return make(name, shop, *arguments, **options)
 
-    pipeline.train_stage = after_that
+    pipeline.make = make_later
 
 
 if __name__ == "__main__":

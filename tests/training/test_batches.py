@@ -10,33 +10,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Int8
 
-from mmse.dataset.folder import ItemStats
+from mmse.dataset.folder import DatasetFolder, ItemStats
 from mmse.model.encoder import Encoder
 from mmse.model.recipes import Recipe, StageWeights
-from mmse.pipeline import Shop
 from mmse.schema.stages import Stage
+from mmse.shop import Shop
 from mmse.text.tokenizer import Bags
 from mmse.training.batches import (
     MAX_CLICKED,
     MAX_RETRIEVED,
     Batches,
     Dropout,
+    mask_reached,
     pool_correction,
-    reached_by,
     sample_group,
 )
-from mmse.training.encoded_requests import Requests
-from mmse.training.loop import describe
+from mmse.training.encoded_requests import EncodedRequests
+from mmse.training.setup import fit_inputs
 from mmse.training.shards import Shards
 
 NO_TEXT = Bags(np.zeros(2, np.int64), np.zeros(0, np.int32))
 
 
-def requests_of(stages: list[list[int]]) -> Requests:
+def requests_of(stages: list[list[int]]) -> EncodedRequests:
     """Requests of the given stages; item rows are 0, 1, 2, … over all of them."""
     flat: Int8[np.ndarray, " rows"] = np.array([s for page in stages for s in page], np.int8)
     n = len(stages)
-    return Requests(
+    return EncodedRequests(
         snapshot=0,
         texts=NO_TEXT,
         memory=np.zeros(1, np.int64),
@@ -72,27 +72,27 @@ def test_a_group_takes_orders_carts_some_clicks_unclicked_and_few_retrieved(
         unclicked = stages == Stage.UNCLICKED
         np.testing.assert_array_equal(group.weights(weights)[r][real][unclicked], 0.5 * (rows[unclicked] % 2))
         assert not group.weights(weights)[r][~real].any()
-        left, clicked = size, page.count(Stage.CLICKED)
-        few, surplus = min(clicked, MAX_CLICKED), max(clicked - MAX_CLICKED, 0)
-        taken = dict.fromkeys(Stage, 0)
-        for stage, there in (
+        n_free, clicked = size, page.count(Stage.CLICKED)
+        n_first, surplus = min(clicked, MAX_CLICKED), max(clicked - MAX_CLICKED, 0)
+        n_taken = dict.fromkeys(Stage, 0)
+        for stage, n_rows in (
             (Stage.ORDERED, page.count(Stage.ORDERED)),
             (Stage.CARTED, page.count(Stage.CARTED)),
-            (Stage.CLICKED, few),
+            (Stage.CLICKED, n_first),
             (Stage.UNCLICKED, page.count(Stage.UNCLICKED)),
             (Stage.CLICKED, surplus),
             (Stage.RETRIEVED, min(page.count(Stage.RETRIEVED), MAX_RETRIEVED)),
         ):
-            taken[stage] += min(there, left)
-            left -= min(there, left)
-        assert {stage: (stages == stage).sum() for stage in Stage} == taken
+            n_taken[stage] += min(n_rows, n_free)
+            n_free -= min(n_rows, n_free)
+        assert {stage: (stages == stage).sum() for stage in Stage} == n_taken
 
 
 def test_what_a_recipe_does_not_read_counts_as_what_it_reads() -> None:
     """To one that reads shown and clicked, a cart or an order is a click, and what was only retrieved is not there."""
     requests = requests_of([[Stage.RETRIEVED, Stage.UNCLICKED, Stage.CLICKED, Stage.CARTED, Stage.ORDERED]])
     group = sample_group(
-        requests, np.arange(1), 6, np.random.default_rng(0), Recipe(reads=("unclicked", "clicked")).read_as
+        requests, np.arange(1), 6, np.random.default_rng(0), Recipe(reads=("unclicked", "clicked")).stage_map
     )
     assert sorted(group.stages[0].tolist()) == [0, 0, Stage.UNCLICKED, *[Stage.CLICKED] * 3]
     assert sorted(group.item_rows[0].tolist()) == [-1, -1, 1, 2, 3, 4]
@@ -103,23 +103,23 @@ def test_the_sign_of_logq() -> None:
 
     With the sign reversed these would be 64, 16 and 2, without a correction 8, 2 and 2.
     """
-    copies, expected = np.array([8.0, 2.0, 2.0]), np.array([8.0, 8.0, 1.0])
-    assert np.exp(pool_correction(copies, expected, logq=True)).tolist() == pytest.approx([1, 1 / 4, 2])
-    assert np.exp(pool_correction(copies, expected, logq=False)).tolist() == pytest.approx([8, 2, 2])
+    copies, expected_copies = np.array([8.0, 2.0, 2.0]), np.array([8.0, 8.0, 1.0])
+    assert np.exp(pool_correction(copies, expected_copies, logq=True)).tolist() == pytest.approx([1, 1 / 4, 2])
+    assert np.exp(pool_correction(copies, expected_copies, logq=False)).tolist() == pytest.approx([8, 2, 2])
 
 
 def test_the_corrected_pool_estimates_the_sum_over_the_catalogue() -> None:
     """Over many draws, Σ over the pool of e^s · copies / expected is the sum of e^s over all items."""
     rng = np.random.default_rng(0)
     scores, chance = rng.normal(size=50), rng.dirichlet(np.ones(50))
-    expected = 20 / 50 + 30 * chance
+    expected_copies = 20 / 50 + 30 * chance
     sums = []
     for _ in range(4_000):
-        drawn = np.concatenate([rng.integers(0, 50, 20), rng.choice(50, 30, p=chance)])
-        copies = np.bincount(drawn, minlength=50).astype(float)
-        there = np.flatnonzero(copies)
-        weights = np.exp(pool_correction(copies[there], expected[there], logq=True))
-        sums.append((np.exp(scores[there]) * weights).sum())
+        sample = np.concatenate([rng.integers(0, 50, 20), rng.choice(50, 30, p=chance)])
+        copies = np.bincount(sample, minlength=50).astype(float)
+        pool = np.flatnonzero(copies)
+        weights = np.exp(pool_correction(copies[pool], expected_copies[pool], logq=True))
+        sums.append((np.exp(scores[pool]) * weights).sum())
     assert np.mean(sums) == pytest.approx(np.exp(scores).sum(), rel=0.03)
 
 
@@ -128,20 +128,20 @@ def test_what_the_query_reached_elsewhere_is_masked() -> None:
     query = np.array([7, 5, 7], np.int32)
     columns = np.array([[0, 1], [2, 0], [3, 0]])
     present = np.array([[True, True], [True, False], [True, False]])
-    same = reached_by(query, columns, present, 4)
-    assert same.tolist() == [[True, True, False, True], [False, False, True, False], [True, True, False, True]]
-    own = reached_by(np.arange(3, dtype=np.int32), columns, present, 4)
+    is_reached = mask_reached(query, columns, present, 4)
+    assert is_reached.tolist() == [[True, True, False, True], [False, False, True, False], [True, True, False, True]]
+    own = mask_reached(np.arange(3, dtype=np.int32), columns, present, 4)
     assert own.tolist() == [[True, True, False, False], [False, False, True, False], [False, False, False, True]]
 
 
 @pytest.fixture(scope="module")
 def batches(small_shop: Shop) -> Batches:
-    groups = small_shop.base.parent / "run" / "dataset"
-    tokenizer, space = describe(groups, small_shop.train)
-    items = pq.read_table(groups / "items.parquet")
+    dataset = small_shop.base.parent / "run" / "dataset"
+    tokenizer, space = fit_inputs(dataset, small_shop.train)
+    items = pq.read_table(DatasetFolder(dataset).items)
     features = space.encode(items, tokenizer)
-    encoder = Encoder.fresh(small_shop.train.to_model(), tokenizer, space, features)
-    shards = Shards(groups, encoder, all_stages=False)
+    encoder = Encoder.create(small_shop.train.to_model(), tokenizer, space, features)
+    shards = Shards(dataset, encoder, all_stages=False)
     return Batches(
         shards,
         features,
@@ -157,16 +157,18 @@ def batches(small_shop: Shop) -> Batches:
 def test_an_epoch_is_the_same_from_any_position(batches: Batches) -> None:
     whole = list(batches.epoch(1))
     assert len(whole) == len(batches)
-    for batch, again in zip(whole[3:], batches.epoch(1, start=3), strict=True):
-        assert batch.columns.equal(again.columns)
-        assert batch.items.text.rows.equal(again.items.text.rows)
-        assert batch.queries.user.equal(again.queries.user)
+    for batch, resumed_batch in zip(whole[3:], batches.epoch(1, start=3), strict=True):
+        assert batch.columns.equal(resumed_batch.columns)
+        assert batch.items.text.rows.equal(resumed_batch.items.text.rows)
+        assert batch.queries.user.equal(resumed_batch.queries.user)
 
 
 def test_an_epoch_holds_every_usable_request_once_and_the_next_in_another_order(batches: Batches) -> None:
     assert sum(map(len, batches.epoch(0))) == batches.shards.n_requests
-    first, second = next(batches.epoch(0)), next(batches.epoch(1))
-    assert first.columns.shape != second.columns.shape or not first.columns.equal(second.columns)
+    first_batch, second_batch = next(batches.epoch(0)), next(batches.epoch(1))
+    assert first_batch.columns.shape != second_batch.columns.shape or not first_batch.columns.equal(
+        second_batch.columns
+    )
 
 
 def test_every_request_of_a_batch_has_something_clicked_and_its_own_items_masked(batches: Batches) -> None:
@@ -174,7 +176,7 @@ def test_every_request_of_a_batch_has_something_clicked_and_its_own_items_masked
         assert (batch.stages >= Stage.CLICKED).any(dim=1).all()
         for r in range(len(batch)):
             own = batch.columns[r][batch.stages[r] > 0]
-            assert batch.reached[r, torch.isin(batch.negatives, own)].all()
+            assert batch.exclusions[r, torch.isin(batch.negatives, own)].all()
 
 
 def test_item_statistics_come_from_before_the_period(batches: Batches, small_shop: Shop) -> None:

@@ -19,10 +19,12 @@ from safetensors.torch import load_file
 from mmse.core.artifact import read_manifest
 from mmse.core.config import build
 from mmse.core.errors import ArtifactError, UsageError
-from mmse.pipeline import Listener, Shop, mine_stage
+from mmse.core.run_folder import DATASET
+from mmse.pipeline import Listener, make
+from mmse.shop import Shop
 from mmse.training import meter
 from mmse.training.batches import Batch, Batches
-from mmse.training.loop import Step, TrainConfig, train
+from mmse.training.loop import TrainConfig, TrainingStep, train
 from shop import make_shop
 from training.test_meter import Clock
 
@@ -31,7 +33,7 @@ class Killed(BaseException):
     """Stands for a kill between two steps."""
 
 
-def groups_of(shop: Shop) -> Path:
+def dataset_of(shop: Shop) -> Path:
     return shop.base.parent / "run" / "dataset"
 
 
@@ -40,10 +42,12 @@ def weights(model: Path) -> dict[str, torch.Tensor]:
 
 
 def test_it_learns_and_says_how_fast(small_shop: Shop, tmp_path: Path) -> None:
-    steps: list[Step] = []
-    manifest = train(groups_of(small_shop), tmp_path / "model", small_shop.train, on_step=steps.append)
-    first, second = (epoch["loss"] for epoch in json.loads((tmp_path / "model" / "training.json").read_text()))
-    assert second < first
+    steps: list[TrainingStep] = []
+    manifest = train(dataset_of(small_shop), tmp_path / "model", small_shop.train, on_step=steps.append)
+    first_loss, second_loss = (
+        epoch["loss"] for epoch in json.loads((tmp_path / "model" / "training.json").read_text())
+    )
+    assert second_loss < first_loss
     assert manifest.counts["validation_recall@100"] > 0.5
     assert steps[-1].step == steps[-1].steps == manifest.counts["steps"]
     assert steps[-1].requests_per_s > 0
@@ -53,45 +57,45 @@ def test_it_learns_and_says_how_fast(small_shop: Shop, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at_step", [3, 5, 13, 14])
 def test_a_killed_run_goes_on_to_the_same_weights(small_shop: Shop, tmp_path: Path, at_step: int) -> None:
-    def kill(step: Step) -> None:
+    def kill(step: TrainingStep) -> None:
         if step.step == at_step:
             raise Killed
 
-    train(groups_of(small_shop), tmp_path / "whole", small_shop.train)
+    train(dataset_of(small_shop), tmp_path / "whole", small_shop.train)
     with pytest.raises(Killed):
-        train(groups_of(small_shop), tmp_path / "broken", small_shop.train, on_step=kill)
+        train(dataset_of(small_shop), tmp_path / "broken", small_shop.train, on_step=kill)
     assert not (tmp_path / "broken").exists()
-    seen: list[Step] = []
-    train(groups_of(small_shop), tmp_path / "broken", small_shop.train, resume=True, on_step=seen.append)
+    steps: list[TrainingStep] = []
+    train(dataset_of(small_shop), tmp_path / "broken", small_shop.train, resume=True, on_step=steps.append)
     if at_step > 4:  # a checkpoint is written after every fourth step and each epoch
-        assert seen[0].step > 1
-    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "broken")
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+        assert steps[0].step > 1
+    whole, resumed_weights = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert whole.keys() == resumed_weights.keys()
+    assert all(torch.equal(whole[name], resumed_weights[name]) for name in whole)
     manifests = [read_manifest(tmp_path / name, "model") for name in ("whole", "broken")]
     assert manifests[0].fingerprint == manifests[1].fingerprint, "the losses it tells of differ"
 
 
 def test_an_unfinished_run_of_another_config_is_not_continued(small_shop: Shop, tmp_path: Path) -> None:
-    def kill(step: Step) -> None:
+    def kill(step: TrainingStep) -> None:
         if step.step == 6:
             raise Killed
 
     with pytest.raises(Killed):
-        train(groups_of(small_shop), tmp_path / "model", small_shop.train, on_step=kill)
-    seen: list[Step] = []
-    other = replace(small_shop.train, seed=9)
-    train(groups_of(small_shop), tmp_path / "model", other, resume=True, on_step=seen.append)
-    assert seen[0].step == 1
+        train(dataset_of(small_shop), tmp_path / "model", small_shop.train, on_step=kill)
+    steps: list[TrainingStep] = []
+    other_config = replace(small_shop.train, seed=9)
+    train(dataset_of(small_shop), tmp_path / "model", other_config, resume=True, on_step=steps.append)
+    assert steps[0].step == 1
 
 
 def test_a_process_that_is_killed_leaves_no_model_and_can_be_resumed(small_shop: Shop, tmp_path: Path) -> None:
-    out = tmp_path / "model"
+    model = tmp_path / "model"
     code = (
         "import sys, torch; from pathlib import Path; torch.set_num_threads(1)\n"
         "from mmse.pipeline import read_shop; from mmse.training.loop import train\n"
         f"shop = read_shop(Path({str(small_shop.path)!r}))\n"
-        f"train(Path({str(groups_of(small_shop))!r}), Path({str(out)!r}), shop.train,"
+        f"train(Path({str(dataset_of(small_shop))!r}), Path({str(model)!r}), shop.train,"
         " on_step=lambda s: print(s.step, flush=True))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
@@ -99,13 +103,13 @@ def test_a_process_that_is_killed_leaves_no_model_and_can_be_resumed(small_shop:
         while int(process.stdout.readline()) < 6:
             pass
         process.send_signal(signal.SIGKILL)
-    assert not out.exists()
-    seen: list[Step] = []
+    assert not model.exists()
+    steps: list[TrainingStep] = []
     start = time.monotonic()
-    train(groups_of(small_shop), out, small_shop.train, resume=True, on_step=seen.append)
-    assert seen[0].step > 4
+    train(dataset_of(small_shop), model, small_shop.train, resume=True, on_step=steps.append)
+    assert steps[0].step > 4
     assert time.monotonic() - start < 60
-    assert (out / "manifest.json").is_file()
+    assert (model / "manifest.json").is_file()
 
 
 def test_a_period_without_a_click_is_passed_over(tmp_path: Path) -> None:
@@ -117,7 +121,7 @@ def test_a_period_without_a_click_is_passed_over(tmp_path: Path) -> None:
     for name in ("clicked", "ordered"):
         events = events.set_column(events.schema.get_field_index(name), name, pc.and_(events[name], late))
     pq.write_table(events, tmp_path / "shop" / "events" / "part-00000.parquet")
-    mine_stage(shop, tmp_path / "run", Listener())
+    make(DATASET, shop, tmp_path / "run", Listener())
     manifest = train(tmp_path / "run" / "dataset", tmp_path / "model", shop.train)
     assert manifest.counts["steps"] > 0
 
@@ -126,43 +130,43 @@ def test_a_budget_of_seconds_ends_a_run_and_a_resumed_one_counts_what_was_used(
     small_shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a clock by which every batch takes a second and nothing else takes any."""
-    clock, draw = Clock(), Batches.batch
+    clock, draw = Clock(), Batches.make_batch
 
-    def drawn(self: Batches, *given: Any) -> Batch:
-        clock.now += 1
-        return draw(self, *given)
+    def draw_and_tick(self: Batches, *arguments: Any) -> Batch:
+        clock.seconds += 1
+        return draw(self, *arguments)
 
-    def kill(step: Step) -> None:
+    def kill(step: TrainingStep) -> None:
         if step.step == 10:
             raise Killed
 
     monkeypatch.setattr(meter, "time", clock)
-    monkeypatch.setattr(Batches, "batch", drawn)
+    monkeypatch.setattr(Batches, "make_batch", draw_and_tick)
     config = replace(small_shop.train, epochs=50, budget_seconds=13.5)
-    manifest = train(groups_of(small_shop), tmp_path / "whole", config)
-    told = json.loads((tmp_path / "whole" / "training.json").read_text())
-    assert [epoch["step"] for epoch in told] == [12, 14], "the cut epoch is validated too"
+    manifest = train(dataset_of(small_shop), tmp_path / "whole", config)
+    epochs = json.loads((tmp_path / "whole" / "training.json").read_text())
+    assert [epoch["step"] for epoch in epochs] == [12, 14], "the cut epoch is validated too"
     counts = manifest.counts
     assert (counts["steps"], counts["train_seconds"], counts["epochs"]) == (14, 14.0, round(14 / 12, 2))
     with pytest.raises(Killed):
-        train(groups_of(small_shop), tmp_path / "broken", config, on_step=kill)
-    resumed = train(groups_of(small_shop), tmp_path / "broken", config, resume=True)
-    assert resumed.counts["steps"] == 14
-    assert resumed.fingerprint == manifest.fingerprint, "the rates it went by differ"
+        train(dataset_of(small_shop), tmp_path / "broken", config, on_step=kill)
+    resumed_manifest = train(dataset_of(small_shop), tmp_path / "broken", config, resume=True)
+    assert resumed_manifest.counts["steps"] == 14
+    assert resumed_manifest.fingerprint == manifest.fingerprint, "the rates it went by differ"
 
 
 def test_a_budget_that_is_over_at_once_still_makes_a_model(small_shop: Shop, tmp_path: Path) -> None:
     config = replace(small_shop.train, budget_seconds=1e-6)
-    assert train(groups_of(small_shop), tmp_path / "model", config).counts["steps"] == 1
+    assert train(dataset_of(small_shop), tmp_path / "model", config).counts["steps"] == 1
 
 
-def test_a_folder_that_is_no_groups_folder_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a finished 'dataset' folder"):
         train(tmp_path, tmp_path / "model", TrainConfig())
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"recipe": "mmes"}, "recipe"),
         ({"objective": {"temprature": 1}}, "temperature"),
@@ -175,8 +179,8 @@ def test_a_folder_that_is_no_groups_folder_is_refused(tmp_path: Path) -> None:
         ({"epoch": 3}, "epochs"),
     ],
 )
-def test_a_wrong_key_or_value_is_named(values: dict[str, object], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_a_wrong_key_or_value_is_named(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         build(TrainConfig, values, "shop.toml [train]")
 
 
@@ -184,10 +188,10 @@ def test_cuda_is_refused_where_there_is_none(small_shop: Shop, tmp_path: Path) -
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(UsageError, match="no CUDA device"):
-        train(groups_of(small_shop), tmp_path / "model", replace(small_shop.train, device="cuda"))
+        train(dataset_of(small_shop), tmp_path / "model", replace(small_shop.train, device="cuda"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_cuda_trains_the_same_recipe(small_shop: Shop, tmp_path: Path) -> None:
-    manifest = train(groups_of(small_shop), tmp_path / "model", replace(small_shop.train, device="cuda"))
+    manifest = train(dataset_of(small_shop), tmp_path / "model", replace(small_shop.train, device="cuda"))
     assert manifest.counts["validation_recall@100"] > 0.5

@@ -1,20 +1,20 @@
-"""The live catalogue: a run's items with the edits since, on both channels at once, durable and without a rebuild."""
+"""The live catalogue: a run's items with the edits since, durable, and seen by both channels without a rebuild."""
 
-from mmse.catalogue.edits import Change, Delete, Edit, Upsert, parse
-from mmse.catalogue.live_catalogue import Catalogue, LiveConfig
+from mmse.catalogue.edits import Change, Delete, Edit, Upsert, parse_edit
+from mmse.catalogue.live_catalogue import LiveCatalogue, LiveConfig
 from mmse.catalogue.snapshot import Snapshot
-from mmse.catalogue.transfer import Carried, carry_over, discard
+from mmse.catalogue.transfer import TransferReport, carry_over, discard
 
 __all__ = [
-    "Carried",
-    "Catalogue",
     "Change",
     "Delete",
     "Edit",
+    "LiveCatalogue",
     "LiveConfig",
     "Snapshot",
+    "TransferReport",
     "Upsert",
     "carry_over",
     "discard",
-    "parse",
+    "parse_edit",
 ]

@@ -1,4 +1,4 @@
-"""The base of a live catalogue, opened: a run's stage folders, or edits folded into them; never written to."""
+"""The base of a live catalogue, opened: a run's step folders, or edits folded into them; never written to."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float32, Int64
 
-from mmse.catalogue import layout as places
-from mmse.catalogue.id_index import Ids
+from mmse.catalogue import layout
+from mmse.catalogue.id_index import IdIndex
 from mmse.core import artifact
 from mmse.core.errors import ArtifactError
+from mmse.core.run_folder import INDEX, RunFolder
 from mmse.index import Index, open_index
-from mmse.index.base import damaged
-from mmse.index.columns import Columns
+from mmse.index.base import damage_error
+from mmse.index.columns import FilterColumns
 from mmse.index.embedding import open_array
-from mmse.index.row_store import Shelf
+from mmse.index.row_store import RowStore
 from mmse.index.step import COLUMNS, LEXICAL
 from mmse.schema.filters import Kind
 
-ITEMS, VECTORS, DEAD, INDEX = "items.parquet", "vectors.npy", "dead.npy", "index"
-"""The names in a folded base; as in a run, the index folder holds the folders of words and columns."""
+ITEMS, VECTORS, DEAD = "items.parquet", "vectors.npy", "dead.npy"
+"""The files of a folded base. Its index folder is laid out as in a run."""
 
 
 @dataclass(frozen=True, eq=False)
-class Base:
-    """Items by row, with all that is searched of them; `dead` are the rows that no item has at present.
+class CatalogueBase:
+    """Items by row, with everything that a search reads; `dead` marks the rows that have no item.
 
-    `schema` is that of the items table, where any column but id and title may be empty. `shelf` has the items as they
-    are shown. `origin` is the fingerprint of the stage folders that it comes from, `fingerprint` its own, None where
-    the base is the run itself.
+    In `items` every column but id and title may be empty. `row_store` has the items as they are shown. `origin` is the
+    fingerprint of the step folders that the base comes from. `fingerprint` is the base's own, None where the base is
+    the run itself.
     """
 
     items: pa.Table
-    shelf: Shelf
+    row_store: RowStore
     vectors: Float32[np.ndarray, "n width"]
     index: Index
-    columns: Columns
-    ids: Ids
+    columns: FilterColumns
+    id_index: IdIndex
     dead: Bool[np.ndarray, " n"]
     index_folder: Path
     lexical_folder: Path
@@ -57,73 +58,75 @@ class Base:
 
     @property
     def kinds(self) -> dict[str, Kind]:
-        """What can be filtered by."""
+        """The columns that can be filtered by, each with its kind."""
         return self.columns.kinds
 
 
-def open_run(run: Path) -> Base:
-    """The base that the stage folders of a run are; raises `ArtifactError` where one is missing or damaged."""
-    for kind in places.KINDS:
+def open_run_base(run: Path) -> CatalogueBase:
+    """The step folders of a run as a base; raises `ArtifactError` where one is missing or damaged."""
+    folder = RunFolder(run)
+    for kind in layout.KINDS:
         artifact.verify(run / kind, kind)
-    items = run / "dataset" / ITEMS
-    origin = places.origin(run)
-    base = _open(items, open_array(run / "vectors"), run / INDEX, origin)
+    origin = layout.read_origin(run)
+    base = _open_base(folder.serving / ITEMS, open_array(folder.vectors), folder.index, origin)
     require_unchanged(run, base)
     return base
 
 
-def open_folded(folder: Path) -> Base:
-    """The base that `compaction.fold` wrote; raises `ArtifactError` where it is missing or damaged."""
+def open_folded_base(folder: Path) -> CatalogueBase:
+    """The base that `compaction.write_base` wrote; raises `ArtifactError` where it is missing or damaged."""
     manifest = artifact.verify(folder, "live")
     try:
         vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
-        dead = np.load(folder / DEAD, allow_pickle=False)
+        dead_rows = np.load(folder / DEAD, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise damaged(folder / VECTORS, error) from error
-    return _open(folder / ITEMS, vectors, folder / INDEX, manifest.inputs["origin"], dead, manifest.fingerprint)
+        raise damage_error(folder / VECTORS, error) from error
+    return _open_base(
+        folder / ITEMS, vectors, folder / INDEX, manifest.inputs["origin"], dead_rows, manifest.fingerprint
+    )
 
 
-def require_unchanged(run: Path, base: Base) -> None:
-    """Raises `ArtifactError` where `base` is the run itself and its stage folders were made again since."""
-    if base.fingerprint is None and places.origin(run) != base.origin:
+def require_unchanged(run: Path, base: CatalogueBase) -> None:
+    """Raises `ArtifactError` where `base` is the run itself and its step folders have been replaced."""
+    if base.fingerprint is None and layout.read_origin(run) != base.origin:
         raise ArtifactError(
-            f"The stage folders of {run} were made again while its catalogue was open.",
+            f"The step folders of {run} were made again while its catalogue was open.",
             "Open it again; edits since then are carried over: `mmse items carry-over RUN`.",
         )
 
 
-def _open(
+def _open_base(
     items_file: Path,
     vectors: Float32[np.ndarray, "n width"],
     index: Path,
     origin: str,
-    dead: Int64[np.ndarray, " d"] | None = None,
+    dead_rows: Int64[np.ndarray, " d"] | None = None,
     fingerprint: str | None = None,
-) -> Base:
+) -> CatalogueBase:
     try:
         items = pq.read_table(items_file)
     except (OSError, pa.ArrowException) as error:
-        raise damaged(items_file, error) from error
+        raise damage_error(items_file, error) from error
     items = items.cast(pa.schema([field.with_nullable(True) for field in items.schema])).combine_chunks()
     if len(items) != len(vectors):
         raise ArtifactError(
-            f"{items_file} has {len(items)} rows, and there are {len(vectors)} vectors.", "Run the stages again."
+            f"{items_file} has {len(items)} rows, and there are {len(vectors)} vectors.", "Run the steps again."
         )
-    gone = np.zeros(len(items), bool)
-    if dead is not None:
-        gone[dead] = True
+    dead = np.zeros(len(items), bool)
+    if dead_rows is not None:
+        dead[dead_rows] = True
     if not (index / COLUMNS).is_dir():
         raise ArtifactError(
             f"{index} has no {COLUMNS}: it was made by an mmse without edits.", "Run `mmse index` again."
         )
-    return Base(
+    return CatalogueBase(
         items=items,
-        shelf=Shelf(items),
+        row_store=RowStore(items),
         vectors=vectors,
         index=open_index(index),
-        columns=Columns.open(index / COLUMNS),
-        ids=Ids(items["item_id"].combine_chunks()),
-        dead=gone,
+        columns=FilterColumns.open(index / COLUMNS),
+        id_index=IdIndex(items["item_id"].combine_chunks()),
+        dead=dead,
         index_folder=index,
         lexical_folder=index / LEXICAL,
         origin=origin,

@@ -1,7 +1,7 @@
-"""What changed since the base, in parts that never change once they are seen by a search.
+"""The delta: what changed since the base, in parts that never change once a search can see them.
 
-Every commit adds a part; parts of like size are put together, so that there are few of them and a row is copied
-only now and then. A row's newest entry is the one that counts, the older ones are out of date.
+Every commit adds a part. Parts of similar size are merged, so that there are few of them and a row is seldom copied.
+Only the newest entry of a row counts; older ones are out of date.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float32, Int64
 
-from mmse.index.columns import Columns
+from mmse.index.columns import FilterColumns
 from mmse.schema.filters import Kind
 
 GROWTH = 2
-"""A part is at least so many times as long as the one after it."""
+"""A part is at least this many times as long as the next one."""
 
 
-class Table(NamedTuple):
-    """Changed rows, sorted, and what each holds; where not `alive`, what it last held."""
+class ChangedRows(NamedTuple):
+    """Changed rows, sorted, and what each holds; where not `alive`, the item that was deleted."""
 
     rows: Int64[np.ndarray, " m"]
     items: pa.Table
@@ -33,14 +33,14 @@ class Table(NamedTuple):
 class Part:
     """Entries by `rows`, which are sorted and distinct.
 
-    `alive` says which rows have an item (the others were deleted, and keep what they held), `current` which entries
-    no later part has replaced.
+    `alive` marks the rows that have an item (the others were deleted, and keep what they held). `current` marks the
+    entries that no later part has replaced.
     """
 
     rows: Int64[np.ndarray, " m"]
     items: pa.Table
     vectors: Float32[np.ndarray, "m width"]
-    columns: Columns
+    columns: FilterColumns
     alive: Bool[np.ndarray, " m"]
     current: Bool[np.ndarray, " m"]
 
@@ -48,55 +48,56 @@ class Part:
         return len(self.rows)
 
     @property
-    def open(self) -> Bool[np.ndarray, " m"]:
+    def searchable(self) -> Bool[np.ndarray, " m"]:
         """The entries that a search may find."""
         return np.asarray(self.alive & self.current)
 
     @property
-    def table(self) -> Table:
+    def table(self) -> ChangedRows:
         """The current entries."""
-        return Table(self.rows[self.current], self.items.filter(pa.array(self.current)), self.alive[self.current])
+        return ChangedRows(self.rows[self.current], self.items.filter(pa.array(self.current)), self.alive[self.current])
 
-    def places(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Where the current entry of each of `rows` stands, -1 where this part has none."""
+    def locate(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """The index of the current entry of each of `rows`, -1 where this part has none."""
         if len(self.rows) == 0:
             return np.full(len(rows), -1, np.int64)
-        at = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
-        return np.where((self.rows[at] == rows) & self.current[at], at, -1)
+        indices = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        return np.where((self.rows[indices] == rows) & self.current[indices], indices, -1)
 
 
-def part_of(changed: Table, vectors: Float32[np.ndarray, "m width"], kinds: dict[str, Kind]) -> Part:
-    """A new part with all of `changed`."""
-    rows, items, alive = changed
-    return Part(rows, items, vectors, Columns.of(items, kinds), alive, np.ones(len(rows), bool))
+def new_part(changes: ChangedRows, vectors: Float32[np.ndarray, "m width"], kinds: dict[str, Kind]) -> Part:
+    """A new part with all of `changes`."""
+    rows, items, alive = changes
+    return Part(rows, items, vectors, FilterColumns.from_table(items, kinds), alive, np.ones(len(rows), bool))
 
 
-def extended(parts: tuple[Part, ...], new: Part) -> tuple[Part, ...]:
-    """`parts` with the entries of `new` in place of theirs."""
-    kept = [without for part in parts if (without := _without(part, new.rows)).current.any()]
-    kept.append(new)
-    while len(kept) > 1 and len(kept[-2]) < GROWTH * len(kept[-1]):
-        last = kept.pop()
-        kept[-1] = _together(kept[-1], last)
-    return tuple(kept)
+def extend_parts(parts: tuple[Part, ...], new: Part) -> tuple[Part, ...]:
+    """`parts` with `new` at the end, whose entries replace those of the others."""
+    result = [part for part in (_mark_replaced(part, new.rows) for part in parts) if part.current.any()]
+    result.append(new)
+    while len(result) > 1 and len(result[-2]) < GROWTH * len(result[-1]):
+        newest = result.pop()
+        result[-1] = _merge_parts(result[-1], newest)
+    return tuple(result)
 
 
-def _without(part: Part, rows: Int64[np.ndarray, " n"]) -> Part:
-    replaced = part.places(rows)
-    replaced = replaced[replaced >= 0]
-    if len(replaced) == 0:
+def _mark_replaced(part: Part, rows: Int64[np.ndarray, " n"]) -> Part:
+    """`part`, in which the entries of `rows` are no longer current."""
+    indices = part.locate(rows)
+    indices = indices[indices >= 0]
+    if len(indices) == 0:
         return part
     current = part.current.copy()
-    current[replaced] = False
+    current[indices] = False
     return replace(part, current=current)
 
 
-def _together(first: Part, second: Part) -> Part:
-    """The current entries of both, which no row has in both."""
-    tables = [first.table, second.table]
+def _merge_parts(older: Part, newer: Part) -> Part:
+    """The current entries of two parts; no row has one in each."""
+    tables = [older.table, newer.table]
     rows = np.concatenate([table.rows for table in tables])
     order = np.argsort(rows)
     items = pa.concat_tables([table.items for table in tables]).combine_chunks().take(pa.array(order))
     alive = np.concatenate([table.alive for table in tables])[order]
-    vectors = np.concatenate([first.vectors[first.current], second.vectors[second.current]])[order]
-    return part_of(Table(rows[order], items, alive), vectors, first.columns.kinds)
+    vectors = np.concatenate([older.vectors[older.current], newer.vectors[newer.current]])[order]
+    return new_part(ChangedRows(rows[order], items, alive), vectors, older.columns.kinds)

@@ -1,4 +1,4 @@
-"""The generation in force, opened: its base, what its journal says since, and the snapshot that both make."""
+"""The generation in force, opened: its base, the edits that its log has since, and the snapshot that both make."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
-from mmse.catalogue import layout as places
-from mmse.catalogue import transfer
-from mmse.catalogue import wal as journal
-from mmse.catalogue.base import Base, open_folded, open_run, require_unchanged
+from mmse.catalogue import layout, transfer, wal
+from mmse.catalogue.base import CatalogueBase, open_folded_base, open_run_base, require_unchanged
 from mmse.catalogue.changes import Changes
-from mmse.catalogue.delta import Table, extended, part_of
+from mmse.catalogue.delta import ChangedRows, extend_parts, new_part
 from mmse.catalogue.edits import Edit
 from mmse.catalogue.embedder import Embedder
 from mmse.catalogue.snapshot import Snapshot
-from mmse.catalogue.working_index import Scratch
+from mmse.catalogue.working_index import WorkingIndex
 from mmse.core.errors import ArtifactError, UsageError
 from mmse.index.lexical import LexicalIndex
 
@@ -28,131 +26,143 @@ _TRIES = 5
 
 @dataclass(frozen=True, eq=False)
 class Generation:
-    """A base with the journal of what came after; `read_to` is where the journal was read to.
+    """A base with the log of the edits made on it, read up to byte `wal_end`.
 
-    `journaled` is false while there is no such journal: no edit was made, or none since the stage folders were made
-    again. `scratch` is None while there is nothing to write into the words.
+    `has_wal` is false while there is no such log: no edit was made, or none since the step folders were made again.
+    `working_index` is None while there are no edited words.
     """
 
     number: int
-    journaled: bool
+    has_wal: bool
     snapshot: Snapshot
-    scratch: Scratch | None
-    read_to: int
+    working_index: WorkingIndex | None
+    wal_end: int
 
 
-def opened(run: Path, embedder: Embedder) -> Generation:
+def open_generation(run: Path, embedder: Embedder) -> Generation:
     """The newest generation of `run` with every edit in it.
 
-    Raises `ArtifactError` where something is missing or damaged, or the edits belong to stage folders that are there
-    no more.
+    Raises `ArtifactError` where something is missing or damaged, or where the edits belong to step folders that have
+    been replaced.
     """
     for _ in range(_TRIES):
-        number = places.newest(run)
+        number = layout.newest_generation(run)
         try:
-            return _opened(run, number, embedder)
+            return _open_numbered(run, number, embedder)
         except (ArtifactError, FileNotFoundError):
-            if places.newest(run) == number:
+            if layout.newest_generation(run) == number:
                 raise
-    raise ArtifactError(f"{places.live(run)} was folded {_TRIES} times while it was opened.", "Open it again.")
+    raise ArtifactError(f"{layout.live_folder(run)} was folded {_TRIES} times while it was opened.", "Open it again.")
 
 
-def bare(base: Base, lexical: LexicalIndex, version: int) -> Snapshot:
+def base_snapshot(base: CatalogueBase, lexical: LexicalIndex, version: int) -> Snapshot:
     """The snapshot of a base without edits."""
     return Snapshot(version, len(base), base, ~base.dead, (), {}, lexical)
 
 
-def advanced(
-    run: Path, embedder: Embedder, snapshot: Snapshot, scratch: Scratch | None, changes: Changes, version: int
-) -> tuple[Snapshot, Scratch | None]:
-    """`snapshot` after `changes`, and the scratch that has its words; a new one where `scratch` is None."""
-    changed = changes.table()
-    if len(changed.rows) == 0:
-        return replace(snapshot, version=version), scratch
-    vectors = np.zeros((len(changed.rows), snapshot.base.vectors.shape[1]), np.float32)
-    there = changed.alive
-    if there.any():
-        vectors[there] = embedder.vectors(changed.rows[there], changed.items.filter(pa.array(there)))
-    base_open = snapshot.base_open.copy()
-    base_open[changed.rows[changed.rows < len(base_open)]] = False
-    parts = extended(snapshot.parts, part_of(changed, vectors, snapshot.kinds))
-    fresh = scratch is None
-    scratch = scratch or Scratch(run, snapshot.base.lexical_folder, embedder.attributes)
+def advance(
+    run: Path,
+    embedder: Embedder,
+    snapshot: Snapshot,
+    working_index: WorkingIndex | None,
+    changes: Changes,
+    version: int,
+) -> tuple[Snapshot, WorkingIndex | None]:
+    """`snapshot` after `changes`, and the working index with its words, a new one where `working_index` is None."""
+    table = changes.table()
+    if len(table.rows) == 0:
+        return replace(snapshot, version=version), working_index
+    vectors = np.zeros((len(table.rows), snapshot.base.vectors.shape[1]), np.float32)
+    if table.alive.any():
+        vectors[table.alive] = embedder.embed(table.rows[table.alive], table.items.filter(pa.array(table.alive)))
+    base_current = snapshot.base_current.copy()
+    base_current[table.rows[table.rows < len(base_current)]] = False
+    parts = extend_parts(snapshot.parts, new_part(table, vectors, snapshot.kinds))
+    is_new = working_index is None
+    working_index = working_index or WorkingIndex(run, snapshot.base.lexical_folder, embedder.attributes)
     try:
-        if fresh:
-            require_unchanged(run, snapshot.base)  # after the copy was made: what it is of is what the base is
-        lexical = scratch.write([part.table for part in parts] if fresh else [changed])
+        if is_new:
+            require_unchanged(run, snapshot.base)  # after the copy: it was made of the words of this base
+        lexical = working_index.write([part.table for part in parts] if is_new else [table])
     except BaseException:
-        scratch.close()
+        working_index.close()
         raise
-    added = {**snapshot.added, **changes.added} if changes.added else snapshot.added
-    return Snapshot(version, changes.n_rows, snapshot.base, base_open, parts, added, lexical), scratch
+    added_rows = {**snapshot.added_rows, **changes.added_rows} if changes.added_rows else snapshot.added_rows
+    return Snapshot(version, changes.n_rows, snapshot.base, base_current, parts, added_rows, lexical), working_index
 
 
-def rebased(
-    run: Path, embedder: Embedder, snapshot: Snapshot, base: Base, rows: Int64[np.ndarray, " t"]
-) -> tuple[Snapshot, Scratch | None]:
-    """`snapshot` on top of `base`, into which all but what changed at `rows` (sorted) was folded."""
+def rebase(
+    run: Path, embedder: Embedder, snapshot: Snapshot, base: CatalogueBase, rows: Int64[np.ndarray, " t"]
+) -> tuple[Snapshot, WorkingIndex | None]:
+    """`snapshot` on top of `base`, which has all its edits but those of `rows` (sorted)."""
     if len(rows) == 0:
-        return bare(base, LexicalIndex.open(base.lexical_folder), snapshot.version), None
-    changed = Table(rows, snapshot.table(rows), snapshot.alive(rows))
-    part = part_of(changed, snapshot.vectors(rows), base.kinds)
-    scratch = Scratch(run, base.lexical_folder, embedder.attributes)
+        return base_snapshot(base, LexicalIndex.open(base.lexical_folder), snapshot.version), None
+    table = ChangedRows(rows, snapshot.table(rows), snapshot.alive(rows))
+    part = new_part(table, snapshot.vectors(rows), base.kinds)
+    working_index = WorkingIndex(run, base.lexical_folder, embedder.attributes)
     try:
-        lexical = scratch.write([changed])
+        lexical = working_index.write([table])
     except BaseException:
-        scratch.close()
+        working_index.close()
         raise
-    base_open = ~base.dead
-    base_open[rows[rows < len(base)]] = False
-    ids = zip(rows.tolist(), changed.items["item_id"].to_pylist(), strict=True)
-    added = {item_id: row for row, item_id in ids if row >= len(base)}
-    return Snapshot(snapshot.version, snapshot.n_rows, base, base_open, (part,), added, lexical), scratch
+    base_current = ~base.dead
+    base_current[rows[rows < len(base)]] = False
+    ids = zip(rows.tolist(), table.items["item_id"].to_pylist(), strict=True)
+    added_rows = {item_id: row for row, item_id in ids if row >= len(base)}
+    return (
+        Snapshot(snapshot.version, snapshot.n_rows, base, base_current, (part,), added_rows, lexical),
+        working_index,
+    )
 
 
-def taken(run: Path, snapshot: Snapshot, calls: Sequence[Sequence[Edit]]) -> Changes:
-    """What `calls` of the journal change on top of `snapshot`; raises `ArtifactError` where they do not fit it."""
+def changes_of(run: Path, snapshot: Snapshot, calls: Sequence[Sequence[Edit]]) -> Changes:
+    """The changes that `calls` of the log make to `snapshot`; raises `ArtifactError` where they do not fit it."""
     changes = Changes(snapshot)
     try:
-        changes.take([edit for call in calls for edit in call])
+        changes.add_call([edit for call in calls for edit in call])
     except UsageError as error:
         raise ArtifactError(
-            f"The journal in {places.live(run)} does not fit its base: {error.cause}",
+            f"The log of edits in {layout.live_folder(run)} does not fit its base: {error.cause}",
             "Restore the run folder from a backup, or drop the edits: `mmse items discard RUN`.",
         ) from error
     return changes
 
 
-def replayed(
-    run: Path, embedder: Embedder, snapshot: Snapshot, scratch: Scratch | None, calls: Sequence[Sequence[Edit]]
-) -> tuple[Snapshot, Scratch | None]:
-    """`snapshot` after `calls` of its journal, embedded in one batch."""
-    return advanced(run, embedder, snapshot, scratch, taken(run, snapshot, calls), snapshot.version + len(calls))
+def replay(
+    run: Path,
+    embedder: Embedder,
+    snapshot: Snapshot,
+    working_index: WorkingIndex | None,
+    calls: Sequence[Sequence[Edit]],
+) -> tuple[Snapshot, WorkingIndex | None]:
+    """`snapshot` after `calls` of its log, which are embedded in one batch."""
+    changes = changes_of(run, snapshot, calls)
+    return advance(run, embedder, snapshot, working_index, changes, snapshot.version + len(calls))
 
 
-def _opened(run: Path, number: int | None, embedder: Embedder) -> Generation:
-    origin = places.origin(run)
+def _open_numbered(run: Path, number: int | None, embedder: Embedder) -> Generation:
+    origin = layout.read_origin(run)
     if number is None:
-        return _without_edits(run, 0, 0)
-    file = places.journal(run, number)
-    header, start = journal.read_header(file)
-    read = journal.read(file, start)
+        return _open_unedited(run, 0, 0)
+    file = layout.wal_file(run, number)
+    header, start = wal.read_header(file)
+    edits = wal.read(file, start)
     if header.origin != origin:
-        waiting = transfer.waiting(run, number)
-        if not waiting:
-            return _without_edits(run, number + 1, header.version + len(read.calls))
-        raise transfer.unfit(run, len(waiting))
-    base = open_run(run) if header.base is None else open_folded(places.base(run, number))
+        net_edits = transfer.generation_edits(run, number)
+        if not net_edits:
+            return _open_unedited(run, number + 1, header.version + len(edits.calls))
+        raise transfer.stale_edits_error(run, len(net_edits))
+    base = open_run_base(run) if header.base is None else open_folded_base(layout.base_folder(run, number))
     if (base.fingerprint, base.origin) != (header.base, origin):
         raise ArtifactError(
             f"{file} goes on top of the base {header.base}, found {base.fingerprint}.",
             "Restore the folder from a backup.",
         )
-    snapshot = bare(base, LexicalIndex.open(base.lexical_folder), header.version)
-    snapshot, scratch = replayed(run, embedder, snapshot, None, read.calls)
-    return Generation(number, True, snapshot, scratch, read.end)
+    snapshot = base_snapshot(base, LexicalIndex.open(base.lexical_folder), header.version)
+    snapshot, working_index = replay(run, embedder, snapshot, None, edits.calls)
+    return Generation(number, True, snapshot, working_index, edits.end)
 
 
-def _without_edits(run: Path, number: int, version: int) -> Generation:
-    base = open_run(run)
-    return Generation(number, False, bare(base, LexicalIndex.open(base.lexical_folder), version), None, 0)
+def _open_unedited(run: Path, number: int, version: int) -> Generation:
+    base = open_run_base(run)
+    return Generation(number, False, base_snapshot(base, LexicalIndex.open(base.lexical_folder), version), None, 0)

@@ -1,4 +1,4 @@
-"""The row of each item id, in sixteen bytes an item: a catalogue of millions would not want a dictionary."""
+"""The row of each item id in sixteen bytes an item; for millions of items a dictionary would take too much memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmse.index.base import CHUNK
 
 
 @final
-class Ids:
+class IdIndex:
     """The ids of rows `0..n-1`, each id once."""
 
     def __init__(self, item_ids: pa.Array) -> None:
@@ -26,13 +26,13 @@ class Ids:
         self._hashes = hashes[self._rows]
 
     def rows(self, item_ids: Sequence[str]) -> Int64[np.ndarray, " m"]:
-        """The row of each of `item_ids`, -1 for one that is not there."""
+        """The row of each of `item_ids`, -1 for an unknown id."""
         hashes = np.fromiter(map(hash, item_ids), np.int64, len(item_ids))
         low, high = np.searchsorted(self._hashes, hashes, "left"), np.searchsorted(self._hashes, hashes, "right")
-        found = np.full(len(item_ids), -1, np.int64)
-        for place in np.flatnonzero(low < high).tolist():
-            for row in self._rows[low[place] : high[place]].tolist():
-                if self._ids[row].as_py() == item_ids[place]:
-                    found[place] = row
+        rows = np.full(len(item_ids), -1, np.int64)
+        for index in np.flatnonzero(low < high).tolist():
+            for row in self._rows[low[index] : high[index]].tolist():
+                if self._ids[row].as_py() == item_ids[index]:
+                    rows[index] = row
                     break
-        return found
+        return rows

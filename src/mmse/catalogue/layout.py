@@ -1,13 +1,13 @@
-"""Where a live catalogue keeps its files in a run folder, who may write them, and what a killed one left behind.
+"""The files of a live catalogue in a run folder, who may write them, and the removal of what killed processes leave.
 
     run/live/
-      lock, queue       held by who writes into the journal, one commit at a time (`mmse.core.locks`)
-      folding           held by who folds edits into a new base
-      journal-G         the edits since base G
-      base-G/           run folders and edits folded into one; generation 0 is the run itself
-      scratch-…/        a process's own copy of the words, gone when it ends
+      lock, queue       held by whoever writes into the log of edits, one commit at a time (`mmse.core.locks`)
+      folding           held by whoever folds edits into a new base
+      journal-G         the log of the edits made on base G (`mmse.catalogue.wal`)
+      base-G/           step folders and edits folded into one; generation 0 is the run itself
+      scratch-…/        a process's own copy of the lexical index, removed when the process ends
 
-The generation in force is that of the newest journal; whatever else is there is a leftover.
+The generation in force is the one of the newest log. Everything else is a leftover.
 """
 
 from __future__ import annotations
@@ -24,119 +24,127 @@ from pathlib import Path
 from typing import IO
 
 from mmse.core import artifact, locks
-from mmse.core.errors import ArtifactError
+from mmse.core.run_folder import DATASET, INDEX, MODEL, SERVING, VECTORS, RunFolder, require_lineage
 
-KINDS = ("dataset", "model", "vectors", "index")
-FOLDING = "folding"
-_JOURNAL = re.compile(r"journal-(\d+)")
+KINDS = (MODEL, VECTORS, INDEX, SERVING)
+"""The folders of a run that its catalogue is made of; all of them stem from one dataset."""
+
+FOLD_LOCK = "folding"
+_WAL_NAME = re.compile(r"journal-(\d+)")
+_OWNER_LOCK = "held"
 
 
-def live(run: Path) -> Path:
+def live_folder(run: Path) -> Path:
     """The folder of the live catalogue of `run`."""
-    return run / "live"
+    return RunFolder(run).edits
 
 
-def journal(run: Path, generation: int) -> Path:
-    """The journal of a generation."""
-    return live(run) / f"journal-{generation}"
+def wal_file(run: Path, generation: int) -> Path:
+    """The log of edits of a generation."""
+    return live_folder(run) / f"journal-{generation}"
 
 
-def base(run: Path, generation: int) -> Path:
+def base_folder(run: Path, generation: int) -> Path:
     """The base of a generation that compaction made."""
-    return live(run) / f"base-{generation}"
+    return live_folder(run) / f"base-{generation}"
 
 
-def newest(run: Path) -> int | None:
-    """The generation in force; None where no edit was ever made. Asked all the time: strings are quicker than paths."""
+def newest_generation(run: Path) -> int | None:
+    """The generation in force, None where no edit was ever made. Called often; strings are faster than paths."""
     try:
-        return _newest(os.listdir(f"{run}/live"))  # noqa: PTH208
+        return _max_generation(os.listdir(f"{run}/live"))  # noqa: PTH208
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def size(run: Path, generation: int) -> int:
-    """How many bytes the journal of a generation has; quick as well."""
+def wal_size(run: Path, generation: int) -> int:
+    """The size of a generation's log in bytes. Called often, as `newest_generation`."""
     return os.stat(f"{run}/live/journal-{generation}").st_size  # noqa: PTH116
 
 
-def origin(run: Path) -> str:
-    """The fingerprint of the stage folders that a live catalogue stands on; raises `ArtifactError` where one lacks."""
-    made = {kind: artifact.read_manifest(run / kind, kind) for kind in KINDS}
-    for kind, manifest in made.items():
-        for name in KINDS:
-            if name in manifest.inputs and manifest.inputs[name] != made[name].fingerprint:
-                raise ArtifactError(
-                    f"{run / kind} was not made from {run / name} as it is now: rows and scores would mean nothing.",
-                    "Run the stages from there on again: mmse run.",
-                )
-    return "-".join(made[kind].fingerprint[:16] for kind in KINDS)
+def read_origin(run: Path) -> str:
+    """The fingerprints of the dataset, the model, the vectors and the index that a live catalogue stands on.
+
+    Raises `ArtifactError` where a folder is missing or does not fit the others.
+    """
+    manifests = {kind: artifact.read_manifest(run / kind, kind) for kind in KINDS}
+    require_lineage(manifests, run)
+    fingerprints = {kind: manifest.fingerprint for kind, manifest in manifests.items()}
+    fingerprints[DATASET] = manifests[INDEX].inputs[DATASET]
+    return "-".join(fingerprints[kind][:16] for kind in (DATASET, MODEL, VECTORS, INDEX))
 
 
-def make(run: Path) -> None:
-    """Makes the folder of the live catalogue; raises `OutputError` where that may not be written."""
-    with artifact.writable(live(run)):
-        live(run).mkdir(parents=True, exist_ok=True)
+def make_live_folder(run: Path) -> None:
+    """Makes the folder of the live catalogue; raises `OutputError` where that is not allowed."""
+    with artifact.explain_os_errors(live_folder(run)):
+        live_folder(run).mkdir(parents=True, exist_ok=True)
 
 
-def turn(run: Path) -> AbstractContextManager[None]:
-    """The right to write into the journal: one at a time, over all processes."""
-    return locks.turn(live(run))
+def take_turn(run: Path) -> AbstractContextManager[None]:
+    """The right to write into the log: one writer at a time, over all processes."""
+    return locks.take_turn(live_folder(run))
 
 
-def folding(run: Path) -> AbstractContextManager[bool]:
-    """The right to fold, to begin another generation and to sweep; false where another has it."""
-    return locks.if_free(live(run) / FOLDING)
+def try_fold_lock(run: Path) -> AbstractContextManager[bool]:
+    """The right to fold, to begin another generation and to sweep; false where another process has it."""
+    return locks.try_lock(live_folder(run) / FOLD_LOCK)
 
 
 def sweep(run: Path) -> None:
-    """Removes what is of no use to anybody: former generations, drafts, scratch folders of ended processes.
+    """Removes what nobody needs any more: former generations, drafts, working folders of processes that have ended.
 
-    For who has the right to fold. Processes that have a former base open go on with it: its files are only unlinked.
+    The caller has the right to fold. Processes that have a former base open go on with it: its files are only unlinked.
     """
-    names = [path.name for path in live(run).iterdir()]
-    number = _newest(names)
-    kept = set() if number is None else {journal(run, number).name, base(run, number).name}
+    names = [path.name for path in live_folder(run).iterdir()]
+    number = _max_generation(names)
+    in_force = set() if number is None else {wal_file(run, number).name, base_folder(run, number).name}
     for name in names:
-        old = re.fullmatch(r"(journal|base)-\d+", name) and name not in kept
-        if old or re.match(r"\.base-\d+\.(writing|former)", name) or _former_draft(name, number):
-            _remove(live(run) / name)
+        is_former = re.fullmatch(r"(journal|base)-\d+", name) and name not in in_force
+        if is_former or re.match(r"\.base-\d+\.(writing|former)", name) or _is_former_draft(name, number):
+            _remove(live_folder(run) / name)
         elif name.startswith("scratch-"):
-            _remove_abandoned(live(run) / name)
+            _remove_abandoned(live_folder(run) / name)
 
 
-def scratch(run: Path) -> tuple[Path, IO[str]]:
-    """A new folder of this process's own, in the run where that may be written; and what says that it is in use."""
+def make_working_folder(run: Path) -> tuple[Path, IO[str]]:
+    """A new folder of this process, and the open file whose lock says that it is in use.
+
+    The folder is in the run, or among the system's temporary files where the run may not be written.
+    """
     while True:
         try:
-            live(run).mkdir(exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix="scratch-", dir=live(run)))
+            live_folder(run).mkdir(exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="scratch-", dir=live_folder(run)))
         except OSError:
             folder = Path(tempfile.mkdtemp(prefix="mmse-"))
-        held = (folder / "held").open("w", encoding="utf-8")
-        fcntl.flock(held, fcntl.LOCK_EX)
-        if (folder / "held").exists():
-            return folder, held
-        held.close()  # a writer swept it away before it was locked
+        owner_lock = (folder / _OWNER_LOCK).open("w", encoding="utf-8")
+        fcntl.flock(owner_lock, fcntl.LOCK_EX)
+        if (folder / _OWNER_LOCK).exists():
+            return folder, owner_lock
+        owner_lock.close()  # a writer swept the folder away before the file was locked
 
 
-def _newest(names: Iterable[str]) -> int | None:
-    found = map(_JOURNAL.fullmatch, names)
-    return max((int(match[1]) for match in found if match), default=None)
+def _max_generation(names: Iterable[str]) -> int | None:
+    matches = map(_WAL_NAME.fullmatch, names)
+    return max((int(match[1]) for match in matches if match), default=None)
 
 
-def _former_draft(name: str, number: int | None) -> bool:
-    """Whether this is a journal's draft that nobody writes: the next one's may be under way."""
+def _is_former_draft(name: str, number: int | None) -> bool:
+    """Whether `name` is the draft of a log that nobody writes; the draft of the next log may be being written."""
     match = re.fullmatch(r"\.journal-(\d+)\.writing", name)
     return match is not None and number is not None and int(match[1]) <= number
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Removes a scratch folder that nobody holds; one that is only being made has no such file yet, and is left."""
-    with contextlib.suppress(OSError), (folder / "held").open("r+", encoding="utf-8") as held:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """Removes a working folder that no process uses.
+
+    A folder that is just being made has no lock file yet, and is left alone.
+    """
+    with contextlib.suppress(OSError), (folder / _OWNER_LOCK).open("r+", encoding="utf-8") as owner_lock:
+        fcntl.flock(owner_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove(folder)
 
 
 def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):  # what cannot be removed harms nobody
+    with contextlib.suppress(OSError):  # a leftover does no harm
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,11 +1,11 @@
-"""The live catalogue: edits come in and are durable, both channels show them at once, and searches never wait.
+"""The live catalogue: edits are durable, both channels show them at once, and searches never wait.
 
-    catalogue = Catalogue.open(run, writable=True)
+    catalogue = LiveCatalogue.open(run, writable=True)
     catalogue.apply([Upsert({"item_id": "i1", "title": "Red kettle", "price": 20.0}), Delete("i2")])
-    found = catalogue.snapshot().search_vectors(query_vectors, k=10)
+    neighbours = catalogue.snapshot().search_vectors(query_vectors, k=10)
 
-Any number of processes may have it open and write in turn: each commit first takes in what the others wrote. Stage
-folders are never written to: `run/live/` has all that edits need (`mmse.catalogue.layout`).
+Any number of processes may have it open and write in turn: each commit first reads what the others wrote. Step folders
+are never written to: `run/live/` has all that edits need (`mmse.catalogue.layout`).
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from typing import Literal, final
 
 import numpy as np
 
-from mmse.catalogue import layout as places
-from mmse.catalogue import transfer
-from mmse.catalogue import wal as journal
-from mmse.catalogue.base import Base, open_folded, require_unchanged
+from mmse.catalogue import layout, transfer, wal
+from mmse.catalogue.base import CatalogueBase, open_folded_base, require_unchanged
 from mmse.catalogue.changes import Changes
-from mmse.catalogue.compaction import Made, fold
-from mmse.catalogue.edits import Edit, checked, id_of
+from mmse.catalogue.compaction import FoldInputs, write_base
+from mmse.catalogue.edits import Edit, check_edits, id_of
 from mmse.catalogue.embedder import Embedder
-from mmse.catalogue.generation import Generation, advanced, opened, rebased, replayed, taken
+from mmse.catalogue.generation import Generation, advance, changes_of, open_generation, rebase, replay
 from mmse.catalogue.snapshot import Snapshot
-from mmse.catalogue.wal import Header, Read
+from mmse.catalogue.wal import WalHeader, WalSlice
 from mmse.core.config import require
 from mmse.core.errors import ArtifactError, MmseError, UsageError
+from mmse.core.run_folder import RunFolder
 from mmse.model.encoder import Encoder
 
-Compacted = Literal["folded", "nothing", "busy"]
-"""What folding came to; busy: another process folds at this moment."""
+FoldOutcome = Literal["folded", "nothing", "busy"]
+"""The result of folding; busy: another process is folding."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class LiveConfig:
-    """When edits are folded into the base by themselves: past `fold_rows` changed rows and `fold_share` of all rows.
+    """When edits are folded into the base automatically: above `fold_rows` changed rows and `fold_share` of all rows.
 
-    Both, because folding costs as much as the catalogue is large; `automatic` false leaves it to `compact`.
+    Both must hold, because folding costs as much as the catalogue is large. With `automatic` false edits are folded by
+    `compact` alone.
     """
 
     automatic: bool = True
@@ -57,20 +57,20 @@ class LiveConfig:
 
 
 @dataclass(eq=False)
-class _Call:
-    """A caller of `apply` that waits for its edits to be taken in."""
+class _ApplyCall:
+    """A call of `apply` whose edits wait to be committed."""
 
     edits: list[Edit]
     version: int = 0
     failure: BaseException | None = None
-    done: bool = False
+    is_done: bool = False
 
-    def end(self, version: int, failure: BaseException | None = None) -> None:
-        self.version, self.failure, self.done = version, failure, True
+    def finish(self, version: int, failure: BaseException | None = None) -> None:
+        self.version, self.failure, self.is_done = version, failure, True
 
 
 @final
-class Catalogue:
+class LiveCatalogue:
     """A run's items with all edits, for any number of threads; other processes may have it open as well."""
 
     def __init__(
@@ -79,36 +79,36 @@ class Catalogue:
         self.run, self.config = run, config
         self._embedder = embedder
         self._generation = generation
-        self._writable, self._closed = writable, False
-        self._waiting: list[_Call] = []
-        self._queue, self._commit, self._fold = threading.Lock(), threading.Lock(), threading.Lock()
-        self._folder: threading.Thread | None = None
-        self._fold_again_at = 0
+        self._is_writable, self._is_closed = writable, False
+        self._queue: list[_ApplyCall] = []
+        self._queue_lock, self._commit_lock, self._fold_lock = threading.Lock(), threading.Lock(), threading.Lock()
+        self._fold_thread: threading.Thread | None = None
+        self._retry_fold_from = 0
 
     @classmethod
     def open(
         cls, run: Path, *, writable: bool = False, config: LiveConfig = LiveConfig(), encoder: Encoder | None = None
-    ) -> Catalogue:
+    ) -> LiveCatalogue:
         """The catalogue of a run folder with every edit that was ever acknowledged.
 
-        `encoder` is the run's own, where it is open already. Raises `ArtifactError` where a stage folder or the journal
-        is missing or damaged, or where edits wait for stage folders that have been made again since; and `OutputError`
-        where it is to be `writable` and its folder is not.
+        `encoder` is the run's own, if it is open already. Raises `ArtifactError` where a step folder or the log of
+        edits is missing or damaged, or where edits belong to step folders that have been replaced; and `OutputError`
+        where the catalogue is to be `writable` and its folder is not.
         """
-        embedder = Embedder(run, encoder or Encoder.open(run / "model"))
-        catalogue = cls(run, embedder, opened(run, embedder), config, writable=writable)
+        embedder = Embedder(run, encoder or Encoder.open(RunFolder(run).model))
+        catalogue = cls(run, embedder, open_generation(run, embedder), config, writable=writable)
         if writable:
             try:
-                places.make(run)
-                with places.folding(run) as mine:
-                    if mine:
-                        places.sweep(run)
+                layout.make_live_folder(run)
+                with layout.try_fold_lock(run) as has_lock:
+                    if has_lock:
+                        layout.sweep(run)
             except BaseException:
                 catalogue.close()
                 raise
         return catalogue
 
-    def __enter__(self) -> Catalogue:
+    def __enter__(self) -> LiveCatalogue:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,245 +120,251 @@ class Catalogue:
         return self._embedder.encoder
 
     def snapshot(self) -> Snapshot:
-        """The catalogue as it is now; it stays so, whatever is applied afterwards."""
+        """The catalogue as it is now; later edits do not change what this returned."""
         return self._generation.snapshot
 
     def apply(self, edits: Sequence[Edit]) -> int:
-        """Takes in all of `edits` or none, and gives the version that has them: on the disk, and seen by every search.
+        """Commits all of `edits` or none; returns the version that has them, on the disk and seen by every search.
 
-        May be called from many threads: those that wait for one commit are taken in together by the next. Raises
+        May be called from many threads: calls that wait for one commit are taken together by the next. Raises
         `UsageError` for an edit that does not fit, and `OutputError` where the disk refuses or another process writes
         for too long; then nothing has changed.
         """
         self._require_writable()
-        call = _Call(checked(edits, self.snapshot().base.schema))
-        with self._queue:
-            self._waiting.append(call)
-        with self._commit:
-            if not call.done:
-                with self._queue:
-                    calls, self._waiting = self._waiting, []
-                self._take(calls)
-        assert call.done
+        call = _ApplyCall(check_edits(edits, self.snapshot().base.schema))
+        with self._queue_lock:
+            self._queue.append(call)
+        with self._commit_lock:
+            if not call.is_done:
+                with self._queue_lock:
+                    calls, self._queue = self._queue, []
+                self._commit(calls)
+        assert call.is_done
         if call.failure is not None:
             raise call.failure
         self._fold_if_due()
         return call.version
 
     def refresh(self) -> int:
-        """Takes in what other processes have written since, and gives the version; cheap where that is nothing.
+        """Reads what other processes have written, and returns the version; cheap where they wrote nothing.
 
-        Waits for a commit of this process that is under way. Raises `ArtifactError` where the journal is damaged, or
-        the stage folders were made again and edits have been made on the new ones; the catalogue stays as it was.
+        Waits for a commit of this process that is under way. Raises `ArtifactError` where the log of edits is damaged,
+        or where the step folders were made again and have been edited since; the catalogue stays as it was.
         """
-        with self._commit:
-            if not self._closed:
+        with self._commit_lock:
+            if not self._is_closed:
                 self._catch_up()
             return self.snapshot().version
 
-    def compact(self) -> Compacted:
+    def compact(self) -> FoldOutcome:
         """Folds the edits into a new base, while searches and edits go on in all processes.
 
         Raises `OutputError` where the disk refuses; the catalogue is as before then.
         """
         self._require_writable()
-        return self._compacted(least=1.0)
+        return self._compact(min_rows=1.0)
 
     def close(self) -> None:
-        """Waits for a folding that is under way and lets go of the files; snapshots taken before stay usable."""
-        with self._fold, self._commit:
-            self._closed = True
-            self._forget_words()
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._closed
+        """Waits for a fold that is under way and releases the files; snapshots taken before stay usable."""
+        with self._fold_lock, self._commit_lock:
+            self._is_closed = True
+            self._drop_working_index()
 
     def _require_writable(self) -> None:
-        if self._closed:
+        if self._is_closed:
             raise UsageError(f"The catalogue of {self.run} was closed.", "Open it again.")
-        if not self._writable:
+        if not self._is_writable:
             raise UsageError(f"The catalogue of {self.run} is open for reading.", "Open it with writable=True.")
 
-    def _take(self, calls: Sequence[_Call]) -> None:
-        """Commits the edits of `calls`, which all share one write to the disk; each that does not fit fails alone."""
+    def _commit(self, calls: Sequence[_ApplyCall]) -> None:
+        """Commits the edits of `calls` with one write to the disk; a call that does not fit fails alone."""
         try:
             self._require_writable()
-            self._catch_up()  # before the turn: another base takes a while to open, many edits a while to embed
-            with places.turn(self.run):
-                self._write(calls, self._unread())
+            self._catch_up()  # before the turn: opening another base and embedding many edits take a while
+            with layout.take_turn(self.run):
+                self._write(calls, self._read_unread())
         except BaseException as error:
             for call in calls:
-                if not call.done:
-                    call.end(self.snapshot().version, error)
+                if not call.is_done:
+                    call.finish(self.snapshot().version, error)
 
-    def _write(self, calls: Sequence[_Call], unread: Read) -> None:
-        """In turn: what the calls change goes to the journal, on top of what is `unread` there, embedded together."""
+    def _write(self, calls: Sequence[_ApplyCall], unread: WalSlice) -> None:
+        """Appends the calls to the log; their changes are embedded together with those of `unread`. Needs the turn."""
         generation = self._generation
-        before, words = generation.snapshot, generation.scratch
-        changes = taken(self.run, before, unread.calls)
-        fitting = self._fitting(calls, changes)
-        if not fitting:
+        snapshot, working_index = generation.snapshot, generation.working_index
+        changes = changes_of(self.run, snapshot, unread.calls)
+        fitting_calls = self._add_fitting(calls, changes)
+        if not fitting_calls:
             return self._catch_up()
-        start = before.version + len(unread.calls)
+        version = snapshot.version + len(unread.calls)
         try:
-            after, words = advanced(self.run, self._embedder, before, words, changes, start + len(fitting))
-            generation = self._journaled()
-            file = places.journal(self.run, generation.number)
-            at = max(unread.end, generation.read_to)
-            with journal.appended(file, at, [call.edits for call in fitting]) as end:
-                self._generation = replace(generation, snapshot=after, scratch=words, read_to=end)
+            snapshot, working_index = advance(
+                self.run, self._embedder, snapshot, working_index, changes, version + len(fitting_calls)
+            )
+            generation = self._require_wal()
+            file = layout.wal_file(self.run, generation.number)
+            start = max(unread.end, generation.wal_end)
+            with wal.append(file, start, [call.edits for call in fitting_calls]) as end:
+                self._generation = replace(generation, snapshot=snapshot, working_index=working_index, wal_end=end)
         except BaseException:
-            self._generation = replace(generation, scratch=words)
-            self._forget_words()
+            self._generation = replace(generation, working_index=working_index)
+            self._drop_working_index()
             raise
-        for place, call in enumerate(fitting):
-            call.end(start + place + 1)
+        for number, call in enumerate(fitting_calls, 1):
+            call.finish(version + number)
 
-    def _unread(self) -> Read:
-        """In turn: what the journal says since it was read; a generation that others began is taken in."""
-        now = self._generation
-        if now.journaled and places.newest(self.run) == now.number and places.size(self.run, now.number) > now.read_to:
-            return journal.read(places.journal(self.run, now.number), now.read_to)
+    def _read_unread(self) -> WalSlice:
+        """The commits that were not read yet; a generation that others began is adopted. Needs the turn."""
+        generation = self._generation
+        number = generation.number
+        if (
+            generation.has_wal
+            and layout.newest_generation(self.run) == number
+            and layout.wal_size(self.run, number) > generation.wal_end
+        ):
+            return wal.read(layout.wal_file(self.run, number), generation.wal_end)
         self._catch_up()
-        return Read([], self._generation.read_to)
+        return WalSlice([], self._generation.wal_end)
 
-    def _fitting(self, calls: Sequence[_Call], changes: Changes) -> list[_Call]:
-        """Those of the calls that fit, taken into `changes`; the others are ended."""
-        fitting = list[_Call]()
+    def _add_fitting(self, calls: Sequence[_ApplyCall], changes: Changes) -> list[_ApplyCall]:
+        """The calls that fit, which are added to `changes`; the others are finished with their error."""
+        fitting_calls = list[_ApplyCall]()
         for call in calls:
             try:
-                changes.take(call.edits)
-                fitting.append(call)
+                changes.add_call(call.edits)
+                fitting_calls.append(call)
             except UsageError as error:
-                call.end(self.snapshot().version, error)
-        return fitting
+                call.finish(self.snapshot().version, error)
+        return fitting_calls
 
-    def _journaled(self) -> Generation:
-        """The generation with its journal, which the first edit makes."""
-        now = self._generation
-        if not now.journaled:
-            header = Header(journal.SCHEMA_VERSION, now.number, now.snapshot.base.origin, None, now.snapshot.version)
-            end = journal.create(places.journal(self.run, now.number), header)
-            self._generation = now = replace(now, journaled=True, read_to=end)
-        return now
+    def _require_wal(self) -> Generation:
+        """The generation with its log, which the first edit creates."""
+        generation = self._generation
+        if not generation.has_wal:
+            snapshot = generation.snapshot
+            header = WalHeader(wal.SCHEMA_VERSION, generation.number, snapshot.base.origin, None, snapshot.version)
+            end = wal.create(layout.wal_file(self.run, generation.number), header)
+            self._generation = generation = replace(generation, has_wal=True, wal_end=end)
+        return generation
 
-    def _forget_words(self) -> None:
-        """The words of the edits are let go of with their folder; the next edit makes them again."""
-        if self._generation.scratch is not None:
-            self._generation.scratch.close()
-            self._generation = replace(self._generation, scratch=None)
+    def _drop_working_index(self) -> None:
+        """Removes the working index with its folder; the next edit makes it again."""
+        if self._generation.working_index is not None:
+            self._generation.working_index.close()
+            self._generation = replace(self._generation, working_index=None)
 
     def _catch_up(self) -> None:
-        """Takes in what other processes have written: more of the journal, or another generation."""
+        """Reads what other processes have written: more commits, or another generation."""
         while True:
-            generation, newest = self._generation, places.newest(self.run)
+            generation, newest = self._generation, layout.newest_generation(self.run)
             if newest is None or newest < generation.number:
                 return
             try:
-                if generation.journaled and newest == generation.number and self._read_on():
+                if generation.has_wal and newest == generation.number and self._read_commits():
                     return
-                return self._adopt(opened(self.run, self._embedder))
+                return self._adopt(open_generation(self.run, self._embedder))
             except (MmseError, OSError):
-                if places.newest(self.run) in (newest, None):
-                    raise  # it was not that the files were folded while they were read
+                if layout.newest_generation(self.run) in (newest, None):
+                    raise  # otherwise the files were folded while they were read
 
-    def _read_on(self) -> bool:
-        """Takes in what the journal says since; false where it is not the one that was read before."""
+    def _read_commits(self) -> bool:
+        """Replays the commits that were not read yet; false where the log is not the one that was read before."""
         generation = self._generation
-        size = places.size(self.run, generation.number)
-        if size <= generation.read_to:
-            return size == generation.read_to
-        read = journal.read(places.journal(self.run, generation.number), generation.read_to)
-        if not read.batches:
+        size = layout.wal_size(self.run, generation.number)
+        if size <= generation.wal_end:
+            return size == generation.wal_end
+        unread = wal.read(layout.wal_file(self.run, generation.number), generation.wal_end)
+        if not unread.commits:
             return True
         try:
-            snapshot, scratch = replayed(self.run, self._embedder, generation.snapshot, generation.scratch, read.calls)
+            snapshot, working_index = replay(
+                self.run, self._embedder, generation.snapshot, generation.working_index, unread.calls
+            )
         except BaseException:
-            self._forget_words()
+            self._drop_working_index()
             raise
-        self._generation = replace(generation, snapshot=snapshot, scratch=scratch, read_to=read.end)
+        self._generation = replace(generation, snapshot=snapshot, working_index=working_index, wal_end=unread.end)
         return True
 
     def _adopt(self, generation: Generation) -> None:
-        """Puts another generation in force, of the same stage folders; for others this catalogue has no model."""
+        """Puts another generation of the same step folders in force; for other step folders there is no model here."""
         if generation.snapshot.base.origin != self.snapshot().base.origin:
-            if generation.scratch is not None:
-                generation.scratch.close()
-            if not generation.journaled:
+            if generation.working_index is not None:
+                generation.working_index.close()
+            if not generation.has_wal:
                 return
             raise ArtifactError(
-                f"The stage folders of {self.run} were made again while its catalogue was open, and edited since.",
+                f"The step folders of {self.run} were made again while its catalogue was open, and edited since.",
                 "Open it again.",
             )
-        self._forget_words()
+        self._drop_working_index()
         self._generation = generation
 
     def _fold_if_due(self) -> None:
-        if not self.config.automatic or self.snapshot().changed < self._fold_from():
+        if not self.config.automatic or self.snapshot().n_changed < self._min_fold_rows():
             return
-        with self._queue:
-            if self._folder is None or not self._folder.is_alive():
-                self._folder = threading.Thread(target=self._fold_aside, name="mmse-fold")
-                self._folder.start()
+        with self._queue_lock:
+            if self._fold_thread is None or not self._fold_thread.is_alive():
+                self._fold_thread = threading.Thread(target=self._fold_in_background, name="mmse-fold")
+                self._fold_thread.start()
 
-    def _fold_from(self) -> float:
-        """How many changed rows are folded."""
-        return max(float(self.config.fold_rows), self.config.fold_share * self.snapshot().n_rows, self._fold_again_at)
+    def _min_fold_rows(self) -> float:
+        """The number of changed rows from which on they are folded."""
+        return max(float(self.config.fold_rows), self.config.fold_share * self.snapshot().n_rows, self._retry_fold_from)
 
-    def _fold_aside(self) -> None:
+    def _fold_in_background(self) -> None:
         try:
-            self._compacted(least=self._fold_from())
-            self._fold_again_at = 0
+            self._compact(min_rows=self._min_fold_rows())
+            self._retry_fold_from = 0
         except (MmseError, OSError) as error:
-            self._fold_again_at = self.snapshot().changed + self.config.fold_rows
+            self._retry_fold_from = self.snapshot().n_changed + self.config.fold_rows
             log.warning("the edits of %s could not be folded, which is tried again later: %s", self.run, error)
 
-    def _compacted(self, least: float) -> Compacted:
-        """Folds where no other process does, and where `least` rows have changed."""
-        with self._fold, places.folding(self.run) as mine:
-            if not mine:
+    def _compact(self, min_rows: float) -> FoldOutcome:
+        """Folds the edits unless another process is folding or fewer than `min_rows` have changed."""
+        with self._fold_lock, layout.try_fold_lock(self.run) as has_lock:
+            if not has_lock:
                 return "busy"
             self.refresh()  # another process may have folded just before
-            if self._closed or self.snapshot().changed < least:
+            if self._is_closed or self.snapshot().n_changed < min_rows:
                 return "nothing"
             try:
-                self._folded(self._generation)
+                self._fold(self._generation)
             finally:
-                places.sweep(self.run)
+                layout.sweep(self.run)
             return "folded"
 
-    def _folded(self, cut: Generation) -> None:
-        """Writes what `cut` holds as the base of the next generation, and puts that in force with what came since."""
-        number, before = cut.number + 1, cut.snapshot
-        made_of = Made(before.base.origin, transfer.waiting(self.run, cut.number, cut.read_to))
-        fold(before, places.base(self.run, number), made_of, self._embedder.attributes)
-        require_unchanged(self.run, before.base)
-        base = open_folded(places.base(self.run, number))
-        with self._commit:
+    def _fold(self, source: Generation) -> None:
+        """Writes `source` as the base of the next generation, and puts that in force with the edits made meanwhile."""
+        number, snapshot = source.number + 1, source.snapshot
+        edits = transfer.generation_edits(self.run, source.number, source.wal_end)
+        inputs = FoldInputs(snapshot.base.origin, edits)
+        write_base(snapshot, layout.base_folder(self.run, number), inputs, self._embedder.attributes)
+        require_unchanged(self.run, snapshot.base)
+        base = open_folded_base(layout.base_folder(self.run, number))
+        with self._commit_lock:
             self._catch_up()
-            with places.turn(self.run):
+            with layout.take_turn(self.run):
                 self._catch_up()
-                self._switch(base, number, cut)
+                self._switch(base, number, source)
 
-    def _switch(self, base: Base, number: int, cut: Generation) -> None:
-        """In turn: the generation `number` is in force, where what the journal says after `cut` is on top of `base`."""
+    def _switch(self, base: CatalogueBase, number: int, source: Generation) -> None:
+        """Puts generation `number` in force: `base`, and the edits after `source` on top of it. Needs the turn."""
         former = self._generation
-        assert former.number == cut.number, "only who folds begins another generation"
-        file = places.journal(self.run, cut.number)
-        since = journal.read(file, cut.read_to, former.read_to).calls
-        rows = former.snapshot.slots([id_of(edit) for call in since for edit in call])
+        assert former.number == source.number, "only the holder of the fold lock begins another generation"
+        file = layout.wal_file(self.run, source.number)
+        newer_calls = wal.read(file, source.wal_end, former.wal_end).calls
+        rows = former.snapshot.rows_with_deleted([id_of(edit) for call in newer_calls for edit in call])
         rows = np.unique(rows[rows >= 0])
-        snapshot, scratch = rebased(self.run, self._embedder, former.snapshot, base, rows)
-        header = Header(journal.SCHEMA_VERSION, number, base.origin, base.fingerprint, cut.snapshot.version)
+        snapshot, working_index = rebase(self.run, self._embedder, former.snapshot, base, rows)
+        header = WalHeader(wal.SCHEMA_VERSION, number, base.origin, base.fingerprint, source.snapshot.version)
         try:
-            tail = journal.tail(file, cut.read_to, former.read_to)
-            end = journal.create(places.journal(self.run, number), header, tail)
-            self._generation = Generation(number, True, snapshot, scratch, end)
+            tail = wal.read_frames(file, source.wal_end, former.wal_end)
+            end = wal.create(layout.wal_file(self.run, number), header, tail)
+            self._generation = Generation(number, True, snapshot, working_index, end)
         except BaseException:
-            if scratch is not None:
-                scratch.close()
+            if working_index is not None:
+                working_index.close()
             raise
-        if former.scratch is not None:
-            former.scratch.close()
+        if former.working_index is not None:
+            former.working_index.close()

@@ -1,4 +1,4 @@
-"""A live catalogue at one moment, over both channels: what a search sees from its first step to its last."""
+"""A snapshot: the live catalogue at one moment, over both channels; one search uses one snapshot from start to end."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float32, Int64
 
-from mmse.catalogue.base import Base
+from mmse.catalogue.base import CatalogueBase
 from mmse.catalogue.delta import Part
-from mmse.index.base import Found, nothing_found
-from mmse.index.columns import Columns
+from mmse.index.base import Neighbours, no_neighbours
+from mmse.index.columns import FilterColumns
 from mmse.index.filtered_search import search_filtered
 from mmse.index.lexical import LexicalIndex
-from mmse.schema.filters import Filter, Kind, comparable, path_of
+from mmse.schema.filters import Filter, Kind, comparison_key, comparison_path
 
-FEW_SHUT = 0.1
-"""Up to this share of the base out of date, a search takes a few more rows and drops those; past it they are masked."""
+MAX_STALE_SHARE = 0.1
+"""Up to this share of stale base rows, a search takes some more rows and drops the stale ones; above, it masks them."""
 _QUERIES = 256
 
 
@@ -30,226 +30,238 @@ _QUERIES = 256
 class Snapshot:
     """The catalogue after `version` calls of `apply`; rows are `0..n_rows-1`, some of which may have no item.
 
-    `base_open` are the base's rows that stand as they were, `added` the rows of the ids that the base lacks.
+    `base_current` marks the base's rows that have not changed. `added_rows` has the rows of the ids that the base
+    lacks.
     """
 
     version: int
     n_rows: int
-    base: Base
-    base_open: Bool[np.ndarray, " n"]
+    base: CatalogueBase
+    base_current: Bool[np.ndarray, " n"]
     parts: tuple[Part, ...]
-    added: Mapping[str, int]
+    added_rows: Mapping[str, int]
     lexical: LexicalIndex
 
     def __len__(self) -> int:
-        """How many items there are."""
+        """The number of items."""
         return self._n_items
 
     @property
     def kinds(self) -> dict[str, Kind]:
-        """What can be filtered by."""
+        """The columns that can be filtered by, each with its kind."""
         return self.base.kinds
 
     @property
-    def changed(self) -> int:
-        """How many rows are not as the base has them."""
+    def n_changed(self) -> int:
+        """The number of rows that differ from the base."""
         return sum(int(part.current.sum()) for part in self.parts)
 
     def mask(self, filter: Filter | None = None) -> Bool[np.ndarray, " n_rows"] | None:
-        """Which rows have an item that `filter` lets through; None where every row does."""
+        """The rows that have an item which `filter` lets through; None where every row does."""
         if filter is None and len(self) == self.n_rows:
             return None
         mask = np.zeros(self.n_rows, bool)
-        mask[: len(self.base)] = self.base_open if filter is None else self._base_mask(filter)
+        mask[: len(self.base)] = self.base_current if filter is None else self._base_mask(filter)
         for part in self.parts:
-            mask[part.rows[part.open if filter is None else part.open & part.columns.mask(filter)]] = True
+            mask[part.rows[_part_mask(part, filter)]] = True
         return mask
 
-    def search_vectors(self, queries: Float32[np.ndarray, "q width"], k: int, filter: Filter | None = None) -> Found:
+    def search_vectors(
+        self, queries: Float32[np.ndarray, "q width"], k: int, filter: Filter | None = None
+    ) -> Neighbours:
         """The `k` best items of each query among those that `filter` lets through, by exact inner products.
 
-        Never fewer than there are, up to `k`.
+        Fewer than `k` only where there are not so many items.
         """
-        found = self._in_base(queries, k, filter)
+        neighbours = self._search_base(queries, k, filter)
         for part in self.parts:
-            allowed = part.open if filter is None else part.open & part.columns.mask(filter)
-            if allowed.any():
-                found = _merged(found, _in_part(part, queries, k, allowed), k)
-        return found
+            mask = _part_mask(part, filter)
+            if mask.any():
+                neighbours = _merge(neighbours, _search_part(part, queries, k, mask), k)
+        return neighbours
 
     def rows(self, item_ids: Sequence[str]) -> Int64[np.ndarray, " m"]:
         """The row of each item, -1 where there is no such item."""
-        slots = self.slots(item_ids)
-        known = slots >= 0
-        known[known] = self.alive(slots[known])
-        return np.where(known, slots, -1)
+        rows = self.rows_with_deleted(item_ids)
+        has_item = rows >= 0
+        has_item[has_item] = self.alive(rows[has_item])
+        return np.where(has_item, rows, -1)
 
-    def slots(self, item_ids: Sequence[str]) -> Int64[np.ndarray, " m"]:
-        """`rows`, and the rows of deleted items as well."""
-        slots = self.base.ids.rows(item_ids)
-        for place in np.flatnonzero(slots < 0).tolist():
-            slots[place] = self.added.get(item_ids[place], -1)
-        return slots
+    def rows_with_deleted(self, item_ids: Sequence[str]) -> Int64[np.ndarray, " m"]:
+        """As `rows`, but a deleted item has its row too."""
+        rows = self.base.id_index.rows(item_ids)
+        for index in np.flatnonzero(rows < 0).tolist():
+            rows[index] = self.added_rows.get(item_ids[index], -1)
+        return rows
 
     def alive(self, rows: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, " m"]:
         """Which of `rows` have an item."""
         alive = np.zeros(len(rows), bool)
-        within = rows < len(self.base)
-        alive[within] = self.base_open[rows[within]]
+        in_base = rows < len(self.base)
+        alive[in_base] = self.base_current[rows[in_base]]
         for part in self.parts:
-            at = part.places(rows)
-            alive[at >= 0] = part.alive[at[at >= 0]]
+            indices = part.locate(rows)
+            alive[indices >= 0] = part.alive[indices[indices >= 0]]
         return alive
 
     def items(self, rows: Int64[np.ndarray, " m"]) -> list[dict[str, Any]]:
-        """The items at `rows`, every column of each; a deleted item as it last was."""
+        """The items at `rows`, every column of each; a deleted item as it was before."""
         items: list[dict[str, Any]] = self.table(rows).to_pylist()
         return items
 
-    def shown(self, rows: Int64[np.ndarray, " m"]) -> list[dict[str, Any]]:
-        """The items at `rows`, without the columns that an item has no value in."""
+    def display_items(self, rows: Int64[np.ndarray, " m"]) -> list[dict[str, Any]]:
+        """The items at `rows`, each without the columns in which it has no value."""
         if not self.parts:
-            return self.base.shelf.items(rows)
-        owner, place = self._owners(rows)
+            return self.base.row_store.read_rows(rows)
+        owners, indices = self._locate(rows)
         items: list[dict[str, Any]] = [{}] * len(rows)
-        for number in np.unique(owner).tolist():
-            here = np.flatnonzero(owner == number)
-            if number < 0:
-                held = self.base.shelf.items(place[here])
+        for owner in np.unique(owners).tolist():
+            own = np.flatnonzero(owners == owner)
+            if owner < 0:
+                own_items = self.base.row_store.read_rows(indices[own])
             else:
-                changed = self.parts[number].items.take(pa.array(place[here])).to_pylist()
-                held = [{name: value for name, value in item.items() if value is not None} for item in changed]
-            for at, item in zip(here.tolist(), held, strict=True):
-                items[at] = item
+                entries = self.parts[owner].items.take(pa.array(indices[own])).to_pylist()
+                own_items = [{name: value for name, value in entry.items() if value is not None} for entry in entries]
+            for index, item in zip(own.tolist(), own_items, strict=True):
+                items[index] = item
         return items
 
     def values(self, column: str, rows: Int64[np.ndarray, " m"]) -> list[Any]:
-        """What the items at `rows` hold in `column`."""
-        values: list[Any] = self._gathered(rows, [column])[column].to_pylist()
+        """The values in `column` of the items at `rows`."""
+        values: list[Any] = self._gather(rows, [column])[column].to_pylist()
         return values
 
     def table(self, rows: Int64[np.ndarray, " m"]) -> pa.Table:
         """The items at `rows` as a table."""
-        return self._gathered(rows, self.base.schema.names)
+        return self._gather(rows, self.base.schema.names)
 
     def vectors(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m width"]:
-        """The vectors of the items at `rows`; of a deleted item it means nothing."""
+        """The vectors of the items at `rows`; that of a deleted item has no meaning."""
         if not self.parts:
             return np.asarray(self.base.vectors).take(rows, axis=0)
         vectors = np.zeros((len(rows), self.base.vectors.shape[1]), np.float32)
-        within = rows < len(self.base)
-        vectors[within] = self.base.vectors[rows[within]]
+        in_base = rows < len(self.base)
+        vectors[in_base] = self.base.vectors[rows[in_base]]
         for part in self.parts:
-            at = part.places(rows)
-            vectors[at >= 0] = part.vectors[at[at >= 0]]
+            indices = part.locate(rows)
+            vectors[indices >= 0] = part.vectors[indices[indices >= 0]]
         return vectors
 
-    def holds(self, filter: Filter, rows: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, " m"]:
+    def match_filter(self, filter: Filter, rows: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, " m"]:
         """Which of `rows` have an item that `filter` lets through."""
-        mask = Columns.of(self._gathered(rows, list(self.kinds)), self.kinds).mask(filter)
+        mask = FilterColumns.from_table(self._gather(rows, list(self.kinds)), self.kinds).mask(filter)
         mask &= self.alive(rows)
         return mask
 
     def counts(self, column: str, mask: Bool[np.ndarray, " n_rows"] | None = None) -> dict[str, int]:
-        """`Columns.counts` of the items in `mask` (None: all)."""
-        form = path_of if self.kinds.get(column) is Kind.PATH else comparable
-        n = len(self.base)
-        every = np.ones(self.n_rows, bool) if mask is None else mask
-        held = [(self.base.columns, self.base_open & every[:n])]
-        held += [(part.columns, part.open & every[part.rows]) for part in self.parts]
-        counted: dict[str, int] = {}
-        spelled: dict[str, str] = {}
-        for columns, some in held:
-            for shown, rows in columns.counts(column, some).items():
-                value = form(shown)
-                counted[value] = counted.get(value, 0) + rows
-                spelled.setdefault(value, shown)
-        return {spelled[value]: rows for value, rows in sorted(counted.items(), key=lambda one: (-one[1], one[0]))}
+        """`FilterColumns.counts` of the items in `mask` (None: all)."""
+        key_of = comparison_path if self.kinds.get(column) is Kind.PATH else comparison_key
+        row_mask = np.ones(self.n_rows, bool) if mask is None else mask
+        sources = [(self.base.columns, self.base_current & row_mask[: len(self.base)])]
+        sources += [(part.columns, part.searchable & row_mask[part.rows]) for part in self.parts]
+        counts: dict[str, int] = {}
+        spellings: dict[str, str] = {}
+        for columns, source_mask in sources:
+            for value, count in columns.count_values(column, source_mask).items():
+                key = key_of(value)
+                counts[key] = counts.get(key, 0) + count
+                spellings.setdefault(key, value)
+        return {spellings[key]: count for key, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))}
 
     def _base_mask(self, filter: Filter) -> Bool[np.ndarray, " n"]:
         mask = self.base.columns.mask(filter)
-        mask &= self.base_open
+        mask &= self.base_current
         return mask
 
     @cached_property
     def _n_items(self) -> int:
-        return int(self.base_open.sum()) + sum(int(part.open.sum()) for part in self.parts)
+        return int(self.base_current.sum()) + sum(int(part.searchable.sum()) for part in self.parts)
 
     @cached_property
-    def _shut(self) -> int:
-        """How many rows the base's index has that are out of date."""
-        return len(self.base.index) - int(self.base_open.sum())
+    def _n_stale(self) -> int:
+        """The number of rows in the base's index that are out of date."""
+        return len(self.base.index) - int(self.base_current.sum())
 
-    def _in_base(self, queries: Float32[np.ndarray, "q width"], k: int, filter: Filter | None) -> Found:
+    def _search_base(self, queries: Float32[np.ndarray, "q width"], k: int, filter: Filter | None) -> Neighbours:
         index, vectors = self.base.index, self.base.vectors
         if filter is not None:
             return search_filtered(index, vectors, queries, k, self._base_mask(filter))
-        if self._shut == 0:
+        if self._n_stale == 0:
             return search_filtered(index, vectors, queries, k)
-        share = self._shut / len(index)
-        if share <= FEW_SHUT:
-            more = k + min(self._shut, 16 + math.ceil(2 * k * share))
-            found = _kept(search_filtered(index, vectors, queries, more), self.base_open, k)
-            short = (found.ids >= 0).sum(axis=1) < min(k, len(index) - self._shut)
-            if not short.any():
-                return found
-            rest = search_filtered(index, vectors, queries[short], k, self.base_open)
-            every = nothing_found(len(queries), k)
-            every.ids[:, : found.ids.shape[1]], every.scores[:, : found.ids.shape[1]] = found.ids, found.scores
-            every.ids[short], every.scores[short] = rest.ids, rest.scores
-            return every
-        return search_filtered(index, vectors, queries, k, self.base_open)
+        share = self._n_stale / len(index)
+        if share > MAX_STALE_SHARE:
+            return search_filtered(index, vectors, queries, k, self.base_current)
+        extended_k = k + min(self._n_stale, 16 + math.ceil(2 * k * share))
+        neighbours = _drop_stale(search_filtered(index, vectors, queries, extended_k), self.base_current, k)
+        is_short = (neighbours.ids >= 0).sum(axis=1) < min(k, len(index) - self._n_stale)
+        if not is_short.any():
+            return neighbours
+        masked_search = search_filtered(index, vectors, queries[is_short], k, self.base_current)
+        result = no_neighbours(len(queries), k)
+        width = neighbours.ids.shape[1]
+        result.ids[:, :width], result.scores[:, :width] = neighbours.ids, neighbours.scores
+        result.ids[is_short], result.scores[is_short] = masked_search.ids, masked_search.scores
+        return result
 
-    def _owners(self, rows: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
-        """Which part has the newest entry of each of `rows` (-1: the base), and at which place."""
-        owner, place = np.full(len(rows), -1), rows.copy()
+    def _locate(self, rows: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+        """The part with the newest entry of each of `rows` (-1: the base), and the index of the entry in it."""
+        owners, indices = np.full(len(rows), -1), rows.copy()
         for number, part in enumerate(self.parts):
-            at = part.places(rows)
-            owner[at >= 0], place[at >= 0] = number, at[at >= 0]
-        return owner, place
+            part_indices = part.locate(rows)
+            in_part = part_indices >= 0
+            owners[in_part], indices[in_part] = number, part_indices[in_part]
+        return owners, indices
 
     def _base_items(self, columns: list[str]) -> pa.Table:
         return self.base.items if columns == self.base.schema.names else self.base.items.select(columns)
 
-    def _gathered(self, rows: Int64[np.ndarray, " m"], columns: list[str]) -> pa.Table:
+    def _gather(self, rows: Int64[np.ndarray, " m"], columns: list[str]) -> pa.Table:
         """The `columns` of the items at `rows`, each from the base or from the part that has its newest entry."""
         if not self.parts:
             return self._base_items(columns).take(pa.array(rows))
-        owner, place = self._owners(rows)
+        owners, indices = self._locate(rows)
         pieces, order = [], []
-        for number in np.unique(owner).tolist():
-            here = np.flatnonzero(owner == number)
-            items = self._base_items(columns) if number < 0 else self.parts[number].items.select(columns)
-            pieces.append(items.take(pa.array(place[here])))
-            order.append(here)
+        for owner in np.unique(owners).tolist():
+            own = np.flatnonzero(owners == owner)
+            items = self._base_items(columns) if owner < 0 else self.parts[owner].items.select(columns)
+            pieces.append(items.take(pa.array(indices[own])))
+            order.append(own)
         if len(pieces) < 2:
             return pieces[0] if pieces else self.base.items.select(columns).slice(0, 0)
         return pa.concat_tables(pieces).combine_chunks().take(pa.array(np.argsort(np.concatenate(order))))
 
 
-def _in_part(part: Part, queries: Float32[np.ndarray, "q width"], k: int, allowed: Bool[np.ndarray, " m"]) -> Found:
-    wanted = min(k, int(allowed.sum()))
-    ids, scores = np.empty((len(queries), wanted), np.int64), np.empty((len(queries), wanted), np.float32)
+def _part_mask(part: Part, filter: Filter | None) -> Bool[np.ndarray, " m"]:
+    return part.searchable if filter is None else part.searchable & part.columns.mask(filter)
+
+
+def _search_part(
+    part: Part, queries: Float32[np.ndarray, "q width"], k: int, mask: Bool[np.ndarray, " m"]
+) -> Neighbours:
+    n_hits = min(k, int(mask.sum()))
+    ids, scores = np.empty((len(queries), n_hits), np.int64), np.empty((len(queries), n_hits), np.float32)
     for start in range(0, len(queries), _QUERIES):
-        some = slice(start, start + _QUERIES)
+        batch = slice(start, start + _QUERIES)
         # One product a query: a query alone and in a batch gets the same score, bit by bit.
-        all_scores = np.matmul(queries[some][:, None, :], part.vectors.T)[:, 0]
-        all_scores[:, ~allowed] = -np.inf
-        best = np.argpartition(-all_scores, wanted - 1, axis=1)[:, :wanted]
-        ids[some], scores[some] = part.rows[best], np.take_along_axis(all_scores, best, axis=1)
-    return Found(ids, scores)
+        all_scores = np.matmul(queries[batch][:, None, :], part.vectors.T)[:, 0]
+        all_scores[:, ~mask] = -np.inf
+        best = np.argpartition(-all_scores, n_hits - 1, axis=1)[:, :n_hits]
+        ids[batch], scores[batch] = part.rows[best], np.take_along_axis(all_scores, best, axis=1)
+    return Neighbours(ids, scores)
 
 
-def _kept(found: Found, open_rows: Bool[np.ndarray, " n"], k: int) -> Found:
-    """`found` without the rows that are not open, at most `k` of each query."""
-    shut = (found.ids >= 0) & ~open_rows[found.ids]
-    return _best(np.where(shut, -1, found.ids), np.where(shut, -np.inf, found.scores).astype(np.float32), k)
+def _drop_stale(neighbours: Neighbours, current: Bool[np.ndarray, " n"], k: int) -> Neighbours:
+    """`neighbours` without the rows that are not `current`, at most `k` of each query."""
+    stale = (neighbours.ids >= 0) & ~current[neighbours.ids]
+    scores = np.where(stale, -np.inf, neighbours.scores).astype(np.float32)
+    return _best(np.where(stale, -1, neighbours.ids), scores, k)
 
 
-def _merged(one: Found, other: Found, k: int) -> Found:
-    return _best(np.concatenate([one.ids, other.ids], axis=1), np.concatenate([one.scores, other.scores], axis=1), k)
+def _merge(a: Neighbours, b: Neighbours, k: int) -> Neighbours:
+    ids = np.concatenate([a.ids, b.ids], axis=1)
+    return _best(ids, np.concatenate([a.scores, b.scores], axis=1), k)
 
 
-def _best(ids: Int64[np.ndarray, "q m"], scores: Float32[np.ndarray, "q m"], k: int) -> Found:
+def _best(ids: Int64[np.ndarray, "q m"], scores: Float32[np.ndarray, "q m"], k: int) -> Neighbours:
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return Found(np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1))
+    return Neighbours(np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1))

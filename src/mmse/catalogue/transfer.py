@@ -1,4 +1,4 @@
-"""Edits taken over by what they say: to stage folders that were made again, or to those of another run; or dropped."""
+"""Edits carried over to step folders that were made again, or to those of another run; or dropped."""
 
 from __future__ import annotations
 
@@ -14,207 +14,208 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mmse.catalogue import layout as places
-from mmse.catalogue import wal as journal
-from mmse.catalogue.base import ITEMS
-from mmse.catalogue.edits import Change, Delete, Edit, Upsert, checked, id_of, net
-from mmse.catalogue.wal import Header
+from mmse.catalogue import layout, wal
+from mmse.catalogue.edits import Change, Delete, Edit, Upsert, check_edits, id_of, merge_edits
+from mmse.catalogue.wal import WalHeader
 from mmse.core import artifact, locks
 from mmse.core.errors import ArtifactError, UsageError
-from mmse.index.base import damaged
+from mmse.core.run_folder import RunFolder
+from mmse.dataset.serving_data import ITEMS
+from mmse.index.base import damage_error
 
 EDITS = "edits"
-"""In a folded base, the net edits since the run itself, as the frames of a journal."""
+"""The file in a folded base with the net edits since the run itself, as the frames of a log."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Carried:
-    """How many edited items were carried over, and how many were left out, which stand in the file `aside`."""
+class TransferReport:
+    """How many edited items were carried over, how many were left out, and the file that lists those, if any."""
 
-    carried: int
-    left_out: int
-    aside: Path | None
+    n_carried: int
+    n_left_out: int
+    rejects_file: Path | None
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """Edits as far as they fit a catalogue, and those that do not, with the reason and what of them was kept out."""
+class FittedEdits:
+    """Edits as far as they fit a catalogue, and the rejected ones, each with the reason."""
 
-    kept: list[Edit]
-    left: list[dict[str, object]]
+    edits: list[Edit]
+    rejects: list[dict[str, object]]
 
 
 @final
-class Receiver:
-    """A run that takes over edits; nobody folds its own meanwhile. See `receiving`."""
+class EditReceiver:
+    """A run that takes over edits while nobody folds its own. See `open_receiver`."""
 
     def __init__(self, run: Path) -> None:
         self._run = run
 
-    def take(self, edits: Iterable[Edit] = ()) -> Carried:
-        """Puts the run's own net edits, and `edits` on top of them, onto its stage folders as they are.
+    def take(self, edits: Iterable[Edit] = ()) -> TransferReport:
+        """Applies the run's own net edits, and `edits` after them, to its step folders as they are now.
 
-        Left out, and kept aside in `live/left-out-G.jsonl`, are changes of items that are not there, and values that
-        do not fit the columns. Processes that have the run open find what they know in a new generation.
+        Changes of items that do not exist, and values that do not fit the columns, are left out and written into
+        `live/left-out-G.jsonl`. Processes that have the run open find the result in a new generation.
         """
-        with places.turn(self._run):
-            number = places.newest(self._run)
-            own = {} if number is None else waiting(self._run, number)
-            found = _fitted_to(self._run / "dataset" / ITEMS, list(net([*own.values(), *edits]).values()))
-            origin = places.origin(self._run)
-            if _is_so(self._run, number, origin, own, found.kept):
-                return Carried(0, 0, None)
-            aside = _kept_aside(places.live(self._run) / f"left-out-{number or 0}.jsonl", found.left)
-            _begin(self._run, number, origin, found.kept)
-            return Carried(len(found.kept), len(found.left), aside)
+        with layout.take_turn(self._run):
+            number = layout.newest_generation(self._run)
+            own = {} if number is None else generation_edits(self._run, number)
+            items_file = RunFolder(self._run).serving / ITEMS
+            fitted_edits = _fit_to_table(items_file, list(merge_edits([*own.values(), *edits]).values()))
+            origin = layout.read_origin(self._run)
+            if _is_up_to_date(self._run, number, origin, own, fitted_edits.edits):
+                return TransferReport(0, 0, None)
+            rejects_file = layout.live_folder(self._run) / f"left-out-{number or 0}.jsonl"
+            _write_rejects(rejects_file, fitted_edits.rejects)
+            _begin_generation(self._run, number, origin, fitted_edits.edits)
+            n_rejects = len(fitted_edits.rejects)
+            return TransferReport(len(fitted_edits.edits), n_rejects, rejects_file if n_rejects else None)
 
 
 @contextlib.contextmanager
-def receiving(run: Path) -> Iterator[Receiver]:
-    """The run folder `run`, ready to take over edits; waits for a folding that is under way."""
-    with _nobody_folds(run):
-        yield Receiver(run)
+def open_receiver(run: Path) -> Iterator[EditReceiver]:
+    """The run folder `run`, ready to take over edits; waits for a fold that is under way."""
+    with _hold_fold_lock(run):
+        yield EditReceiver(run)
 
 
-def waiting(run: Path, number: int, end: int | None = None) -> dict[str, Edit]:
-    """The net edits of a generation since the run itself, of its journal those before byte `end`, by item id."""
-    file = places.journal(run, number)
-    header, start = journal.read_header(file)
-    folded = journal.read(places.base(run, number) / EDITS, 0).calls if header.base is not None else []
-    calls = [*folded, *journal.read(file, start, end).calls]
-    return net(edit for call in calls for edit in call)
+def generation_edits(run: Path, number: int, end: int | None = None) -> dict[str, Edit]:
+    """The net edits since the run itself, of a generation's base and of its log before byte `end`, by item id."""
+    file = layout.wal_file(run, number)
+    header, start = wal.read_header(file)
+    base_calls = wal.read(layout.base_folder(run, number) / EDITS, 0).calls if header.base is not None else []
+    calls = [*base_calls, *wal.read(file, start, end).calls]
+    return merge_edits(edit for call in calls for edit in call)
 
 
-def pending(run: Path) -> dict[str, Edit]:
-    """The net edits of `run` since its stage folders were made, by item id, whatever is folded meanwhile.
+def pending_edits(run: Path) -> dict[str, Edit]:
+    """The net edits of `run` since its step folders were made, by item id; others may fold meanwhile.
 
-    Raises `ArtifactError` where they belong to stage folders that are there no more.
+    Raises `ArtifactError` where the edits belong to step folders that have been replaced.
     """
-    while (number := places.newest(run)) is not None:
+    while (number := layout.newest_generation(run)) is not None:
         try:
-            edits = waiting(run, number)
-            if edits and journal.read_header(places.journal(run, number))[0].origin != places.origin(run):
-                raise unfit(run, len(edits))
+            edits = generation_edits(run, number)
+            if edits and wal.read_header(layout.wal_file(run, number))[0].origin != layout.read_origin(run):
+                raise stale_edits_error(run, len(edits))
             return edits
         except FileNotFoundError:
-            if places.newest(run) == number:
+            if layout.newest_generation(run) == number:
                 raise
     return {}
 
 
-def unfit(run: Path, n: int) -> ArtifactError:
-    """What is said where `n` edited items wait for stage folders that are there no more."""
+def stale_edits_error(run: Path, n: int) -> ArtifactError:
+    """The error for `n` edited items that belong to step folders which have been replaced."""
     return ArtifactError(
-        f"{n} edited items wait in {places.live(run)}, and the stage folders of {run} have been made again since.",
+        f"{n} edited items wait in {layout.live_folder(run)}, and the step folders of {run} were made again since.",
         "Carry them over to the new ones with `mmse items carry-over RUN`, or drop them: `mmse items discard RUN`.",
     )
 
 
-def carry_over(run: Path) -> Carried:
-    """Puts the edits that wait for former stage folders of `run` on top of the present ones, as `Receiver.take` does.
+def carry_over(run: Path) -> TransferReport:
+    """Applies the edits that were made on former step folders of `run` to the present ones, as `EditReceiver.take`.
 
     Processes that have the catalogue open must open it again.
     """
-    number = places.newest(run)
-    if number is None or journal.read_header(places.journal(run, number))[0].origin == places.origin(run):
-        return Carried(0, 0, None)
-    with receiving(run) as receiver:
+    number = layout.newest_generation(run)
+    if number is None or wal.read_header(layout.wal_file(run, number))[0].origin == layout.read_origin(run):
+        return TransferReport(0, 0, None)
+    with open_receiver(run) as receiver:
         return receiver.take()
 
 
 def discard(run: Path) -> int:
-    """Drops every edit of the live catalogue of `run`, folded ones as well, and gives how many items had any."""
-    number = places.newest(run)
+    """Drops every edit of the live catalogue of `run`, folded ones too; returns the number of edited items."""
+    number = layout.newest_generation(run)
     if number is None:
         return 0
-    with _nobody_folds(run), places.turn(run):
-        number = places.newest(run)
-        assert number is not None, "journals only give way to newer ones"
-        edits = waiting(run, number)
-        _begin(run, number, places.origin(run), [])
+    with _hold_fold_lock(run), layout.take_turn(run):
+        number = layout.newest_generation(run)
+        assert number is not None, "a log is only ever replaced by a newer one"
+        edits = generation_edits(run, number)
+        _begin_generation(run, number, layout.read_origin(run), [])
         return len(edits)
 
 
-def fitted(edits: Sequence[Edit], there: set[str], schema: pa.Schema) -> Fitted:
-    """`edits` as far as they fit a catalogue with the columns of `schema`, which has the items `there` of their items.
+def fit_edits(edits: Sequence[Edit], known_ids: set[str], schema: pa.Schema) -> FittedEdits:
+    """`edits` as far as they fit a catalogue with the columns of `schema`.
 
-    To delete what is not there fits, and is nothing.
+    `known_ids` are the ids of the edited items that the catalogue has. Deleting an unknown item fits and does nothing.
     """
-    there = set(there)
-    found = Fitted([], [])
+    known_ids = set(known_ids)
+    result = FittedEdits([], [])
     for edit in edits:
         item_id = id_of(edit)
-        fitting, why = _fitting(edit, item_id in there, schema)
-        found.kept.extend(fitting)
-        if why:
-            found.left.append({"why": why, "edit": edit})
+        fitting_edits, reason = _fit_edit(edit, item_id in known_ids, schema)
+        result.edits.extend(fitting_edits)
+        if reason:
+            result.rejects.append({"why": reason, "edit": edit})
         if isinstance(edit, Delete):
-            there.discard(item_id)
-        elif fitting:
-            there.add(item_id)
-    return found
+            known_ids.discard(item_id)
+        elif fitting_edits:
+            known_ids.add(item_id)
+    return result
 
 
-def _fitted_to(items: Path, edits: Sequence[Edit]) -> Fitted:
+def _fit_to_table(items_file: Path, edits: Sequence[Edit]) -> FittedEdits:
     """`edits`, one for an item, as far as they fit a table of items."""
-    ids = [id_of(edit) for edit in edits]
+    ids = pa.array([id_of(edit) for edit in edits], pa.string())
     try:
-        schema = pq.read_schema(items)
-        known = pq.read_table(items, columns=["item_id"], filters=pc.field("item_id").isin(pa.array(ids, pa.string())))
+        schema = pq.read_schema(items_file)
+        table = pq.read_table(items_file, columns=["item_id"], filters=pc.field("item_id").isin(ids))
     except (OSError, pa.ArrowException) as error:
-        raise damaged(items, error) from error
-    return fitted(edits, set(known["item_id"].to_pylist()), schema)
+        raise damage_error(items_file, error) from error
+    return fit_edits(edits, set(table["item_id"].to_pylist()), schema)
 
 
-def _is_so(run: Path, number: int | None, origin: str, own: dict[str, Edit], wanted: list[Edit]) -> bool:
-    """Whether a run has the edits `wanted` already, and no others."""
+def _is_up_to_date(run: Path, number: int | None, origin: str, own: dict[str, Edit], edits: list[Edit]) -> bool:
+    """Whether a run already has `edits`, and no others."""
     if number is None:
-        return not wanted
-    return own == net(wanted) and journal.read_header(places.journal(run, number))[0].origin == origin
+        return not edits
+    return own == merge_edits(edits) and wal.read_header(layout.wal_file(run, number))[0].origin == origin
 
 
-def _begin(run: Path, number: int | None, origin: str, edits: Sequence[Edit]) -> None:
-    """A generation after `number` on top of the run itself; who has the former one open finds a later version."""
+def _begin_generation(run: Path, number: int | None, origin: str, edits: Sequence[Edit]) -> None:
+    """Begins the generation after `number` on the run itself; its version is higher than any of the former one."""
     version = 0
     if number is not None:
-        header, start = journal.read_header(places.journal(run, number))
-        version = header.version + len(journal.read(places.journal(run, number), start).calls) + 1
-    fresh = Header(journal.SCHEMA_VERSION, 0 if number is None else number + 1, origin, None, version)
-    journal.create(places.journal(run, fresh.generation), fresh, journal.frames(edits))
-    places.sweep(run)
+        header, start = wal.read_header(layout.wal_file(run, number))
+        version = header.version + len(wal.read(layout.wal_file(run, number), start).calls) + 1
+    header = WalHeader(wal.SCHEMA_VERSION, 0 if number is None else number + 1, origin, None, version)
+    wal.create(layout.wal_file(run, header.generation), header, wal.encode_frames(edits))
+    layout.sweep(run)
 
 
 @contextlib.contextmanager
-def _nobody_folds(run: Path) -> Iterator[None]:
-    places.make(run)
-    with locks.alone(places.live(run) / places.FOLDING):
+def _hold_fold_lock(run: Path) -> Iterator[None]:
+    layout.make_live_folder(run)
+    with locks.lock(layout.live_folder(run) / layout.FOLD_LOCK):
         yield
 
 
-def _fitting(edit: Edit, known: bool, schema: pa.Schema) -> tuple[list[Edit], str]:
-    """What of `edit` can be carried over, and why not all of it."""
+def _fit_edit(edit: Edit, is_known: bool, schema: pa.Schema) -> tuple[list[Edit], str]:
+    """The part of `edit` that can be carried over, and the reason where that is not all of it."""
     if isinstance(edit, Delete):
-        return ([Delete(edit.item_id, missing_ok=True)], "") if known else ([], "")
-    if isinstance(edit, Change) and not known:
-        return [], "the item is there no more"
+        return ([Delete(edit.item_id, missing_ok=True)], "") if is_known else ([], "")
+    if isinstance(edit, Change) and not is_known:
+        return [], "the item no longer exists"
     values = edit.item if isinstance(edit, Upsert) else edit.values
-    strange = [name for name in values if name not in schema.names]
-    values = {name: value for name, value in values.items() if name not in strange}
-    why = f"no column {', '.join(strange)}" if strange else ""
+    unknown_columns = [name for name in values if name not in schema.names]
+    values = {name: value for name, value in values.items() if name not in unknown_columns}
+    reason = f"no column {', '.join(unknown_columns)}" if unknown_columns else ""
     if isinstance(edit, Change) and not values:
-        return [], why
+        return [], reason
+    reduced_edit = Upsert(values) if isinstance(edit, Upsert) else Change(edit.item_id, values)
     try:
-        return checked([Upsert(values) if isinstance(edit, Upsert) else Change(edit.item_id, values)], schema), why
+        return check_edits([reduced_edit], schema), reason
     except UsageError as error:
         return [], error.cause
 
 
-def _kept_aside(path: Path, left: list[dict[str, object]]) -> Path | None:
-    if not left:
-        return None
-    with artifact.writable(path):
-        path.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in left))
-    log.warning("%d edits were not carried over in full, see %s", len(left), path)
-    return path
+def _write_rejects(path: Path, rejects: list[dict[str, object]]) -> None:
+    if rejects:
+        artifact.write_file(path, b"".join(msgspec.json.encode(reject) + b"\n" for reject in rejects))
+        log.warning("%d edits were not carried over in full, see %s", len(rejects), path)

@@ -1,11 +1,11 @@
-"""The journal: the only durable truth of edits, in a file that is only ever appended to.
+"""The write-ahead log of edits, their only durable record: a file that is only ever appended to.
 
-A frame is a mark, a length, two checksums and a body; the first holds the header, each further one what one commit
-took in, however many callers it was for. It is on the disk before anybody is told that it is. Since a frame is begun
-only when the one before is on the disk, a broken frame with nothing after it is one that nobody was told of: it is
-dropped. A broken frame that has whole ones after it, or bytes in it that a write cannot leave, is damage.
+A frame is a mark, a length, two checksums and a body. The first frame holds the header. Each further one holds one
+commit, of however many callers. It is on the disk before any of them is told so. A frame is begun only when the one
+before is on the disk; so a broken frame at the end was never acknowledged, and is dropped. A broken frame that has
+whole ones after it, or bytes in it that an interrupted write cannot leave, is damage.
 
-Who appends locks the file until the frame is on the disk or taken back, so that who reads sees neither.
+A writer locks the file until its frame is on the disk or removed again, so that a reader sees neither.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ import msgspec
 from mmse import __version__
 from mmse.catalogue.edits import Edit
 from mmse.core import locks
-from mmse.core.artifact import sync, writable
+from mmse.core.artifact import explain_os_errors, write_file
 from mmse.core.errors import ArtifactError, OutputError, UsageError
 
 SCHEMA_VERSION = 1
 MARK = b"\xf5mj\n"
-MOST_BYTES = 1 << 30
-"""Of one commit: four billion is where the length would overflow, and no shop has a batch like that."""
+MAX_BYTES = 1 << 30
+"""The size limit of one commit. The length field would overflow at four billion; no shop has a batch of that size."""
 
-_HEAD = Struct("<4sIII")  # mark, length, checksum of the body, checksum of these
+_HEAD = Struct("<4sIII")  # mark, length, checksum of the body, checksum of the three
 _SECTOR = 512
 
 
-class Header(msgspec.Struct, frozen=True):
+class WalHeader(msgspec.Struct, frozen=True):
     """What the edits belong to.
 
-    `origin` is the fingerprint of the run's stage folders, `base` that of the folded base they go on top of (None:
-    the run itself). `version` counts the calls taken in before the first of this journal, `n_rows` the rows then.
+    `origin` is the fingerprint of the run's step folders, `base` that of the folded base that the edits were made on
+    (None: the run itself). `version` counts the calls before the first one of this log.
     """
 
     schema_version: int
@@ -51,91 +51,85 @@ class Header(msgspec.Struct, frozen=True):
     mmse: str = __version__
 
 
-class Batch(msgspec.Struct, frozen=True):
-    """What one commit took in: the edits of each call, and when (seconds since 1970)."""
+class WalCommit(msgspec.Struct, frozen=True):
+    """The edits of each call that one commit took, and its time (seconds since 1970)."""
 
     calls: list[list[Edit]]
     at: float
 
 
 @dataclass(frozen=True)
-class Read:
-    """A stretch of a journal: its batches, where each ends, and where the next will begin."""
+class WalSlice:
+    """Consecutive commits of a log, and the byte at which the next one begins."""
 
-    batches: list[Batch]
+    commits: list[WalCommit]
     end: int
 
     @property
     def calls(self) -> list[list[Edit]]:
         """The edits of each call, in order."""
-        return [call for batch in self.batches for call in batch.calls]
+        return [call for commit in self.commits for call in commit.calls]
 
 
-def create(path: Path, header: Header, tail: bytes = b"") -> int:
-    """Writes a journal with `header` and the frames `tail`, whole on the disk or not there; gives where it ends."""
-    draft = path.with_name(f".{path.name}.writing")
+def create(path: Path, header: WalHeader, tail: bytes = b"") -> int:
+    """Writes a log with `header` and the frames `tail`, completely or not at all; returns its length in bytes."""
+    assert not path.exists(), "the log of a generation is created once"
     content = _frame(msgspec.msgpack.encode(header)) + tail
-    with writable(path):
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-        try:
-            sync(path.parent)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+    try:
+        write_file(path, content)
+    except BaseException:
+        path.unlink(missing_ok=True)  # it was renamed, but the rename may not be durable
+        raise
     return len(content)
 
 
 @contextlib.contextmanager
-def appended(path: Path, end: int, calls: Sequence[Sequence[Edit]]) -> Iterator[int]:
-    """Puts what one commit took in on the disk, at byte `end` of a journal, and gives where it ends then.
+def append(path: Path, end: int, calls: Sequence[Sequence[Edit]]) -> Iterator[int]:
+    """Writes one commit to the disk at byte `end` of a log, and yields where the log ends then.
 
-    For who has the turn to write and has read to `end`: what lies past it, a frame that a killed writer left torn, is
-    cut off. What was appended is taken back where the block raises. Raises `OutputError` where the disk is full or
-    refuses, and `UsageError` where it is too much at once; then the journal is as it was.
+    The caller has the turn to write and has read up to `end`; what lies behind is a frame that a killed writer left
+    torn, and is cut off. The commit is removed again where the block raises. Raises `OutputError` where the disk is
+    full or refuses, and `UsageError` where the commit is too large; the log is then as it was.
     """
-    frame = _frame(msgspec.msgpack.encode(Batch([list(call) for call in calls], time.time())))
-    with _refused(path):
+    frame = _frame(msgspec.msgpack.encode(WalCommit([list(call) for call in calls], time.time())))
+    with _output_errors(path):
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
-        locks.wait(file, path)
-        with _refused(path):
+        locks.lock_file(file, path)
+        with _output_errors(path):
             if os.fstat(file).st_size != end:
-                _cut(file, end)
+                _truncate(file, end)
         try:
-            with _refused(path):
-                written = 0
-                while written < len(frame):
-                    written += os.write(file, frame[written:])
+            with _output_errors(path):
+                n_written = 0
+                while n_written < len(frame):
+                    n_written += os.write(file, frame[n_written:])
                 os.fsync(file)
             yield end + len(frame)
         except BaseException:
-            with contextlib.suppress(OSError):  # then the next writer cuts it, where it is torn
-                _cut(file, end)
+            with contextlib.suppress(OSError):  # the next writer truncates it if this fails
+                _truncate(file, end)
             raise
     finally:
         os.close(file)
 
 
-def frames(edits: Sequence[Edit], per_frame: int = 10_000) -> bytes:
-    """`edits` as the batches of a journal, for one that is written as a whole."""
-    parts = [list(edits[start : start + per_frame]) for start in range(0, len(edits), per_frame)]
-    return b"".join(_frame(msgspec.msgpack.encode(Batch([part], time.time()))) for part in parts)
+def encode_frames(edits: Sequence[Edit], per_frame: int = 10_000) -> bytes:
+    """`edits` as the commits of a log that is written in one go."""
+    calls = [list(edits[start : start + per_frame]) for start in range(0, len(edits), per_frame)]
+    return b"".join(_frame(msgspec.msgpack.encode(WalCommit([call], time.time()))) for call in calls)
 
 
-def read_header(path: Path) -> tuple[Header, int]:
-    """The header of a journal and where the first batch begins; raises `ArtifactError` where it is damaged."""
+def read_header(path: Path) -> tuple[WalHeader, int]:
+    """The header of a log and the byte where the first commit begins; raises `ArtifactError` where it is damaged."""
     with path.open("rb") as file:
-        start = file.read(_HEAD.size)
-        length = _HEAD.unpack(start)[1] if len(start) == _HEAD.size else 0
-        body = _body(start + file.read(min(length, MOST_BYTES)), 0)
+        head = file.read(_HEAD.size)
+        length = _HEAD.unpack(head)[1] if len(head) == _HEAD.size else 0
+        body = _read_body(head + file.read(min(length, MAX_BYTES)), 0)
     try:
         if body is None:
             raise ValueError("it does not begin with a header")
-        header = msgspec.msgpack.decode(body, type=Header)
+        header = msgspec.msgpack.decode(body, type=WalHeader)
     except (ValueError, msgspec.MsgspecError) as error:
         raise ArtifactError(
             f"{path} is damaged at byte 0: {error}.",
@@ -149,88 +143,91 @@ def read_header(path: Path) -> tuple[Header, int]:
     return header, _HEAD.size + len(body)
 
 
-def read(path: Path, start: int, end: int | None = None) -> Read:
-    """The batches from byte `start` to before `end` (None: the end of the file), without a torn one at the end.
+def read(path: Path, start: int, end: int | None = None) -> WalSlice:
+    """The commits from byte `start` to before `end` (None: the end of the file), without a torn one at the end.
 
     Raises `ArtifactError` naming the damaged byte.
     """
     with path.open("rb") as file:
-        locks.wait(file.fileno(), path, shared=True)
+        locks.lock_file(file.fileno(), path, share=True)
         file.seek(start)
         data = file.read() if end is None else file.read(end - start)
-    batches: list[Batch] = []
-    at = 0
-    while at < len(data):
-        body = _body(data, at)
+    commits: list[WalCommit] = []
+    offset = 0
+    while offset < len(data):
+        body = _read_body(data, offset)
         if body is None:
-            if _torn(data, at):
+            if _is_torn(data, offset):
                 break
-            raise _damage(path, start + at, "its content is not what was written")
+            raise _damage_error(path, start + offset, "its content is not what was written")
         try:
-            batches.append(msgspec.msgpack.decode(body, type=Batch))
+            commits.append(msgspec.msgpack.decode(body, type=WalCommit))
         except msgspec.MsgspecError as error:
-            raise _damage(path, start + at, str(error)) from error
-        at += _HEAD.size + len(body)
-    return Read(batches, start + at)
+            raise _damage_error(path, start + offset, str(error)) from error
+        offset += _HEAD.size + len(body)
+    return WalSlice(commits, start + offset)
 
 
-def tail(path: Path, start: int, end: int) -> bytes:
-    """The frames from byte `start` to before `end`, as they stand in the file."""
+def read_frames(path: Path, start: int, end: int) -> bytes:
+    """The bytes of the frames from byte `start` to before `end`."""
     with path.open("rb") as file:
         file.seek(start)
         return file.read(end - start)
 
 
-def _cut(file: int, end: int) -> None:
+def _truncate(file: int, end: int) -> None:
     os.ftruncate(file, end)
     os.fsync(file)
 
 
 @contextlib.contextmanager
-def _refused(path: Path) -> Iterator[None]:
+def _output_errors(path: Path) -> Iterator[None]:
+    """Turns every refusal of the operating system into an `OutputError`."""
     try:
-        with writable(path):
+        with explain_os_errors(path):
             yield
     except OSError as error:
         raise OutputError(f"Cannot write {path}: {error.strerror}.", "Look after that disk.") from error
 
 
 def _frame(body: bytes) -> bytes:
-    if len(body) > MOST_BYTES:
-        raise UsageError(f"These edits take {len(body):,} bytes, at most {MOST_BYTES:,}.", "Apply them in parts.")
-    start = _HEAD.pack(MARK, len(body), zlib.crc32(body), 0)
-    return start[:12] + zlib.crc32(start[:12]).to_bytes(4, "little") + body
+    if len(body) > MAX_BYTES:
+        raise UsageError(f"These edits take {len(body):,} bytes, at most {MAX_BYTES:,}.", "Apply them in parts.")
+    head = _HEAD.pack(MARK, len(body), zlib.crc32(body), 0)
+    return head[:12] + zlib.crc32(head[:12]).to_bytes(4, "little") + body
 
 
-def _body(data: bytes, at: int) -> bytes | None:
-    """The body of the frame at byte `at`; None where there is no whole one."""
-    head = data[at : at + _HEAD.size]
+def _read_body(data: bytes, offset: int) -> bytes | None:
+    """The body of the frame at byte `offset`; None where the frame is not whole."""
+    head = data[offset : offset + _HEAD.size]
     if len(head) < _HEAD.size:
         return None
-    mark, length, checksum, own = _HEAD.unpack(head)
-    if mark != MARK or own != zlib.crc32(head[:12]):
+    mark, length, body_checksum, head_checksum = _HEAD.unpack(head)
+    if mark != MARK or head_checksum != zlib.crc32(head[:12]):
         return None
-    body = data[at + _HEAD.size : at + _HEAD.size + length]
-    return body if len(body) == length and zlib.crc32(body) == checksum else None
+    body = data[offset + _HEAD.size : offset + _HEAD.size + length]
+    return body if len(body) == length and zlib.crc32(body) == body_checksum else None
 
 
-def _torn(data: bytes, at: int) -> bool:
-    """Whether the broken frame at `at` was cut short while written: by a kill, or by a power cut that left a hole."""
-    after = data.find(MARK, at + 1)
-    while after >= 0:
-        if _body(data, after) is not None:
+def _is_torn(data: bytes, offset: int) -> bool:
+    """Whether the broken frame at `offset` is an interrupted write: cut short, or with zeros that a power cut left."""
+    next_mark = data.find(MARK, offset + 1)
+    while next_mark >= 0:
+        if _read_body(data, next_mark) is not None:
             return False
-        after = data.find(MARK, after + 1)
-    head = data[at : at + _HEAD.size]
+        next_mark = data.find(MARK, next_mark + 1)
+    head = data[offset : offset + _HEAD.size]
     if len(head) < _HEAD.size:
         return True
-    mark, length, _, own = _HEAD.unpack(head)
-    short = mark == MARK and own == zlib.crc32(head[:12]) and at + _HEAD.size + length > len(data)
-    return short or bytes(_SECTOR) in data[at:] or not any(head)
+    mark, length, _, head_checksum = _HEAD.unpack(head)
+    is_head_valid = mark == MARK and head_checksum == zlib.crc32(head[:12])
+    is_short = is_head_valid and offset + _HEAD.size + length > len(data)
+    return is_short or bytes(_SECTOR) in data[offset:] or not any(head)
 
 
-def _damage(path: Path, at: int, why: str) -> ArtifactError:
+def _damage_error(path: Path, offset: int, reason: str) -> ArtifactError:
     return ArtifactError(
-        f"{path} is damaged at byte {at}: {why}.",
-        f"Restore it from a backup; or keep the edits before that byte and lose the others: truncate -s {at} {path}",
+        f"{path} is damaged at byte {offset}: {reason}.",
+        "Restore it from a backup; or keep the edits before that byte and lose the others: "
+        f"truncate -s {offset} {path}",
     )

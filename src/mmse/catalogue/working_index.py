@@ -1,7 +1,7 @@
-"""The words of base and edits in one lexical index, so that BM25 counts both alike: a process's own copy of the base's.
+"""One lexical index with the words of base and edits, so that BM25 counts both alike: a copy that a process owns.
 
-The library never changes a segment's file, so a copy is links to those files where the disk allows it. It is made
-at the first edit and lives as long as its catalogue; the journal can make it again.
+The library never changes a segment's file, so the copy is made of links to the base's files where the disk allows it.
+It is made at the first edit and lives as long as its catalogue; it can always be made again from the log of edits.
 """
 
 from __future__ import annotations
@@ -15,58 +15,61 @@ from typing import IO, final
 
 import pyarrow as pa
 
-from mmse.catalogue import layout as places
-from mmse.catalogue.delta import Table
+from mmse.catalogue import layout
+from mmse.catalogue.delta import ChangedRows
 from mmse.core.errors import OutputError
 from mmse.index.lexical import LexicalIndex
 
 
 @final
-class Scratch:
-    """A copy of the lexical index `base` that takes edits; `attributes` names the columns of the field of that name."""
+class WorkingIndex:
+    """A copy of the lexical index in `base` that takes edits.
+
+    `attributes` names the columns that make the field of that name.
+    """
 
     def __init__(self, run: Path, base: Path, attributes: list[str]) -> None:
         self._attributes = attributes
-        self.folder, held = places.scratch(run)
-        self._remove = weakref.finalize(self, _removed, self.folder, held)
+        self.folder, owner_lock = layout.make_working_folder(run)
+        self._remove = weakref.finalize(self, _remove_folder, self.folder, owner_lock)
         try:
-            copy(base, self.folder)
+            copy_lexical_index(base, self.folder)
             self._index = LexicalIndex.open(self.folder)
             self._writer = self._index.writer(live=True)
         except BaseException as error:
             self._remove()
             if isinstance(error, (ValueError, OSError)):
-                raise self._refused(error) from error
+                raise self._output_error(error) from error
             raise
 
-    def write(self, changed: Sequence[Table]) -> LexicalIndex:
-        """The index with what each table holds in place of what it had at those rows.
+    def write(self, tables: Sequence[ChangedRows]) -> LexicalIndex:
+        """The index in which the rows of each table hold what the table says.
 
-        After an error the scratch is in an unknown state and has to be made again.
+        After an error the state of the working index is unknown; it has to be made again.
         """
         try:
-            for rows, items, alive in changed:
+            for rows, items, alive in tables:
                 self._writer.remove(rows)
                 self._writer.add(rows[alive], items.filter(pa.array(alive)), self._attributes)
             self._writer.commit()
-            self._index = self._index.refreshed()
-        except (ValueError, OSError) as error:  # the library says every failure of the disk as a ValueError
-            raise self._refused(error) from error
+            self._index = self._index.refresh()
+        except (ValueError, OSError) as error:  # the library reports every failure of the disk as a ValueError
+            raise self._output_error(error) from error
         return self._index
 
     def close(self) -> None:
-        """Removes the folder; an index that `write` gave goes on."""
+        """Removes the folder; an index that `write` returned stays usable."""
         self._remove()
 
-    def _refused(self, error: Exception) -> OutputError:
+    def _output_error(self, error: Exception) -> OutputError:
         return OutputError(
             f"Cannot write the words of the edits into {self.folder}: {error}.",
             "Free some space on that disk, then apply the edits again.",
         )
 
 
-def copy(source: Path, target: Path) -> None:
-    """Puts the lexical index in `source` into `target` as well; what the library replaces as a whole is copied."""
+def copy_lexical_index(source: Path, target: Path) -> None:
+    """Copies the lexical index in `source` into `target`: links, but copies of the files that the library replaces."""
     for path in source.iterdir():
         if path.suffix == ".json":
             shutil.copyfile(path, target / path.name)
@@ -77,6 +80,6 @@ def copy(source: Path, target: Path) -> None:
                 shutil.copyfile(path, target / path.name)
 
 
-def _removed(folder: Path, held: IO[str]) -> None:
+def _remove_folder(folder: Path, owner_lock: IO[str]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    held.close()
+    owner_lock.close()

@@ -12,12 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from mmse.evaluation.offline import Evaluation
-from mmse.evaluation.report.query_path import served_context, summary
+from mmse.evaluation.report.query_path import query_path_context, summary
 from mmse.evaluation.rows import Measure, Row, find_difference, pivot
 from mmse.pipeline import Listener
-from mmse.schema.search import Answer
-from mmse.schema.stages import Hit
-from mmse.training.loop import Step
+from mmse.schema.search import Answer, Hit
+from mmse.training.loop import TrainingStep
 
 _QUERY = 72
 _COLOURS = {"text": "cyan", "identity": "magenta", "shopper": "yellow", "words": "green"}
@@ -25,20 +24,20 @@ _COLOURS = {"text": "cyan", "identity": "magenta", "shopper": "yellow", "words":
 
 def answer_table(query: str, answer: Answer) -> RenderableType:
     """The hits of one query, or that there is no good one, and where a rule leads instead."""
-    said: list[RenderableType] = []
+    lines: list[RenderableType] = []
     if answer.redirect_url is not None:
-        said.append(Text(f"A rule sends this query to {answer.redirect_url}", style="bold"))
+        lines.append(Text(f"A rule sends this query to {answer.redirect_url}", style="bold"))
     if answer.no_good_match:
-        return Group(*said, Text("No good match: nothing in the catalogue is likely enough to be wanted."))
+        return Group(*lines, Text("No good match: nothing in the catalogue is likely enough to be wanted."))
     if answer.query != query:
-        said.append(Text(f"Searched for “{answer.query}”, as a rule says.", style="dim"))
-    return Group(*said, hits_table(query, answer.hits))
+        lines.append(Text(f"Searched for “{answer.query}”, as a rule says.", style="dim"))
+    return Group(*lines, hits_table(query, answer.hits))
 
 
 def hits_table(query: str, hits: Sequence[Hit]) -> RenderableType:
     """The hits of one query: item, how likely it is to be clicked, what its score is made of, and why it matched."""
-    shown = query if len(query) <= _QUERY else f"{query[:_QUERY]}…"
-    table = Table(title=Text(f"“{shown}”"), title_justify="left", box=None, header_style="bold", pad_edge=False)
+    title = query if len(query) <= _QUERY else f"{query[:_QUERY]}…"
+    table = Table(title=Text(f"“{title}”"), title_justify="left", box=None, header_style="bold", pad_edge=False)
     table.add_column("#", justify="right", style="dim")
     table.add_column("item, and why it was found", overflow="fold", ratio=1)
     table.add_column("likely", justify="right")
@@ -58,8 +57,8 @@ def hits_table(query: str, hits: Sequence[Hit]) -> RenderableType:
 
 def evaluation_table(evaluation: Evaluation) -> RenderableType:
     """Systems down, metrics across; a star marks a system that ours differs from beyond its interval."""
-    shown: list[RenderableType] = []
-    table, ours = pivot(evaluation.rows), evaluation.ours
+    parts: list[RenderableType] = []
+    table, subject = pivot(evaluation.rows), evaluation.subject
     for title, measures in _by_target(table.measures):
         grid = Table(box=None, header_style="bold", pad_edge=False)
         grid.add_column("")
@@ -67,13 +66,15 @@ def evaluation_table(evaluation: Evaluation) -> RenderableType:
             grid.add_column(f"{measure.metric}@{measure.k}", justify="right")
         for system in table.systems:
             cells = [_cell(evaluation, table.get(system, m), table.best(m)) for m in measures]
-            grid.add_row(Text(system, style="bold" if system == ours else ""), *cells)
-        shown += [Text(title, style="italic"), grid, Text()]
-    shown.append(Text(f"± is half a 95% interval over queries; * differs from {ours} beyond it (paired).", style="dim"))
-    said = summary(served_context(evaluation), ours)
-    shown += [Text(line) for line in said if line not in evaluation.warnings]
-    shown += [Text(f"! {warning}", style="yellow") for warning in evaluation.warnings]
-    return Group(*shown)
+            grid.add_row(Text(system, style="bold" if system == subject else ""), *cells)
+        parts += [Text(title, style="italic"), grid, Text()]
+    parts.append(
+        Text(f"± is half a 95% interval over queries; * differs from {subject} beyond it (paired).", style="dim")
+    )
+    summary_lines = summary(query_path_context(evaluation), subject)
+    parts += [Text(line) for line in summary_lines if line not in evaluation.warnings]
+    parts += [Text(f"! {warning}", style="yellow") for warning in evaluation.warnings]
+    return Group(*parts)
 
 
 @contextmanager
@@ -91,28 +92,29 @@ def progress_on(console: Console) -> Iterator[Listener]:
     with Progress(*columns, console=console, transient=True, disable=quiet) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def stage(name: str, why: str, runs: bool) -> None:
+        def step(name: str, reason: str, runs: bool) -> None:
             for task in list(tasks.values()):
                 bars.remove_task(task)
             tasks.clear()
             mark = "[bold green]run [/]" if runs else "[dim]skip[/]"
-            console.print(f"{mark} [bold]{escape(name)}[/] [dim]({escape(why)})[/]", highlight=False)
+            console.print(f"{mark} [bold]{escape(name)}[/] [dim]({escape(reason)})[/]", highlight=False)
 
-        def part(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(escape(what), total=total, note="")
-            bars.update(tasks[what], completed=done, total=total)
+        def part(name: str, n_done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(escape(name), total=total, note="")
+            bars.update(tasks[name], completed=n_done, total=total)
 
-        def step(said: Step) -> None:
+        def training(progress: TrainingStep) -> None:
             if "train" not in tasks:
-                tasks["train"] = bars.add_task("train", total=said.steps, note="")
-            note = f"loss {said.loss:.3f} · {said.requests_per_s:,.0f} requests/s · {said.seconds_left:.0f} s left"
-            bars.update(tasks["train"], completed=said.step, total=said.steps, note=note)
-            if said.recall is not None:
-                line = f"     epoch {said.epoch}: loss {said.loss:.3f}, recall@100 {said.recall:.4f} on validation"
-                console.print(f"[dim]{line}, {said.requests_per_s:,.0f} requests/s[/]", highlight=False)
+                tasks["train"] = bars.add_task("train", total=progress.steps, note="")
+            speed = f"{progress.requests_per_s:,.0f} requests/s"
+            note = f"loss {progress.loss:.3f} · {speed} · {progress.seconds_left:.0f} s left"
+            bars.update(tasks["train"], completed=progress.step, total=progress.steps, note=note)
+            if progress.recall is not None:
+                quality = f"loss {progress.loss:.3f}, recall@100 {progress.recall:.4f} on validation"
+                console.print(f"[dim]     epoch {progress.epoch}: {quality}, {speed}[/]", highlight=False)
 
-        yield Listener(stage, part, step)
+        yield Listener(step, part, training)
 
 
 def _by_target(measures: Sequence[Measure]) -> list[tuple[str, list[Measure]]]:
@@ -125,20 +127,20 @@ def _by_target(measures: Sequence[Measure]) -> list[tuple[str, list[Measure]]]:
         ("judged", True): "Recall of what people judged relevant (whole catalogue)",
         ("judged", False): "First relevant item",
     }
-    grouped = [
+    groups = [
         (title, [m for m in measures if m.target == target and (m.metric == "recall") == recall])
         for (target, recall), title in titles.items()
     ]
-    return [(title, those) for title, those in grouped if those]
+    return [(title, members) for title, members in groups if members]
 
 
 def _cell(evaluation: Evaluation, row: Row | None, best: float | None) -> Text:
     if row is None:
         return Text("–", style="dim")
     measure = Measure(row.target, row.metric, row.k)
-    other = find_difference(evaluation.differences, evaluation.ours, row.system, measure)
+    difference = find_difference(evaluation.differences, evaluation.subject, row.system, measure)
     half = f" ±{_short((row.high - row.low) / 2)}" if row.low is not None and row.high is not None else ""
-    mark = "*" if other and other.significant else " "
+    mark = "*" if difference and difference.significant else " "
     return Text.assemble((_short(row.value), "bold green" if row.value == best else ""), (half, "dim"), mark)
 
 

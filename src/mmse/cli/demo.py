@@ -10,57 +10,63 @@ from rich.text import Text
 
 from mmse.cli.console import answer_table, evaluation_table
 from mmse.core import artifact
-from mmse.core.config import plain
+from mmse.core.config import plain_values
+from mmse.core.run_folder import REPORT, RunFolder
 from mmse.evaluation.step import read_report
-from mmse.lab.simulator.simulate import KIND, MarketConfig, simulate
-from mmse.pipeline import Listener, Shop, read_shop
+from mmse.lab.simulator.simulate import KIND, SimulatorConfig, simulate
+from mmse.pipeline import Listener
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.search import Search
-from mmse.training.targets import Logged, read_logged
+from mmse.shop import Shop, read_shop
+from mmse.training.targets import LoggedRequests, read_logged_requests
 
 
-def simulated_shop(folder: Path, config: MarketConfig, listener: Listener) -> Shop:
+def simulated_shop(folder: Path, config: SimulatorConfig, listener: Listener) -> Shop:
     """The shop that `config` describes, simulated into `folder` unless it is there already."""
-    there = False
+    exists = False
     if (folder / artifact.MANIFEST).is_file():
-        there = artifact.verify(folder, KIND).config == plain(config)
-    listener.stage("shop", "up to date: same config" if there else "simulated items and behaviour", not there)
-    if not there:
+        exists = artifact.verify(folder, KIND).config == plain_values(config)
+    listener.step("shop", "up to date: same config" if exists else "simulated items and behaviour", not exists)
+    if not exists:
         simulate(config, folder, listener.part)
     return read_shop(folder / "shop.toml")
 
 
 def summary(run: Path) -> RenderableType:
     """The evaluation of a run where it has one, and a query of its log answered."""
-    shown: list[RenderableType] = [Text()]
-    if (run / "report").is_dir():
-        shown += [evaluation_table(read_report(run / "report")), Text()]
-    asked = _asked(run, 1)
-    if len(asked):
-        query, user = asked.queries[0], asked.users[0]
+    parts: list[RenderableType] = [Text()]
+    folders = RunFolder(run)
+    if folders.has(REPORT):
+        parts += [evaluation_table(read_report(folders.report)), Text()]
+    sample = _sample_requests(run, 1)
+    if len(sample):
+        query, user = sample.queries[0], sample.users[0]
         answer = Retriever.open(run).answer(Search(query, 5, user))
-        shown += [answer_table(query, answer), Text()]
-    return Group(*shown)
+        parts += [answer_table(query, answer), Text()]
+    return Group(*parts)
 
 
-def what_next(run: Path, seconds: float | None = None) -> RenderableType:
+def next_steps(run: Path, seconds: float | None = None) -> RenderableType:
     """What to try on a finished run."""
-    asked = _asked(run, 2)
-    query = asked.queries[-1] if len(asked) else "a query"
+    sample = _sample_requests(run, 2)
+    query = sample.queries[-1] if len(sample) else "a query"
     lines = {f'mmse search {run} "{query}"': "your own words, too"}
     lines[f"mmse serve {run}"] = "the same over HTTP, and a page to search: http://127.0.0.1:8000"
-    if (run / "report").is_dir():
+    if RunFolder(run).has(REPORT):
         lines |= {
             f"{run}/report/report.html": "in a browser: curves, slices, every number",
             f"mmse evaluate {run} --json": "the same numbers for a program",
         }
     lines["mmse run shop.toml"] = "the same on your own two tables (docs/tables.md)"
-    text = Text("\n").join(Text.assemble((what, "bold"), "\n", (f"    {why}", "dim")) for what, why in lines.items())
+    text = Text("\n").join(
+        Text.assemble((command, "bold"), "\n", (f"    {purpose}", "dim")) for command, purpose in lines.items()
+    )
     took = f"Done in {seconds:.0f} s. " if seconds is not None else ""
     return Panel(text, title=f"{took}What to try next", title_align="left", expand=False)
 
 
-def _asked(run: Path, n: int) -> Logged:
-    """Requests of the newest window that has any which clicked something."""
-    found = (read_logged(run / "dataset", split, n) for split in ("test", "valid"))
-    return next((logged for logged in found if len(logged)), read_logged(run / "dataset", "valid", 0))
+def _sample_requests(run: Path, n: int) -> LoggedRequests:
+    """Up to `n` requests with a click of the test window, or of the validation window where test has none."""
+    dataset = RunFolder(run).dataset
+    sample = read_logged_requests(dataset, "test", n)
+    return sample if len(sample) else read_logged_requests(dataset, "valid", n)

@@ -14,7 +14,7 @@ from mmse.core.errors import UsageError
 if TYPE_CHECKING:
     from mmse.catalogue.edits import Edit
 
-out = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
+stdout = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
 items_app = typer.Typer(
     name="items",
     help="Puts items in, changes or takes them out while the run is searched; nothing is built again.",
@@ -31,12 +31,12 @@ def apply(
     path: Shop, file: Annotated[Path, typer.Argument(help="One edit a line (docs/live.md).", metavar="EDITS.jsonl")]
 ) -> None:
     """Applies a file of upserts, changes and deletes: all of them, or none where one is wrong."""
-    from mmse.catalogue.edits import parse
+    from mmse.catalogue.edits import parse_edit
 
     if not file.is_file():
         raise UsageError(f"There is no file {file}.", "Give a file with one edit a line, in JSON.")
     lines = [line for line in file.read_bytes().splitlines() if line.strip()]
-    _apply(path, [parse(line, f"{file}, line {number}") for number, line in enumerate(lines, 1)])
+    _apply(path, [parse_edit(line, f"{file}, line {number}") for number, line in enumerate(lines, 1)])
 
 
 @items_app.command("set", epilog="Example: mmse items set run i00016942 price=9.99 available=false")
@@ -60,23 +60,26 @@ def delete(path: Shop, items: Annotated[list[str], typer.Argument(help="The item
 @items_app.command(epilog="Example: mmse items compact run")
 def compact(path: Shop) -> None:
     """Folds all edits into the index, which searches a little faster then; nothing is lost if it is interrupted."""
-    from mmse.catalogue.live_catalogue import Catalogue
+    from mmse.catalogue.live_catalogue import LiveCatalogue
 
     for run in _runs(path):
-        with Catalogue.open(run, writable=True) as catalogue:
-            done = catalogue.compact()
-            said = {"nothing": "There was nothing to fold.", "busy": "Another process folds them at this moment."}
-            out.print(said.get(done, f"Folded; {len(catalogue.snapshot()):,} items."))
+        with LiveCatalogue.open(run, writable=True) as catalogue:
+            outcome = catalogue.compact()
+            messages = {"nothing": "There was nothing to fold.", "busy": "Another process folds them at this moment."}
+            stdout.print(messages.get(outcome, f"Folded; {len(catalogue.snapshot()):,} items."))
 
 
 @items_app.command(epilog="Example: mmse items status run")
 def status(path: Shop) -> None:
     """Says how many items there are and how many edits are not yet folded into the index."""
-    from mmse.catalogue.live_catalogue import Catalogue
+    from mmse.catalogue.live_catalogue import LiveCatalogue
 
-    with Catalogue.open(_runs(path)[0]) as catalogue:
-        now = catalogue.snapshot()
-        out.print(f"{len(now):,} items, version {now.version}; {now.changed:,} changed since the index was made.")
+    with LiveCatalogue.open(_runs(path)[0]) as catalogue:
+        snapshot = catalogue.snapshot()
+        stdout.print(
+            f"{len(snapshot):,} items, version {snapshot.version}; "
+            f"{snapshot.n_changed:,} changed since the index was made."
+        )
 
 
 @items_app.command("carry-over", epilog="Example: mmse items carry-over run")
@@ -85,10 +88,12 @@ def carry_over(run: Run) -> None:
     from mmse.catalogue import carry_over as carry
 
     _require_run(run)
-    carried = carry(run)
-    out.print(f"{carried.carried:,} edited items were carried over.")
-    if carried.left_out:
-        out.print(f"{carried.left_out:,} no longer fit; they stand with their reasons in {carried.aside}.")
+    transfer = carry(run)
+    stdout.print(f"{transfer.n_carried:,} edited items were carried over.")
+    if transfer.n_left_out:
+        stdout.print(
+            f"{transfer.n_left_out:,} no longer fit; they stand with their reasons in {transfer.rejects_file}."
+        )
 
 
 @items_app.command(epilog="Example: mmse items discard run")
@@ -97,29 +102,29 @@ def discard(run: Run) -> None:
     from mmse.catalogue import discard as drop
 
     _require_run(run)
-    out.print(f"The edits of {drop(run):,} items were dropped.")
+    stdout.print(f"The edits of {drop(run):,} items were dropped.")
 
 
 def _apply(path: Path, edits: list[Edit]) -> None:
-    from mmse.catalogue.live_catalogue import Catalogue
+    from mmse.catalogue.live_catalogue import LiveCatalogue
     from mmse.serving.versions.site import Site, is_site
 
     if is_site(path):
-        done = Site.open(path).apply(edits)
-        also = sorted(name for name in done.versions if name != done.edition)
-        said = f", and version {', '.join(also)}" if also else ""
-        out.print(f"{len(edits):,} edits applied to version {done.edition}, which is live{said}.")
+        applied_edits = Site.open(path).apply(edits)
+        other_versions = sorted(name for name in applied_edits.catalogue_versions if name != applied_edits.version)
+        suffix = f", and version {', '.join(other_versions)}" if other_versions else ""
+        stdout.print(f"{len(edits):,} edits applied to version {applied_edits.version}, which is live{suffix}.")
         return
-    with Catalogue.open(path, writable=True) as catalogue:
+    with LiveCatalogue.open(path, writable=True) as catalogue:
         version = catalogue.apply(edits)
-        out.print(f"{len(edits):,} edits applied; {len(catalogue.snapshot()):,} items, version {version}.")
+        stdout.print(f"{len(edits):,} edits applied; {len(catalogue.snapshot()):,} items, version {version}.")
 
 
 def _runs(path: Path) -> list[Path]:
     """The run folder `path`, or those that the site in it serves, the live one first."""
     from mmse.serving.versions.site import Site, is_site
 
-    return [edition.run for edition in Site.open(path).state().editions] if is_site(path) else [path]
+    return [edition.run for edition in Site.open(path).state().versions] if is_site(path) else [path]
 
 
 def _require_run(path: Path) -> None:
@@ -132,11 +137,11 @@ def _require_run(path: Path) -> None:
         )
 
 
-def _value(said: str) -> tuple[str, Any]:
+def _value(assignment: str) -> tuple[str, Any]:
     """A column and its value: JSON where it is some (a number, true, null), text where it is not."""
-    column, equals, text = said.partition("=")
+    column, equals, text = assignment.partition("=")
     if not equals:
-        raise UsageError(f"{said!r} has no '='.", "Write column=value, such as price=9.99.")
+        raise UsageError(f"{assignment!r} has no '='.", "Write column=value, such as price=9.99.")
     try:
         return column, json.loads(text)
     except ValueError:

@@ -7,10 +7,9 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -28,16 +27,16 @@ from mmse.cli.recipes import recipes
 from mmse.cli.rules import rules_app
 from mmse.cli.serve import Port, events_app, serve
 from mmse.cli.versions import versions_app
-from mmse.core.config import build, plain
+from mmse.core.config import build, plain_values
 from mmse.core.errors import MmseError, UsageError
+from mmse.core.extras import extra_of
 
 if TYPE_CHECKING:
-    from mmse.core.artifact import Manifest
-    from mmse.pipeline import Shop
+    from mmse.shop import Shop
 
 Config = TypeVar("Config")
-out = Console(highlight=False, emoji=False)
-err = Console(stderr=True, highlight=False, emoji=False)
+stdout = Console(highlight=False, emoji=False)
+stderr = Console(stderr=True, highlight=False, emoji=False)
 app = typer.Typer(
     name="mmse",
     help="A shop's items and behaviour log in, product search out.",
@@ -54,11 +53,11 @@ app.add_typer(events_app)
 app.add_typer(experiment_app)
 
 ShopFile = Annotated[Path, typer.Argument(help="The shop.toml that names the two tables.", metavar="SHOP.toml")]
-RunFolder = Annotated[Path, typer.Argument(help="A run folder, made by `mmse run`.", metavar="RUN")]
-Out = Annotated[Path | None, typer.Option("--out", help="The run folder. Default: `run` beside shop.toml.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder, made by `mmse run`.", metavar="RUN")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="The run folder. Default: `run` beside shop.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads for training. Default: all cores.", min=1)]
-_INTERRUPTED = 130
+INTERRUPT_CODE = 130
 """The exit code into which typer turns Ctrl-C, without a word."""
 
 
@@ -69,31 +68,34 @@ def main() -> None:
     logging.basicConfig(
         level=logging.WARNING,
         format="%(message)s",
-        handlers=[RichHandler(console=err, show_time=False, show_path=False)],
+        handlers=[RichHandler(console=stderr, show_time=False, show_path=False)],
     )
     try:
         if "TORCHELASTIC_RUN_ID" in os.environ and sys.argv[1:2] != ["train"]:
-            err.quiet = os.environ.get("RANK") != "0"
+            stderr.quiet = os.environ.get("RANK") != "0"
             raise UsageError("Of all commands only `mmse train` is for several processes.", "Leave torchrun out.")
         app()
     except MmseError as error:
         if debug:
             raise
-        err.print(
+        stderr.print(
             f"[bold red]error:[/] {escape(error.cause)}\n[bold]to mend it:[/] {escape(error.cure)}", soft_wrap=True
         )
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, SystemExit) as left:
-        if isinstance(left, SystemExit) and left.code != _INTERRUPTED:
+        if isinstance(left, SystemExit) and left.code != INTERRUPT_CODE:
             raise
-        err.print("Interrupted. Finished stages are kept; the same command goes on from there.")
+        stderr.print("Interrupted. Finished steps are kept; the same command goes on from there.")
         sys.exit(1)
     except Exception as error:
         if debug:
             raise
-        err.print(f"[bold red]error:[/] {escape(type(error).__name__)}: {escape(str(error))}", soft_wrap=True)
-        said = "This is a fault of mmse. Run the command again with --debug and report what it prints."
-        err.print(said, soft_wrap=True)
+        if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name)):
+            stderr.print(f"[bold red]error:[/] {escape(str(error))}\n[bold]to mend it:[/] {escape(extra.command)}")
+            sys.exit(UsageError.exit_code)
+        stderr.print(f"[bold red]error:[/] {escape(type(error).__name__)}: {escape(str(error))}", soft_wrap=True)
+        message = "This is a fault of mmse. Run the command again with --debug and report what it prints."
+        stderr.print(message, soft_wrap=True)
         sys.exit(1)
 
 
@@ -101,7 +103,7 @@ def main() -> None:
 def about(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
     """A shop's items and behaviour log in, product search out. Any command takes --debug for a full traceback."""
     if version:
-        out.print(f"mmse {__version__}")
+        stdout.print(f"mmse {__version__}")
         raise typer.Exit
 
 
@@ -115,20 +117,23 @@ def demo(
     then_serve: Annotated[bool, typer.Option("--serve", help="Then serves it: a page to search it.")] = False,
     port: Port = 8000,
 ) -> None:
-    """Simulates a shop, runs every stage on its log, and shows what was gained."""
-    from mmse.cli import demo as demonstration
+    """Simulates a shop, runs every step on its log, and shows what was gained."""
+    from mmse import pipeline
     from mmse.cli.console import progress_on
-    from mmse.lab.simulator.simulate import MarketConfig
-    from mmse.pipeline import run as run_stages
+    from mmse.cli.demo import next_steps, simulated_shop, summary
+    from mmse.core.extras import require_extra
+    from mmse.lab.simulator.simulate import SimulatorConfig
 
+    if then_serve:
+        require_extra("serve")
     _use_threads(threads)
     start = time.perf_counter()
-    config = MarketConfig(seed=seed, n_items=items, n_requests=requests)
-    with progress_on(err) as listener:
-        shop = demonstration.simulated_shop(folder / "shop", config, listener)
-        run_stages(shop, folder / "run", listener)
-    out.print(demonstration.summary(folder / "run"))
-    out.print(demonstration.what_next(folder / "run", time.perf_counter() - start))
+    config = SimulatorConfig(seed=seed, n_items=items, n_requests=requests)
+    with progress_on(stderr) as listener:
+        shop = simulated_shop(folder / "shop", config, listener)
+        pipeline.run(shop, folder / "run", listener)
+    stdout.print(summary(folder / "run"))
+    stdout.print(next_steps(folder / "run", time.perf_counter() - start))
     if then_serve:
         serve(folder / "run", port=port, access_log=False)
 
@@ -152,51 +157,53 @@ def simulate(
     """Writes a shop whose truth is known: items, a behaviour log, shop.toml, and the truth apart."""
     from mmse.cli.console import progress_on
     from mmse.core.artifact import read_manifest
-    from mmse.lab.simulator.judged import JudgedConfig, simulate_judged
-    from mmse.lab.simulator.simulate import KIND, MarketConfig
+    from mmse.lab.simulator.judged_shop import JudgedConfig, simulate_judged
+    from mmse.lab.simulator.simulate import KIND, SimulatorConfig
     from mmse.lab.simulator.simulate import simulate as simulate_shop
 
     if (items is None) != (judgements is None):
         raise UsageError("--items and --judgements go together.", "Give both, or neither for a made-up catalogue.")
-    with progress_on(err) as listener:
+    with progress_on(stderr) as listener:
         if items is not None and judgements is not None:
-            judged = JudgedConfig(seed=seed, requests_per_query=requests_per_query)
-            simulate_judged(judged, items, judgements, folder, split, listener.part)
+            judged_config = JudgedConfig(seed=seed, requests_per_query=requests_per_query)
+            simulate_judged(judged_config, items, judgements, folder, split, listener.part)
         else:
-            config = MarketConfig(seed=seed, n_items=n_items, n_requests=n_requests)
+            config = SimulatorConfig(seed=seed, n_items=n_items, n_requests=n_requests)
             simulate_shop(config, folder, listener.part)
     for name, value in read_manifest(folder, KIND).counts.items():
-        out.print(
+        stdout.print(
             f"{name.replace('_', ' '):>28}  {value:,.4g}"
             if isinstance(value, float)
             else f"{name.replace('_', ' '):>28}  {value:,}"
         )
-    out.print(f"\nThe behaviour is simulated. Next: mmse run {folder / 'shop.toml'}", markup=False, soft_wrap=True)
+    stdout.print(f"\nThe behaviour is simulated. Next: mmse run {folder / 'shop.toml'}", markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: mmse run shop.toml --out run")
-def run(shop_file: ShopFile, folder: Out = None, threads: Threads = None) -> None:
-    """Runs every stage that is not up to date: mine, train, embed, index, rank, map, evaluate."""
-    from mmse.cli import demo as demonstration
+def run(shop_file: ShopFile, folder: OutOption = None, threads: Threads = None) -> None:
+    """Runs every step that is not up to date: mine, train, embed, index, rank, map, evaluate."""
+    from mmse import pipeline
     from mmse.cli.console import progress_on
-    from mmse.pipeline import read_shop
-    from mmse.pipeline import run as run_stages
+    from mmse.cli.demo import next_steps, summary
+    from mmse.shop import read_shop
 
     _use_threads(threads)
-    shop = read_shop(shop_file)
-    target = _run_folder(shop_file, folder)
-    with progress_on(err) as listener:
-        run_stages(shop, target, listener)
-    out.print(demonstration.summary(target))
-    out.print(demonstration.what_next(target))
+    target = folder or shop_file.parent / "run"
+    with progress_on(stderr) as listener:
+        pipeline.run(read_shop(shop_file), target, listener)
+    stdout.print(summary(target))
+    stdout.print(next_steps(target))
 
 
 @app.command(epilog="Example: mmse mine shop.toml --out run")
-def mine(shop_file: ShopFile, folder: Out = None) -> None:
-    """Mines the log into training groups: stages, examination, history, splits."""
-    from mmse import pipeline
+def mine(shop_file: ShopFile, folder: OutOption = None) -> None:
+    """Mines the log into the dataset: requests by stage, examination, histories, splits; and what serving needs."""
+    from mmse.core.run_folder import DATASET, SERVING
+    from mmse.shop import read_shop
 
-    _one_stage(pipeline.mine_stage, pipeline.read_shop(shop_file), folder)
+    shop = read_shop(shop_file)
+    _make(DATASET, shop, folder)
+    _make(SERVING, shop, folder)
 
 
 @app.command(
@@ -204,8 +211,8 @@ def mine(shop_file: ShopFile, folder: Out = None) -> None:
 )
 def train(
     shop_file: ShopFile,
-    folder: Out = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stood.")] = False,
+    folder: OutOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a training that was interrupted.")] = False,
     recipe: Annotated[
         str | None, typer.Option(help="Another recipe than the shop's: dssm, my_recipes:FOCAL (see mmse recipes).")
     ] = None,
@@ -213,55 +220,64 @@ def train(
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     threads: Threads = None,
 ) -> None:
-    """Trains the towers on the mined groups; keeps the best checkpoint by validation recall."""
-    from mmse import pipeline
-    from mmse.training.distributed import joined
+    """Trains the towers on the dataset and keeps the last weights."""
+    from mmse.core.run_folder import MODEL
+    from mmse.shop import read_shop
+    from mmse.training.distributed import join_team
 
     _use_threads(threads)
-    with joined() as team, _heard(team.leads):
-        shop = pipeline.read_shop(shop_file)
-        shop = replace(shop, train=_changed(shop.train, recipe=recipe, epochs=epochs, seed=seed))
-        _one_stage(partial(pipeline.train_stage, resume=resume), shop, folder)
+    with join_team() as team, _mute_followers(team.leads):
+        shop = read_shop(shop_file)
+        shop = replace(shop, train=_with_options(shop.train, recipe=recipe, epochs=epochs, seed=seed))
+        _make(MODEL, shop, folder, resume=resume)
 
 
 @app.command(epilog="Example: mmse embed shop.toml --as-of end")
 def embed(
     shop_file: ShopFile,
-    folder: Out = None,
+    folder: OutOption = None,
     as_of: Annotated[str | None, typer.Option(help="What the log may say of items: up to `test` or its `end`.")] = None,
 ) -> None:
     """Embeds the catalogue with the trained model."""
-    from mmse import pipeline
+    from mmse.core.run_folder import VECTORS
+    from mmse.shop import read_shop
 
-    shop = pipeline.read_shop(shop_file)
-    _one_stage(pipeline.embed_stage, replace(shop, embed=_changed(shop.embed, as_of=as_of)), folder)
+    shop = read_shop(shop_file)
+    _make(VECTORS, replace(shop, embed=_with_options(shop.embed, as_of=as_of)), folder)
 
 
 @app.command(epilog="Example: mmse index shop.toml --kind exact")
 def index(
-    shop_file: ShopFile, folder: Out = None, kind: Annotated[str | None, typer.Option(help="exact or ivf.")] = None
+    shop_file: ShopFile,
+    folder: OutOption = None,
+    kind: Annotated[str | None, typer.Option(help="exact or ivf.")] = None,
 ) -> None:
     """Indexes the catalogue: its vectors, its words, and the columns to filter by."""
-    from mmse import pipeline
+    from mmse.core.run_folder import INDEX
+    from mmse.shop import read_shop
 
-    shop = pipeline.read_shop(shop_file)
-    _one_stage(pipeline.index_stage, replace(shop, index=_changed(shop.index, kind=kind)), folder)
+    shop = read_shop(shop_file)
+    _make(INDEX, replace(shop, index=_with_options(shop.index, kind=kind)), folder)
 
 
 @app.command(epilog="Example: mmse rank shop.toml --out run")
-def rank(shop_file: ShopFile, folder: Out = None) -> None:
+def rank(shop_file: ShopFile, folder: OutOption = None) -> None:
     """Learns from the validation window how both channels become one list, and how likely a hit is to be clicked."""
-    from mmse import pipeline
+    from mmse.core.run_folder import RANKING
+    from mmse.shop import read_shop
 
-    _one_stage(pipeline.ranking_stage, pipeline.read_shop(shop_file), folder)
+    _make(RANKING, read_shop(shop_file), folder)
 
 
 @app.command("map", epilog="Example: mmse map shop.toml --out run")
-def map_catalogue(shop_file: ShopFile, folder: Out = None) -> None:
-    """Draws the catalogue as a map to wander in: alike items lie close."""
-    from mmse import pipeline
+def map_catalogue(shop_file: ShopFile, folder: OutOption = None) -> None:
+    """Draws the catalogue as a map: similar items lie close together."""
+    from mmse.core.extras import require_extra
+    from mmse.core.run_folder import MAP
+    from mmse.shop import read_shop
 
-    _one_stage(pipeline.map_stage, pipeline.read_shop(shop_file), folder)
+    require_extra("map")
+    _make(MAP, read_shop(shop_file), folder)
 
 
 @app.command(
@@ -269,11 +285,11 @@ def map_catalogue(shop_file: ShopFile, folder: Out = None) -> None:
     'mmse search run tent --filter "price=..100" --filter "category=Outdoor" --cap brand=2 --min-probability 0.1'
 )
 def search(
-    folder: RunFolder,
+    folder: RunArgument,
     query: Annotated[str, typer.Argument(help="What a shopper would type.")],
     k: Annotated[int, typer.Option("-k", "--hits", help="How many hits.", min=1)] = 10,
     user: Annotated[str | None, typer.Option(help="A user_id of the log: its history counts.")] = None,
-    only: Annotated[
+    filters: Annotated[
         list[str] | None,
         typer.Option("--filter", help="brand=Bosch, price=10..20, or JSON (docs/search.md); all of several must hold."),
     ] = None,
@@ -295,30 +311,30 @@ def search(
 
     query, user = _as_text(query), _as_text(user) if user is not None else None
     retriever = Retriever.open(folder)
-    asked = asking.search_of(
+    request = asking.search_of(
         retriever.kinds,
         query,
         k,
         user,
-        only=only or [],
+        filters=filters or [],
         caps=cap or [],
         boosts=boost or [],
         channel=channel,
         min_probability=min_probability,
         target_precision=target_precision,
     )
-    answer = retriever.answer(asked)
+    answer = retriever.answer(request)
     if as_json:
-        out.print_json(json.dumps({"query": query, "user_id": user} | asking.plain_answer(answer), default=str))
+        stdout.print_json(json.dumps({"query": query, "user_id": user} | asking.plain_answer(answer), default=str))
     else:
-        out.print(answer_table(query, answer))
+        stdout.print(answer_table(query, answer))
 
 
 @app.command(
     epilog="Examples: mmse evaluate run · mmse evaluate run --judgements grades.csv --relevant-from 2.5 --split dev"
 )
 def evaluate(
-    folder: RunFolder,
+    folder: RunArgument,
     judgements: Annotated[Path | None, typer.Option(help="Human grades: query, item_id, relevance.")] = None,
     relevant_from: Annotated[float | None, typer.Option(help="The grade from which an item is relevant.")] = None,
     split: Annotated[str | None, typer.Option(help="Use only the judgements of this `split`.")] = None,
@@ -327,17 +343,20 @@ def evaluate(
     """Compares our model with the baselines: on the log's test window, or on human judgements."""
     from mmse.cli.console import evaluation_table, progress_on
     from mmse.core.artifact import fingerprint_of_files
+    from mmse.core.run_folder import REPORT, RunFolder
     from mmse.evaluation.judgements import evaluate_judged
     from mmse.evaluation.step import PAGE, read_report, write_report
-    from mmse.pipeline import evaluate_stage, shop_of
+    from mmse.pipeline import make
+    from mmse.shop import shop_of
 
     shop = shop_of(folder)
     if judgements is None and (relevant_from is not None or split is not None):
         raise UsageError("--relevant-from and --split go with --judgements.", "Name the judgements file.")
-    with progress_on(err) as listener:
+    with progress_on(stderr) as listener:
         if judgements is None:
-            evaluate_stage(shop, folder, listener)
-            evaluation, report = read_report(folder / "report"), folder / "report" / PAGE
+            make(REPORT, shop, folder, listener)
+            report_folder = RunFolder(folder).report
+            evaluation, report = read_report(report_folder), report_folder / PAGE
         else:
             if relevant_from is None:
                 raise UsageError(
@@ -347,14 +366,16 @@ def evaluate(
                 folder, judgements, shop.evaluate, relevant_from=relevant_from, split=split, progress=listener.part
             )
             target = folder / f"report-{judgements.name.split('.')[0]}"
-            said = {"judgements": str(judgements), "relevant_from": relevant_from, "split": split}
-            write_report(folder, target, evaluation, said, {"judgements": fingerprint_of_files([judgements])})
+            config = {"judgements": str(judgements), "relevant_from": relevant_from, "split": split}
+            write_report(folder, target, evaluation, config, {"judgements": fingerprint_of_files([judgements])})
             report = target / PAGE
     if as_json:
-        out.print_json(msgspec.json.encode({"rows": evaluation.rows, "differences": evaluation.differences}).decode())
+        stdout.print_json(
+            msgspec.json.encode({"rows": evaluation.rows, "differences": evaluation.differences}).decode()
+        )
     else:
-        out.print(evaluation_table(evaluation))
-        out.print(f"Report: {report}", markup=False, soft_wrap=True)
+        stdout.print(evaluation_table(evaluation))
+        stdout.print(f"Report: {report}", markup=False, soft_wrap=True)
 
 
 app.command(epilog="Examples: mmse recipes · mmse recipes dssm")(recipes)
@@ -362,39 +383,37 @@ app.command(epilog="Example: mmse compare grid.toml --out compared --workers 2")
 app.command(epilog="Examples: mmse serve run · mmse serve site --workers 4 --token-file token.txt")(serve)
 
 
-def _one_stage(stage: Callable[..., Manifest], shop: Shop, folder: Path | None) -> None:
+def _make(name: str, shop: Shop, folder: Path | None, *, resume: bool = True) -> None:
+    """Makes one folder of the run, and prints what its manifest counts."""
     from mmse.cli.console import progress_on
+    from mmse.pipeline import make
 
-    with progress_on(err) as listener:
-        manifest = stage(shop, _run_folder(shop.path, folder), listener)
+    with progress_on(stderr) as listener:
+        manifest = make(name, shop, folder, listener, resume=resume)
     for key, value in manifest.counts.items():
-        if key != "recipe":  # the manifest has it whole; it fills a screen
-            out.print(f"{key.replace('_', ' '):>28}  {value}", markup=False)
+        if key != "recipe":  # the manifest has it whole; it would fill a screen
+            stdout.print(f"{key.replace('_', ' '):>28}  {value}", markup=False)
 
 
 @contextmanager
-def _heard(speaks: bool) -> Iterator[None]:
+def _mute_followers(speaks: bool) -> Iterator[None]:
     """Where this process does not speak for its team, nothing inside is printed; what is raised is, further out."""
-    out.quiet = err.quiet = not speaks
+    stdout.quiet = stderr.quiet = not speaks
     try:
         yield
     finally:
-        out.quiet = err.quiet = False
+        stdout.quiet = stderr.quiet = False
 
 
-def _changed(config: Config, **given: object) -> Config:
+def _with_options(config: Config, **options: object) -> Config:
     """`config` with the options that were given; raises `UsageError` for a value it refuses."""
-    said = {key: value for key, value in given.items() if value is not None}
-    return build(type(config), plain(config) | said, "option")
+    values = {key: value for key, value in options.items() if value is not None}
+    return build(type(config), plain_values(config) | values, "option")
 
 
 def _as_text(argument: str) -> str:
     """`argument` with `?` for what is no text: a terminal may send any bytes, and JSON has no place for them."""
     return argument.encode("utf-8", "replace").decode("utf-8")
-
-
-def _run_folder(shop_file: Path, folder: Path | None) -> Path:
-    return folder if folder is not None else shop_file.parent / "run"
 
 
 def _use_threads(threads: int | None) -> None:

@@ -13,12 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mmse.core.config import plain
+from mmse.core.config import plain_values
 from mmse.core.errors import UsageError
 
-out = Console(highlight=False, emoji=False)
+stdout = Console(highlight=False, emoji=False)
 
-_SAID = ("paper", "equation", "differs")
+_FACTS = ("paper", "equation", "differs")
 _WIDTH = 120
 
 
@@ -28,60 +28,60 @@ def recipes(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print them as docs/recipes.md has them.")] = False,
 ) -> None:
     """Lists the recipes to train, with the paper of each; says of one what it does and where we differ."""
-    from mmse.model.recipes import ABLATIONS, PUBLISHED
+    from mmse.model.recipes import ABLATIONS, BUILT_IN
 
     if markdown:
-        out.print(as_markdown(), markup=False, soft_wrap=True, end="")
+        stdout.print(as_markdown(), markup=False, soft_wrap=True, end="")
     elif as_json:
-        found = about(name) if name else [about(one) for one in PUBLISHED]
-        out.print_json(json.dumps(found, ensure_ascii=False))
+        document = about(name) if name else [about(recipe_name) for recipe_name in BUILT_IN]
+        stdout.print_json(json.dumps(document, ensure_ascii=False))
     elif name is not None:
-        _print_one(about(name))
+        _print_recipe(about(name))
     else:
-        for one, published in PUBLISHED.items():
-            out.print(f"[bold]{one}[/]\n  {escape(published.paper)}")
-        out.print(f"\nOne of them, whole: mmse recipes dssm\nAblations, for mmse compare: {', '.join(ABLATIONS)}")
+        for recipe_name, source in BUILT_IN.items():
+            stdout.print(f"[bold]{recipe_name}[/]\n  {escape(source.paper)}")
+        stdout.print(f"\nOne of them, whole: mmse recipes dssm\nAblations, for mmse compare: {', '.join(ABLATIONS)}")
 
 
 def about(name: str) -> dict[str, Any]:
     """What there is to say of a recipe; raises `UsageError` where there is none of that name."""
-    from mmse.model.recipes import PUBLISHED, RECIPES
+    from mmse.model.recipes import BUILT_IN, RECIPES
 
     if name not in RECIPES:
-        known = f"Known: {', '.join(RECIPES)}; or module:NAME, one of your own."
-        raise UsageError(f"There is no recipe '{name}'.", known)
-    said = plain(PUBLISHED[name]) if name in PUBLISHED else {}
-    return {"name": name, **{key: said[key] for key in _SAID if said}, "recipe": plain(RECIPES[name])}
+        hint = f"Known: {', '.join(RECIPES)}; or module:NAME, one of your own."
+        raise UsageError(f"There is no recipe '{name}'.", hint)
+    facts = plain_values(BUILT_IN[name]) if name in BUILT_IN else {}
+    return {"name": name, **{key: facts[key] for key in _FACTS if facts}, "recipe": plain_values(RECIPES[name])}
 
 
 def as_markdown() -> str:
     """The recipes and the ablations as `docs/recipes.md` has them."""
-    from mmse.model.recipes import ABLATIONS, PUBLISHED
+    from mmse.model.recipes import ABLATIONS, BUILT_IN
 
-    lines = ["## The recipes", *(line for name in PUBLISHED for line in _section(about(name)))]
+    lines = ["## The recipes", *(line for name in BUILT_IN for line in _section(about(name)))]
     lines += ["## Ablations", "| ablation | `[train]` |", "|---|---|"]
     for name, keys in ABLATIONS.items():
         lines.append(f"| `{name}` | {', '.join(f'`{key} = {_toml(value)}`' for key, value in keys.items())} |")
     return "\n".join(lines) + "\n"
 
 
-def _section(said: dict[str, Any]) -> Iterator[str]:
+def _section(facts: dict[str, Any]) -> Iterator[str]:
     from mmse.model.recipes import Recipe
 
-    yield f"### `{said['name']}`"
-    yield fill(f"{said['paper']}.", _WIDTH) + "\n"
-    for equation in said["equation"].split(";  "):
+    yield f"### `{facts['name']}`"
+    yield fill(f"{facts['paper']}.", _WIDTH) + "\n"
+    for equation in facts["equation"].split(";  "):
         yield f"    {equation}"
-    yield "\n" + fill(f"Where we differ: {said['differs']}", _WIDTH) + "\n"
-    unlike = _unlike(said["recipe"], plain(Recipe()))
+    yield "\n" + fill(f"Where we differ: {facts['differs']}", _WIDTH) + "\n"
+    unlike = _differences(facts["recipe"], plain_values(Recipe()))
     values = ", ".join(f"`{key} = {_toml(value)}`" for key, value in unlike.items())
     yield fill(f"Values: {values or 'the defaults'}.", _WIDTH) + "\n"
 
 
-def _unlike(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+def _differences(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """What is not as in `defaults`, of tables only their keys that are not."""
     return {
-        key: _unlike(value, defaults[key]) if isinstance(value, dict) else value
+        key: _differences(value, defaults[key]) if isinstance(value, dict) else value
         for key, value in values.items()
         if value != defaults[key]
     }
@@ -93,11 +93,11 @@ def _toml(value: object) -> str:
     return json.dumps(value)
 
 
-def _print_one(said: dict[str, Any]) -> None:
+def _print_recipe(facts: dict[str, Any]) -> None:
     table = Table.grid(padding=(0, 2))
-    for label in _SAID:
-        if label in said:
-            table.add_row(Text(label, style="bold"), Text(said[label]))
-    for key, value in said["recipe"].items():
+    for label in _FACTS:
+        if label in facts:
+            table.add_row(Text(label, style="bold"), Text(facts[label]))
+    for key, value in facts["recipe"].items():
         table.add_row(key, Text(_toml(value)))
-    out.print(Text(said["name"], style="bold"), table)
+    stdout.print(Text(facts["name"], style="bold"), table)

@@ -17,7 +17,7 @@ def search_of(
     k: int,
     user_id: str | None,
     *,
-    only: Sequence[str],
+    filters: Sequence[str],
     caps: Sequence[str],
     boosts: Sequence[str],
     channel: str,
@@ -31,38 +31,38 @@ def search_of(
         query=query,
         k=k,
         user_id=user_id,
-        filter=parse_terms(only, kinds),
+        filter=parse_terms(filters, kinds),
         channel=cast(Channel, channel),
         min_probability=min_probability,
         target_precision=target_precision,
-        caps=dict(_cap(said, kinds) for said in caps),
-        boosts=tuple(_boost(said, kinds) for said in boosts),
+        caps=dict(_cap(option, kinds) for option in caps),
+        boosts=tuple(_boost(option, kinds) for option in boosts),
     )
 
 
 def plain_answer(answer: Answer) -> dict[str, Any]:
     """`answer` as values that JSON can hold."""
-    said = dataclasses.asdict(answer) | {"searched_for": answer.query}
-    said["hits"] = [dataclasses.asdict(hit) | {"reason": hit.reason} for hit in answer.hits]
-    del said["query"]
-    return said
+    payload = dataclasses.asdict(answer) | {"searched_for": answer.query}
+    payload["hits"] = [dataclasses.asdict(hit) | {"reason": hit.reason} for hit in answer.hits]
+    del payload["query"]
+    return payload
 
 
-def _cap(said: str, kinds: Mapping[str, Kind]) -> tuple[str, int]:
-    column, _, most = said.partition("=")
-    if column not in kinds or not most.isdecimal():
+def _cap(option: str, kinds: Mapping[str, Kind]) -> tuple[str, int]:
+    column, _, limit = option.partition("=")
+    if column not in kinds or not limit.isdecimal():
         raise UsageError(
-            f"--cap {said!r} is not column=number.", f"Such as brand=2; columns: {', '.join(kinds) or 'none'}."
+            f"--cap {option!r} is not column=number.", f"Such as brand=2; columns: {', '.join(kinds) or 'none'}."
         )
-    return column, int(most)
+    return column, int(limit)
 
 
-def _boost(said: str, kinds: Mapping[str, Kind]) -> tuple[Filter, float]:
-    factor, _, where = said.partition(":")
+def _boost(option: str, kinds: Mapping[str, Kind]) -> tuple[Filter, float]:
+    factor, _, terms = option.partition(":")
     try:
         by = float(factor)
     except ValueError:
-        raise UsageError(f"--boost {said!r} does not begin with a factor.", "Such as 1.5:brand=Bosch.") from None
-    found = parse_terms([where], kinds)
-    assert found is not None
-    return found, by
+        raise UsageError(f"--boost {option!r} does not begin with a factor.", "Such as 1.5:brand=Bosch.") from None
+    condition = parse_terms([terms], kinds)
+    assert condition is not None
+    return condition, by

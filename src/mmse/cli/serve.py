@@ -12,8 +12,8 @@ from rich.console import Console
 
 from mmse.core.errors import UsageError
 
-out = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
+stdout = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
 TOKEN = "MMSE_TOKEN"  # noqa: S105 - the name of a variable
 OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"
 Site = Annotated[
@@ -39,7 +39,9 @@ def serve(
         Path | None, typer.Option(help=f"A file with the token for writes. Default: ${TOKEN}; without one, no writes.")
     ] = None,
     timeout_ms: Annotated[int, typer.Option(help="How long a search may take, waiting included.", min=1)] = 1_000,
-    waiting: Annotated[int, typer.Option(help="Searches that may wait in a worker; more are refused.", min=1)] = 64,
+    queue_size: Annotated[
+        int, typer.Option("--waiting", help="Searches that may wait in a worker; more are refused.", min=1)
+    ] = 64,
     requests_per_s: Annotated[int, typer.Option(help="For one client address and worker; 0: no limit.", min=0)] = 1_000,
     events: Annotated[Path | None, typer.Option(help="Where events are kept. Default: PATH/events.")] = None,
     log_exposures: Annotated[
@@ -56,6 +58,9 @@ def serve(
 
     Ctrl-C or SIGTERM ends it once what came in is answered.
     """
+    from mmse.core.extras import require_extra
+
+    require_extra("serve")
     from mmse.serving import server
     from mmse.serving.config import ServeConfig
     from mmse.serving.observability import logs
@@ -67,7 +72,7 @@ def serve(
         workers=workers,
         token=_token(token_file),
         timeout_ms=timeout_ms,
-        waiting=waiting,
+        queue_size=queue_size,
         requests_per_s=requests_per_s,
         events=events,
         log_exposures=log_exposures,
@@ -78,9 +83,9 @@ def serve(
     )
     server.check(config)
     logs.configure(json=log_json, level="INFO")
-    err.print(f"Serving {path} on http://{_shown(host)}:{port} (Ctrl-C ends it)")
+    stderr.print(f"Serving {path} on http://{_url_host(host)}:{port} (Ctrl-C ends it)")
     if config.token is None:
-        err.print(f"Read only: no token was given (--token-file or ${TOKEN}).")
+        stderr.print(f"Read only: no token was given (--token-file or ${TOKEN}).")
     if not server.serve(config):
         raise typer.Exit(1)
 
@@ -90,10 +95,10 @@ def export(
     path: Site, file: Annotated[Path, typer.Argument(help="The table to write.", metavar="EVENTS.parquet")]
 ) -> None:
     """Joins what was shown, clicked and ordered into the events table that `mmse mine` reads."""
-    from mmse.serving.events.log import export as join
+    from mmse.serving.events.export import export_table
 
-    rows = join(path / "events" if (path / "events").is_dir() else path, file)
-    out.print(f"{rows:,} items shown, in {file}.")
+    rows = export_table(path / "events" if (path / "events").is_dir() else path, file)
+    stdout.print(f"{rows:,} items shown, in {file}.")
 
 
 def _token(file: Path | None) -> str | None:
@@ -105,7 +110,7 @@ def _token(file: Path | None) -> str | None:
         raise UsageError(f"Cannot read the token in {file}: {error}.", "Name a file with one line of text.") from error
 
 
-def _shown(host: str) -> str:
+def _url_host(host: str) -> str:
     try:
         return f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
     except ValueError:

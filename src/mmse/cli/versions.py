@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import getpass
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from mmse.serving.versions.publish import Listed
+    from mmse.serving.versions.publish import ListedVersion
 
-out = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
+stdout = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
 versions_app = typer.Typer(
     name="versions",
     help="Puts runs into service without a pause, and takes them out again: a site is what a server watches.",
@@ -39,29 +38,38 @@ def publish(
     discard_edits: Annotated[
         bool, typer.Option("--discard-edits", help="Leave the live version's edits behind: the tables have them.")
     ] = False,
+    without_histories: Annotated[
+        bool, typer.Option("--without-histories", help="Publish no shopper's history, and so no user_id.")
+    ] = False,
 ) -> None:
     """Checks a run, copies it into the site and serves it; running servers take it up within a second."""
     from mmse.serving.versions import publish as publishing
 
-    name = publishing.publish(site, run, arm=arm, note=note, by=who(), edits="discard" if discard_edits else "carry")
-    out.print(f"Version {name} is {arm}.")
+    edits: Literal["carry", "discard"] = "discard" if discard_edits else "carry"
+    histories = not without_histories
+    name = publishing.publish(site, run, arm=arm, note=note, by=who(), edits=edits, histories=histories)
+    stdout.print(f"Version {name} is {arm}.")
 
 
 @versions_app.command("list", epilog="Example: mmse versions list site")
 def list_(site: SiteFolder, as_json: Json = False) -> None:
     """Shows every version, oldest first: when it was published, by which arms it is served, and why."""
-    from mmse.serving.versions import site_file as sitefile
-    from mmse.serving.versions.publish import versions
+    import msgspec
+
+    from mmse.serving.versions import site_file
+    from mmse.serving.versions.publish import list_versions
     from mmse.serving.versions.site import Site
 
-    found = versions(Site.open(site))
+    listings = list_versions(Site.open(site))
     if as_json:
-        history = [asdict(step) for step in sitefile.read_serving(site).history]
-        out.print(json.dumps({"versions": [_plain(one) for one in found], "history": history}, indent=2))
+        history = msgspec.to_builtins(site_file.read_site(site).history)
+        stdout.print(json.dumps({"versions": [_plain(listing) for listing in listings], "history": history}, indent=2))
         return
-    for one in found:
-        note = " ".join(one.edition.note.split())
-        out.print(f"{one.edition.name}  {one.edition.at}  {', '.join(one.arms) or '-':12}  {note}".rstrip())
+    for listing in listings:
+        note = " ".join(listing.version.note.split())
+        stdout.print(
+            f"{listing.version.name}  {listing.version.at}  {', '.join(listing.arms) or '-':12}  {note}".rstrip()
+        )
 
 
 @versions_app.command(epilog="Examples: mmse versions rollback site · mmse versions rollback site 0003")
@@ -75,7 +83,7 @@ def rollback(
     from mmse.serving.versions.site import Site
     from mmse.serving.versions.site import rollback as back
 
-    out.print(f"Version {back(Site.open(site), arm, version, note, who())} is {arm} again.")
+    stdout.print(f"Version {back(Site.open(site), arm, version, note, who())} is {arm} again.")
 
 
 @versions_app.command(epilog="Example: mmse versions assign site candidate 0004")
@@ -88,10 +96,12 @@ def assign(
     """Serves a version to an arm, which is begun if there is none of that name."""
     from mmse.serving.versions.site import Site, put_in_service
 
-    carried = put_in_service(Site.open(site), arm, version, note, who())
-    out.print(f"Version {version} is {arm}.")
-    if carried.left_out:
-        out.print(f"{carried.left_out:,} edits do not fit it; they stand with their reasons in {carried.aside}.")
+    transfer = put_in_service(Site.open(site), arm, version, note, who())
+    stdout.print(f"Version {version} is {arm}.")
+    if transfer.n_left_out:
+        stdout.print(
+            f"{transfer.n_left_out:,} edits do not fit it; they stand with their reasons in {transfer.rejects_file}."
+        )
 
 
 @versions_app.command(epilog="Example: mmse versions drop site candidate")
@@ -99,14 +109,14 @@ def drop(
     site: SiteFolder, arm: Annotated[str, typer.Argument(help="The arm to end.", metavar="ARM")], note: Note = ""
 ) -> None:
     """Ends an experiment's arm; its version stays there."""
-    from mmse.serving.experiments import require_unneeded
+    from mmse.serving.experiments import require_unused
     from mmse.serving.versions.site import Site
-    from mmse.serving.versions.site import drop as end
+    from mmse.serving.versions.site import drop_arm as end
 
-    opened = Site.open(site)
-    require_unneeded(opened, arm)
-    end(opened, arm, note, who())
-    out.print(f"There is no arm {arm} any more.")
+    site_state = Site.open(site)
+    require_unused(site_state, arm)
+    end(site_state, arm, note, who())
+    stdout.print(f"There is no arm {arm} any more.")
 
 
 @versions_app.command(epilog="Example: mmse versions prune site --keep 3")
@@ -117,18 +127,18 @@ def prune(
     from mmse.serving.versions import publish as publishing
     from mmse.serving.versions.site import Site
 
-    removed = publishing.prune(Site.open(site), keep)
-    out.print(f"Removed: {', '.join(removed)}." if removed else "There was nothing to remove.")
+    names = publishing.prune(Site.open(site), keep)
+    stdout.print(f"Removed: {', '.join(names)}." if names else "There was nothing to remove.")
 
 
-def _plain(one: Listed) -> dict[str, Any]:
-    edition = one.edition
+def _plain(listing: ListedVersion) -> dict[str, Any]:
+    edition = listing.version
     return {
         "version": edition.name,
         "at": edition.at,
         "note": edition.note,
         "fingerprint": edition.fingerprint,
-        "arms": list(one.arms),
+        "arms": list(listing.arms),
     }
 
 

@@ -1,4 +1,4 @@
-"""The two clients: one that blocks and one to be awaited, with the same methods.
+"""The two clients, one blocking and one for asyncio, with the same methods.
 
 A client may be shared by threads (or tasks), which then share its connections.
 """
@@ -18,30 +18,30 @@ import msgspec
 from mmse import __version__
 from mmse.client import calls
 from mmse.client.calls import Call
-from mmse.client.replies import answer
-from mmse.client.retries import Patience, Tries
+from mmse.client.replies import read_reply
+from mmse.client.retries import Attempts, RetryPolicy
 from mmse.core.errors import UsageError
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 
-def _asked(make: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
-    """The method of `Client` that sends what `make` makes."""
+def _blocking_method(make_call: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
+    """The method of `Client` that sends the call of `make_call`."""
 
-    @functools.wraps(make)
+    @functools.wraps(make_call)
     def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.send(make(*args, **kwargs))
+        return self.send(make_call(*args, **kwargs))
 
     return method
 
 
-def _awaited(make: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
-    """The method of `AsyncClient` that sends what `make` makes."""
+def _async_method(make_call: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
+    """The method of `AsyncClient` that sends the call of `make_call`."""
 
-    @functools.wraps(make)
+    @functools.wraps(make_call)
     async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.send(make(*args, **kwargs))
+        return await self.send(make_call(*args, **kwargs))
 
     return method
 
@@ -49,9 +49,9 @@ def _awaited(make: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncClient, P]
 class Client:
     """Calls to one `mmse serve` at `url`, such as `https://search.example`, perhaps with a path before the routes.
 
-    A call that was refused (429, 503), or found no connection, is tried again up to `retries` times if it is
-    repeatable, after the `Retry-After` that the server names. All of it together takes at most about `timeout_s`: a
-    pause that would end later is not waited for. `transport` is httpx's, for tests or client certificates.
+    A repeatable call that was refused (429, 503) or got no connection is tried again up to `retries` times, after the
+    `Retry-After` that the server names. All attempts together take at most about `timeout_s`; a pause that would end
+    later is not made. `transport` is httpx's, for tests or client certificates.
     """
 
     def __init__(
@@ -63,22 +63,22 @@ class Client:
         retries: int = 2,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._patience = Patience(timeout_s=timeout_s, retries=retries)
-        self._http = httpx.Client(base_url=_base(url), headers=_headers(token), transport=transport)
+        self._retry_policy = RetryPolicy(timeout_s=timeout_s, retries=retries)
+        self._http = httpx.Client(base_url=_parse_url(url), headers=_headers(token), transport=transport)
 
     def send(self, call: Call[T]) -> T:
         """The answer to `call`."""
-        tries = Tries(self._patience)
+        attempts = Attempts(self._retry_policy)
         while True:
-            reply = self._reply(call, tries.left_s())
-            pause_s = tries.pause_s(call, reply)
+            reply = self._request(call, attempts.remaining_s())
+            pause_s = attempts.pause_s(call, reply)
             if pause_s is None:
-                return answer(call, reply, _shown(self._http.base_url))
+                return read_reply(call, reply, _display_url(self._http.base_url))
             time.sleep(pause_s)
 
-    def _reply(self, call: Call[T], timeout_s: float) -> httpx.Response | httpx.HTTPError:
+    def _request(self, call: Call[T], timeout_s: float) -> httpx.Response | httpx.HTTPError:
         try:
-            return self._http.request(**_request(call, timeout_s))
+            return self._http.request(**_request_arguments(call, timeout_s))
         except httpx.HTTPError as error:
             return error
 
@@ -94,27 +94,27 @@ class Client:
     ) -> None:
         self.close()
 
-    search = _asked(calls.search)
-    batch = _asked(calls.batch)
-    embed = _asked(calls.embed)
-    edit_items = _asked(calls.edit_items)
-    put_item = _asked(calls.put_item)
-    change_item = _asked(calls.change_item)
-    delete_item = _asked(calls.delete_item)
-    item = _asked(calls.item)
-    send_events = _asked(calls.send_events)
-    versions = _asked(calls.versions)
-    set_live = _asked(calls.set_live)
-    experiments = _asked(calls.experiments)
-    assignments = _asked(calls.assignments)
-    catalogue = _asked(calls.catalogue)
-    item_map = _asked(calls.item_map)
-    map_place = _asked(calls.map_place)
-    health = _asked(calls.health)
+    search = _blocking_method(calls.search)
+    batch = _blocking_method(calls.batch)
+    embed = _blocking_method(calls.embed)
+    edit_items = _blocking_method(calls.edit_items)
+    put_item = _blocking_method(calls.put_item)
+    change_item = _blocking_method(calls.change_item)
+    delete_item = _blocking_method(calls.delete_item)
+    item = _blocking_method(calls.item)
+    send_events = _blocking_method(calls.send_events)
+    versions = _blocking_method(calls.versions)
+    set_live = _blocking_method(calls.set_live)
+    experiments = _blocking_method(calls.experiments)
+    assignments = _blocking_method(calls.assignments)
+    catalogue = _blocking_method(calls.catalogue)
+    item_map = _blocking_method(calls.item_map)
+    map_place = _blocking_method(calls.map_place)
+    health = _blocking_method(calls.health)
 
 
 class AsyncClient:
-    """`Client`, to be awaited (asyncio)."""
+    """`Client` for asyncio."""
 
     def __init__(
         self,
@@ -125,22 +125,22 @@ class AsyncClient:
         retries: int = 2,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._patience = Patience(timeout_s=timeout_s, retries=retries)
-        self._http = httpx.AsyncClient(base_url=_base(url), headers=_headers(token), transport=transport)
+        self._retry_policy = RetryPolicy(timeout_s=timeout_s, retries=retries)
+        self._http = httpx.AsyncClient(base_url=_parse_url(url), headers=_headers(token), transport=transport)
 
     async def send(self, call: Call[T]) -> T:
         """The answer to `call`."""
-        tries = Tries(self._patience)
+        attempts = Attempts(self._retry_policy)
         while True:
-            reply = await self._reply(call, tries.left_s())
-            pause_s = tries.pause_s(call, reply)
+            reply = await self._request(call, attempts.remaining_s())
+            pause_s = attempts.pause_s(call, reply)
             if pause_s is None:
-                return answer(call, reply, _shown(self._http.base_url))
+                return read_reply(call, reply, _display_url(self._http.base_url))
             await pause(pause_s)
 
-    async def _reply(self, call: Call[T], timeout_s: float) -> httpx.Response | httpx.HTTPError:
+    async def _request(self, call: Call[T], timeout_s: float) -> httpx.Response | httpx.HTTPError:
         try:
-            return await self._http.request(**_request(call, timeout_s))
+            return await self._http.request(**_request_arguments(call, timeout_s))
         except httpx.HTTPError as error:
             return error
 
@@ -156,27 +156,27 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    search = _awaited(calls.search)
-    batch = _awaited(calls.batch)
-    embed = _awaited(calls.embed)
-    edit_items = _awaited(calls.edit_items)
-    put_item = _awaited(calls.put_item)
-    change_item = _awaited(calls.change_item)
-    delete_item = _awaited(calls.delete_item)
-    item = _awaited(calls.item)
-    send_events = _awaited(calls.send_events)
-    versions = _awaited(calls.versions)
-    set_live = _awaited(calls.set_live)
-    experiments = _awaited(calls.experiments)
-    assignments = _awaited(calls.assignments)
-    catalogue = _awaited(calls.catalogue)
-    item_map = _awaited(calls.item_map)
-    map_place = _awaited(calls.map_place)
-    health = _awaited(calls.health)
+    search = _async_method(calls.search)
+    batch = _async_method(calls.batch)
+    embed = _async_method(calls.embed)
+    edit_items = _async_method(calls.edit_items)
+    put_item = _async_method(calls.put_item)
+    change_item = _async_method(calls.change_item)
+    delete_item = _async_method(calls.delete_item)
+    item = _async_method(calls.item)
+    send_events = _async_method(calls.send_events)
+    versions = _async_method(calls.versions)
+    set_live = _async_method(calls.set_live)
+    experiments = _async_method(calls.experiments)
+    assignments = _async_method(calls.assignments)
+    catalogue = _async_method(calls.catalogue)
+    item_map = _async_method(calls.item_map)
+    map_place = _async_method(calls.map_place)
+    health = _async_method(calls.health)
 
 
-def _request(call: Call[Any], timeout_s: float) -> dict[str, Any]:
-    """The arguments of httpx for a call."""
+def _request_arguments(call: Call[Any], timeout_s: float) -> dict[str, Any]:
+    """The arguments of httpx's `request` for a call."""
     content = None if call.body is None else msgspec.json.encode(call.body)
     headers = {} if content is None else {"Content-Type": "application/json"}
     return {
@@ -189,7 +189,7 @@ def _request(call: Call[Any], timeout_s: float) -> dict[str, Any]:
     }
 
 
-def _base(url: str) -> httpx.URL:
+def _parse_url(url: str) -> httpx.URL:
     try:
         base = httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -204,6 +204,6 @@ def _headers(token: str | None) -> dict[str, str]:
     return headers if token is None else {**headers, "Authorization": f"Bearer {token.strip()}"}
 
 
-def _shown(url: httpx.URL) -> str:
-    """`url` without the password that may be in it."""
+def _display_url(url: httpx.URL) -> str:
+    """`url` without a password."""
     return f"{url.scheme}://{url.netloc.decode()}{url.path}"

@@ -1,4 +1,4 @@
-"""What came back: an answer of `mmse.schema.http`, or `ServiceError` that says what went wrong."""
+"""Reads replies: an answer of `mmse.schema`, or a `ServiceError` that says what went wrong."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import msgspec
 
 from mmse.client.calls import Call
 from mmse.core.errors import MmseError
-from mmse.schema import http as api
+from mmse.schema import http
 
 T = TypeVar("T")
 
-_SHOWN = 120
-"""So many characters of a foreign answer are shown in an error."""
+_MAX_SHOWN_CHARACTERS = 120
+"""An error shows this much of an answer that is not mmse's."""
 
 
 class ServiceError(MmseError):
     """A call that failed, with its `code` for programs.
 
-    `code` is the server's (docs/serving.md has them), or one of the client's own: `unreachable` (no connection, or it
+    `code` is the server's (docs/serving.md lists them), or one of the client's own: `unreachable` (no connection, or it
     broke), `timeout` (no answer in time), `unreadable` (the answer is not of `mmse serve`: a proxy's, say). `status` is
     the HTTP status, None where no answer came; `request_id` finds the call in the server's log.
     """
@@ -36,20 +36,20 @@ class ServiceError(MmseError):
         self.request_id = request_id
 
 
-def answer(call: Call[T], reply: httpx.Response | httpx.HTTPError, url: str) -> T:
-    """What was answered, or what went wrong as `ServiceError`."""
+def read_reply(call: Call[T], reply: httpx.Response | httpx.HTTPError, url: str) -> T:
+    """The answer; raises `ServiceError` where there is none."""
     if isinstance(reply, httpx.HTTPError):
-        raise _no_answer(reply, url) from reply
-    if reply.status_code in call.answered_by:
+        raise _connection_error(reply, url) from reply
+    if reply.status_code in call.answer_statuses:
         try:
-            return msgspec.json.decode(reply.content, type=call.answer)
+            return msgspec.json.decode(reply.content, type=call.answer_type)
         except msgspec.DecodeError as error:
             if reply.is_success:
-                raise _unreadable(reply, url, str(error)) from error
-    raise _failure(reply, url)
+                raise _unreadable_error(reply, url, str(error)) from error
+    raise _server_error(reply, url)
 
 
-def _no_answer(error: httpx.HTTPError, url: str) -> ServiceError:
+def _connection_error(error: httpx.HTTPError, url: str) -> ServiceError:
     if isinstance(error, httpx.TimeoutException):
         return ServiceError(
             f"{url} gave no answer in time ({type(error).__name__}).",
@@ -58,32 +58,30 @@ def _no_answer(error: httpx.HTTPError, url: str) -> ServiceError:
         )
     return ServiceError(
         f"{url} cannot be reached: {error or type(error).__name__}.",
-        "Is `mmse serve` running there? Check host, port and whatever stands between.",
+        "Is `mmse serve` running there? Check host, port and any proxy between.",
         code="unreachable",
     )
 
 
-def _failure(reply: httpx.Response, url: str) -> ServiceError:
-    """The failure that the server describes, or that the answer is none of its."""
+def _server_error(reply: httpx.Response, url: str) -> ServiceError:
+    """The error that the server describes, or the error that the answer is not the server's."""
     try:
-        problem = msgspec.json.decode(reply.content, type=api.Failure).error
+        problem = msgspec.json.decode(reply.content, type=http.Failure).error
     except msgspec.DecodeError as error:
-        return _unreadable(reply, url, str(error))
+        return _unreadable_error(reply, url, str(error))
     return ServiceError(
         problem.message, problem.cure, code=problem.code, status=reply.status_code, request_id=problem.request_id
     )
 
 
-def _unreadable(reply: httpx.Response, url: str, why: str) -> ServiceError:
-    """The error for an answer that is not in the words of `mmse.schema.http`."""
-    cure = (
-        "Does the URL lead to `mmse serve`, of a version that fits this client? What stands between may have answered."
-    )
+def _unreadable_error(reply: httpx.Response, url: str, reason: str) -> ServiceError:
+    """The error for an answer that `mmse.schema` does not describe."""
+    cure = "Does the URL lead to `mmse serve`, of a version that fits this client? A proxy between may have answered."
     if reply.has_redirect_location:
-        cure = f"It sends the caller on to {reply.headers['Location']}: give the client that address."
+        cure = f"It redirects to {reply.headers['Location']}: give the client that address."
     return ServiceError(
-        f"{url} answered {reply.status_code} with something that is no answer of mmse ({why}): "
-        f"{reply.text[:_SHOWN]!r}.",
+        f"{url} answered {reply.status_code} with something that is not an answer of mmse ({reason}): "
+        f"{reply.text[:_MAX_SHOWN_CHARACTERS]!r}.",
         cure,
         code="unreadable",
         status=reply.status_code,

@@ -1,4 +1,4 @@
-"""When a call is tried again, and how long a caller waits for that."""
+"""Whether a call is tried again, and how long the client waits before that."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import httpx
 from mmse.client.calls import Call
 from mmse.core.errors import UsageError
 
-_REFUSED = frozenset({429, 503})
-"""Statuses of a server that did nothing and may do it a little later."""
+_RETRY_STATUSES = frozenset({429, 503})
+"""Statuses of a server that did nothing and may answer a little later."""
 
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 2.0
+_MIN_PAUSE_S = 0.1
+_MAX_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long a call may take, all tries and pauses together, and how often it is tried again."""
+class RetryPolicy:
+    """How long a call may take with all attempts and pauses, and how often it is tried again."""
 
     timeout_s: float
     retries: int
@@ -32,40 +32,40 @@ class Patience:
         if not self.timeout_s > 0:
             raise UsageError(f"timeout_s is {self.timeout_s}.", "Give the seconds that a call may take, such as 5.")
         if self.retries < 0:
-            raise UsageError(f"retries is {self.retries}.", "Give 0 for no second try, or more.")
+            raise UsageError(f"retries is {self.retries}.", "Give 0 for no second attempt, or more.")
 
 
-class Tries:
-    """The tries of one call: how much time is left, and whether there is another."""
+class Attempts:
+    """The attempts of one call: the time that is left, and whether there is another attempt."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._until = time.monotonic() + patience.timeout_s
-        self._left = patience.retries
-        self._longest_s = _FIRST_PAUSE_S
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._deadline = time.monotonic() + policy.timeout_s
+        self._n_left = policy.retries
+        self._max_pause_s = _MIN_PAUSE_S
 
-    def left_s(self) -> float:
-        """Seconds until the call must be over; a little more than none, since httpx takes 0 for a mistake."""
-        return max(self._until - time.monotonic(), 0.001)
+    def remaining_s(self) -> float:
+        """Seconds until the deadline; never 0, which httpx refuses."""
+        return max(self._deadline - time.monotonic(), 0.001)
 
     def pause_s(self, call: Call[Any], reply: httpx.Response | httpx.HTTPError) -> float | None:
-        """Seconds to wait before the next try; None where there is none and the reply counts."""
-        if not call.repeatable or self._left == 0 or not _may_pass(reply):
+        """Seconds to wait before the next attempt; None where this reply is final."""
+        if not call.is_repeatable or self._n_left == 0 or not _is_transient(reply):
             return None
-        self._left -= 1
+        self._n_left -= 1
         pause_s = retry_after_s(reply) if isinstance(reply, httpx.Response) else None
         if pause_s is None:
-            pause_s = random.uniform(self._longest_s / 2, self._longest_s)  # noqa: S311 - spreads clients, keeps no secret
-            self._longest_s = min(self._longest_s * 2, _LONGEST_PAUSE_S)
-        return pause_s if pause_s < self._until - time.monotonic() else None
+            pause_s = random.uniform(self._max_pause_s / 2, self._max_pause_s)  # noqa: S311 - spreads clients, keeps no secret
+            self._max_pause_s = min(self._max_pause_s * 2, _MAX_PAUSE_S)
+        return pause_s if pause_s < self._deadline - time.monotonic() else None
 
 
 def retry_after_s(response: httpx.Response) -> float | None:
     """Seconds from now that `Retry-After` asks for (a number or a date); None where it is missing or unreadable."""
-    said = response.headers.get("Retry-After", "")
-    if said.strip().isdecimal():
-        return float(said)
+    header = response.headers.get("Retry-After", "")
+    if header.strip().isdecimal():
+        return float(header)
     try:
-        moment = email.utils.parsedate_to_datetime(said)
+        moment = email.utils.parsedate_to_datetime(header)
     except ValueError:
         return None
     if moment.tzinfo is None:
@@ -73,7 +73,7 @@ def retry_after_s(response: httpx.Response) -> float | None:
     return max((moment - datetime.datetime.now(datetime.UTC)).total_seconds(), 0.0)
 
 
-def _may_pass(reply: httpx.Response | httpx.HTTPError) -> bool:
+def _is_transient(reply: httpx.Response | httpx.HTTPError) -> bool:
     if isinstance(reply, httpx.Response):
-        return reply.status_code in _REFUSED
+        return reply.status_code in _RETRY_STATUSES
     return isinstance(reply, httpx.TransportError) and not isinstance(reply, httpx.TimeoutException)

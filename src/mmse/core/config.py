@@ -1,9 +1,8 @@
-"""Config from TOML into frozen dataclasses, with errors that name the key and the nearest known one."""
+"""Config from TOML into frozen dataclasses; an error names the key and the nearest key that exists."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from mmse.core.errors import UsageError
+from mmse.core.errors import UsageError, suggest
 
 T = TypeVar("T")
 
@@ -29,33 +28,32 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid TOML: it is not UTF-8 (at line {line}).", "Save it as UTF-8.") from error
 
 
-def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+def build(cls: type[T], values: Mapping[str, Any], location: str) -> T:
     """An instance of the config dataclass `cls` from plain values.
 
-    `where` names the file and section for messages. Raises `UsageError` for an unknown key (naming the nearest
-    known one), a wrong type, or a value that the class's `__post_init__` refuses.
+    `location` names the file and section for messages. Raises `UsageError` for an unknown key (naming the nearest
+    key that exists), a wrong type, or a value that the class's `__post_init__` refuses.
     """
-    _check_keys(cls, values, where)
+    _check_keys(cls, values, location)
     try:
         return msgspec.convert(dict(values), type=cls)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{where}: {_readable(str(error))}.", "Give a value of that kind.") from error
+        raise UsageError(f"{location}: {_reword(str(error))}.", "Give a value of that kind.") from error
 
 
-def _check_keys(cls: type, values: Mapping[str, Any], where: str) -> None:
-    """Refuses unknown keys, those of sections within sections too."""
-    known = get_type_hints(cls)
+def _check_keys(cls: type, values: Mapping[str, Any], location: str) -> None:
+    """Refuses unknown keys, also in nested sections."""
+    field_types = get_type_hints(cls)
     for key, value in values.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"Did you mean '{close[0]}'?" if close else f"Known keys: {', '.join(known)}."
-            raise UsageError(f"{where}: there is no key '{key}'.", hint)
-        if dataclasses.is_dataclass(known[key]) and isinstance(value, Mapping):
-            _check_keys(known[key], value, f"{where} [{key}]")
+        if key not in field_types:
+            cure = suggest(key, field_types, f"Known keys: {', '.join(field_types)}.")
+            raise UsageError(f"{location}: there is no key '{key}'.", cure)
+        if dataclasses.is_dataclass(field_types[key]) and isinstance(value, Mapping):
+            _check_keys(field_types[key], value, f"{location} [{key}]")
 
 
-def plain(config: object) -> dict[str, Any]:
-    """`config` as JSON-ready values, as it stands in a manifest."""
+def plain_values(config: object) -> dict[str, Any]:
+    """`config` as values that JSON can hold, as a manifest stores it."""
     assert dataclasses.is_dataclass(config)
     assert not isinstance(config, type)
     values = msgspec.to_builtins(dataclasses.asdict(config))  # msgspec alone leaves out defaults of what it converted
@@ -63,14 +61,14 @@ def plain(config: object) -> dict[str, Any]:
     return values
 
 
-def require(condition: bool, key: str, found: object, expected: str) -> None:
-    """For `__post_init__`: raises `ValueError` saying that `key` should be `expected`."""
+def require(condition: bool, key: str, value: object, requirement: str) -> None:
+    """For `__post_init__`: raises `ValueError`, which tells what `key` is and its `requirement`, unless `condition`."""
     if not condition:
-        raise ValueError(f"'{key}' is {found!r}, expected {expected}")
+        raise ValueError(f"'{key}' is {value!r}, expected {requirement}")
 
 
-def _readable(message: str) -> str:
-    """Msgspec says `Expected int, got str - at $.key`; people read `key: expected int, got str`."""
+def _reword(message: str) -> str:
+    """Turns msgspec's `Expected int, got str - at $.key` into `'key': expected int, got str`."""
     text, _, path = message.partition(" - at `$")
     key = path.strip("`").lstrip(".")
     return f"'{key}': {text[0].lower()}{text[1:]}" if key else text

@@ -2,8 +2,8 @@
 
     MmseError
     ├── UsageError        the command, an option or a key of shop.toml is wrong
-    ├── TableError        a table the user brought is missing, unreadable or malformed
-    ├── ArtifactError     a stage folder is missing, damaged or does not fit the others
+    ├── TableError        a table of the user is missing, unreadable or malformed
+    ├── ArtifactError     a folder of a run is missing, damaged or does not fit the others
     ├── OutputError       the result cannot be written (permission, full disk)
     ├── ProcessLost       another process of a training run has gone (training/distributed.py)
     ├── Refused           a request to the server is not answered (serving/failures.py)
@@ -14,9 +14,12 @@ Mistakes in our own logic are `assert`s and never one of these.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class MmseError(Exception):
-    """A failure a user can mend: `cause` says what was expected and found where, `cure` what to do."""
+    """A failure that a user can repair: `cause` names what was expected, found and where; `cure` tells what to do."""
 
     exit_code = 2
 
@@ -30,7 +33,7 @@ class MmseError(Exception):
 
 
 class UsageError(MmseError):
-    """The command line or `shop.toml` asks for something that does not exist or cannot be."""
+    """The command line or `shop.toml` asks for something that does not exist or is impossible."""
 
 
 class TableError(MmseError):
@@ -38,10 +41,16 @@ class TableError(MmseError):
 
 
 class ArtifactError(MmseError):
-    """A stage folder is missing, damaged, of another kind, or made from something else."""
+    """A folder of a run is missing, damaged, of another kind, or made from other inputs."""
 
 
 class OutputError(MmseError):
     """The output cannot be written: no permission, or no space left."""
 
     exit_code = 1
+
+
+def suggest(name: str, options: Iterable[str], fallback: str) -> str:
+    """A cure for a misspelt `name`: the nearest of `options` as a question, or `fallback` where none is near."""
+    close = difflib.get_close_matches(name, list(options), n=1, cutoff=0.5)
+    return f"Did you mean '{close[0]}'?" if close else fallback

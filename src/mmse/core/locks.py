@@ -1,7 +1,8 @@
-"""Locks between processes: waited for in turn, up to a limit, and let go of by the system when a process is killed.
+"""Locks between processes: taken in turn, waited for up to a limit, and released by the system if a process is killed.
 
-A folder's `lock` is reached through its `queue`, which whoever waits next holds. So one that lets go and wants the lock
-again at once comes after those that wait, and one who wants it alone is not kept out by many that share it.
+The next process in turn holds the `queue` of a folder while it waits for the folder's `lock`. So a process that
+releases the lock and wants it again comes after those that wait already, and a process that wants the lock alone is not
+starved by many that share it.
 """
 
 from __future__ import annotations
@@ -13,68 +14,71 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmse.core.artifact import writable
+from mmse.core.artifact import explain_os_errors
 from mmse.core.errors import OutputError
 
 LIMIT_S = 60.0
-_LOOK_EVERY_S = 0.001
+_RETRY_EVERY_S = 0.001
 
 LOCK, QUEUE = "lock", "queue"
 
 
 @contextlib.contextmanager
-def turn(folder: Path, *, shared: bool = False) -> Iterator[None]:
+def take_turn(folder: Path, *, share: bool = False) -> Iterator[None]:
     """Holds the lock of `folder`, alone or with others that share it; raises `OutputError` past the limit."""
-    until = time.monotonic() + LIMIT_S
-    with contextlib.ExitStack() as ours:
-        with _opened(folder / QUEUE) as queue:
-            wait(queue, folder / QUEUE, until=until)
-            lock = ours.enter_context(_opened(folder / LOCK))
-            wait(lock, folder / LOCK, shared=shared, until=until)
+    deadline = time.monotonic() + LIMIT_S
+    with contextlib.ExitStack() as stack:
+        with _open_lock(folder / QUEUE) as queue:
+            lock_file(queue, folder / QUEUE, deadline=deadline)
+            lock = stack.enter_context(_open_lock(folder / LOCK))
+            lock_file(lock, folder / LOCK, share=share, deadline=deadline)
         yield
 
 
 @contextlib.contextmanager
-def if_free(path: Path) -> Iterator[bool]:
-    """Holds the lock `path`, which is false where another holds it."""
-    with _opened(path) as file:
-        yield _taken(file, fcntl.LOCK_EX)
+def try_lock(path: Path) -> Iterator[bool]:
+    """Holds the lock file `path` and yields true, or yields false where another process holds it."""
+    with _open_lock(path) as descriptor:
+        yield _try_flock(descriptor, fcntl.LOCK_EX)
 
 
 @contextlib.contextmanager
-def alone(path: Path, *, limit_s: float | None = None) -> Iterator[None]:
-    """Holds the lock `path`; raises `OutputError` past the limit."""
-    with _opened(path) as file:
-        wait(file, path, until=None if limit_s is None else time.monotonic() + limit_s)
+def lock(path: Path, *, limit_s: float | None = None) -> Iterator[None]:
+    """Holds the lock file `path`; raises `OutputError` past the limit."""
+    with _open_lock(path) as descriptor:
+        lock_file(descriptor, path, deadline=None if limit_s is None else time.monotonic() + limit_s)
         yield
 
 
-def wait(file: int, path: Path, *, shared: bool = False, until: float | None = None) -> None:
-    """Takes the lock of an open file, which is let go of when it is closed."""
-    until = time.monotonic() + LIMIT_S if until is None else until
-    while not _taken(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
-        if time.monotonic() > until:
+def lock_file(descriptor: int, path: Path, *, share: bool = False, deadline: float | None = None) -> None:
+    """Takes the lock of an open file, which is released when the file is closed; raises `OutputError` past `deadline`.
+
+    `deadline` is a time of `time.monotonic`; None is `LIMIT_S` from now.
+    """
+    deadline = time.monotonic() + LIMIT_S if deadline is None else deadline
+    while not _try_flock(descriptor, fcntl.LOCK_SH if share else fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
             raise OutputError(
                 f"Another process has kept {path} locked for too long.",
-                f"Try again; if it hangs, end it, which loses nothing: `fuser -v {path}` names it.",
+                f"Try again. If that process hangs, end it, which loses nothing: `fuser -v {path}` names it.",
             )
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_RETRY_EVERY_S)
 
 
-def _taken(file: int, how: int) -> bool:
+def _try_flock(descriptor: int, operation: int) -> bool:
     try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    with writable(path):
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def _open_lock(path: Path) -> Iterator[int]:
+    with explain_os_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        yield file
+        yield descriptor
     finally:
-        fcntl.flock(file, fcntl.LOCK_UN)  # a child that was forked meanwhile has the file as well
-        os.close(file)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child process that was forked meanwhile has the file open as well
+        os.close(descriptor)

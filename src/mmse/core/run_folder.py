@@ -31,7 +31,7 @@ COMMANDS: Mapping[str, str] = {
     VECTORS: "mmse embed",
     INDEX: "mmse index",
     RANKING: "mmse rank",
-    SERVING: "mmse run",
+    SERVING: "mmse mine",
     MAP: "mmse map",
     REPORT: "mmse evaluate",
 }
@@ -124,7 +124,7 @@ class RunFolder:
         require_lineage(manifests, self.path)
         return manifests
 
-    def made(self, kind: str) -> bool:
+    def has(self, kind: str) -> bool:
         """Whether the folder `kind` is there."""
         return (self.path / kind / MANIFEST).is_file()
 
@@ -138,11 +138,11 @@ def require_lineage(manifests: Mapping[str, Manifest], path: Path) -> None:
     witness = {kind: path / kind for kind in manifests}
     for kind in (kind for kind in INPUTS if kind in manifests):
         for name in INPUTS[kind]:
-            fingerprint = manifests[kind].inputs[name]
+            fingerprint = manifests[kind].inputs.get(name, "")
             if fingerprints.setdefault(name, fingerprint) != fingerprint:
                 raise ArtifactError(
-                    f"{path / kind} was made from another {name} (fingerprint {fingerprint}) than {witness[name]} "
-                    f"(fingerprint {fingerprints[name]}): the two do not fit.",
+                    f"{path / kind} was made from another {name} folder (fingerprint {fingerprint}) than "
+                    f"{witness[name]} (fingerprint {fingerprints[name]}): the two do not fit.",
                     f"Run `{COMMANDS[kind]}` and the steps after it again; `mmse run` finds out which they are.",
                 )
             witness.setdefault(name, path / kind)

@@ -1,4 +1,4 @@
-"""The `dataset` folder, opened: its slices' files, its snapshots, the statistics of items at each of them."""
+"""The contract of the dataset folder that mining writes: its files, its rows, its snapshots and their statistics."""
 
 from __future__ import annotations
 
@@ -13,22 +13,107 @@ from jaxtyping import Int64
 
 from mmse.core.artifact import read_manifest
 from mmse.core.errors import UsageError
+from mmse.core.run_folder import DATASET
+
+TRAIN, VALID, TEST = "train", "valid", "test"
+"""The splits, in order of time; train is cut into periods."""
+
+ROWS_SCHEMA = pa.schema(
+    [
+        ("request_id", pa.string()),
+        ("query", pa.string()),
+        ("user_id", pa.string()),
+        ("timestamp", pa.timestamp("us")),
+        ("item_row", pa.int32()),
+        ("position", pa.int32()),
+        ("stage", pa.int8()),
+        ("examination", pa.float32()),
+        ("explored", pa.bool_()),
+    ]
+)
+"""The rows of every split: one for each item of a request."""
+
+ITEM_COUNTS = ("shown", "clicked", "ordered")
+"""What is counted of each item: how often it was shown, how often it was clicked or got further, and was ordered."""
+
+STATS_SCHEMA = pa.schema(
+    [("snapshot", pa.int16()), ("item_row", pa.int32()), *((name, pa.int64()) for name in ITEM_COUNTS)]
+)
+"""The item statistics; an item that was not shown before a snapshot has no row of it."""
+
+
+@dataclass(frozen=True)
+class DatasetFolder:
+    """The files of the dataset below `path`; `docs/tables.md` lists their columns."""
+
+    path: Path
+
+    @property
+    def items(self) -> Path:
+        """The catalogue: one row for each item, in the order of `item_row`."""
+        return self.path / "items.parquet"
+
+    @property
+    def interactions(self) -> Path:
+        """Clicks, carts and orders of known shoppers, sorted by shopper and time."""
+        return self.path / "interactions.parquet"
+
+    @property
+    def item_stats(self) -> Path:
+        """How often each item was shown, clicked and ordered before each snapshot."""
+        return self.path / "item_stats.parquet"
+
+    @property
+    def queries(self) -> Path:
+        """The queries of train, the most frequent first."""
+        return self.path / "queries.parquet"
+
+    @property
+    def snapshots(self) -> Path:
+        """The moment of each snapshot."""
+        return self.path / "snapshots.parquet"
+
+    @property
+    def examination(self) -> Path:
+        """The chance that a shopper looks at each position."""
+        return self.path / "examination.parquet"
+
+    @property
+    def reformulations(self) -> Path:
+        """What shoppers took after they put a query in other words; absent where mining was told to mine none."""
+        return self.path / "reformulations.parquet"
+
+    @property
+    def rejected(self) -> Path:
+        """The bad rows of both tables."""
+        return self.path / "rejected.parquet"
+
+    def row_files(self, split: str, period: int | None = None) -> list[Path]:
+        """The files of the rows of `split`, or of one `period` of train, in order; each holds whole requests."""
+        if period is not None:
+            return sorted((self.path / period_name(period)).glob("*.parquet"))
+        return sorted((self.path / split).glob("**/*.parquet"))
+
+
+def period_name(period: int) -> str:
+    """The folder of a train period, below the dataset folder."""
+    return f"{TRAIN}/period={period:02d}"
 
 
 @dataclass(frozen=True)
 class Snapshots:
     """The moments at which item statistics were taken.
 
-    `before[s]` (microseconds, UTC) bounds snapshot `s`: train period `p` may see snapshot `p` and no later one,
-    `valid` and `test` name those of the held back slices, `end` the one of the whole log.
+    `before[s]` (microseconds, UTC) bounds snapshot `s`: a request of train period `p` may use snapshot `p` and no later
+    one, `valid` and `test` are those of the splits that are held back, `end` is that of the whole log.
     """
 
-    before: Int64[np.ndarray, " snapshots"]
+    moments: Int64[np.ndarray, " snapshots"]
 
     @property
     def periods(self) -> int:
         """How many periods train has."""
-        return len(self.before) - 3
+        return len(self.moments) - 3
 
     @property
     def valid(self) -> int:
@@ -57,29 +142,31 @@ class ItemStats:
     @classmethod
     def open(cls, dataset: Path) -> ItemStats:
         """The statistics of a `dataset` folder; raises `ArtifactError` where it is none."""
-        read_manifest(dataset, "dataset")
-        n_items = pq.read_metadata(dataset / "items.parquet").num_rows
-        return cls(dataset / "item_stats.parquet", n_items, open_snapshots(dataset))
+        read_manifest(dataset, DATASET)
+        files = DatasetFolder(dataset)
+        return cls(files.item_stats, pq.read_metadata(files.items).num_rows, open_snapshots(dataset))
 
     def at(self, snapshot: int) -> Int64[np.ndarray, "n_items 3"]:
         """Shown, clicked, ordered of every item row; read from disk at each call."""
         if not 0 <= snapshot <= self.snapshots.end:
             raise UsageError(f"There is no snapshot {snapshot}.", f"Choose one of 0 to {self.snapshots.end}.")
         table = pq.read_table(self._path, filters=[("snapshot", "=", snapshot)])
-        counts = np.zeros((self.n_items, 3), np.int64)
+        counts = np.zeros((self.n_items, len(ITEM_COUNTS)), np.int64)
         rows = table.column("item_row").to_numpy()
-        for column, name in enumerate(("shown", "clicked", "ordered")):
+        for column, name in enumerate(ITEM_COUNTS):
             counts[rows, column] = table.column(name).to_numpy()
         return counts
 
 
 def open_snapshots(dataset: Path) -> Snapshots:
     """The snapshots of a `dataset` folder."""
-    before = pq.read_table(dataset / "snapshots.parquet").column("before")
-    return Snapshots(np.ascontiguousarray(pc.cast(before, pa.int64()).to_numpy()))
+    moments = pq.read_table(DatasetFolder(dataset).snapshots).column("before")
+    return Snapshots(np.ascontiguousarray(pc.cast(moments, pa.int64()).to_numpy()))
 
 
-def shard_files(dataset: Path, split: str, period: int | None = None) -> list[Path]:
-    """The files of `split` (train, valid, test), of one train period or of all in order; each holds whole requests."""
-    below = f"period={period:02d}/*.parquet" if period is not None else "**/*.parquet"
-    return sorted((dataset / split).glob(below))
+def read_reformulations(dataset: Path) -> pa.Table:
+    """`request_id, item_row` of every slice: items that a shopper took after the request; empty if none were mined."""
+    path = DatasetFolder(dataset).reformulations
+    if not path.is_file():
+        return pa.table({"request_id": pa.array([], pa.string()), "item_row": pa.array([], pa.int32())})
+    return pq.read_table(path, columns=["request_id", "item_row"])

@@ -1,1 +1,1 @@
-"""Metrics, the offline comparison of systems, the report."""
+"""Metrics, the offline comparison of systems, and its report."""

@@ -1,8 +1,8 @@
-"""How sure a mean is: a paired bootstrap that resamples whole queries.
+"""The uncertainty of a mean: a paired bootstrap that resamples whole queries.
 
 Requests of one query are alike, so they are drawn together: a cluster bootstrap (Cameron, Gelbach and Miller,
 "Bootstrap-based improvements for inference with clustered errors", 2008), with percentile intervals. All systems
-see the same draws, which makes the interval of a difference narrower than the two intervals suggest (Sakai,
+see the same draws. The interval of a difference is therefore narrower than the two intervals suggest (Sakai,
 "Evaluating evaluation metrics based on the bootstrap", SIGIR 2006).
 """
 
@@ -17,12 +17,12 @@ from jaxtyping import Float, Int
 from mmse.core.config import require
 
 CELLS = 4_000_000
-"""Draw counts held at a time: memory is bounded by these, not by draws times queries."""
+"""Draw counts in memory at a time, so that memory does not grow with draws times queries."""
 
 
 @dataclass(frozen=True)
 class BootstrapConfig:
-    """How many times the queries are drawn anew, from which seed, and the share an interval covers."""
+    """How many times the queries are resampled, from which seed, and the share that an interval covers."""
 
     draws: int = 1000
     seed: int = 0
@@ -38,9 +38,9 @@ class BootstrapConfig:
 class Estimate:
     """A mean over requests with its interval; `queries` is the number of distinct queries behind it.
 
-    `value` is NaN where no request defines it; `low` and `high` are None with fewer than two queries, where
-    nothing can be said. `p` is the two-sided chance of so large a mean if there were none: it is meant for
-    differences, and is None elsewhere.
+    `value` is NaN if no request defines it. `low` and `high` are None with fewer than two queries, which are too few
+    for an interval. `p` is the two-sided probability of so large a mean if the true mean were 0: only differences have
+    it, it is None for other estimates.
     """
 
     value: float
@@ -51,13 +51,13 @@ class Estimate:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves 0 out; of twenty differences that are none, about one is still marked."""
+        """Whether the interval excludes 0; by chance this holds for about one of twenty true zeros."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)
-class Bootstrapped:
-    """One estimate a system, and one difference (system minus reference) a system where a reference was named."""
+class BootstrapResult:
+    """One estimate for each system, and one difference (system minus reference) for each if there is a reference."""
 
     systems: list[Estimate]
     differences: list[Estimate]
@@ -69,54 +69,55 @@ def bootstrap(
     config: BootstrapConfig,
     *,
     reference: int | None = None,
-) -> Bootstrapped:
-    """Means over requests, NaN left out, with intervals from drawing the distinct `clusters` (queries) anew.
+) -> BootstrapResult:
+    """Means over requests with intervals from resampling the distinct `clusters` (queries); NaN values are left out.
 
-    A difference is taken over the requests that both systems define. The reference's own difference is 0.
+    A difference is computed over the requests that both systems define. The reference's own difference is 0.
     """
     numbers = np.unique(clusters, return_inverse=True)[1].astype(np.int64)
-    measured = values if reference is None else np.concatenate([values, values - values[reference]])
-    sums, counts = _by_cluster(measured, numbers)
-    drawn = _draw(sums, counts, config)
-    estimates = [_estimate(sums[:, c], counts[:, c], drawn[:, c], config.level) for c in range(len(measured))]
+    series = values if reference is None else np.concatenate([values, values - values[reference]])
+    sums, counts = _by_cluster(series, numbers)
+    means = _resample(sums, counts, config)
+    estimates = [_estimate(sums[:, c], counts[:, c], means[:, c], config.level) for c in range(len(series))]
     n = len(values)
     differences = [
-        Estimate(e.value, e.low, e.high, e.queries, two_sided(drawn[:, n + i]) if e.low is not None else None)
+        Estimate(e.value, e.low, e.high, e.queries, two_sided(means[:, n + i]) if e.low is not None else None)
         for i, e in enumerate(estimates[n:])
     ]
-    return Bootstrapped(estimates[:n], differences)
+    return BootstrapResult(estimates[:n], differences)
 
 
 def _by_cluster(
     values: Float[np.ndarray, "s r"], numbers: Int[np.ndarray, " r"]
 ) -> tuple[Float[np.ndarray, "c s"], Float[np.ndarray, "c s"]]:
+    """The sum of each cluster's defined values, and how many there are."""
     n = int(numbers.max()) + 1 if len(numbers) else 0
-    defined = ~np.isnan(values)
-    filled = np.where(defined, values, 0.0)
-    sums = np.stack([np.bincount(numbers, weights=row, minlength=n) for row in filled], axis=1)
-    counts = np.stack([np.bincount(numbers, weights=row, minlength=n) for row in defined], axis=1)
+    valid = ~np.isnan(values)
+    zero_filled = np.where(valid, values, 0.0)
+    sums = np.stack([np.bincount(numbers, weights=row, minlength=n) for row in zero_filled], axis=1)
+    counts = np.stack([np.bincount(numbers, weights=row, minlength=n) for row in valid], axis=1)
     return sums.astype(np.float64), counts.astype(np.float64)
 
 
-def _draw(
+def _resample(
     sums: Float[np.ndarray, "c s"], counts: Float[np.ndarray, "c s"], config: BootstrapConfig
 ) -> Float[np.ndarray, "draws s"]:
-    """The mean of each column in each draw; the same clusters for all columns."""
+    """The mean of each column in each draw; all columns see the same clusters."""
     n = len(sums)
     rng = np.random.default_rng(config.seed)
     means = np.full((config.draws, sums.shape[1]), np.nan)
     step = max(1, CELLS // max(1, n))
     for start in range(0, config.draws if n else 0, step):
         size = min(step, config.draws - start)
-        picked = rng.integers(0, n, (size, n)) + np.arange(size)[:, None] * n
-        times = np.bincount(picked.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
-        above, below = times @ sums, times @ counts
-        np.divide(above, below, out=means[start : start + size], where=below > 0)
+        cells = rng.integers(0, n, (size, n)) + np.arange(size)[:, None] * n
+        multiplicity = np.bincount(cells.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+        totals, n_values = multiplicity @ sums, multiplicity @ counts
+        np.divide(totals, n_values, out=means[start : start + size], where=n_values > 0)
     return means
 
 
 def _estimate(
-    sums: Float[np.ndarray, " c"], counts: Float[np.ndarray, " c"], drawn: Float[np.ndarray, " draws"], level: float
+    sums: Float[np.ndarray, " c"], counts: Float[np.ndarray, " c"], means: Float[np.ndarray, " draws"], level: float
 ) -> Estimate:
     queries = int((counts > 0).sum())
     if queries == 0:
@@ -125,26 +126,26 @@ def _estimate(
     if queries == 1:
         return Estimate(value, None, None, 1)
     tail = (1 - level) / 2
-    low, high = np.nanquantile(drawn, [tail, 1 - tail])
+    low, high = np.nanquantile(means, [tail, 1 - tail])
     return Estimate(value, float(low), float(high), queries)
 
 
-def two_sided(drawn: Float[np.ndarray, " draws"]) -> float:
-    """Twice the smaller share of draws on one side of 0, counting one more draw so that it is never 0."""
-    draws = drawn[~np.isnan(drawn)]
-    smaller = min((draws <= 0).sum(), (draws >= 0).sum())
-    return float(min(1.0, 2 * (smaller + 1) / (len(draws) + 1)))
+def two_sided(means: Float[np.ndarray, " draws"]) -> float:
+    """Twice the smaller share of draws on one side of 0; one draw is added to the count, so that p is never 0."""
+    draws = means[~np.isnan(means)]
+    tail = min((draws <= 0).sum(), (draws >= 0).sum())
+    return float(min(1.0, 2 * (tail + 1) / (len(draws) + 1)))
 
 
 def holm(p_values: Sequence[float], alpha: float = 0.05) -> list[bool]:
-    """Which of several differences hold after Holm's correction.
+    """Which of several differences are significant after Holm's correction.
 
-    The smallest p is held against alpha / n, the next against alpha / (n - 1), until one fails ("A simple sequentially
-    rejective multiple test procedure", 1979).
+    The smallest p is compared with alpha / n, the next with alpha / (n - 1), and so on until one fails ("A simple
+    sequentially rejective multiple test procedure", 1979).
     """
-    held = [False] * len(p_values)
-    for left, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        if p_values[place] > alpha / (len(p_values) - left):
+    significant = [False] * len(p_values)
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[index] > alpha / (len(p_values) - rank):
             break
-        held[place] = True
-    return held
+        significant[index] = True
+    return significant

@@ -1,4 +1,4 @@
-"""What a run serves, as evaluation sees it: the retriever's hybrid ranking, and each channel of it alone."""
+"""The run under evaluation: its hybrid ranking as it is served, and each of its channels alone."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
-from mmse.core import artifact
 from mmse.core.errors import ArtifactError
-from mmse.evaluation.metric_values import Progress
+from mmse.core.progress import Progress
+from mmse.core.run_folder import INDEX, MODEL, VECTORS, RunFolder
+from mmse.dataset.folder import TEST, DatasetFolder
 from mmse.index import IndexConfig, build
-from mmse.model.features import shopper_ids
-from mmse.retrieval.query_context import NO_ROWS, Calibrated
+from mmse.model.features import look_up_shopper_ids
+from mmse.retrieval.query_context import NO_ROWS, CalibratedHits
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.search import Channel
 
 CUTS = (10, 50, 100, 500, 1000)
 DEPTH = max(CUTS)
 HITS = 100
-"""So many hits of a request have their probability looked at."""
-AGREED_ON = 1_000
-"""Requests on which the index is held against exact search."""
+"""The number of hits of a request whose probabilities are evaluated."""
+AGREEMENT_REQUESTS = 1_000
+"""The number of requests on which the index is compared with exact search."""
 
-_SAY_EVERY = 64
+_PROGRESS_EVERY = 64
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What is asked: queries, by whom, and the item rows that each shopper had taken before (-1 for none)."""
+class QueryBatch:
+    """Queries, their shoppers, and the item rows that each shopper clicked or ordered before (-1 for none)."""
 
     queries: list[str]
     users: list[str | None]
@@ -41,77 +42,85 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What the query path did with each question: rankings by name, `hybrid` first, and hits with probabilities."""
+class ChannelResults:
+    """What the query path returns for each query: rankings by name, `hybrid` first, and hits with probabilities."""
 
     rankings: dict[str, Int64[np.ndarray, "n depth"]]
-    hits: list[Calibrated]
+    hits: list[CalibratedHits]
 
 
 @dataclass(frozen=True)
-class Served:
-    """The retriever of a run, as it was indexed, and the recipe that it is named after."""
+class Subject:
+    """The run that an evaluation is about: its retriever without edits, and its recipe's name."""
 
-    run: Path
+    run: RunFolder
     retriever: Retriever
     name: str
 
     @classmethod
-    def open(cls, run: Path) -> Served:
-        """The retriever of `run`; raises `ArtifactError` where the run does not fit together or knows the answers."""
-        retriever = Retriever.open(run, edits=False)
-        as_of = artifact.read_manifest(run / "vectors", "vectors").config["as_of"]
-        if as_of != "test" and any((run / "dataset" / "test").glob("*.parquet")):
+    def open(cls, path: Path) -> Subject:
+        """The run in the folder `path`.
+
+        Raises `ArtifactError` if its folders do not fit together, or its vectors already know the test window.
+        """
+        run, retriever = RunFolder(path), Retriever.open(path, edits=False)
+        as_of = run.manifest(VECTORS).config["as_of"]
+        if as_of != "test" and DatasetFolder(run.dataset).row_files(TEST):
             raise ArtifactError(
-                f"{run / 'vectors'} was embedded as of '{as_of}': it knows the test window's orders.",
+                f"{run.vectors} was embedded as of '{as_of}': it knows the test window's orders.",
                 "Run `mmse embed --as-of test` again before evaluating.",
             )
-        return cls(run, retriever, str(artifact.read_manifest(run / "model", "model").config["recipe"]))
+        return cls(run, retriever, str(run.manifest(MODEL).config["recipe"]))
 
     @property
     def names(self) -> dict[Channel, str]:
-        """What each channel is called in a report; `hybrid`, which is served, bears the recipe's own name."""
-        alone: tuple[Channel, ...] = ("vector", "lexical", "rrf")
-        names: dict[Channel, str] = {channel: f"{self.name} ({channel})" for channel in alone}
+        """The name of each channel in a report; `hybrid`, which is served, has the recipe's own name."""
+        single: tuple[Channel, ...] = ("vector", "lexical", "rrf")
+        names: dict[Channel, str] = {channel: f"{self.name} ({channel})" for channel in single}
         return {"hybrid": self.name, **names}
 
-    def vectors(self, asked: Questions) -> Float32[np.ndarray, "n width"]:
-        """The fused vectors of the questions, each with the history that its shopper had then."""
-        ids = shopper_ids(self.retriever.shopper, asked.history)
-        return self.retriever.encoder.queries(asked.queries, asked.users, ids)
+    def vectors(self, batch: QueryBatch) -> Float32[np.ndarray, "n width"]:
+        """The fused vectors of the queries, each with the history that its shopper had then."""
+        ids = look_up_shopper_ids(self.retriever.shopper_columns, batch.history)
+        return self.retriever.encoder.embed_queries(batch.queries, batch.users, ids)
 
-    def look(
+    def rank(
         self,
         queries: Sequence[str],
         vectors: Float32[np.ndarray, "n width"],
-        say: Progress,
-        others: Sequence[Int64[np.ndarray, " _"]] | None = None,
-    ) -> Looked:
-        """The first 1,000 by every channel, in one pass, and the probabilities of the best hits and of `others`."""
+        progress: Progress,
+        extra_rows: Sequence[Int64[np.ndarray, " _"]] | None = None,
+    ) -> ChannelResults:
+        """The first 1,000 rows by every channel, in one pass, and the probabilities of the best hits.
+
+        `extra_rows` are further item rows of each query whose probabilities are computed too.
+        """
         n = len(queries)
         rankings = {channel: np.full((n, DEPTH), -1, np.int64) for channel in self.names}
         hits = []
-        for place, one in enumerate(self.retriever.considered(queries, vectors, DEPTH)):
-            for channel, ranked in rankings.items():
-                rows = one.rows(channel)[:DEPTH]
-                ranked[place, : len(rows)] = rows
-            hits.append(one.calibrated(HITS, NO_ROWS if others is None else others[place]))
-            if place % _SAY_EVERY == 0:
-                say(f"rank with {self.name}", place, n)
-        say(f"rank with {self.name}", n, n)
-        return Looked({self.names[channel]: ranked for channel, ranked in rankings.items()}, hits)
+        for index, candidates in enumerate(self.retriever.search_channels(queries, vectors, DEPTH)):
+            for channel, ranking in rankings.items():
+                rows = candidates.rows(channel)[:DEPTH]
+                ranking[index, : len(rows)] = rows
+            hits.append(candidates.calibrate(HITS, NO_ROWS if extra_rows is None else extra_rows[index]))
+            if index % _PROGRESS_EVERY == 0:
+                progress(f"rank with {self.name}", index, n)
+        progress(f"rank with {self.name}", n, n)
+        return ChannelResults({self.names[channel]: ranking for channel, ranking in rankings.items()}, hits)
 
-    def agreement(self, vectors: Float32[np.ndarray, "n width"], looked: Looked) -> list[dict[str, str | int | float]]:
-        """How much of the exact ranking by vectors the index finds; nothing where the index is exact itself."""
-        kind = artifact.read_manifest(self.run / "index", "index").config["kind"]
+    def agreement(
+        self, vectors: Float32[np.ndarray, "n width"], results: ChannelResults
+    ) -> list[dict[str, str | int | float]]:
+        """The share of the exact ranking by vectors that the index finds; empty if the index is exact itself."""
+        kind = self.run.manifest(INDEX).config["kind"]
         if kind == "exact":
             return []
-        base = self.retriever.indexed.base.vectors
+        base = self.retriever.indexed_snapshot.base.vectors
         index = build(IndexConfig(kind="exact"), base, np.arange(len(base), dtype=np.int64))
-        exact = index.search(vectors[:AGREED_ON], DEPTH).ids
-        found = looked.rankings[self.names["vector"]][:AGREED_ON]
-        said: dict[str, str | int | float] = {"index": f"{self.names['vector']}, {kind}"}
+        exact = index.search(vectors[:AGREEMENT_REQUESTS], DEPTH).ids
+        approximate = results.rankings[self.names["vector"]][:AGREEMENT_REQUESTS]
+        record: dict[str, str | int | float] = {"index": f"{self.names['vector']}, {kind}"}
         for k in (10, 100, 1000):
-            shared = [np.isin(a[:k][a[:k] >= 0], b[:k]).sum() for a, b in zip(exact, found, strict=True)]
-            said[f"of the exact top {k}"] = round(float(np.sum(shared) / max(1, (exact[:, :k] >= 0).sum())), 4)
-        return [said]
+            n_common = [np.isin(a[:k][a[:k] >= 0], b[:k]).sum() for a, b in zip(exact, approximate, strict=True)]
+            record[f"of the exact top {k}"] = round(float(np.sum(n_common) / max(1, (exact[:, :k] >= 0).sum())), 4)
+        return [record]

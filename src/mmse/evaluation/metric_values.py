@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int64
 
+from mmse.core.progress import Progress
 from mmse.evaluation.bootstrap import BootstrapConfig, bootstrap
 from mmse.evaluation.rows import Difference, Row
 
-Progress = Callable[[str, int, int], None]
-
 
 @dataclass(frozen=True)
-class Measured:
-    """One metric of all systems, a value per request (NaN: not defined), to be averaged over distinct queries."""
+class MetricValues:
+    """One metric of all systems, a value per request (NaN if not defined), to be averaged over distinct queries."""
 
     target: str
     slice: str
@@ -26,24 +25,23 @@ class Measured:
 
 
 def summarise(
-    measured: Sequence[Measured],
+    metrics: Sequence[MetricValues],
     systems: Sequence[str],
     clusters: Int64[np.ndarray, " n"],
     config: BootstrapConfig,
-    say: Progress,
+    progress: Progress,
 ) -> tuple[list[Row], list[Difference]]:
-    """Means with intervals, and the paired differences of the first system, which is ours, to every other."""
+    """Means with intervals, and the paired differences of the first system, the subject, to every other."""
     rows, differences = [], []
-    for done, m in enumerate(measured):
-        say("draw intervals", done, len(measured))
-        sure = bootstrap(m.values, clusters, config, reference=0)
-        where = (m.target, m.slice, m.metric, m.k)
+    for index, m in enumerate(metrics):
+        progress("draw intervals", index, len(metrics))
+        result = bootstrap(m.values, clusters, config, reference=0)
+        key = (m.target, m.slice, m.metric, m.k)
         for i, system in enumerate(systems):
-            e, d = sure.systems[i], sure.differences[i]
+            e, d = result.systems[i], result.differences[i]
             if e.queries:
-                rows.append(Row(system, *where, e.value, e.low, e.high, e.queries))
-            if i and d.low is not None and d.high is not None:
-                mirrored = (-d.value, -d.high, -d.low)
-                differences.append(Difference(systems[0], system, *where, *mirrored, d.significant))
-    say("draw intervals", len(measured), len(measured))
+                rows.append(Row(system, *key, e.value, e.low, e.high, e.queries))
+            if i and d.low is not None and d.high is not None:  # the bootstrap has system minus subject: turn it round
+                differences.append(Difference(systems[0], system, *key, -d.value, -d.high, -d.low, d.significant))
+    progress("draw intervals", len(metrics), len(metrics))
     return rows, differences

@@ -1,8 +1,8 @@
-"""The offline evaluation of a run: what each system finds of what was wanted, in the whole catalogue.
+"""The offline evaluation of a run on its log: how much of what shoppers clicked or ordered each system finds.
 
-On a log, what was wanted is what was ordered or clicked. That flatters whoever imitates the engine that made the
-log, because nobody can order what was not shown; so a simulated shop is also held against its truth, and a real log
-against the slots that were filled at random.
+Recall of logged clicks and orders favours systems that imitate the engine that made the log, because shoppers can only
+order what they were shown. A simulated shop is therefore also compared with its truth, and a real log with the slots
+that were filled at random.
 """
 
 from __future__ import annotations
@@ -15,22 +15,31 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int64
 
-from mmse.core import artifact
 from mmse.core.config import require
 from mmse.core.errors import ArtifactError
-from mmse.evaluation import metrics, shortfall
+from mmse.core.progress import Progress, silent
+from mmse.core.run_folder import RANKING
+from mmse.dataset.folder import TEST
+from mmse.evaluation import metrics
 from mmse.evaluation.bootstrap import BootstrapConfig
-from mmse.evaluation.channels import CUTS, HITS, Looked, Questions, Served
-from mmse.evaluation.filter_quality import Filtered, filtered_recall
-from mmse.evaluation.metric_values import Measured, Progress, summarise
-from mmse.evaluation.reliability import Kept, Reliability, Slots, flat, kept, reliability
+from mmse.evaluation.channels import CUTS, HITS, ChannelResults, QueryBatch, Subject
+from mmse.evaluation.filter_quality import FilterQuality, measure_filters
+from mmse.evaluation.metric_values import MetricValues, summarise
+from mmse.evaluation.reliability import (
+    CalibrationSample,
+    Reliability,
+    ThresholdCurve,
+    concatenate_probabilities,
+    measure_reliability,
+    threshold_curve,
+)
 from mmse.evaluation.rows import ALL, Difference, Row
-from mmse.evaluation.shortfall import Shortfall
+from mmse.evaluation.shortfall import Shortfall, describe, find_shortfall
 from mmse.evaluation.slices import Slice, slices_of
-from mmse.evaluation.systems import baselines_of, ranked
-from mmse.evaluation.truth import World, true_hits, truth_metrics
+from mmse.evaluation.systems import open_baselines, rank_all
+from mmse.evaluation.truth import CatalogueTruth, ShopperTruth, true_hits, truth_metrics
 from mmse.schema.stages import STAGE_GAINS, Stage
-from mmse.training.targets import Logged, Shown, read_logged, read_shown
+from mmse.training.targets import LoggedRequests, ShownSlots, read_logged_requests, read_slots
 
 SLICE_CUTS = (10, 100)
 _GAINS = np.array([STAGE_GAINS.get(stage, 0.0) for stage in Stage])
@@ -38,10 +47,10 @@ _GAINS = np.array([STAGE_GAINS.get(stage, 0.0) for stage in Stage])
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """How many test requests are looked at, and how sure we want to be.
+    """How many test requests are evaluated, and how precise the intervals are.
 
-    `requests` are held against the log, the first `truth_requests` of them against the truth, the hits of the first
-    `calibration_requests` against the true chance of a click; the first `filter_requests` are searched under filters.
+    `requests` are compared with the log, the first `truth_requests` of them with the truth, the hits of the first
+    `calibration_requests` with the true chance of a click; the first `filter_requests` are searched under filters.
     """
 
     requests: int = 5_000
@@ -59,143 +68,151 @@ class EvaluateConfig:
         self.to_bootstrap()
 
     def to_bootstrap(self) -> BootstrapConfig:
-        """The bootstrap these ask for."""
+        """The part of the config that is the bootstrap's."""
         return BootstrapConfig(draws=self.draws, seed=self.seed)
 
 
 @dataclass
 class Evaluation:
-    """Everything an evaluation has to say.
+    """The results of an evaluation.
 
-    `differences` are paired, `ours` against each other system; `agreement` holds how much of the exact ranking the
-    index finds; `filters`, `reliability` and `kept` are of the query path on logged requests (`kept` None where nothing
-    was wanted); `facts` are what else is worth knowing.
+    `subject` is the name of the system that is served; `differences` are paired, the subject against each other system.
+    `agreement` is how much of the exact ranking the index finds. `filters`, `reliability` and `threshold_curve` are of
+    the query path on logged requests (`threshold_curve` is None if no hit was clicked or ordered). `facts` are other
+    numbers and names for people.
     """
 
-    ours: str
+    subject: str
     rows: list[Row] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     agreement: list[dict[str, str | int | float]] = field(default_factory=list)
     shortfall: Shortfall = field(default_factory=Shortfall)
-    filters: list[Filtered] = field(default_factory=list)
+    filters: list[FilterQuality] = field(default_factory=list)
     reliability: list[Reliability] = field(default_factory=list)
-    kept: Kept | None = None
+    threshold_curve: ThresholdCurve | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 def evaluate_log(
-    run: Path, config: EvaluateConfig, truth: Path | None = None, progress: Progress | None = None
+    run: Path, config: EvaluateConfig, truth: ShopperTruth | None = None, progress: Progress = silent
 ) -> Evaluation:
-    """Compares the systems of `run` on its test requests; with the folder `truth`, also on the simulated truth."""
-    say = progress or (lambda what, done, total: None)
-    served = Served.open(run)
-    logged = read_logged(run / "dataset", "test", config.requests, clicked_only=False)
-    if not len(logged):
+    """Compares the systems of `run` on its test requests; with `truth`, also with a simulated shop's truth."""
+    subject = Subject.open(run)
+    dataset = subject.run.dataset
+    log = read_logged_requests(dataset, TEST, config.requests, clicked_only=False)
+    if not len(log):
         raise ArtifactError(
-            f"{run / 'dataset'} has no test request, so there is nothing to evaluate on.",
+            f"{dataset} has no test request, so there is nothing to evaluate on.",
             "Mine again with mine.test_share above 0, or evaluate with --judgements.",
         )
-    asked = Questions(logged.queries, logged.users, logged.history)
-    vectors = served.vectors(asked)
-    shown = read_shown(run / "dataset", "test", logged)
-    order, per_request = by_request(shown, len(logged))
-    looked = served.look(logged.queries, vectors, say, per_request)
-    rankings = looked.rankings | ranked(baselines_of(served), asked, say)
-    world = World.open(truth, run / "dataset") if truth is not None else None
-    found = list(rankings.values())
-    measured = logged_metrics(found, logged, slices_of(run / "dataset", logged))
-    if world is not None:
-        measured += truth_metrics(found, logged.request_ids, world, config.truth_requests, config.seed, say)
-    queries = np.unique(logged.queries, return_inverse=True)[1].astype(np.int64)
-    result = compared(measured, list(rankings), served, queries, config, say)
-    result.agreement = served.agreement(vectors, looked)
-    say("search under filters", 0, 1)
-    result.filters = filtered_recall(served.retriever, logged, vectors, config.filter_requests, config.seed)
-    slots = slots_of(shown, order, looked)
-    if world is not None:
-        slots.append(true_hits(looked.hits, logged.request_ids, world, config.calibration_requests))
-    result.reliability = [one for those in slots for one in reliability(those)]
-    result.kept = kept(looked.hits, served.retriever.ranking.calibration.form, _wanted(logged), HITS)
-    result.facts = {"test requests": len(logged), "simulated": truth is not None} | _calibration_facts(served)
-    result.warnings += _warnings(logged, truth)
-    return result
+    batch = QueryBatch(log.queries, log.users, log.history)
+    vectors = subject.vectors(batch)
+    slots = read_slots(dataset, TEST, log)
+    order, shown_rows = by_request(slots, len(log))
+    results = subject.rank(log.queries, vectors, progress, shown_rows)
+    rankings = results.rankings | rank_all(open_baselines(subject), batch, progress)
+    catalogue_truth = CatalogueTruth.align(truth, dataset) if truth is not None else None
+    rows = list(rankings.values())
+    values = logged_metrics(rows, log, slices_of(dataset, log))
+    samples = calibration_samples(slots, order, results)
+    if catalogue_truth is not None:
+        values += truth_metrics(rows, log.request_ids, catalogue_truth, config.truth_requests, config.seed, progress)
+        samples.append(true_hits(results.hits, log.request_ids, catalogue_truth, config.calibration_requests))
+    queries = np.unique(log.queries, return_inverse=True)[1].astype(np.int64)
+    evaluation = compare_systems(values, list(rankings), subject, queries, config, progress)
+    evaluation.agreement = subject.agreement(vectors, results)
+    progress("search under filters", 0, 1)
+    evaluation.filters = measure_filters(subject.retriever, log, vectors, config.filter_requests, config.seed)
+    evaluation.reliability = [record for sample in samples for record in measure_reliability(sample)]
+    form = subject.retriever.ranking.calibration.form
+    evaluation.threshold_curve = threshold_curve(results.hits, form, _relevant(log), HITS)
+    evaluation.facts = {"test requests": len(log), "simulated": truth is not None} | _calibration_facts(subject)
+    evaluation.warnings += _warnings(log, simulated=truth is not None)
+    return evaluation
 
 
-def compared(
-    measured: Sequence[Measured],
+def compare_systems(
+    values: Sequence[MetricValues],
     systems: Sequence[str],
-    served: Served,
+    subject: Subject,
     clusters: Int64[np.ndarray, " n"],
     config: EvaluateConfig,
-    say: Progress,
+    progress: Progress,
 ) -> Evaluation:
-    """The rows and differences of all systems, what is served first, and whether it falls short of its channels."""
-    rows, differences = summarise(measured, systems, clusters, config.to_bootstrap(), say)
-    channels = [served.names["vector"], served.names["lexical"]]
-    short = shortfall.shortfall(differences, served.name, channels)
-    warnings = [shortfall.in_words(short, served.name)] if short.below else []
-    return Evaluation(served.name, rows, differences, warnings, shortfall=short)
+    """The rows and differences of all systems, the subject first, and whether it falls short of its channels."""
+    rows, differences = summarise(values, systems, clusters, config.to_bootstrap(), progress)
+    channels = [subject.names["vector"], subject.names["lexical"]]
+    shortfall = find_shortfall(differences, subject.name, channels)
+    warnings = [describe(shortfall, subject.name)] if shortfall.losses else []
+    return Evaluation(subject.name, rows, differences, warnings, shortfall=shortfall)
 
 
 def logged_metrics(
-    rankings: Sequence[Int[np.ndarray, "n depth"]], logged: Logged, slices: Sequence[Slice]
-) -> list[Measured]:
-    """Recall of ordered and of clicked-or-ordered items in every slice, nDCG and MRR with stage gains in `all`."""
-    measured = []
+    rankings: Sequence[Int[np.ndarray, "n depth"]], log: LoggedRequests, slices: Sequence[Slice]
+) -> list[MetricValues]:
+    """Recall of ordered and of clicked-or-ordered items in every slice, and nDCG and MRR with stage gains."""
+    metric_values = []
     for part in slices:
         for target, stage in (("ordered", Stage.ORDERED), ("clicked", Stage.CLICKED)):
-            counted = part.pairs & part.requests[logged.request] & (logged.stages >= stage)
-            gains = _GAINS[logged.stages[counted]]
-            relevant = metrics.from_pairs(logged.request[counted], logged.item_rows[counted], gains, len(logged))
-            found = [metrics.locate(ranking, relevant) for ranking in rankings]
+            pairs = part.pairs & part.requests[log.request] & (log.stages >= stage)
+            relevant = metrics.from_pairs(log.request[pairs], log.item_rows[pairs], _GAINS[log.stages[pairs]], len(log))
+            hits = [metrics.locate(ranking, relevant) for ranking in rankings]
             for k in CUTS if part.name == ALL else SLICE_CUTS:
-                values = np.stack([metrics.recall(f, k) for f in found])
-                measured.append(Measured(target, part.name, "recall", k, values))
+                values = np.stack([metrics.recall(h, k) for h in hits])
+                metric_values.append(MetricValues(target, part.name, "recall", k, values))
             if target == "clicked":
                 for name, metric in (("ndcg", metrics.ndcg), ("mrr", metrics.mrr)):
-                    values = np.stack([metric(f, 10) for f in found])
-                    measured.append(Measured(target, part.name, name, 10, values))
-    return measured
+                    values = np.stack([metric(h, 10) for h in hits])
+                    metric_values.append(MetricValues(target, part.name, name, 10, values))
+    return metric_values
 
 
-def by_request(shown: Shown, n: int) -> tuple[Int64[np.ndarray, " slots"], list[Int64[np.ndarray, " _"]]]:
-    """The slots in order of their request, and the distinct rows that each of `n` requests was shown in that order."""
-    order = np.lexsort((shown.item_rows, shown.request))
-    request, rows = shown.request[order], shown.item_rows[order].astype(np.int64)
-    again = np.append(False, (request[1:] == request[:-1]) & (rows[1:] == rows[:-1]))[: len(order)]
-    order, request, rows = order[~again], request[~again], rows[~again]
+def by_request(slots: ShownSlots, n: int) -> tuple[Int64[np.ndarray, " slots"], list[Int64[np.ndarray, " _"]]]:
+    """An order of the slots by request, and the distinct rows that each of `n` requests was shown, in that order.
+
+    A row that a request was shown twice counts once.
+    """
+    order = np.lexsort((slots.item_rows, slots.request))
+    request, rows = slots.request[order], slots.item_rows[order].astype(np.int64)
+    repeats = np.append(False, (request[1:] == request[:-1]) & (rows[1:] == rows[:-1]))[: len(order)]
+    order, request, rows = order[~repeats], request[~repeats], rows[~repeats]
     return order, np.split(rows, np.searchsorted(request, np.arange(1, n)))
 
 
-def slots_of(shown: Shown, order: Int64[np.ndarray, " slots"], looked: Looked) -> list[Slots]:
-    """The shown slots with their probabilities: all, and those alone that were filled at random."""
-    chances = flat(looked.hits, others=True)
-    clicked = (shown.stages[order] >= Stage.CLICKED).astype(np.float64)
-    looks, explored = shown.examination[order].astype(np.float64), shown.explored[order]
-    every = Slots("all slots", chances, clicked, looks)
-    by_chance = {form: values[explored] for form, values in chances.items()}
-    return [every, Slots("explored slots", by_chance, clicked[explored], looks[explored])]
+def calibration_samples(
+    slots: ShownSlots, order: Int64[np.ndarray, " slots"], results: ChannelResults
+) -> list[CalibrationSample]:
+    """The shown slots with their probabilities: all slots, and those filled at random."""
+    probabilities = concatenate_probabilities([query_hits.extra_probabilities for query_hits in results.hits])
+    clicked = (slots.stages[order] >= Stage.CLICKED).astype(np.float64)
+    looks, explored = slots.examination[order].astype(np.float64), slots.explored[order]
+    explored_probabilities = {form: values[explored] for form, values in probabilities.items()}
+    return [
+        CalibrationSample("all slots", probabilities, clicked, looks),
+        CalibrationSample("explored slots", explored_probabilities, clicked[explored], looks[explored]),
+    ]
 
 
-def _wanted(logged: Logged) -> metrics.Relevant:
-    return metrics.from_pairs(logged.request, logged.item_rows, np.ones(len(logged.request)), len(logged))
+def _relevant(log: LoggedRequests) -> metrics.Relevant:
+    return metrics.from_pairs(log.request, log.item_rows, np.ones(len(log.request)), len(log))
 
 
-def _calibration_facts(served: Served) -> dict[str, str]:
-    learned = artifact.read_manifest(served.run / "ranking", "ranking").counts
-    on = f"{learned['calibrated_on']} of {learned['requests']:,} validation requests"
-    return {"probability": served.retriever.ranking.calibration.form, "probability learned on": on}
+def _calibration_facts(subject: Subject) -> dict[str, str]:
+    counts = subject.run.manifest(RANKING).counts
+    source = f"{counts['calibrated_on']} of {counts['requests']:,} validation requests"
+    return {"probability": subject.retriever.ranking.calibration.form, "probability learned on": source}
 
 
-def _warnings(logged: Logged, truth: Path | None) -> list[str]:
-    said = []
-    if truth is None and not logged.explored.any():
-        said.append(
-            "No slot of this log was filled at random: recall of logged clicks and orders flatters whoever imitates "
-            "the engine that made the log, and nothing here can correct it. Explore a share of slots to know more."
+def _warnings(log: LoggedRequests, *, simulated: bool) -> list[str]:
+    warnings = []
+    if not simulated and not log.explored.any():
+        warnings.append(
+            "No slot of this log was filled at random: recall of logged clicks and orders favours systems that imitate "
+            "the engine that made the log, and nothing here can correct it. Fill a share of slots at random to know "
+            "more."
         )
-    ordered = int((logged.stages == Stage.ORDERED).sum())
-    if ordered < 100:
-        said.append(f"Only {ordered} orders stand in the test window: intervals of 'ordered' are wide.")
-    return said
+    n_orders = int((log.stages == Stage.ORDERED).sum())
+    if n_orders < 100:
+        warnings.append(f"The test window has only {n_orders} orders: intervals of 'ordered' are wide.")
+    return warnings

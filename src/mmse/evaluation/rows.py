@@ -1,6 +1,6 @@
 """The rows of an evaluation: one number with its interval, for one system, target, slice and metric.
 
-They are what the terminal, the report and `report.json` all show, so that no two of them can differ.
+The terminal, the report and `report.json` all show these rows, so their numbers cannot differ.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
-from mmse.core.artifact import writable
+from mmse.core.artifact import explain_os_errors
 from mmse.core.config import require
 from mmse.core.errors import ArtifactError
 
 TARGETS = ("ordered", "clicked", "off_search", "truth", "judged")
-"""What a metric asks for: logged orders, logged clicks (and orders), orders drawn from the simulated truth outside
-the search, the simulated truth itself, grades by people."""
+"""What a ranking should find: logged orders, logged clicks (and orders), orders drawn from the simulated truth outside
+the search, the best items by the simulated truth, what people judged relevant."""
 
 ALL = "all"
 """The slice of every request."""
@@ -27,7 +27,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Row:
-    """A mean over requests; `low` and `high` are None where there is no interval, `queries` counts distinct ones."""
+    """A mean over requests; `low` and `high` are None without an interval, `queries` counts distinct queries."""
 
     system: str
     target: str
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """`system` minus `versus`, paired; `significant` where the interval leaves 0 out."""
+    """`system` minus `versus`, paired; `significant` if the interval excludes 0."""
 
     system: str
     versus: str
@@ -76,28 +76,28 @@ class Measure:
 
 @dataclass(frozen=True)
 class Pivot:
-    """Systems by measures for one slice, both in the order in which they first came; a missing cell is absent."""
+    """A table of systems by measures for one slice, both in order of first appearance; cells may be missing."""
 
     systems: list[str]
     measures: list[Measure]
     cells: Mapping[tuple[str, Measure], Row]
 
     def get(self, system: str, measure: Measure) -> Row | None:
-        """The row of that cell, None where it was not measured."""
+        """The row of that cell, None if it was not measured."""
         return self.cells.get((system, measure))
 
     def best(self, measure: Measure) -> float | None:
-        """The highest value of a measure, None where no system has it."""
+        """The highest value of a measure, None if no system has it."""
         values = [row.value for (_, m), row in self.cells.items() if m == measure]
         return max(values, default=None)
 
 
 def pivot(rows: Iterable[Row], slice_: str = ALL) -> Pivot:
     """The rows of one slice as a table: systems down, (target, metric, k) across, targets in `TARGETS` order."""
-    kept = [row for row in rows if row.slice == slice_]
-    systems = list(dict.fromkeys(row.system for row in kept))
-    cells = {(row.system, measure_of(row)): row for row in kept}
-    assert len(cells) == len(kept), "two rows measure the same"
+    slice_rows = [row for row in rows if row.slice == slice_]
+    systems = list(dict.fromkeys(row.system for row in slice_rows))
+    cells = {(row.system, measure_of(row)): row for row in slice_rows}
+    assert len(cells) == len(slice_rows), "two rows measure the same"
     measures = sorted(dict.fromkeys(m for _, m in cells), key=lambda m: TARGETS.index(m.target))
     return Pivot(systems, measures, cells)
 
@@ -110,28 +110,28 @@ def measure_of(row: Row | Difference) -> Measure:
 def find_difference(
     differences: Iterable[Difference], system: str, versus: str, measure: Measure, slice_: str = ALL
 ) -> Difference | None:
-    """The difference of two systems on a measure, None where it was not taken."""
+    """The difference of two systems on a measure, None if there is none."""
     for d in differences:
         if (d.system, d.versus, d.slice) == (system, versus, slice_) and measure_of(d) == measure:
             return d
     return None
 
 
-def write_rows(path: Path, rows: Sequence[Row], differences: Sequence[Difference], **more: object) -> None:
-    """Writes `{"rows": […], "differences": […], …}` as JSON; `more` is whatever else belongs beside them."""
-    assert not {"rows", "differences"} & more.keys()
-    whole = msgspec.json.encode({"rows": rows, "differences": differences, **more})
-    with writable(path):
-        path.write_bytes(msgspec.json.format(whole, indent=2) + b"\n")
+def write_rows(path: Path, rows: Sequence[Row], differences: Sequence[Difference], **extra: object) -> None:
+    """Writes `{"rows": […], "differences": […], …}` as JSON; `extra` are the further keys."""
+    assert not {"rows", "differences"} & extra.keys()
+    content = msgspec.json.encode({"rows": rows, "differences": differences, **extra})
+    with explain_os_errors(path):
+        path.write_bytes(msgspec.json.format(content, indent=2) + b"\n")
 
 
 def read_rows(path: Path) -> tuple[list[Row], list[Difference]]:
-    """The rows and differences of a file that `write_rows` wrote; raises `ArtifactError` where it is not one."""
+    """The rows and differences of a file that `write_rows` wrote; raises `ArtifactError` for any other file."""
     try:
-        whole: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        content: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         return (
-            msgspec.convert(whole["rows"], type=list[Row]),
-            msgspec.convert(whole["differences"], type=list[Difference]),
+            msgspec.convert(content["rows"], type=list[Row]),
+            msgspec.convert(content["differences"], type=list[Difference]),
         )
     except FileNotFoundError as error:
         raise ArtifactError(f"There is no file {path}.", "Make it: mmse evaluate --help.") from error

@@ -1,52 +1,57 @@
-"""Whether what is served falls short of one of its own channels: a fusion should cost nobody anything."""
+"""Whether the fused ranking falls short of one of its own channels: fusion should make nothing worse."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from mmse.evaluation.rows import ALL, Difference, Measure, measure_of
 
 
-@dataclass(frozen=True)
-class Shortfall:
-    """Of `compared` measures on slices, those where ours is below the better channel by more than the interval.
+class Shortfall(msgspec.Struct, frozen=True):
+    """The subject against the better of its channels, on `n_compared` pairs of slice and measure.
 
-    `level` and `above` count the rest. Each of `below` is the paired difference of ours to that channel.
+    `losses` are those where the subject is below the better channel by more than the interval: each the paired
+    difference to that channel. `n_above` and `n_level` count the other pairs.
     """
 
-    compared: int = 0
-    above: int = 0
-    level: int = 0
-    below: list[Difference] = field(default_factory=list)
+    n_compared: int = msgspec.field(default=0, name="compared")
+    n_above: int = msgspec.field(default=0, name="above")
+    n_level: int = msgspec.field(default=0, name="level")
+    losses: list[Difference] = msgspec.field(default_factory=list, name="below")
 
 
-def shortfall(differences: Sequence[Difference], ours: str, channels: Collection[str]) -> Shortfall:
-    """Ours held against the better of `channels` on every slice and measure that both have."""
-    best: dict[tuple[str, Measure], Difference] = {}  # to the better channel: the one that ours is furthest below
+def find_shortfall(differences: Sequence[Difference], subject: str, channels: Collection[str]) -> Shortfall:
+    """Compares the subject with the better of `channels` on every slice and measure that both have."""
+    worst: dict[tuple[str, Measure], Difference] = {}  # the difference to the better channel, so the smallest one
     for d in differences:
-        if d.system == ours and d.versus in channels:
+        if d.system == subject and d.versus in channels:
             key = (d.slice, measure_of(d))
-            if key not in best or d.value < best[key].value:
-                best[key] = d
-    held = list(best.values())
-    below = [d for d in held if d.significant and d.value < 0]
-    above = sum(d.significant and d.value > 0 for d in held)
-    return Shortfall(len(held), above, len(held) - above - len(below), below)
+            if key not in worst or d.value < worst[key].value:
+                worst[key] = d
+    comparisons = list(worst.values())
+    losses = [d for d in comparisons if d.significant and d.value < 0]
+    n_above = sum(d.significant and d.value > 0 for d in comparisons)
+    return Shortfall(len(comparisons), n_above, len(comparisons) - n_above - len(losses), losses)
 
 
-def in_words(found: Shortfall, ours: str) -> str:
-    """What was found, in one or two sentences."""
-    if not found.compared:
+def describe(shortfall: Shortfall, subject: str) -> str:
+    """The shortfall in one or two sentences; empty if nothing was compared."""
+    if not shortfall.n_compared:
         return ""
-    counted = f"on {found.above} of {found.compared} it is ahead of the better one, on {found.level} level with it"
-    if not found.below:
-        return f"{ours} is nowhere below either of its channels by more than the interval: {counted}."
-    where = ", ".join(_where(d) for d in found.below[:4])
-    more = f" and {len(found.below) - 4} more" if len(found.below) > 4 else ""
-    return f"{ours} falls short of the better channel on {len(found.below)} ({where}{more}); {counted}."
+    counts = (
+        f"on {shortfall.n_above} of {shortfall.n_compared} it is ahead of the better one, "
+        f"on {shortfall.n_level} level with it"
+    )
+    losses = shortfall.losses
+    if not losses:
+        return f"{subject} is nowhere below either of its channels by more than the interval: {counts}."
+    examples = ", ".join(_describe_loss(d) for d in losses[:4])
+    remainder = f" and {len(losses) - 4} more" if len(losses) > 4 else ""
+    return f"{subject} falls short of the better channel on {len(losses)} ({examples}{remainder}); {counts}."
 
 
-def _where(d: Difference) -> str:
-    on = "" if d.slice == ALL else f", {d.slice}"
-    return f"{d.metric}@{d.k} of {d.target.replace('_', ' ')}{on}: {d.value:+.3f} to {d.versus}"
+def _describe_loss(d: Difference) -> str:
+    slice_ = "" if d.slice == ALL else f", {d.slice}"
+    return f"{d.metric}@{d.k} of {d.target.replace('_', ' ')}{slice_}: {d.value:+.3f} to {d.versus}"

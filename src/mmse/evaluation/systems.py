@@ -1,4 +1,4 @@
-"""What is served is compared with: other models by exact search, plain BM25 over all text, and popularity."""
+"""The systems that a run is compared with: other models by exact search, BM25 over all text, and popularity."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int
 
 from mmse.core import artifact
+from mmse.core.artifact import MANIFEST
 from mmse.core.errors import ArtifactError
-from mmse.dataset.folder import ItemStats
-from mmse.evaluation.channels import DEPTH, Questions, Served
-from mmse.evaluation.metric_values import Progress
+from mmse.core.progress import Progress
+from mmse.core.run_folder import DATASET, MODEL
+from mmse.dataset.folder import DatasetFolder, ItemStats
+from mmse.evaluation.channels import DEPTH, QueryBatch, Subject
 from mmse.index import IndexConfig, build
 from mmse.model.encoder import Encoder
-from mmse.model.features import shopper_ids, statistics
+from mmse.model.features import compute_statistics, look_up_shopper_ids
 from mmse.text.bm25 import Bm25
 
-Ranker = Callable[[Questions, int], Int[np.ndarray, "n depth"]]
+Ranker = Callable[[QueryBatch, int], Int[np.ndarray, "n depth"]]
 """Ranks the catalogue: item rows, best first, padded with -1."""
 
 
@@ -32,60 +34,62 @@ class System:
     rank: Ranker
 
 
-def baselines_of(served: Served) -> list[System]:
+def open_baselines(subject: Subject) -> list[System]:
     """Every model under `baselines/`, by exact search, then untuned BM25 over all of an item's text, then popularity.
 
-    Raises `ArtifactError` where one was trained on another dataset.
+    Raises `ArtifactError` if a model was trained on another dataset.
     """
-    run = served.run
-    stats = ItemStats.open(run / "dataset")
-    items = pq.read_table(run / "dataset" / "items.parquet")
-    mined = artifact.read_manifest(run / "dataset", "dataset").fingerprint
-    known = statistics(stats.at(stats.snapshots.test))
-    others = []
-    for manifest in sorted((run / "baselines").glob("*/manifest.json")):
+    run = subject.run
+    stats = ItemStats.open(run.dataset)
+    items = pq.read_table(DatasetFolder(run.dataset).items)
+    dataset_fingerprint = run.manifest(DATASET).fingerprint
+    item_statistics = compute_statistics(stats.at(stats.snapshots.test))
+    models = []
+    for manifest in sorted(run.baselines.glob(f"*/{MANIFEST}")):
         folder = manifest.parent
-        if artifact.verify(folder, "model").inputs["dataset"] != mined:
+        if artifact.verify(folder, MODEL).inputs[DATASET] != dataset_fingerprint:
             raise ArtifactError(
-                f"{folder} was trained on another dataset than {run / 'dataset'}.",
-                f"Run `mmse run` again, or delete {folder} where it is no longer wanted.",
+                f"{folder} was trained on another dataset than {run.dataset}.",
+                f"Run `mmse run` again, or delete {folder} if you no longer need it.",
             )
-        others.append(System(folder.name, by_model(Encoder.open(folder), items, known)))
-    texts = served.retriever.encoder.space.item_texts(items)
-    return [*others, System("bm25", by_words(Bm25.build(texts))), System("popularity", by_popularity(stats))]
+        models.append(System(folder.name, model_ranker(Encoder.open(folder), items, item_statistics)))
+    texts = subject.retriever.encoder.space.item_texts(items)
+    return [*models, System("bm25", bm25_ranker(Bm25.build(texts))), System("popularity", popularity_ranker(stats))]
 
 
-def ranked(systems: list[System], asked: Questions, say: Progress) -> dict[str, Int[np.ndarray, "n depth"]]:
-    """The first 1,000 of each system for each question, padded with -1 where the catalogue is smaller."""
-    found = {}
+def rank_all(systems: list[System], batch: QueryBatch, progress: Progress) -> dict[str, Int[np.ndarray, "n depth"]]:
+    """The first 1,000 rows of each system for each query, padded with -1 if the catalogue is smaller."""
+    rankings = {}
     for system in systems:
-        say(f"rank with {system.name}", 0, 1)
-        rows = system.rank(asked, DEPTH)
-        found[system.name] = np.pad(rows, ((0, 0), (0, DEPTH - rows.shape[1])), constant_values=-1)
-        say(f"rank with {system.name}", 1, 1)
-    return found
+        progress(f"rank with {system.name}", 0, 1)
+        rows = system.rank(batch, DEPTH)
+        rankings[system.name] = np.pad(rows, ((0, 0), (0, DEPTH - rows.shape[1])), constant_values=-1)
+        progress(f"rank with {system.name}", 1, 1)
+    return rankings
 
 
-def by_model(encoder: Encoder, items: pa.Table, numbers: Float32[np.ndarray, "n statistics"]) -> Ranker:
-    """Exact search among `items` with the vectors of a model; `numbers` are what the log said of each item."""
+def model_ranker(encoder: Encoder, items: pa.Table, item_statistics: Float32[np.ndarray, "n statistics"]) -> Ranker:
+    """Exact search among `items` with the vectors of a model; `item_statistics` are from the log."""
     features = encoder.encode_items(items)
-    vectors = encoder.items(features, numbers)
+    vectors = encoder.embed_items(features, item_statistics)
     index = build(IndexConfig(kind="exact"), vectors, np.arange(len(vectors), dtype=np.int64))
 
-    def rank(asked: Questions, depth: int) -> Int[np.ndarray, "n depth"]:
-        queries = encoder.queries(asked.queries, asked.users, shopper_ids(features.shopper, asked.history))
+    def rank(batch: QueryBatch, depth: int) -> Int[np.ndarray, "n depth"]:
+        queries = encoder.embed_queries(
+            batch.queries, batch.users, look_up_shopper_ids(features.shopper, batch.history)
+        )
         return index.search(queries, depth).ids
 
     return rank
 
 
-def by_words(bm25: Bm25) -> Ranker:
+def bm25_ranker(bm25: Bm25) -> Ranker:
     """BM25 over whole texts."""
-    return lambda asked, depth: bm25.search(asked.queries, depth).rows
+    return lambda batch, depth: bm25.search(batch.queries, depth).rows
 
 
-def by_popularity(stats: ItemStats) -> Ranker:
+def popularity_ranker(stats: ItemStats) -> Ranker:
     """The same items for every request: the most ordered ones, then the most clicked, then the most shown."""
-    shown, clicked, ordered = stats.at(stats.snapshots.test).T
-    best = np.lexsort((np.arange(len(shown)), -shown, -clicked, -ordered))
-    return lambda asked, depth: np.broadcast_to(best[:depth], (len(asked), min(depth, len(best))))
+    n_shown, n_clicked, n_ordered = stats.at(stats.snapshots.test).T
+    best = np.lexsort((np.arange(len(n_shown)), -n_shown, -n_clicked, -n_ordered))
+    return lambda batch, depth: np.broadcast_to(best[:depth], (len(batch), min(depth, len(best))))

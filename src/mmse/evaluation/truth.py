@@ -1,97 +1,125 @@
-"""Against a simulated shop's truth: what each request's shopper would click and order, over the whole catalogue."""
+"""Metrics against a simulated shop's truth: what each shopper would click and order in the whole catalogue."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int, Int64
 
+from mmse.core.progress import Progress
+from mmse.dataset.folder import DatasetFolder
 from mmse.evaluation import metrics
 from mmse.evaluation.channels import CUTS
-from mmse.evaluation.metric_values import Measured, Progress
-from mmse.evaluation.reliability import Slots, flat
+from mmse.evaluation.metric_values import MetricValues
+from mmse.evaluation.reliability import CalibrationSample, concatenate_probabilities
 from mmse.evaluation.rows import ALL
-from mmse.lab.simulator.truth import Truth
-from mmse.retrieval.query_context import Calibrated
+from mmse.retrieval.query_context import CalibratedHits
 
 TRUTH_CUTS = (10, 100)
-ORDERS_DRAWN = 5
+ORDERS_PER_REQUEST = 5
 """Orders per request that are drawn from the simulated truth, outside the search."""
 
 _BLOCK = 256
 
 
-@dataclass(frozen=True)
-class World:
-    """The truth of a shop, by the item rows of a run: `columns` has the truth's place of each row, or -1."""
+@runtime_checkable
+class ShopperTruth(Protocol):
+    """Who knows the true chance of a click and of an order, for every request and every item (`lab.simulator.truth`).
 
-    truth: Truth
+    The arrays have a column per item, in the order of `item_ids`.
+    """
+
+    @property
+    def item_ids(self) -> list[str]:
+        """The items that the truth knows."""
+        ...
+
+    def order_propensity(self, request_ids: list[str]) -> Float[np.ndarray, "n n_items"]:
+        """The chance that each request's shopper orders each item if they look at it."""
+        ...
+
+    def click_propensity(self, request_ids: list[str]) -> Float[np.ndarray, "n n_items"]:
+        """The chance that each request's shopper clicks each item if they look at it."""
+        ...
+
+
+@dataclass(frozen=True)
+class CatalogueTruth:
+    """The truth of a shop by the item rows of a run: `columns` has the truth's column of each row, -1 for none."""
+
+    truth: ShopperTruth
     columns: Int64[np.ndarray, " items"]
 
     @classmethod
-    def open(cls, truth: Path, dataset: Path) -> World:
-        """The truth in the folder `truth`, of the shop whose log was mined into `dataset`."""
-        world = Truth.open(truth)
-        item_ids = pq.read_table(dataset / "items.parquet", columns=["item_id"])["item_id"].to_pylist()
-        place = {item_id: place for place, item_id in enumerate(world.item_ids)}
-        return cls(world, np.array([place.get(item_id, -1) for item_id in item_ids], np.int64))
+    def align(cls, truth: ShopperTruth, dataset: Path) -> CatalogueTruth:
+        """`truth` by the rows of `dataset`, which was mined from the log of the same shop."""
+        item_ids = pq.read_table(DatasetFolder(dataset).items, columns=["item_id"])["item_id"].to_pylist()
+        columns = {item_id: column for column, item_id in enumerate(truth.item_ids)}
+        return cls(truth, np.array([columns.get(item_id, -1) for item_id in item_ids], np.int64))
 
     def orders(self, request_ids: list[str]) -> Float[np.ndarray, "n items"]:
-        """The chance that each request's shopper orders each item, were it seen."""
+        """The chance that each request's shopper orders each item if they look at it."""
         return self._by_row(self.truth.order_propensity(request_ids))
 
     def clicks(self, request_ids: list[str]) -> Float[np.ndarray, "n items"]:
-        """The chance that each request's shopper clicks each item, were it seen."""
+        """The chance that each request's shopper clicks each item if they look at it."""
         return self._by_row(self.truth.click_propensity(request_ids))
 
-    def _by_row(self, known: Float[np.ndarray, "n known"]) -> Float[np.ndarray, "n items"]:
-        return np.where(self.columns >= 0, known[:, self.columns], 0.0)
+    def _by_row(self, propensity: Float[np.ndarray, "n n_items"]) -> Float[np.ndarray, "n items"]:
+        return np.where(self.columns >= 0, propensity[:, self.columns], 0.0)
 
 
 def truth_metrics(
     rankings: Sequence[Int[np.ndarray, "n depth"]],
     request_ids: list[str],
-    world: World,
+    truth: CatalogueTruth,
     requests: int,
     seed: int,
-    say: Progress,
-) -> list[Measured]:
-    """Orders outside the search, the true top 100 and the true order rate, on the first `requests`; NaN on others."""
+    progress: Progress,
+) -> list[MetricValues]:
+    """Recall of orders outside the search, share of the true top 100, and order rate, on the first `requests`.
+
+    The other requests have NaN.
+    """
     n = min(requests, len(request_ids))
     empty = np.full((len(rankings), len(request_ids)), np.nan)
-    off = {k: empty.copy() for k in CUTS}
+    off_search = {k: empty.copy() for k in CUTS}
     top, rate = empty.copy(), {k: empty.copy() for k in TRUTH_CUTS}
     for start in range(0, n, _BLOCK):
-        say("hold against the truth", start, n)
-        span = slice(start, min(start + _BLOCK, n))
-        propensity = world.orders(request_ids[span])
-        drawn = metrics.draw_orders(propensity, ORDERS_DRAWN, np.random.default_rng([seed, start]))
+        progress("compare with the truth", start, n)
+        block = slice(start, min(start + _BLOCK, n))
+        propensity = truth.orders(request_ids[block])
+        orders = metrics.draw_orders(propensity, ORDERS_PER_REQUEST, np.random.default_rng([seed, start]))
         for s, ranking in enumerate(rankings):
-            found = metrics.locate(ranking[span], drawn)
+            hits = metrics.locate(ranking[block], orders)
             for k in CUTS:
-                off[k][s, span] = metrics.recall(found, k)
-            top[s, span] = metrics.share_of_top(ranking[span], propensity, 100)
+                off_search[k][s, block] = metrics.recall(hits, k)
+            top[s, block] = metrics.share_of_top(ranking[block], propensity, 100)
             for k in TRUTH_CUTS:
-                rate[k][s, span] = metrics.order_rate(ranking[span], propensity, k)
-    say("hold against the truth", n, n)
+                rate[k][s, block] = metrics.order_rate(ranking[block], propensity, k)
+    progress("compare with the truth", n, n)
     return [
-        *(Measured("off_search", ALL, "recall", k, off[k]) for k in CUTS),
-        Measured("truth", ALL, "share_of_top", 100, top),
-        *(Measured("truth", ALL, "order_rate", k, rate[k]) for k in TRUTH_CUTS),
+        *(MetricValues("off_search", ALL, "recall", k, off_search[k]) for k in CUTS),
+        MetricValues("truth", ALL, "share_of_top", 100, top),
+        *(MetricValues("truth", ALL, "order_rate", k, rate[k]) for k in TRUTH_CUTS),
     ]
 
 
-def true_hits(hits: Sequence[Calibrated], request_ids: list[str], world: World, requests: int) -> Slots:
-    """The hits of the first `requests`, each with the true chance of a click by whoever looks at it."""
+def true_hits(
+    hits: Sequence[CalibratedHits], request_ids: list[str], truth: CatalogueTruth, requests: int
+) -> CalibrationSample:
+    """The hits of the first `requests`, each with its true chance of a click by a shopper who looks at it."""
     n = min(requests, len(hits))
-    true = []
+    chances = []
     for start in range(0, n, _BLOCK):
-        span = slice(start, min(start + _BLOCK, n))
-        clicks = world.clicks(request_ids[span])
-        true += [chances[one.rows] for chances, one in zip(clicks, hits[span], strict=True)]
-    clicked = np.concatenate([np.empty(0), *true]).astype(np.float64)
-    return Slots("hits, true chance", flat(hits[:n], others=False), clicked, np.ones(len(clicked)), sure=True)
+        block = slice(start, min(start + _BLOCK, n))
+        clicks = truth.clicks(request_ids[block])
+        chances += [row[query_hits.rows] for row, query_hits in zip(clicks, hits[block], strict=True)]
+    clicked = np.concatenate([np.empty(0), *chances]).astype(np.float64)
+    probabilities = concatenate_probabilities([query_hits.probabilities for query_hits in hits[:n]])
+    return CalibrationSample("hits, true chance", probabilities, clicked, np.ones(len(clicked)), exact=True)

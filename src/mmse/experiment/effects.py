@@ -1,4 +1,4 @@
-"""The effect of an arm on a metric: estimate, interval, and the interval for those who look before the end.
+"""The effect of an arm on a metric: estimate, interval, and an interval that holds however often somebody looks.
 
 Ratios by the delta method over units, CUPED by the units' past (Deng et al., WSDM 2013), both by tea-tasting. The
 second interval is an asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, "Time-uniform
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from scipy.stats import norm
 
 from mmse.experiment.metrics import Metric
-from mmse.experiment.units import BEFORE
+from mmse.experiment.units import PAST_PREFIX
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
@@ -34,17 +34,17 @@ class Interval:
     high: float
 
     @property
-    def decides(self) -> bool:
-        """Whether it leaves 0 out."""
-        return self.low > 0 or self.high < 0
+    def width(self) -> float:
+        """From end to end."""
+        return self.high - self.low
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What an arm did to a metric: `treatment` and `control` are its values, the others treatment against control.
+    """The effect of an arm on a metric: `treatment` and `control` are its values, the other fields compare them.
 
-    `always` holds however often one looks; `p` and `always_p` belong to the two. `less_variance` is the share of the
-    variance that the past took away, None without it.
+    `always` is the interval that holds however often somebody looks; `p` belongs to `interval`, `always_p` to `always`.
+    `less_variance` is the share of the variance that the units' past explains, None if it was not used.
     """
 
     metric: str
@@ -62,7 +62,7 @@ class Effect:
     less_variance: float | None = None
 
 
-def effect(
+def estimate_effect(
     metric: Metric,
     arm: str,
     control: Aggregates,
@@ -72,83 +72,82 @@ def effect(
     past: bool = False,
     planned_n: int | None = None,
 ) -> Effect | None:
-    """The effect of `arm`; None where the control's value is not above 0, or nothing varies.
+    """The effect of `arm`; None if the value of the control or of the arm is not above 0, or if nothing varies.
 
-    With `past` the units' past explains what it can of the variance. `planned_n` units are where the second interval
-    is narrowest; by default those that there are.
+    With `past`, the units' past explains a part of the variance. The second interval is narrowest at `planned_n` units,
+    by default at the number that there are.
     """
-    found = _analysed(metric, control, treatment, alpha, past=past)
-    if found is None:
+    result = _compare(metric, control, treatment, alpha, past=past)
+    if result is None:
         return None
     z = float(norm.isf(alpha / 2))
     n = control.count() + treatment.count()
     width = half_width(n, alpha, planned_n or n) / z
-    log_half = math.log1p(found.rel_effect_size) - math.log1p(found.rel_effect_size_ci_lower)
-    wide = math.exp(log_half * width)
-    ratio = 1 + found.rel_effect_size
-    less = None
-    if past and (plain := _analysed(metric, control, treatment, alpha, past=False)) is not None:
-        less = 1 - (_half(found) / _half(plain)) ** 2
+    log_half = math.log1p(result.rel_effect_size) - math.log1p(result.rel_effect_size_ci_lower)
+    factor = math.exp(log_half * width)
+    ratio = 1 + result.rel_effect_size
+    less_variance = None
+    if past and (plain := _compare(metric, control, treatment, alpha, past=False)) is not None:
+        less_variance = 1 - (_half(result) / _half(plain)) ** 2
     return Effect(
         metric=metric.name,
         arm=arm,
-        control=found.control,
-        treatment=found.treatment,
-        absolute=found.effect_size,
-        absolute_interval=Interval(found.effect_size_ci_lower, found.effect_size_ci_upper),
-        relative=found.rel_effect_size,
-        interval=Interval(found.rel_effect_size_ci_lower, found.rel_effect_size_ci_upper),
-        always=Interval(ratio / wide - 1, ratio * wide - 1),
-        p=found.pvalue,
-        always_p=always_p(found.statistic, n, alpha, planned_n or n),
+        control=result.control,
+        treatment=result.treatment,
+        absolute=result.effect_size,
+        absolute_interval=Interval(result.effect_size_ci_lower, result.effect_size_ci_upper),
+        relative=result.rel_effect_size,
+        interval=Interval(result.rel_effect_size_ci_lower, result.rel_effect_size_ci_upper),
+        always=Interval(ratio / factor - 1, ratio * factor - 1),
+        p=result.pvalue,
+        always_p=always_p(result.statistic, n, alpha, planned_n or n),
         n=n,
-        less_variance=less,
+        less_variance=less_variance,
     )
 
 
 def half_width(n: int, alpha: float, planned_n: int) -> float:
     """Half the width of the interval that always holds, in standard errors."""
-    spread = n * _rho2(alpha, planned_n)
-    return math.sqrt(2 * (spread + 1) / spread * math.log(math.sqrt(spread + 1) / alpha))
+    n_rho2 = n * _rho2(alpha, planned_n)
+    return math.sqrt(2 * (n_rho2 + 1) / n_rho2 * math.log(math.sqrt(n_rho2 + 1) / alpha))
 
 
 def always_p(statistic: float, n: int, alpha: float, planned_n: int) -> float:
-    """The p-value of a statistic (in standard errors) that may be looked at again and again."""
-    spread = n * _rho2(alpha, planned_n)
-    return min(1.0, math.sqrt(spread + 1) * math.exp(-(statistic**2) * spread / (2 * (spread + 1))))
+    """The p-value of a statistic (in standard errors) that holds however often somebody looks."""
+    n_rho2 = n * _rho2(alpha, planned_n)
+    return min(1.0, math.sqrt(n_rho2 + 1) * math.exp(-(statistic**2) * n_rho2 / (2 * (n_rho2 + 1))))
 
 
 def _rho2(alpha: float, planned_n: int) -> float:
     return (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / planned_n
 
 
-def _analysed(
+def _compare(
     metric: Metric, control: Aggregates, treatment: Aggregates, alpha: float, *, past: bool
 ) -> MeanResult | None:
+    """The test of the two arms; None if it has no usable result."""
     from tea_tasting.metrics import RatioOfMeans
 
-    above = BEFORE + metric.above if past else None
-    below = BEFORE + metric.below if past and metric.below else None
     if (
         min(control.count(), treatment.count()) < 2
-        or control.mean(metric.above) <= 0
-        or treatment.mean(metric.above) <= 0
+        or control.mean(metric.numerator) <= 0
+        or treatment.mean(metric.numerator) <= 0
     ):
         return None
     test = RatioOfMeans(
-        metric.above,
-        metric.below,
-        above,
-        below,
+        metric.numerator,
+        metric.denominator,
+        PAST_PREFIX + metric.numerator if past else None,
+        PAST_PREFIX + metric.denominator if past and metric.denominator else None,
         confidence_level=1 - alpha,
         use_t=False,
         equal_var=False,
         alternative="two-sided",
     )
-    found = test.analyze_aggregates(control, treatment)
-    usable = _half(found) > 0 and math.isfinite(found.pvalue) and found.control > 0 and found.treatment > 0
-    return found if usable else None
+    result = test.analyze_aggregates(control, treatment)
+    usable = _half(result) > 0 and math.isfinite(result.pvalue) and result.control > 0 and result.treatment > 0
+    return result if usable else None
 
 
-def _half(found: MeanResult) -> float:
-    return float(found.effect_size_ci_upper - found.effect_size_ci_lower) / 2
+def _half(result: MeanResult) -> float:
+    return float(result.effect_size_ci_upper - result.effect_size_ci_lower) / 2

@@ -1,4 +1,4 @@
-"""An exposure table, row by row in our types, for whatever is asked of it."""
+"""An exposure table, read row by row and cast to our types, for every analysis of it."""
 
 from __future__ import annotations
 
@@ -7,63 +7,39 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmse.core.errors import TableError, UsageError
+from mmse.schema.columns import EVENT_COLUMNS, ColumnType, Reader
 from mmse.sources import values as rules
-from mmse.sources.casting import event_rule
+from mmse.sources.column_rules import SQL_TYPES, event_rule
 from mmse.sources.duckdb_session import Session
 from mmse.sources.tables import EventsConfig, Table, identifier, literal, open_events
 
-_EVENTS = (
-    "request_id",
-    "timestamp",
-    "query",
-    "item_id",
-    "position",
-    "clicked",
-    "ordered",
-    "carted",
-    "user_id",
-    "explored",
-)
-_TEXTS = ("session_id", "arm", "version", "team")
-_NUMBERS = ("price", "propensity", "rank_a", "rank_b")
-_ABSENT = {
-    "carted": "BOOLEAN",
-    "explored": "BOOLEAN",
-    "user_id": "VARCHAR",
-    "session_id": "VARCHAR",
-    "arm": "VARCHAR",
-    "version": "VARCHAR",
-    "team": "VARCHAR",
-    "price": "DOUBLE",
-    "propensity": "DOUBLE",
-    "rank_a": "DOUBLE",
-    "rank_b": "DOUBLE",
-}
+_COLUMNS = [column for column in EVENT_COLUMNS.read_by(Reader.EXPERIMENTS) if column.type is not ColumnType.TEXTS]
 
 
 @dataclass(frozen=True)
-class Told:
-    """An exposure table that was read: `told` of its session has the good rows, `rejected` counts the others."""
+class ExposureTable:
+    """An exposure table that was read into the table `exposures`; `rejections` counts its bad rows by reason."""
 
     table: Table
-    rejected: dict[str, int]
+    rejections: dict[str, int]
 
 
-def read_table(
-    opened: Session,
+def read_exposures(
+    session: Session,
     config: EventsConfig,
     base: Path,
     *,
     needs: Sequence[str] = (),
     experiment: str | None = None,
     slices: Sequence[str] = (),
-) -> Told:
-    """Makes the table `told` with all known columns, empty where the shop has none, and `slice_NAME` of further ones.
+) -> ExposureTable:
+    """Makes the table `exposures` in `session`: the good rows, with all columns of the contract.
 
-    With `experiment`, `arm` is that of this experiment. Raises `TableError` where the table cannot be read, lacks one
-    of `needs` or has too many bad rows.
+    A column that the shop does not have is empty. `slices` are further columns, which become `slice_NAME`. With
+    `experiment`, `arm` is the arm of this experiment. Raises `TableError` if the table cannot be read, lacks one of
+    `needs` or has too many bad rows.
     """
-    table = open_events(opened.connection, config, base)
+    table = open_events(session.connection, config, base)
     for name in needs:
         if name not in table.columns:
             raise TableError(
@@ -76,14 +52,8 @@ def read_table(
             "Leave --experiment out to use the column 'arm', or name it: [events.columns] assignments = \"…\".",
         )
     if slices and table.format == "json":
-        raise UsageError("Slices need a table with columns.", "Bring Parquet or CSV, or leave --slice out.")
-    used = [event_rule(table, name, "") for name in _EVENTS if name in table.columns]
-    used += [
-        rules.text(name, table.column(name), table.types[name], required=False)
-        for name in _TEXTS
-        if name in table.columns
-    ]
-    used += [rules.number(name, table.column(name), table.types[name]) for name in _NUMBERS if name in table.columns]
+        raise UsageError("Slices need a table with columns.", "Give Parquet or CSV, or leave --slice out.")
+    used = [event_rule(table, column.name) for column in _COLUMNS if column.name in table.columns]
     raws = [f"{rule.raw} AS {identifier('raw_' + rule.name)}" for rule in used]
     values = [f"{rule.value} AS {identifier(rule.name)}" for rule in used]
     for name in slices:
@@ -91,33 +61,38 @@ def read_table(
         values.append(f"CAST({identifier('raw_slice_' + name)} AS VARCHAR) AS {identifier('slice_' + name)}")
     if experiment is not None:
         raws.append(f"{table.column('assignments')} AS raw_assignments")
-        values.append(f"raw_assignments[{literal(experiment)}] AS assigned")
-    opened.run(
-        f"CREATE TABLE told AS SELECT *, {rules.reason(used)} AS reason FROM (SELECT {', '.join(values)}, "
+        values.append(f"raw_assignments[{literal(experiment)}] AS experiment_arm")
+    session.run(
+        f"CREATE TABLE exposures AS SELECT *, {rules.reason(used)} AS reason FROM (SELECT {', '.join(values)}, "
         f"{', '.join('raw_' + rule.name for rule in used)} FROM (SELECT {', '.join(raws)} FROM {table.scan}))",
         reading=table,
     )
-    rejected = _weigh(opened, table, config.max_rejected_share)
-    opened.run("DELETE FROM told WHERE reason IS NOT NULL")
-    for name, type_ in _ABSENT.items():
-        if name not in table.columns:
-            opened.run(f"ALTER TABLE told ADD COLUMN {name} {type_}")
+    rejections = _count_rejections(session, table, config.max_rejected_share)
+    session.run("DELETE FROM exposures WHERE reason IS NOT NULL")
+    for column in _COLUMNS:
+        if column.name not in table.columns:
+            session.run(f"ALTER TABLE exposures ADD COLUMN {column.name} {SQL_TYPES[column.type]}")
     if experiment is not None:
-        opened.run("UPDATE told SET arm = assigned")
-    return Told(table, rejected)
+        session.run("UPDATE exposures SET arm = experiment_arm")
+    return ExposureTable(table, rejections)
 
 
-def _weigh(opened: Session, table: Table, limit: float) -> dict[str, int]:
-    """How many rows are bad, by reason; raises `TableError` past `limit`, and for an empty table."""
-    ((rows,),) = opened.run("SELECT count(*) FROM told")
-    if rows == 0:
+def _count_rejections(session: Session, table: Table, max_share: float) -> dict[str, int]:
+    """The number of bad rows by reason; raises `TableError` for more than `max_share`, and for an empty table."""
+    ((n_rows,),) = session.run("SELECT count(*) FROM exposures")
+    if n_rows == 0:
         raise TableError(f"The table {table.source} has no rows.", "Give a table with rows.")
-    found = opened.run("SELECT reason, count(*) FROM told WHERE reason IS NOT NULL GROUP BY ALL ORDER BY ALL")
-    rejected = {str(why): int(n) for why, n in found}
-    if sum(rejected.values()) / rows > limit:
-        said = ", ".join(f"{n} × {why}" for why, n in rejected.items())
+    counts = session.run("SELECT reason, count(*) FROM exposures WHERE reason IS NOT NULL GROUP BY ALL ORDER BY ALL")
+    rejections = {str(reason): int(n) for reason, n in counts}
+    if sum(rejections.values()) / n_rows > max_share:
+        reasons = ", ".join(f"{n} × {reason}" for reason, n in rejections.items())
         raise TableError(
-            f"{sum(rejected.values())} of {rows} rows of {table.source} are bad: {said}.",
-            "Mend these rows, or raise max_rejected_share in [events] of shop.toml if they may be dropped.",
+            f"{sum(rejections.values())} of {n_rows} rows of {table.source} are bad: {reasons}.",
+            "Correct these rows, or raise max_rejected_share in [events] of shop.toml if they may be dropped.",
         )
-    return rejected
+    return rejections
+
+
+def describe_scope(experiment: str | None, arm: str | None) -> str:
+    """` of experiment 'x' of arm 'y'`, for messages."""
+    return "".join(f" of {kind} '{name}'" for kind, name in (("experiment", experiment), ("arm", arm)) if name)

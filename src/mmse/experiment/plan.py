@@ -1,7 +1,7 @@
-"""How long a test has to run, from the shop's own log: what effect can be found in how many days.
+"""The plan of a test: what effect can be found in how many days, from the shop's own log.
 
-The variance of a metric over units grows with the days that each is in the test, and new units come ever more slowly;
-so both are read off the log, for the days that it has, in place of a formula for either.
+The variance of a metric over units grows with the days that each is in the test, and new units come ever more slowly.
+Both are measured on the log, for the days that it has, instead of assumed by a formula.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from scipy.stats import norm
 from mmse.core.config import require
 from mmse.core.errors import UsageError
 from mmse.experiment.effects import half_width
-from mmse.experiment.metrics import Metric, aggregates, metric_of
+from mmse.experiment.metrics import Metric, aggregate, find_metric
 from mmse.experiment.units import Units
+
+_DAYS = (1, 2, 3, 5, 7, 10, 14, 21, 28, 35, 42, 56, 70, 84)
 
 
 @dataclass(frozen=True)
 class PlanConfig:
     """What the test should be able to do.
 
-    `effect` is the smallest relative effect that is to be found in `power` of all tests. `arms` share `traffic`
-    equally, the control among them; with `sequential` somebody may look at any time. The level `alpha` is divided by
-    the comparisons with the control.
+    `effect` is the smallest relative effect to be found, in the share `power` of all tests. `arms` share `traffic`
+    equally, the control is one of them. With `sequential` somebody may look at any time. The level `alpha` is divided
+    by the number of comparisons with the control.
     """
 
     metric: str = "conversion"
@@ -46,8 +48,8 @@ class PlanConfig:
 
 
 @dataclass(frozen=True)
-class Step:
-    """A test of so many days: the units that it gets in all arms, and the smallest effect that it finds."""
+class PlanPoint:
+    """A test of so many days: the units of all arms, and the smallest effect that it finds."""
 
     days: int
     units: int
@@ -56,9 +58,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the log says of a test. `days` None: not in the days that the log has; `units` are those needed by then.
+    """The plan of a test. `days` and `units` are those that it needs, None if the log is too short to find the effect.
 
-    `value` is the metric in the log, over all its days.
+    `value` is the metric in the log, over all its days. `steps` are tests of rising length.
     """
 
     metric: str
@@ -66,71 +68,64 @@ class Plan:
     effect: float
     days: int | None
     units: int | None
-    steps: list[Step]
+    steps: list[PlanPoint]
 
 
 def plan(units: Units, config: PlanConfig) -> Plan:
-    """The plan that the log in `units` (everybody in one arm) makes for `config`.
+    """The plan for `config` from the log in `units` (all in one arm).
 
-    Raises `UsageError` where the metric never happened or the log is shorter than two days.
+    Raises `UsageError` if the metric is 0 in the whole log, or the log is shorter than two days.
     """
-    metric = metric_of(config.metric)
-    steps = [step for days in _days(units) if (step := _step(units, metric, config, days)) is not None]
-    if len(steps) < 2:
+    metric = find_metric(config.metric)
+    points = [point for days in _days(units) if (point := _plan_point(units, metric, config, days)) is not None]
+    if len(points) < 2:
         raise UsageError(
             f"Too little of {metric.name} to plan with: {units.n_days:.0f} days of log, {len(units)} {units.unit}s.",
             "Give two days of log or more, with orders in them.",
         )
-    reached = next((step for step in steps if step.effect <= config.effect), None)
-    own = aggregates({name: units.columns[name] for name in _own(metric)})
-    value = own.mean(metric.above) / (own.mean(metric.below) if metric.below else 1)
-    return Plan(
-        metric.name, value, config.effect, reached.days if reached else None, reached.units if reached else None, steps
-    )
+    shortest = next((point for point in points if point.effect <= config.effect), None)
+    totals = aggregate({name: units.columns[name] for name in metric.own_columns})
+    value = totals.mean(metric.numerator) / (totals.mean(metric.denominator) if metric.denominator else 1)
+    days, n_units = (shortest.days, shortest.units) if shortest else (None, None)
+    return Plan(metric.name, value, config.effect, days, n_units, points)
 
 
 def relative_error(units: Units, metric: Metric, days: int) -> tuple[int, float] | None:
-    """The units of the first `days`, and the relative standard error that the metric has with one of them."""
-    kept = units.daily["day"] < days
-    place = units.daily["place"][kept].astype(np.int64)
-    summed = {
-        name: np.bincount(place, units.daily[name][kept], len(units))
-        for name in ("requests", "buying_requests", "clicks", "orders", "revenue")
-    }
-    summed["converted"] = (summed["orders"] > 0).astype(np.float64)
-    there = summed["requests"] > 0
-    above, n = summed[metric.above][there], int(there.sum())
-    below = summed[metric.below][there] if metric.below else np.ones(n)
-    if n < 2 or above.sum() == 0:
+    """The units of the first `days`, and the relative standard error of the metric from a single unit.
+
+    None if there are fewer than two units, or the metric is 0.
+    """
+    sums = units.sum_daily(units.daily["day"] < days)
+    active = sums["requests"] > 0
+    numerator, n = sums[metric.numerator][active], int(active.sum())
+    denominator = sums[metric.denominator][active] if metric.denominator else np.ones(n)
+    if n < 2 or numerator.sum() == 0:
         return None
-    ratio = above.sum() / below.sum()
-    residual = (above - ratio * below) / below.mean()
+    ratio = numerator.sum() / denominator.sum()
+    residual = (numerator - ratio * denominator) / denominator.mean()
     return n, float(residual.std(ddof=1) / ratio)
 
 
-def _step(units: Units, metric: Metric, config: PlanConfig, days: int) -> Step | None:
-    found = relative_error(units, metric, days)
-    if found is None:
+def _plan_point(units: Units, metric: Metric, config: PlanConfig, days: int) -> PlanPoint | None:
+    result = relative_error(units, metric, days)
+    if result is None:
         return None
-    n = max(round(found[0] * config.traffic), 1)
-    return Step(days, n, detectable(found[1], n, config))
+    n_units, error = result
+    n = max(round(n_units * config.traffic), 1)
+    return PlanPoint(days, n, detectable(error, n, config))
 
 
 def detectable(relative_error: float, n: int, config: PlanConfig) -> float:
-    """The smallest relative effect found with `power` by `n` units over all arms, each of that relative error.
+    """The smallest relative effect found with `power` by `n` units over all arms, each with that relative error.
 
     The error is that of the difference of two arms with n / arms units each; a sequential test has a wider interval.
     """
     alpha = config.alpha / (config.arms - 1)
     error = relative_error * math.sqrt(2 * config.arms / n)
-    reach = half_width(n, alpha, n) if config.sequential else float(norm.isf(alpha / 2))
-    return error * (reach + float(norm.isf(1 - config.power)))
-
-
-def _own(metric: Metric) -> Sequence[str]:
-    return (metric.above, *([metric.below] if metric.below else []))
+    critical_value = half_width(n, alpha, n) if config.sequential else float(norm.isf(alpha / 2))
+    return error * (critical_value + float(norm.isf(1 - config.power)))
 
 
 def _days(units: Units) -> Sequence[int]:
-    last = int(units.daily["day"].max()) + 1 if len(units.daily["day"]) else 0
-    return [days for days in (1, 2, 3, 5, 7, 10, 14, 21, 28, 35, 42, 56, 70, 84) if days <= last]
+    n_days = int(units.daily["day"].max()) + 1 if len(units.daily["day"]) else 0
+    return [days for days in _DAYS if days <= n_days]

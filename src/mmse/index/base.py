@@ -1,13 +1,12 @@
-"""What every index can do, what a search finds, and the checks that all kinds share.
+"""The protocol of vector indexes, their config and search results, and the checks that all kinds share.
 
-Scores are inner products: post-fusion sits in the vectors, so an index needs to know nothing of views. Ids are
-the item rows of the dataset folder, or any other non-negative whole numbers.
+Scores are inner products. Post-fusion is part of the vectors, so an index knows nothing of views. Ids are the item rows
+of the dataset folder, or any other non-negative whole numbers.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -17,10 +16,10 @@ from jaxtyping import Bool, Float32, Int, Int64
 
 from mmse.core.config import require
 from mmse.core.errors import ArtifactError, UsageError
+from mmse.core.progress import Progress
 
-Progress = Callable[[str, int, int], None]
-Allowed = Int[np.ndarray, " m"] | Bool[np.ndarray, " m"]
-"""Which ids may be found: the ids themselves, or a mask where `mask[id]` says so (ids past its end may not)."""
+IdFilter = Int[np.ndarray, " m"] | Bool[np.ndarray, " m"]
+"""The ids that a search may return: the ids themselves, or a mask over ids (ids past its end are excluded)."""
 
 LANGUAGES = (
     "none",
@@ -43,21 +42,21 @@ LANGUAGES = (
     "tamil",
     "turkish",
 )
-"""What the lexical channel can stem; `none` leaves words as they are."""
+"""The languages of the lexical channel's stemmer; `none` leaves words as they are."""
 
-ABOUT = "index.json"
+METADATA = "index.json"
 CHUNK = 65_536
-"""Vectors touched at a time, so that checking and adding a memory-mapped catalogue stays in bounded memory."""
+"""Vectors processed at a time, so that checking and adding a memory-mapped catalogue takes bounded memory."""
 
 
 @dataclass(frozen=True)
 class IndexConfig:
     """How the catalogue is indexed.
 
-    `kind` is `exact` or `ivf`; the rest concerns `ivf` alone. `codes` is how a vector is stored: `sq8` takes one
-    byte a dimension, `fp16` two and finds a little more. `lists_per_root` sets the number of lists,
-    `lists_per_root · √n`, at most `most_lists`; k-means sees `training_per_list` vectors a list. As many lists are
-    probed as it takes to find `target_recall` of the exact first `recall_k`, measured on `probes` vectors when the
+    `kind` is `exact` or `ivf`; all other keys but `language` are for `ivf` alone. `codes` says how a vector is stored:
+    `sq8` takes one byte per dimension, `fp16` takes two and has a slightly higher recall. The number of lists is
+    `lists_per_root · √n`, at most `most_lists`; k-means uses `training_per_list` vectors per list. A search probes as
+    many lists as are needed to find `target_recall` of the exact top `recall_k`, measured on `probes` vectors when the
     index is built. `language` is that of the titles, for the stemmer of the lexical channel (`none`: no stemming).
     """
 
@@ -86,16 +85,16 @@ class IndexConfig:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The best of each query, best first: ids padded with -1, scores (inner products) padded with -inf."""
+class Neighbours:
+    """The nearest vectors of each query, best first: ids padded with -1, scores (inner products) padded with -inf."""
 
     ids: Int64[np.ndarray, "n k"]
     scores: Float32[np.ndarray, "n k"]
 
 
-def nothing_found(n: int, k: int) -> Found:
-    """A place for `k` hits of each of `n` queries, all of it padding."""
-    return Found(np.full((n, k), -1, dtype=np.int64), np.full((n, k), -np.inf, dtype=np.float32))
+def no_neighbours(n: int, k: int) -> Neighbours:
+    """Room for `k` hits of each of `n` queries, filled with padding."""
+    return Neighbours(np.full((n, k), -1, dtype=np.int64), np.full((n, k), -np.inf, dtype=np.float32))
 
 
 @runtime_checkable
@@ -116,31 +115,31 @@ class Index(Protocol):
     def add(
         self, ids: Int64[np.ndarray, " n"], vectors: Float32[np.ndarray, "n d"], progress: Progress | None = None
     ) -> None:
-        """Takes in vectors under new ids.
+        """Adds vectors under new ids.
 
-        All or nothing: raises `UsageError`, and changes nothing, where an id is negative, stands twice or is held
-        already, or where a vector has another width or is not finite.
+        All or nothing: raises `UsageError`, and changes nothing, where an id is negative, occurs twice or is in the
+        index already, or where a vector has another width or is not finite.
         """
 
     def remove(self, ids: Int64[np.ndarray, " n"]) -> int:
-        """Drops these ids and gives how many of them it held; unknown ids are passed over."""
+        """Removes these ids and returns how many of them were in the index; unknown ids are ignored."""
 
-    def search(self, vectors: Float32[np.ndarray, "n d"], k: int, allowed: Allowed | None = None) -> Found:
-        """The `k` best of each query among `allowed` (None: all); always `k` where so many exist."""
+    def search(self, vectors: Float32[np.ndarray, "n d"], k: int, id_filter: IdFilter | None = None) -> Neighbours:
+        """The `k` best of each query among the ids of `id_filter` (None: all); fewer only where fewer exist."""
 
     def save(self, folder: Path) -> None:
-        """Writes its files into `folder`, which exists; what was opened from that folder must go elsewhere."""
+        """Writes its files into `folder`, which exists and is not the folder that it was opened from."""
 
     @classmethod
     def open(cls, folder: Path) -> Index:
         """The index saved in `folder`, memory-mapped; raises `ArtifactError` where it is missing or damaged."""
 
 
-def checked_vectors(vectors: Float32[np.ndarray, "n d"], dim: int, what: str) -> None:
-    """Raises `UsageError` unless every vector has `dim` finite numbers; `what` names them in the message."""
+def check_vectors(vectors: Float32[np.ndarray, "n d"], dim: int, subject: str) -> None:
+    """Raises `UsageError` unless every vector has `dim` finite numbers; `subject` names the vectors in the message."""
     if vectors.shape[1] != dim:
         raise UsageError(
-            f"The {what} have {vectors.shape[1]} dimensions, the index has {dim}.",
+            f"The {subject} have {vectors.shape[1]} dimensions, the index has {dim}.",
             "Use the vectors of the model that the index was made from, or build the index again.",
         )
     for start in range(0, len(vectors), CHUNK):
@@ -148,77 +147,79 @@ def checked_vectors(vectors: Float32[np.ndarray, "n d"], dim: int, what: str) ->
         if not finite.all():
             row = start + int(np.argmin(finite))
             raise UsageError(
-                f"Row {row} of the {what} holds a number that is not finite (NaN or infinity).",
+                f"Row {row} of the {subject} holds a number that is not finite (NaN or infinity).",
                 "Look for the item or query behind that row: a feature of it, or the training, went wrong.",
             )
 
 
-def checked_ids(
-    ids: Int64[np.ndarray, " n"], vectors: Float32[np.ndarray, "m d"], held: Int64[np.ndarray, " h"]
+def check_ids(
+    ids: Int64[np.ndarray, " n"], vectors: Float32[np.ndarray, "m d"], sorted_ids: Int64[np.ndarray, " h"]
 ) -> None:
-    """Raises `UsageError` unless there is one new, non-negative id for each vector; `held` is sorted."""
+    """Raises `UsageError` unless there is one new, non-negative id per vector; `sorted_ids` are those of the index."""
     if len(ids) != len(vectors):
         raise UsageError(f"{len(ids)} ids came with {len(vectors)} vectors.", "Give one id for each vector.")
     if len(ids) == 0:
         return
-    ordered = np.sort(ids)
-    if ordered[0] < 0:
-        raise UsageError(f"The id {ordered[0]} is negative.", "Use ids from 0 up, such as item rows.")
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(twice):
-        raise UsageError(f"The id {twice[0]} stands twice among the ids to add.", "Keep one vector for each id.")
-    again = ordered[is_held(ordered, held)]
-    if len(again):
+    new_ids = np.sort(ids)
+    if new_ids[0] < 0:
+        raise UsageError(f"The id {new_ids[0]} is negative.", "Use ids from 0 up, such as item rows.")
+    repeats = new_ids[1:][new_ids[1:] == new_ids[:-1]]
+    if len(repeats):
+        raise UsageError(f"The id {repeats[0]} occurs twice among the ids to add.", "Keep one vector for each id.")
+    duplicates = new_ids[contains_ids(new_ids, sorted_ids)]
+    if len(duplicates):
         raise UsageError(
-            f"The id {again[0]} is in the index already ({len(again)} of the {len(ids)} ids are).",
+            f"The id {duplicates[0]} is in the index already ({len(duplicates)} of the {len(ids)} ids are).",
             "Remove it first, then add its new vector.",
         )
 
 
-def is_held(ids: Int64[np.ndarray, " n"], held: Int64[np.ndarray, " h"]) -> Bool[np.ndarray, " n"]:
-    """Which of `ids` stand in `held`, which is sorted."""
-    if len(held) == 0:
+def contains_ids(ids: Int64[np.ndarray, " n"], sorted_ids: Int64[np.ndarray, " h"]) -> Bool[np.ndarray, " n"]:
+    """Which of `ids` are in `sorted_ids`."""
+    if len(sorted_ids) == 0:
         return np.zeros(len(ids), dtype=bool)
-    places = np.minimum(np.searchsorted(held, ids), len(held) - 1)
-    return np.asarray(held[places] == ids)
+    positions = np.minimum(np.searchsorted(sorted_ids, ids), len(sorted_ids) - 1)
+    return np.asarray(sorted_ids[positions] == ids)
 
 
-def is_dense(held: Int64[np.ndarray, " h"]) -> bool:
-    """Whether the ids in `held`, which is sorted, are 0 to n - 1, so that a mask over rows is one over ids."""
-    return len(held) > 0 and int(held[-1]) == len(held) - 1
+def is_dense(sorted_ids: Int64[np.ndarray, " h"]) -> bool:
+    """Whether `sorted_ids` are 0 to n - 1, so that a mask over rows is a mask over ids."""
+    return len(sorted_ids) > 0 and int(sorted_ids[-1]) == len(sorted_ids) - 1
 
 
-def allowed_ids(allowed: Allowed, held: Int64[np.ndarray, " h"]) -> Int64[np.ndarray, " a"]:
-    """The ids of `held` (sorted) that `allowed` lets through, sorted."""
-    if allowed.dtype == np.bool_:
-        if is_dense(held):
-            return np.flatnonzero(allowed[: len(held)])
-        within = held[: np.searchsorted(held, len(allowed))]
-        return np.asarray(within[allowed[within]])
-    wanted = np.unique(allowed.astype(np.int64, copy=False))
-    return np.asarray(wanted[is_held(wanted, held)])
+def select_ids(id_filter: IdFilter, sorted_ids: Int64[np.ndarray, " h"]) -> Int64[np.ndarray, " a"]:
+    """The ids of `sorted_ids` that `id_filter` contains, sorted."""
+    if id_filter.dtype == np.bool_:
+        if is_dense(sorted_ids):
+            return np.flatnonzero(id_filter[: len(sorted_ids)])
+        mask_ids = sorted_ids[: np.searchsorted(sorted_ids, len(id_filter))]
+        return np.asarray(mask_ids[id_filter[mask_ids]])
+    ids = np.unique(id_filter.astype(np.int64, copy=False))
+    return np.asarray(ids[contains_ids(ids, sorted_ids)])
 
 
-def write_about(folder: Path, about: dict[str, Any]) -> None:
-    """Writes what the index says of itself as JSON that a person can read."""
-    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+def write_metadata(folder: Path, metadata: dict[str, Any]) -> None:
+    """Writes the metadata of an index as readable JSON."""
+    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
 
 
-def read_about(folder: Path) -> dict[str, Any]:
-    """What the index in `folder` says of itself; raises `ArtifactError` where there is none or it is damaged."""
-    path = folder / ABOUT
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """The metadata of the index in `folder`; raises `ArtifactError` where there is none or it is damaged."""
+    path = folder / METADATA
     try:
-        about = json.loads(path.read_text("utf-8"))
-        if not isinstance(about, dict) or not {"kind", "dim"} <= about.keys():
+        metadata = json.loads(path.read_text("utf-8"))
+        if not isinstance(metadata, dict) or not {"kind", "dim"} <= metadata.keys():
             raise ValueError("it lacks 'kind' or 'dim'")
     except FileNotFoundError as error:
-        raise ArtifactError(f"{folder} holds no index: it has no {ABOUT}.", "Build it: mmse index --help.") from error
+        raise ArtifactError(
+            f"{folder} holds no index: it has no {METADATA}.", "Build it: mmse index --help."
+        ) from error
     except ValueError as error:
-        raise damaged(path, error) from error
-    return about
+        raise damage_error(path, error) from error
+    return metadata
 
 
-def damaged(path: Path, error: Exception) -> ArtifactError:
+def damage_error(path: Path, error: Exception) -> ArtifactError:
     """The error for an index file that cannot be read."""
     reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     return ArtifactError(f"{path} is damaged: {reason}.", f"Delete {path.parent} and build the index again.")

@@ -1,8 +1,8 @@
-"""The filterable columns of a catalogue, held so that a filter is a mask over a million rows in a millisecond.
+"""The filterable columns of a catalogue: a filter becomes a mask over a million rows in a millisecond.
 
-Names, paths and flags are codes into the sorted list of their values, -1 where there is none. Paths are sorted part by
-part, so that whatever lies below a path is one range of codes, and every condition on texts becomes a few ranges.
-Numbers stay float64, NaN where there is none: in float32 a price would no longer equal itself.
+Names, paths and flags are stored as codes into the sorted list of their values, -1 for none. Paths are sorted part by
+part, so that everything below a path is one range of codes, and every condition on texts becomes a few ranges. Numbers
+are float64, NaN for none; rounded to float32, a price would no longer equal the value it is compared with.
 """
 
 from __future__ import annotations
@@ -20,172 +20,175 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int
 
 from mmse.core.errors import ArtifactError, UsageError
-from mmse.index.base import CHUNK, damaged
-from mmse.schema.filters import And, Between, Filter, Kind, Not, OneOf, comparable, path_of, paths_above
+from mmse.index.base import CHUNK, damage_error
+from mmse.schema.columns import ITEM_COLUMNS
+from mmse.schema.filters import And, Between, Filter, Kind, Not, OneOf, comparison_key, comparison_path, path_prefixes
 
-ABOUT = "columns.json"
+METADATA = "columns.json"
 FLAGS = ("false", "true")
 SEPARATOR = " > "
-FEW_RANGES = 6
-"""Up to so many ranges of codes are compared one by one; past it a table of all codes is looked up."""
+MAX_RANGES = 6
+"""Up to this many ranges of codes are compared one by one; for more, a table over all codes is used."""
 
-KNOWN = {
-    "category": Kind.PATH,
-    "brand": Kind.NAME,
-    "seller": Kind.NAME,
-    "price": Kind.NUMBER,
-    "rating": Kind.NUMBER,
-    "available": Kind.FLAG,
+STANDARD_KINDS = {
+    column.name: kind
+    for kind in (Kind.PATH, Kind.NAME, Kind.NUMBER, Kind.FLAG)
+    for column in ITEM_COLUMNS
+    if column.filter is kind
 }
+"""The filterable columns of the contract, paths first and flags last."""
 
 
-def filterable(items_columns: Sequence[str], declared: Mapping[str, Sequence[str]]) -> dict[str, Kind]:
-    """What each column of an items table can be filtered as: the known ones, then those in `declared`.
+def filter_kinds(items_columns: Sequence[str], shop_columns: Mapping[str, Sequence[str]]) -> dict[str, Kind]:
+    """The filterable columns of an items table, with their kinds: the standard ones, then those of `shop_columns`.
 
-    `declared` has the lists `categorical` and `numeric` of shop.toml; only columns in `items_columns` are taken, and
-    a known column keeps its known kind.
+    `shop_columns` has the lists `categorical` and `numeric` of shop.toml. Only columns in `items_columns` are used, and
+    a standard column keeps its kind.
     """
-    kinds = dict(KNOWN)
+    kinds = dict(STANDARD_KINDS)
     for key, kind in (("categorical", Kind.NAME), ("numeric", Kind.NUMBER)):
-        for name in declared.get(key, ()):
+        for name in shop_columns.get(key, ()):
             kinds.setdefault(name, kind)
     return {name: kind for name, kind in kinds.items() if name in items_columns}
 
 
 @dataclass(frozen=True)
 class _Codes:
-    """A text column: `values` are sorted, in the form that filters compare; `spelled` is how the shop writes each.
+    """A text column: `values` are sorted, in the form that filters compare; `spellings` are the shop's own.
 
-    `below` has the codes at and below each path, and is empty where the column holds no paths.
+    `subtree` has the range of codes at and below each path; it is empty where the column holds no paths.
     """
 
     of_row: Int[np.ndarray, " n"]
     values: Sequence[str]
-    spelled: Sequence[str]
-    below: Mapping[str, tuple[int, int]]
+    spellings: Sequence[str]
+    subtree: Mapping[str, tuple[int, int]]
 
-    def range_of(self, value: str) -> tuple[int, int]:
-        """The codes that a condition on `value` asks for, from the first to before the second."""
-        if self.below:
-            return self.below.get(value, (0, 0))
+    def find_range(self, value: str) -> tuple[int, int]:
+        """The half-open range of codes that match `value`."""
+        if self.subtree:
+            return self.subtree.get(value, (0, 0))
         code = bisect_left(self.values, value)
         return code, code + int(code < len(self.values) and self.values[code] == value)
 
-    def spelling(self, path: str) -> str:
-        """How the shop writes a path that it may have only longer ones of."""
-        parts = self.spelled[self.below[path][0]].split(SEPARATOR)
+    def spell(self, path: str) -> str:
+        """The shop's spelling of a path; no item needs to have this path itself."""
+        parts = self.spellings[self.subtree[path][0]].split(SEPARATOR)
         return SEPARATOR.join(parts[: path.count(SEPARATOR) + 1])
 
 
 @final
-class Columns:
+class FilterColumns:
     """`n` item rows by the columns in `kinds`, row for row."""
 
     def __init__(
-        self, n: int, kinds: Mapping[str, Kind], held: Mapping[str, _Codes | Float64[np.ndarray, " n"]]
+        self, n: int, kinds: Mapping[str, Kind], columns: Mapping[str, _Codes | Float64[np.ndarray, " n"]]
     ) -> None:
         self.n = n
         self.kinds = dict(kinds)
-        self._held = held
+        self._columns = columns
 
     @classmethod
-    def of(cls, items: pa.Table, kinds: Mapping[str, Kind]) -> Columns:
-        """The columns of an items table, row for row; one that the table lacks has no value in any row.
+    def from_table(cls, items: pa.Table, kinds: Mapping[str, Kind]) -> FilterColumns:
+        """The columns of an items table, row for row; a column that the table lacks has no value in any row.
 
         A text that is empty once stripped, and a path without a part, are no values.
         """
-        held = {name: _column(items, name, kind) for name, kind in kinds.items()}
-        return cls(items.num_rows, kinds, held)
+        columns = {name: _read_column(items, name, kind) for name, kind in kinds.items()}
+        return cls(items.num_rows, kinds, columns)
 
     def __len__(self) -> int:
         return self.n
 
     def mask(self, filter: Filter) -> Bool[np.ndarray, " n"]:
-        """Which rows meet `filter`, a new array; `filter` was parsed with the kinds of these columns."""
+        """A new mask of the rows that pass `filter`, which was parsed with the kinds of these columns."""
         if isinstance(filter, OneOf):
-            return self._one_of(filter)
+            return self._match_values(filter)
         if isinstance(filter, Between):
-            numbers = self._held[filter.column]
+            numbers = self._columns[filter.column]
             assert isinstance(numbers, np.ndarray), filter.column
-            return _between(numbers, filter.low, filter.high)
+            return _mask_range(numbers, filter.low, filter.high)
         if isinstance(filter, Not):
             return ~self.mask(filter.part)
         join, start = (np.logical_and, True) if isinstance(filter, And) else (np.logical_or, False)
-        met = np.full(self.n, start)
+        mask = np.full(self.n, start)
         for part in filter.parts:
-            join(met, self.mask(part), out=met)
-        return met
+            join(mask, self.mask(part), out=mask)
+        return mask
 
-    def counts(self, column: str, mask: Bool[np.ndarray, " n"]) -> dict[str, int]:
-        """How many rows of `mask` hold each value of `column`, most first, in the shop's spelling; none are left out.
+    def count_values(self, column: str, mask: Bool[np.ndarray, " n"]) -> dict[str, int]:
+        """How many rows of `mask` have each value of `column`, in the shop's spelling, most frequent first.
 
-        A path counts for every path above it, too; flags are `true` and `false`. Raises `UsageError` where the column
-        is not there or holds numbers.
+        A path also counts for every path above it; flags are `true` and `false`. Raises `UsageError` where the column
+        does not exist or holds numbers.
         """
-        codes = self._held.get(column)
+        codes = self._columns.get(column)
         if not isinstance(codes, _Codes):
-            able = ", ".join(name for name, held in self._held.items() if isinstance(held, _Codes)) or "none"
-            raise UsageError(f"The values of '{column}' cannot be counted.", f"Columns that can be: {able}.")
+            countable = (
+                ", ".join(name for name, column_data in self._columns.items() if isinstance(column_data, _Codes))
+                or "none"
+            )
+            raise UsageError(f"The values of '{column}' cannot be counted.", f"Columns that can be: {countable}.")
         rows = codes.of_row[mask]
         per_code = np.bincount(rows[rows >= 0], minlength=len(codes.values))
-        counted = {codes.spelled[code]: int(per_code[code]) for code in np.flatnonzero(per_code).tolist()}
-        if codes.below:
+        counts = {codes.spellings[code]: int(per_code[code]) for code in np.flatnonzero(per_code).tolist()}
+        if codes.subtree:
             up_to = np.concatenate([[0], np.cumsum(per_code)])
-            levels = {path: int(up_to[high] - up_to[low]) for path, (low, high) in codes.below.items()}
-            counted = {codes.spelling(path): n for path, n in levels.items() if n}
-        return dict(sorted(counted.items(), key=lambda one: (-one[1], one[0])))
+            levels = {path: int(up_to[high] - up_to[low]) for path, (low, high) in codes.subtree.items()}
+            counts = {codes.spell(path): n for path, n in levels.items() if n}
+        return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
 
     def save(self, folder: Path) -> None:
         """Writes `columns.json` and a `columnN.npy` for each column into `folder`, which exists."""
-        about: list[dict[str, Any]] = []
-        for place, (name, held) in enumerate(self._held.items()):
-            texts = {"values": held.values, "spelled": held.spelled} if isinstance(held, _Codes) else {}
-            about.append({"name": name, "kind": self.kinds[name].value, **texts})
-            array = held.of_row if isinstance(held, _Codes) else held
-            np.save(folder / f"column{place}.npy", array, allow_pickle=False)
-        (folder / ABOUT).write_text(json.dumps({"rows": self.n, "columns": about}) + "\n", "utf-8")
+        entries: list[dict[str, Any]] = []
+        for number, (name, column) in enumerate(self._columns.items()):
+            texts = {"values": column.values, "spelled": column.spellings} if isinstance(column, _Codes) else {}
+            entries.append({"name": name, "kind": self.kinds[name].value, **texts})
+            array = column.of_row if isinstance(column, _Codes) else column
+            np.save(folder / f"column{number}.npy", array, allow_pickle=False)
+        (folder / METADATA).write_text(json.dumps({"rows": self.n, "columns": entries}) + "\n", "utf-8")
 
     @classmethod
-    def open(cls, folder: Path) -> Columns:
+    def open(cls, folder: Path) -> FilterColumns:
         """The columns saved in `folder`, memory-mapped; raises `ArtifactError` where they are missing or damaged."""
-        path = folder / ABOUT
-        held: dict[str, _Codes | np.ndarray] = {}
+        path = folder / METADATA
+        columns: dict[str, _Codes | np.ndarray] = {}
         kinds: dict[str, Kind] = {}
         try:
-            about = json.loads(path.read_text("utf-8"))
-            n = int(about["rows"])
-            for place, column in enumerate(about["columns"]):
-                path = folder / f"column{place}.npy"
+            metadata = json.loads(path.read_text("utf-8"))
+            n = int(metadata["rows"])
+            for number, column in enumerate(metadata["columns"]):
+                path = folder / f"column{number}.npy"
                 kinds[column["name"]] = kind = Kind(column["kind"])
-                held[column["name"]] = _opened(path, n, kind, column)
+                columns[column["name"]] = _open_column(path, n, kind, column)
         except FileNotFoundError as error:
             raise ArtifactError(
                 f"{folder} holds no filterable columns: it has no {path.name}.", "Build the index again."
             ) from error
         except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
-            raise damaged(path, error) from error
-        return cls(n, kinds, held)
+            raise damage_error(path, error) from error
+        return cls(n, kinds, columns)
 
-    def _one_of(self, asked: OneOf) -> Bool[np.ndarray, " n"]:
-        codes = self._held[asked.column]
-        assert isinstance(codes, _Codes), asked.column
-        texts = [FLAGS[value] if isinstance(value, bool) else value for value in asked.values]
-        ranges = _merged(map(codes.range_of, texts))
-        if len(ranges) <= FEW_RANGES:
-            met = np.zeros(self.n, dtype=bool)
+    def _match_values(self, condition: OneOf) -> Bool[np.ndarray, " n"]:
+        codes = self._columns[condition.column]
+        assert isinstance(codes, _Codes), condition.column
+        texts = [FLAGS[value] if isinstance(value, bool) else value for value in condition.values]
+        ranges = _merge_ranges(map(codes.find_range, texts))
+        if len(ranges) <= MAX_RANGES:
+            mask = np.zeros(self.n, dtype=bool)
             for low, high in ranges:
-                met |= codes.of_row == low if high == low + 1 else _between(codes.of_row, low, high - 1)
-            return met
-        wanted = np.zeros(len(codes.values) + 1, dtype=bool)  # the last is what code -1 looks up
+                mask |= codes.of_row == low if high == low + 1 else _mask_range(codes.of_row, low, high - 1)
+            return mask
+        is_match = np.zeros(len(codes.values) + 1, dtype=bool)  # the last entry is for code -1
         for low, high in ranges:
-            wanted[low:high] = True
-        parts = [wanted.take(codes.of_row[start : start + CHUNK]) for start in range(0, self.n, CHUNK)]
+            is_match[low:high] = True
+        parts = [is_match.take(codes.of_row[start : start + CHUNK]) for start in range(0, self.n, CHUNK)]
         return np.concatenate([np.empty(0, dtype=bool), *parts])
 
 
-def _column(items: pa.Table, name: str, kind: Kind) -> _Codes | Float64[np.ndarray, " n"]:
-    there = name in items.column_names
-    column = items.column(name) if there else pa.chunked_array([pa.nulls(items.num_rows)])
+def _read_column(items: pa.Table, name: str, kind: Kind) -> _Codes | Float64[np.ndarray, " n"]:
+    exists = name in items.column_names
+    column = items.column(name) if exists else pa.chunked_array([pa.nulls(items.num_rows)])
     if kind is Kind.NUMBER:
         numbers = pc.cast(column, pa.float64(), safe=False)
         return np.array(pc.fill_null(numbers, np.nan).to_numpy())
@@ -194,72 +197,72 @@ def _column(items: pa.Table, name: str, kind: Kind) -> _Codes | Float64[np.ndarr
         return _Codes(np.array(flags.to_numpy()), FLAGS, FLAGS, {})
     texts = pc.dictionary_encode(pc.cast(column, pa.large_string()).combine_chunks())
     raw = texts.dictionary.to_pylist()
-    values, spelled = _values(kind, raw)
-    place = {value: code for code, value in enumerate(values)}
-    code_of_raw = np.array([*(place.get(_form(text, kind), -1) for text in raw), -1], dtype=np.int32)
+    values, spellings = _collect_values(kind, raw)
+    code_of = {value: code for code, value in enumerate(values)}
+    code_of_raw = np.array([*(code_of.get(_comparable_form(text, kind), -1) for text in raw), -1], dtype=np.int32)
     of_row = code_of_raw[pc.fill_null(texts.indices, -1).to_numpy(zero_copy_only=False)]
-    return _Codes(of_row, values, spelled, _below(values) if kind is Kind.PATH else {})
+    return _Codes(of_row, values, spellings, _subtree_ranges(values) if kind is Kind.PATH else {})
 
 
-def _values(kind: Kind, raw: Iterable[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """The distinct values of `raw`, sorted, and the first spelling of each."""
-    spelled: dict[str, str] = {}
+def _collect_values(kind: Kind, raw: Iterable[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """The distinct values of `raw`, sorted, and the spelling of each that came first."""
+    spellings: dict[str, str] = {}
     for text in raw:
         marks = text.split(">") if kind is Kind.PATH else [text]
-        shown = SEPARATOR.join(part for part in map(str.strip, marks) if part)
-        spelled.setdefault(_form(text, kind), shown)
-    spelled.pop("", None)
-    values = sorted(spelled, key=lambda value: value.split(SEPARATOR))
-    return values, [spelled[value] for value in values]
+        spelling = SEPARATOR.join(part for part in map(str.strip, marks) if part)
+        spellings.setdefault(_comparable_form(text, kind), spelling)
+    spellings.pop("", None)
+    values = sorted(spellings, key=lambda value: value.split(SEPARATOR))
+    return values, [spellings[value] for value in values]
 
 
-def _below(values: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """The codes at and below each path, from the first to before the second; `values` are paths, sorted by part."""
-    below: dict[str, tuple[int, int]] = {}
+def _subtree_ranges(values: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """The half-open range of codes at and below each path; `values` are paths, sorted by part."""
+    ranges: dict[str, tuple[int, int]] = {}
     for code, value in enumerate(values):
-        for above in paths_above(value):
-            below[above] = (below.get(above, (code, code))[0], code + 1)
-    return below
+        for ancestor in path_prefixes(value):
+            ranges[ancestor] = (ranges.get(ancestor, (code, code))[0], code + 1)
+    return ranges
 
 
-def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same codes in ranges that neither touch nor are empty."""
-    merged: list[tuple[int, int]] = []
+def _merge_ranges(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same codes as ranges that are not empty and do not touch."""
+    result: list[tuple[int, int]] = []
     for low, high in sorted(ranges):
-        if merged and low <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+        if result and low <= result[-1][1]:
+            result[-1] = (result[-1][0], max(high, result[-1][1]))
         elif low < high:
-            merged.append((low, high))
-    return merged
+            result.append((low, high))
+    return result
 
 
-def _opened(path: Path, n: int, kind: Kind, about: Mapping[str, Any]) -> _Codes | Float64[np.ndarray, " n"]:
+def _open_column(path: Path, n: int, kind: Kind, entry: Mapping[str, Any]) -> _Codes | Float64[np.ndarray, " n"]:
     array = np.load(path, mmap_mode="r" if n else None, allow_pickle=False)
-    expected = np.dtype(np.float64 if kind is Kind.NUMBER else _code_type(kind))
-    if array.shape != (n,) or array.dtype != expected:
-        raise ValueError(f"found {array.dtype} {array.shape}, expected {n} {expected}")
+    dtype = np.dtype(np.float64 if kind is Kind.NUMBER else _code_type(kind))
+    if array.shape != (n,) or array.dtype != dtype:
+        raise ValueError(f"found {array.dtype} {array.shape}, expected {n} {dtype}")
     if kind is Kind.NUMBER:
         return np.asarray(array)
-    below = _below(about["values"]) if kind is Kind.PATH else {}
-    codes = _Codes(np.asarray(array), about["values"], about["spelled"], below)
-    if len(codes.spelled) != len(codes.values) or (n and not -1 <= array.min() <= array.max() < len(codes.values)):
+    subtree = _subtree_ranges(entry["values"]) if kind is Kind.PATH else {}
+    codes = _Codes(np.asarray(array), entry["values"], entry["spelled"], subtree)
+    if len(codes.spellings) != len(codes.values) or (n and not -1 <= array.min() <= array.max() < len(codes.values)):
         raise ValueError(f"its codes do not fit its {len(codes.values)} values")
     return codes
 
 
-def _between(numbers: np.ndarray, low: int | float | None, high: int | float | None) -> Bool[np.ndarray, " n"]:
-    """Where `low <= numbers <= high`, by chunks that stay in the processor's cache between the two comparisons."""
-    met = np.empty(len(numbers), dtype=bool)
+def _mask_range(numbers: np.ndarray, low: int | float | None, high: int | float | None) -> Bool[np.ndarray, " n"]:
+    """Where `low <= numbers <= high`, in chunks that stay in the processor's cache between the two comparisons."""
+    mask = np.empty(len(numbers), dtype=bool)
     for start in range(0, len(numbers), CHUNK):
-        some, out = numbers[start : start + CHUNK], met[start : start + CHUNK]
-        np.greater_equal(some, -np.inf if low is None else low, out=out)
+        chunk, chunk_mask = numbers[start : start + CHUNK], mask[start : start + CHUNK]
+        np.greater_equal(chunk, -np.inf if low is None else low, out=chunk_mask)
         if high is not None:
-            out &= some <= high
-    return met
+            chunk_mask &= chunk <= high
+    return mask
 
 
-def _form(text: str, kind: Kind) -> str:
-    return path_of(text) if kind is Kind.PATH else comparable(text)
+def _comparable_form(text: str, kind: Kind) -> str:
+    return comparison_path(text) if kind is Kind.PATH else comparison_key(text)
 
 
 def _code_type(kind: Kind) -> type[np.signedinteger[Any]]:

@@ -1,4 +1,4 @@
-"""Items as documents of the lexical index: its one writer, and how texts and values stand in it."""
+"""Items as documents of the lexical index: its writer, and the form of texts and values in it."""
 
 from __future__ import annotations
 
@@ -13,29 +13,34 @@ import pyarrow.compute as pc
 import tantivy
 from jaxtyping import Int64
 
-from mmse.index.base import Progress
-from mmse.index.forward_index import ForwardDraft, hashed
-from mmse.index.row_scores import FIELDS, Rows
-from mmse.schema.filters import Kind, comparable, path_of, paths_above
-from mmse.text.bm25 import words
-from mmse.text.tokenizer import MAX_CHARACTERS
+from mmse.core.progress import Progress
+from mmse.index.forward_index import ForwardDraft, hash_word
+from mmse.index.row_scores import FIELDS, RowWords
+from mmse.schema.filters import Kind, comparison_key, comparison_path, path_prefixes
+from mmse.text.normalise import MAX_CHARACTERS, words
 
-_SAY_EVERY = 16_384
+_PROGRESS_ROWS = 16_384
 _HEAP_BYTES = 256_000_000
 _LIVE_HEAP_BYTES = 32_000_000
 
 
 @final
 class LexicalWriter:
-    """Adds and removes items; nothing is seen before `commit`, which is all or nothing."""
+    """Adds and removes items; changes are visible only after `commit`, which is all or nothing."""
 
     def __init__(
-        self, index: tantivy.Index, kinds: Mapping[str, Kind], *, live: bool, rows: Rows | None, words: Words | None
+        self,
+        index: tantivy.Index,
+        kinds: Mapping[str, Kind],
+        *,
+        live: bool,
+        row_words: RowWords | None,
+        forward: ForwardWriter | None,
     ) -> None:
-        """`rows` learns what changes, `words` takes it in."""
+        """Changed rows are marked in `row_words`, and added words are written to `forward`."""
         self._writer = index.writer(_LIVE_HEAP_BYTES if live else _HEAP_BYTES, 1)
         self._kinds = dict(kinds)
-        self._rows, self._words = rows, words
+        self._row_words, self._forward = row_words, forward
 
     def add(
         self,
@@ -44,89 +49,91 @@ class LexicalWriter:
         attributes: Sequence[str],
         progress: Progress | None = None,
     ) -> None:
-        """Takes in `items` under their `rows`; `attributes` names the columns of the field of that name."""
-        if self._rows is not None:
-            self._rows.touch(rows)
+        """Adds `items` under their `rows`; `attributes` names the columns of the field `attributes`."""
+        if self._row_words is not None:
+            self._row_words.mark_dirty(rows)
         columns = [["title"], ["brand"], ["category"], attributes]
-        texts = dict(zip(FIELDS, (_texts(items, some) for some in columns), strict=True))
+        texts = dict(zip(FIELDS, (_join_columns(items, names) for names in columns), strict=True))
         values = {name: items[name].to_pylist() for name in self._kinds if name in items.column_names}
-        for place, row in enumerate(rows.tolist()):
-            said = {field: readable(text[place]) for field, text in texts.items()}
-            self._writer.add_document(self._document(row, said, {name: held[place] for name, held in values.items()}))
-            if self._words is not None:
-                self._words.add(row, said)
-            if progress is not None and place % _SAY_EVERY == 0:
-                progress("words indexed", place, len(rows))
+        for i, row in enumerate(rows.tolist()):
+            field_texts = {field: prepare_text(text[i]) for field, text in texts.items()}
+            self._writer.add_document(
+                self._make_document(row, field_texts, {name: column[i] for name, column in values.items()})
+            )
+            if self._forward is not None:
+                self._forward.add(row, field_texts)
+            if progress is not None and i % _PROGRESS_ROWS == 0:
+                progress("words indexed", i, len(rows))
 
     def remove(self, rows: Int64[np.ndarray, " n"]) -> None:
-        """Drops the items at `rows`, whichever are held."""
-        if self._rows is not None:
-            self._rows.touch(rows)
-        if self._words is not None:
-            self._words.draft.remove(rows)
+        """Removes the items at `rows`; rows that are not in the index are ignored."""
+        if self._row_words is not None:
+            self._row_words.mark_dirty(rows)
+        if self._forward is not None:
+            self._forward.draft.remove(rows)
         for row in rows.tolist():
             self._writer.delete_documents_by_term("row", row)
 
     def commit(self) -> None:
-        """Makes all that was added and removed since the last commit visible to an index that is then refreshed."""
+        """Commits all changes since the last commit; an index sees them after `LexicalIndex.refresh`."""
         self._writer.commit()
-        if self._words is not None:
-            self._words.save()
+        if self._forward is not None:
+            self._forward.save()
 
     def close(self) -> None:
-        """Waits for the library's own merging and gives the index free for another writer."""
+        """Waits for the library's merges and releases the index for another writer."""
         self._writer.wait_merging_threads()
 
-    def _document(self, row: int, said: Mapping[str, str], values: Mapping[str, object]) -> tantivy.Document:
+    def _make_document(self, row: int, texts: Mapping[str, str], values: Mapping[str, object]) -> tantivy.Document:
         document = tantivy.Document()
         document.add_integer("row", row)
-        for field, text in said.items():
+        for field, text in texts.items():
             if text:
                 document.add_text(field, text)
         for name, value in values.items():
             if value is not None:
-                _add_value(document, field_of(self._kinds, name), self._kinds[name], value)
+                _add_value(document, field_name(self._kinds, name), self._kinds[name], value)
         return document
 
 
 @final
-class Words:
-    """What a writer adds, row by row as well; `save` writes it into `folder`."""
+class ForwardWriter:
+    """Writes the forward index along with the lexical index; `save` writes it into `folder`."""
 
     def __init__(self, draft: ForwardDraft, folder: Path, analyzer: tantivy.TextAnalyzer) -> None:
         self.draft, self._folder = draft, folder
         self._analyzer = analyzer
         self._hashes: dict[str, dict[str, list[int]]] = {field: {} for field in FIELDS}
 
-    def add(self, row: int, said: Mapping[str, str]) -> None:
-        """Takes in the texts of the fields of the item at `row`, in the form of `readable`."""
-        self.draft.add(row, [self._hashed(field, said[field]) for field in FIELDS])
+    def add(self, row: int, texts: Mapping[str, str]) -> None:
+        """Adds the texts of the fields of the item at `row`, in the form of `prepare_text`."""
+        self.draft.add(row, [self._hash_words(field, texts[field]) for field in FIELDS])
 
     def save(self) -> None:
-        """Writes all that was added over what was there."""
-        self.draft.made().save(self._folder)
+        """Writes the former index with all additions and removals."""
+        self.draft.build().save(self._folder)
 
-    def _hashed(self, field: str, text: str) -> list[int]:
-        """Each different word is stemmed once."""
-        known = self._hashes[field]
+    def _hash_words(self, field: str, text: str) -> list[int]:
+        """The hashes of the stems of `text`; each distinct word is stemmed once."""
+        hashes = self._hashes[field]
         for word in (all_words := text.split()):
-            if word not in known:
-                known[word] = [hashed(field, stem) for stem in self._analyzer.analyze(word)]
-        return [one for word in all_words for one in known[word]]
+            if word not in hashes:
+                hashes[word] = [hash_word(field, stem) for stem in self._analyzer.analyze(word)]
+        return [stem_hash for word in all_words for stem_hash in hashes[word]]
 
 
-def readable(text: str) -> str:
-    """`text` as words that the analyzer only has to split at spaces and stem: the same words everywhere in mmse."""
+def prepare_text(text: str) -> str:
+    """`text` as words with spaces between them, ready for the analyzer to split and stem; as everywhere in mmse."""
     return " ".join(words(text[:MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8")))
 
 
-def term_of(value: object) -> str:
-    """A value of a filterable column as the index holds it."""
+def format_term(value: object) -> str:
+    """A value of a filterable column in the form of the index."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def field_of(kinds: Mapping[str, Kind], column: str) -> str:
-    """The index's name of a filterable column: a shop's own may hold any character."""
+def field_name(kinds: Mapping[str, Kind], column: str) -> str:
+    """The index's name for a filterable column, since a shop's own name may have any character."""
     return f"column{list(kinds).index(column)}"
 
 
@@ -137,13 +144,13 @@ def _add_value(document: tantivy.Document, field: str, kind: Kind, value: object
             document.add_float(field, float(value))
         return
     if kind is Kind.PATH:
-        for path in paths_above(path_of(str(value))):
+        for path in path_prefixes(comparison_path(str(value))):
             document.add_text(field, path)
-    elif text := (term_of(value) if kind is Kind.FLAG else comparable(str(value))):
+    elif text := (format_term(value) if kind is Kind.FLAG else comparison_key(str(value))):
         document.add_text(field, text)
 
 
-def _texts(items: pa.Table, columns: Sequence[str]) -> list[str]:
+def _join_columns(items: pa.Table, columns: Sequence[str]) -> list[str]:
     parts = [pc.fill_null(pc.cast(items[c], pa.string()), "") for c in columns if c in items.column_names]
-    joined: list[str] = pc.binary_join_element_wise(*parts, " ").to_pylist() if parts else [""] * len(items)
-    return joined
+    texts: list[str] = pc.binary_join_element_wise(*parts, " ").to_pylist() if parts else [""] * len(items)
+    return texts

@@ -1,4 +1,4 @@
-"""How many of some items hold each value of a column: what a page shows beside its hits."""
+"""Facets: how many of some items have each value of a column."""
 
 from __future__ import annotations
 
@@ -8,46 +8,49 @@ from typing import Any
 
 import numpy as np
 
-from mmse.schema.filters import Kind, comparable, path_of, paths_above
+from mmse.schema.filters import Kind, comparison_key, comparison_path, path_prefixes
 from mmse.schema.search import Facet
 
-MOST_VALUES = 50
+MAX_VALUES = 50
 BINS = 10
 
 
-def facet(kind: Kind, values: Sequence[Any]) -> Facet:
-    """The facet of a column of `kind` that holds `values`, `None` where an item has none."""
-    held = [value for value in values if value is not None]
+def count_values(kind: Kind, values: Sequence[Any]) -> Facet:
+    """The facet of a column of `kind` with `values`, `None` where an item has none."""
+    present = [value for value in values if value is not None]
     if kind is Kind.NUMBER:
-        return _spread(np.array([number for number in map(float, held) if np.isfinite(number)], np.float64))
+        return _histogram(np.array([number for number in map(float, present) if np.isfinite(number)], np.float64))
     if kind is Kind.FLAG:
-        return _counted((flag, flag) for flag in (str(bool(value)).lower() for value in held))
+        return _count((flag, flag) for flag in (str(bool(value)).lower() for value in present))
     if kind is Kind.PATH:
-        return _counted(level for value in held for level in _levels(str(value)))
-    return _counted((comparable(value), value.strip()) for value in map(str, held))
+        return _count(level for value in present for level in _levels(str(value)))
+    return _count((comparison_key(value), value.strip()) for value in map(str, present))
 
 
-def _counted(named: Iterable[tuple[str, str]]) -> Facet:
-    """Counts values that are given in the form in which they are compared, and as the shop writes them."""
-    counts, spelled = Counter[str](), dict[str, str]()
-    for value, shown in named:
+def _count(pairs: Iterable[tuple[str, str]]) -> Facet:
+    """Counts values, given as pairs of the form that is compared and the shop's spelling."""
+    counts, spellings = Counter[str](), dict[str, str]()
+    for value, spelling in pairs:
         if value:
             counts[value] += 1
-            spelled.setdefault(value, shown)
-    most = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:MOST_VALUES]
-    return Facet(counts={spelled[value]: n for value, n in most})
+            spellings.setdefault(value, spelling)
+    top = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:MAX_VALUES]
+    return Facet(counts={spellings[value]: n for value, n in top})
 
 
 def _levels(path: str) -> list[tuple[str, str]]:
     parts = [part for part in map(str.strip, path.split(">")) if part]
-    return [(above, " > ".join(parts[: depth + 1])) for depth, above in enumerate(paths_above(path_of(path)))]
+    return [
+        (path_prefix, " > ".join(parts[: depth + 1]))
+        for depth, path_prefix in enumerate(path_prefixes(comparison_path(path)))
+    ]
 
 
-def _spread(numbers: np.ndarray) -> Facet:
+def _histogram(numbers: np.ndarray) -> Facet:
     if len(numbers) == 0:
         return Facet()
     low, high = float(numbers.min()), float(numbers.max())
-    # Every number is put into its bin by the same division, so that a difference too small to divide by is no error.
-    place = np.zeros(len(numbers)) if high == low else (numbers - low) / (high - low) * BINS
-    bins = np.bincount(np.minimum(place.astype(np.int64), BINS - 1), minlength=BINS)
+    # One division for all numbers: a range too small to divide by then causes no error.
+    bin_position = np.zeros(len(numbers)) if high == low else (numbers - low) / (high - low) * BINS
+    bins = np.bincount(np.minimum(bin_position.astype(np.int64), BINS - 1), minlength=BINS)
     return Facet(low=low, high=high, bins=tuple(bins.tolist()))

@@ -1,17 +1,17 @@
-"""The `k` best of what a filter lets through, with exact scores: never fewer than exist, whatever the filter.
+"""The `k` best rows that pass a filter, with exact scores; never fewer than exist.
 
-The cost rule, for a filter that lets `m` of `n` rows through:
+The cost rule, for a filter that `m` of `n` rows pass:
 
-- few rows (`m` at most `CostRule.few`): their exact vectors are compared one and all;
-- otherwise lists are visited from the nearest on, until `safety` times as many of the filter's rows are compared as an
-  unfiltered search compares, but no more than `enough`, or as many as lie in `1/√f` times the lists of an unfiltered
-  search where that is more (`f` is the share that the filter lets through). For a broad filter that is a few lists,
-  for a narrow one up to all of them;
-- where the filter is thinner near the query than on the whole, the best rows lie scattered over lists that are all
-  about as far away, so more rows are compared the thinner it is, up to `far`. Where the filter's rows were counted list
-  by list, lists without any are passed over.
+- If `m` is at most `CostRule.max_scan_rows`, the exact vectors of all `m` rows are compared.
+- Otherwise lists are visited from the nearest on. The search stops when it has compared `safety` times as many rows of
+  the filter as an unfiltered search compares rows, but at most `max_rows`, or as many as lie in `1/√f` times the lists
+  of an unfiltered search if that is more (`f` is the share of rows that pass). For a broad filter these are a few
+  lists, for a narrow one up to all of them.
+- Where the filter is thinner near the query than overall, its best rows are spread over many lists at about the same
+  distance. So the thinner it is, the more rows are compared, up to `max_thin_rows`. Once the filter's rows have been
+  counted list by list, lists without any are skipped.
 
-An IVF index rounds its vectors, so somewhat more than `k` are taken from it and scored again from `vectors`.
+An IVF index rounds its vectors, so somewhat more than `k` rows are taken from it and scored again from `vectors`.
 """
 
 from __future__ import annotations
@@ -24,49 +24,49 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from mmse.core.config import require
-from mmse.index.base import Found, Index, checked_vectors, is_held, nothing_found
-from mmse.index.ivf import MORE, IvfIndex, Layout, bitmap
+from mmse.index.base import Index, Neighbours, check_vectors, contains_ids, no_neighbours
+from mmse.index.ivf import RESCORE_FACTOR, IvfIndex, ListLayout, bitmap
 
 
 @dataclass(frozen=True)
 class CostRule:
-    """How much is compared; the defaults were chosen by `benchmarks/filters.py` on a million rows.
+    """How many rows are compared; the defaults were chosen with `benchmarks/filters.py` on a million rows.
 
-    `few`, `enough` and `far` are rows, `safety` multiplies what an unfiltered search compares. How a filter's rows lie
-    over the lists is estimated; where they are thin near the query, and at most a share `counted` of all rows, they are
-    counted. `more` is how many times `k` are scored again.
+    `safety` multiplies the number of rows of an unfiltered search. How many rows of a filter lie in each list is
+    estimated; where they are thin near the query and at most a share `count_share` of all rows, they are counted.
+    `rescore_factor · k` rows are scored again.
     """
 
-    few: int = 20_000
-    far: int = 80_000
+    max_scan_rows: int = 20_000
+    max_thin_rows: int = 80_000
     safety: float = 4.0
-    enough: int = 20_000
-    counted: float = 0.15
-    more: float = MORE
+    max_rows: int = 20_000
+    count_share: float = 0.15
+    rescore_factor: float = RESCORE_FACTOR
 
     def __post_init__(self) -> None:
-        require(self.few >= 0, "few", self.few, "0 rows or more")
-        require(self.far >= 1, "far", self.far, "1 row or more")
+        require(self.max_scan_rows >= 0, "max_scan_rows", self.max_scan_rows, "0 rows or more")
+        require(self.max_thin_rows >= 1, "max_thin_rows", self.max_thin_rows, "1 row or more")
         require(self.safety >= 1, "safety", self.safety, "at least 1")
-        require(self.enough >= 1, "enough", self.enough, "1 row or more")
-        require(0 <= self.counted <= 1, "counted", self.counted, "a share from 0 to 1")
-        require(self.more >= 1, "more", self.more, "at least 1")
+        require(self.max_rows >= 1, "max_rows", self.max_rows, "1 row or more")
+        require(0 <= self.count_share <= 1, "count_share", self.count_share, "a share from 0 to 1")
+        require(self.rescore_factor >= 1, "rescore_factor", self.rescore_factor, "at least 1")
 
 
-THIN = 1.5
-STEEP = 3
-"""Thrice as thin near the query asks for 27 times the rows: with fewer, recall fell under 0.95 between the extremes."""
+THIN_RATIO = 1.5
+THIN_EXPONENT = 3
+"""A filter three times as thin near the query gets 27 times the rows; with fewer, recall fell below 0.95 for some."""
 
-GATHERED = 1024
-TOGETHER = 64
-"""Rows and queries that are compared at a time."""
+CHUNK_ROWS = 1024
+CHUNK_QUERIES = 64
+"""How many rows and queries are compared at a time."""
 
 
 @dataclass(frozen=True)
-class _Spread:
-    """A filter over the lists of an index."""
+class _FilterSpread:
+    """How the rows of a filter are spread over the lists of an index."""
 
-    layout: Layout
+    layout: ListLayout
     mask: Bool[np.ndarray, " n"]
 
     @cached_property
@@ -74,18 +74,18 @@ class _Spread:
         return bitmap(self.mask)
 
     @cached_property
-    def estimated(self) -> Int64[np.ndarray, " nlist"]:
-        return self.layout.estimated(self.mask)
+    def row_estimates(self) -> Int64[np.ndarray, " nlist"]:
+        return self.layout.estimate_rows(self.mask)
 
     @cached_property
-    def counted(self) -> Int64[np.ndarray, " nlist"]:
-        return self.layout.counted(self.mask)
+    def row_counts(self) -> Int64[np.ndarray, " nlist"]:
+        return self.layout.count_rows(self.mask)
 
-    def thinner(self, in_list: Int64[np.ndarray, " nlist"], near: Int64[np.ndarray, " p"]) -> float:
-        """How many times thinner the filter is in the lists `near` than on the whole; at least 1."""
-        there = in_list[near].sum() / max(1, self.layout.sizes[near].sum())
-        whole = in_list.sum() / self.layout.sizes.sum()
-        return max(1.0, float(whole / there)) if there else math.inf
+    def thin_ratio(self, in_list: Int64[np.ndarray, " nlist"], near_lists: Int64[np.ndarray, " p"]) -> float:
+        """How many times thinner the filter is in `near_lists` than overall; at least 1."""
+        near_share = in_list[near_lists].sum() / max(1, self.layout.sizes[near_lists].sum())
+        overall_share = in_list.sum() / self.layout.sizes.sum()
+        return max(1.0, float(overall_share / near_share)) if near_share else math.inf
 
 
 def search_filtered(
@@ -95,107 +95,109 @@ def search_filtered(
     k: int,
     mask: Bool[np.ndarray, " n"] | None = None,
     rule: CostRule = CostRule(),
-) -> Found:
+) -> Neighbours:
     """The `k` best rows of each query among those of `mask` (None: all), scored by their exact inner products.
 
-    `vectors[id]` is what `index` holds under `id`; it may be memory-mapped, and hold more than the index does. A query
-    gets `min(k, m)` rows, where `m` are held and in `mask`. Raises `UsageError` where a query has another width or is
-    not finite.
+    `vectors[id]` is the vector that `index` has under `id`; `vectors` may be memory-mapped and have further rows. A
+    query gets `min(k, m)` rows, where `m` rows are both in the index and in `mask`. Raises `UsageError` where a query
+    has another width or is not finite.
     """
-    checked_vectors(queries, index.dim, "query vectors")
+    check_vectors(queries, index.dim, "query vectors")
     assert len(index) == 0 or int(index.ids[-1]) < len(vectors), (int(index.ids[-1]), len(vectors))
     assert mask is None or len(mask) == len(vectors), (len(vectors), None if mask is None else len(mask))
     queries, vectors = np.ascontiguousarray(queries), np.asarray(vectors)
     if mask is None:
-        return _rescored(vectors, queries, index.search(queries, _fetched(k, rule)).ids, k)
+        return _rescore(vectors, queries, index.search(queries, _count_candidates(k, rule)).ids, k)
     m = int(np.count_nonzero(mask))
-    if m <= rule.few:
+    if m <= rule.max_scan_rows:
         rows = np.flatnonzero(mask)
-        held = rows if len(index) == len(vectors) else rows[is_held(rows, index.ids)]
-        return _compared(vectors, held, queries, k)
+        present_rows = rows if len(index) == len(vectors) else rows[contains_ids(rows, index.ids)]
+        return _scan_rows(vectors, present_rows, queries, k)
     if not isinstance(index, IvfIndex) or len(index) == 0:
         return index.search(queries, k, mask)
-    spread, fetched = _Spread(index.layout(), mask), min(_fetched(k, rule), len(index))
-    found = np.empty((len(queries), fetched), dtype=np.int64)
-    for place, query in enumerate(queries):
+    spread, n_candidates = _FilterSpread(index.layout(), mask), min(_count_candidates(k, rule), len(index))
+    candidates = np.empty((len(queries), n_candidates), dtype=np.int64)
+    for i, query in enumerate(queries):
         nearness = spread.layout.centroids @ query
-        lists = _lists(index, spread, nearness, fetched, rule)
-        found[place] = index.visit(query, fetched, lists, nearness=nearness, bits=spread.bits)
-        if (found[place] >= 0).sum() < min(k, m):
-            every = np.arange(index.nlist)
-            found[place] = index.visit(query, fetched, every, nearness=nearness, bits=spread.bits)
-    return _rescored(vectors, queries, found, k)
+        lists = _choose_lists(index, spread, nearness, n_candidates, rule)
+        candidates[i] = index.visit(query, n_candidates, lists, nearness=nearness, bits=spread.bits)
+        if (candidates[i] >= 0).sum() < min(k, m):
+            all_lists = np.arange(index.nlist)
+            candidates[i] = index.visit(query, n_candidates, all_lists, nearness=nearness, bits=spread.bits)
+    return _rescore(vectors, queries, candidates, k)
 
 
-def _lists(
-    index: IvfIndex, spread: _Spread, nearness: Float32[np.ndarray, " nlist"], fetched: int, rule: CostRule
+def _choose_lists(
+    index: IvfIndex, spread: _FilterSpread, nearness: Float32[np.ndarray, " nlist"], n_candidates: int, rule: CostRule
 ) -> Int64[np.ndarray, " p"]:
     """The lists to visit, nearest first; at least one."""
     order = np.argsort(-nearness)
-    deeper = max(1.0, fetched / rule.more / index.config.recall_k)
-    unfiltered = deeper * index.nprobe * len(index) / index.nlist
-    in_list = spread.estimated
+    depth_factor = max(1.0, n_candidates / rule.rescore_factor / index.config.recall_k)
+    unfiltered_rows = depth_factor * index.nprobe * len(index) / index.nlist
+    in_list = spread.row_estimates
     share = min(1.0, in_list.sum() / len(index))
-    usual = max(min(rule.safety * unfiltered, float(rule.enough)), unfiltered * math.sqrt(share))
-    near = order[: _until(usual, spread.layout.sizes[order])]
-    thinner = spread.thinner(in_list, near)
-    if thinner > THIN and in_list.sum() <= rule.counted * len(index):
-        in_list = spread.counted
-        thinner = spread.thinner(in_list, near)
+    usual_rows = max(min(rule.safety * unfiltered_rows, float(rule.max_rows)), unfiltered_rows * math.sqrt(share))
+    near_lists = order[: _count_lists(usual_rows, spread.layout.sizes[order])]
+    thin_ratio = spread.thin_ratio(in_list, near_lists)
+    if thin_ratio > THIN_RATIO and in_list.sum() <= rule.count_share * len(index):
+        in_list = spread.row_counts
+        thin_ratio = spread.thin_ratio(in_list, near_lists)
         order = order[in_list[order] > 0] if in_list.any() else order
-    rows = max(usual, min(usual * thinner**STEEP, float(rule.far)), 2.0 * fetched)
-    return order[: _until(rows, in_list[order])]
+    rows = max(usual_rows, min(usual_rows * thin_ratio**THIN_EXPONENT, float(rule.max_thin_rows)), 2.0 * n_candidates)
+    return order[: _count_lists(rows, in_list[order])]
 
 
-def _until(rows: float, sizes: Int64[np.ndarray, " p"]) -> int:
-    """How many of the first `sizes` it takes to make up `rows`; one more than there are where all fall short."""
+def _count_lists(rows: float, sizes: Int64[np.ndarray, " p"]) -> int:
+    """How many lists, from the first on, together have `rows` rows; one more than exist if all have fewer."""
     return int(np.searchsorted(np.cumsum(sizes), rows)) + 1
 
 
-def _compared(
+def _scan_rows(
     vectors: Float32[np.ndarray, "n d"], rows: Int64[np.ndarray, " m"], queries: Float32[np.ndarray, "q d"], k: int
-) -> Found:
-    """The best of `rows`, all of them compared.
+) -> Neighbours:
+    """The best of `rows`, all of which are compared.
 
-    One small buffer is filled again and again: fresh megabytes for each query cost more in page faults than the
-    comparison does.
+    One small buffer is reused: allocating megabytes for each query costs more in page faults than the comparison.
     """
-    best, wanted = nothing_found(len(queries), k), min(k, len(rows))
-    buffer = np.empty((min(GATHERED, len(rows)), vectors.shape[1]), dtype=np.float32)
-    for first in range(0, len(queries), TOGETHER):
-        some = queries[first : first + TOGETHER]
-        scores = np.empty((len(some), len(rows)), dtype=np.float32)
-        for start in range(0, len(rows), GATHERED):
-            chunk = rows[start : start + GATHERED]
-            gathered = vectors.take(chunk, axis=0, out=buffer[: len(chunk)], mode="clip")
-            scores[:, start : start + GATHERED] = some @ gathered.T
-        places = _best(scores, wanted)
-        best.ids[first : first + TOGETHER, :wanted] = rows[places]
-        best.scores[first : first + TOGETHER, :wanted] = np.take_along_axis(scores, places, axis=1)
+    best, n_hits = no_neighbours(len(queries), k), min(k, len(rows))
+    buffer = np.empty((min(CHUNK_ROWS, len(rows)), vectors.shape[1]), dtype=np.float32)
+    for query_start in range(0, len(queries), CHUNK_QUERIES):
+        query_chunk = queries[query_start : query_start + CHUNK_QUERIES]
+        scores = np.empty((len(query_chunk), len(rows)), dtype=np.float32)
+        for start in range(0, len(rows), CHUNK_ROWS):
+            chunk = rows[start : start + CHUNK_ROWS]
+            row_vectors = vectors.take(chunk, axis=0, out=buffer[: len(chunk)], mode="clip")
+            scores[:, start : start + CHUNK_ROWS] = query_chunk @ row_vectors.T
+        columns = _top_columns(scores, n_hits)
+        best.ids[query_start : query_start + CHUNK_QUERIES, :n_hits] = rows[columns]
+        best.scores[query_start : query_start + CHUNK_QUERIES, :n_hits] = np.take_along_axis(scores, columns, axis=1)
     return best
 
 
-def _best(scores: Float32[np.ndarray, "q m"], k: int) -> Int64[np.ndarray, "q k"]:
-    """The places of the `k` highest of each row, highest first."""
+def _top_columns(scores: Float32[np.ndarray, "q m"], k: int) -> Int64[np.ndarray, "q k"]:
+    """The column indices of the `k` highest scores of each row, highest first."""
     if k < scores.shape[1]:
-        places = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1)
-        return np.take_along_axis(places, order, axis=1)
+        columns = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(scores, columns, axis=1), axis=1)
+        return np.take_along_axis(columns, order, axis=1)
     return np.argsort(-scores, axis=1, kind="stable")
 
 
-def _rescored(
-    vectors: Float32[np.ndarray, "n d"], queries: Float32[np.ndarray, "q d"], found: Int64[np.ndarray, "q f"], k: int
-) -> Found:
-    """The `k` best of each query's `found` ids, -1 passed over, by their exact scores."""
-    best = nothing_found(len(queries), k)
-    for place, query in enumerate(queries):
-        ids = found[place][found[place] >= 0]
+def _rescore(
+    vectors: Float32[np.ndarray, "n d"],
+    queries: Float32[np.ndarray, "q d"],
+    candidates: Int64[np.ndarray, "q f"],
+    k: int,
+) -> Neighbours:
+    """The `k` best of each query's `candidates` by their exact scores; -1 is skipped."""
+    best = no_neighbours(len(queries), k)
+    for i, query in enumerate(queries):
+        ids = candidates[i][candidates[i] >= 0]
         scores = vectors.take(ids, axis=0) @ query
         order = np.argsort(-scores, kind="stable")[:k]
-        best.ids[place, : len(order)], best.scores[place, : len(order)] = ids[order], scores[order]
+        best.ids[i, : len(order)], best.scores[i, : len(order)] = ids[order], scores[order]
     return best
 
 
-def _fetched(k: int, rule: CostRule) -> int:
-    return math.ceil(rule.more * k)
+def _count_candidates(k: int, rule: CostRule) -> int:
+    return math.ceil(rule.rescore_factor * k)

@@ -1,4 +1,4 @@
-"""One more thread: it searches the words while another searches the vectors. Both leave Python's lock alone."""
+"""A helper thread: it searches the words while the caller searches the vectors. Both release Python's lock."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ T = TypeVar("T")
 
 
 @final
-class Beside:
-    """A thread for who finds it free, which starts with the first work; many threads may give it work."""
+class HelperThread:
+    """One thread, started with the first task; many threads may share it."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mmse-words")
-        self._free = threading.Lock()
+        self._lock = threading.Lock()
 
     def start(self, work: Callable[[], T]) -> Callable[[], T]:
-        """Starts `work`, and gives what waits for its result or raises what it raised.
+        """Starts `work` and returns a function that waits for its result or raises its exception.
 
-        Where the thread is taken, `work` is left to whoever wants its result: waiting for its turn would take longer.
+        If the thread is busy, the returned function does the work itself: waiting for the thread would take longer.
         """
-        if not self._free.acquire(blocking=False):
+        if not self._lock.acquire(blocking=False):
             return work
-        return self._pool.submit(self._freed, work).result
+        return self._pool.submit(self._run_and_release, work).result
 
-    def _freed(self, work: Callable[[], T]) -> T:
+    def _run_and_release(self, work: Callable[[], T]) -> T:
         try:
             return work()
         finally:
-            self._free.release()
+            self._lock.release()

@@ -1,7 +1,7 @@
-"""The IVF index: Faiss inverted lists of scalar-quantised vectors, probed as far as the wanted recall takes.
+"""The IVF index: Faiss inverted lists of scalar-quantised vectors; as many are probed as the target recall needs.
 
-Chosen by measurement over graphs: it holds a vector in a byte a dimension, can delete, and keeps its recall under
-narrow filters.
+It was preferred to graph indexes by measurement: it stores a vector in one byte per dimension, supports deletes, and
+keeps its recall under narrow filters.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ import faiss
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
-from mmse.core.config import plain
+from mmse.core.config import plain_values
+from mmse.core.progress import Progress
 from mmse.index.base import (
     CHUNK,
-    Allowed,
-    Found,
+    IdFilter,
     IndexConfig,
-    Progress,
-    allowed_ids,
-    checked_ids,
-    checked_vectors,
-    damaged,
+    Neighbours,
+    check_ids,
+    check_vectors,
+    damage_error,
     is_dense,
-    nothing_found,
-    read_about,
-    write_about,
+    no_neighbours,
+    read_metadata,
+    select_ids,
+    write_metadata,
 )
 
 log = logging.getLogger(__name__)
 
 CODES = {"sq8": faiss.ScalarQuantizer.QT_8bit, "fp16": faiss.ScalarQuantizer.QT_fp16}
-FILE = "ivf.faiss"
+LISTS_FILE = "ivf.faiss"
 SPARSEST_BITMAP = 1024
-"""A filter becomes a bitmap while that costs at most so many bits an allowed id; past it, a hash set."""
-STEP = 16
-"""Faiss compares codes 8 or 16 dimensions at a time where the width is a multiple of that, else one by one, ten times
-as slowly; so what it holds is padded with zeros, which no inner product sees."""
-MORE = 1.5
-"""Codes are rounded, so that many times the wanted ids are taken and scored again by their own vectors."""
-EVERY = 16
-"""One row in so many of each list is looked at to estimate how many of its rows a filter lets through."""
+"""A filter becomes a bitmap if that takes at most this many bits per id that passes; otherwise a hash set."""
+WIDTH_STEP = 16
+"""Faiss compares codes 8 or 16 dimensions at a time if the width is a multiple of that; otherwise one by one, ten times
+slower. So vectors are padded with zeros, which do not change an inner product."""
+RESCORE_FACTOR = 1.5
+"""Codes are rounded, so this many times `k` ids are taken and scored again by their exact vectors."""
+SAMPLE_STEP = 16
+"""Every so many-th row of a list is sampled to estimate how many of its rows pass a filter."""
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where the rows lie: the list of each row (-1: not held), a sample of rows by list, the centroids.
+class ListLayout:
+    """The list of each row (-1: not in the index), a sample of rows by list, and the centroids.
 
-    The sample of list `l` is `sample[ends[l - 1] : ends[l]]`, every `EVERY`th of its `sizes[l]` rows.
+    The sample of list `l` is `sample[ends[l - 1] : ends[l]]`, every `SAMPLE_STEP`-th of its `sizes[l]` rows.
     """
 
     list_of: Int32[np.ndarray, " rows"]
@@ -62,24 +62,24 @@ class Layout:
     ends: Int64[np.ndarray, " nlist"]
     centroids: Float32[np.ndarray, "nlist d"]
 
-    def counted(self, mask: Bool[np.ndarray, " n"]) -> Int64[np.ndarray, " nlist"]:
+    def count_rows(self, mask: Bool[np.ndarray, " n"]) -> Int64[np.ndarray, " nlist"]:
         """How many rows of `mask` lie in each list."""
         lists = self.list_of.take(np.flatnonzero(mask[: len(self.list_of)]))
         return np.bincount(lists[lists >= 0], minlength=len(self.sizes))
 
-    def estimated(self, mask: Bool[np.ndarray, " n"]) -> Int64[np.ndarray, " nlist"]:
+    def estimate_rows(self, mask: Bool[np.ndarray, " n"]) -> Int64[np.ndarray, " nlist"]:
         """About how many rows of `mask` lie in each list, in a few tenths of a millisecond for a million rows."""
-        met = np.concatenate([[0], np.cumsum(mask.take(self.sample))])
-        return np.asarray(np.diff(met[self.ends], prepend=0) * EVERY)
+        running_total = np.concatenate([[0], np.cumsum(mask.take(self.sample))])
+        return np.asarray(np.diff(running_total[self.ends], prepend=0) * SAMPLE_STEP)
 
 
 @final
 class IvfIndex:
-    """Inverted lists, trained on the first vectors added (`Index` says what each call does).
+    """Inverted lists, trained on the first vectors added (see `Index` for the methods).
 
-    `nprobe` is how many lists an unfiltered search visits for up to `MORE · recall_k` ids, more of them for more ids;
-    `measured_recall` is how much of the exact first `recall_k` was found so when it was chosen (None: not measured).
-    `build` chooses it; until then every list is visited.
+    `nprobe` is the number of lists that an unfiltered search visits for up to `RESCORE_FACTOR · recall_k` ids; for more
+    ids it visits more. `build` chooses it; until then every list is visited. `measured_recall` is the share of the
+    exact top `recall_k` that was found with it (None: not measured).
     """
 
     def __init__(self, dim: int, config: IndexConfig) -> None:
@@ -88,8 +88,8 @@ class IvfIndex:
         self._dim = dim
         self._ids: Int64[np.ndarray, " n"] = np.empty(0, dtype=np.int64)
         self._lists: Any = None
-        self._mapped = False
-        self._layout: Layout | None = None
+        self._is_mapped = False
+        self._layout: ListLayout | None = None
 
     @property
     def ids(self) -> Int64[np.ndarray, " n"]:
@@ -122,52 +122,52 @@ class IvfIndex:
     def add(
         self, ids: Int64[np.ndarray, " n"], vectors: Float32[np.ndarray, "n d"], progress: Progress | None = None
     ) -> None:
-        """Takes in vectors under new ids; the first ones decide the lists, so add the catalogue at once."""
-        checked_vectors(vectors, self.dim, "vectors to add")
-        checked_ids(ids, vectors, self._ids)
+        """Adds vectors under new ids. The first call trains the lists, so add the catalogue in one call."""
+        check_vectors(vectors, self.dim, "vectors to add")
+        check_ids(ids, vectors, self._ids)
         if len(ids) == 0:
             return
         if self._lists is None:
-            self._lists = _trained(vectors, self.config, progress)
-        self._thaw()
+            self._lists = _train_lists(vectors, self.config, progress)
+        self._load_into_memory()
         for start in range(0, len(ids), CHUNK):
             chunk = slice(start, start + CHUNK)
-            self._lists.add_with_ids(self._padded(vectors[chunk]), np.ascontiguousarray(ids[chunk]))
+            self._lists.add_with_ids(self._pad(vectors[chunk]), np.ascontiguousarray(ids[chunk]))
             if progress is not None:
                 progress("vectors indexed", min(start + CHUNK, len(ids)), len(ids))
         self._ids = np.sort(np.concatenate([self._ids, ids]))
 
     def remove(self, ids: Int64[np.ndarray, " n"]) -> int:
-        """Drops these ids and gives how many of them it held; one pass over the lists, so remove in batches."""
-        gone = allowed_ids(ids, self._ids)
-        if len(gone) == 0:
+        """Removes these ids and returns how many of them were in the index; a pass over all lists: do it in batches."""
+        present_ids = select_ids(ids, self._ids)
+        if len(present_ids) == 0:
             return 0
-        self._thaw()
-        removed = int(self._lists.remove_ids(_selector(gone)))
-        assert removed == len(gone), (removed, len(gone))
-        self._ids = self._ids[~np.isin(self._ids, gone, assume_unique=True)]
-        return removed
+        self._load_into_memory()
+        n_removed = int(self._lists.remove_ids(_selector(present_ids)))
+        assert n_removed == len(present_ids), (n_removed, len(present_ids))
+        self._ids = self._ids[~np.isin(self._ids, present_ids, assume_unique=True)]
+        return n_removed
 
-    def search(self, vectors: Float32[np.ndarray, "n d"], k: int, allowed: Allowed | None = None) -> Found:
-        """The `k` best of each query among `allowed`.
+    def search(self, vectors: Float32[np.ndarray, "n d"], k: int, id_filter: IdFilter | None = None) -> Neighbours:
+        """The `k` best of each query among the ids of `id_filter`.
 
-        A filter that lets a share `f` through visits `1/f` times the lists, so that about as many vectors are
-        compared as without one; past `MORE · recall_k` hits it visits as many times more as they are. A query that
-        still found fewer than exist searches all lists.
+        With a filter that a share `f` passes, `1/f` times the lists are visited, so that about as many vectors are
+        compared as without a filter. For more than `RESCORE_FACTOR · recall_k` hits, proportionally more lists are
+        visited. A query that still found fewer hits than exist searches all lists.
         """
-        checked_vectors(vectors, self.dim, "query vectors")
-        selector, exist = self._let(allowed)
-        if self._lists is None or exist == 0 or len(vectors) == 0:
-            return nothing_found(len(vectors), k)
-        queries = self._padded(vectors)
-        deeper = max(1.0, k / (MORE * self.config.recall_k))
-        probes = min(self.nlist, math.ceil(self.nprobe * deeper * len(self) / exist))
-        found = self._probe(queries, k, probes, selector)
-        short = (found.ids >= 0).sum(axis=1) < min(k, exist)
+        check_vectors(vectors, self.dim, "query vectors")
+        selector, n_allowed = self._make_selector(id_filter)
+        if self._lists is None or n_allowed == 0 or len(vectors) == 0:
+            return no_neighbours(len(vectors), k)
+        queries = self._pad(vectors)
+        depth_factor = max(1.0, k / (RESCORE_FACTOR * self.config.recall_k))
+        probes = min(self.nlist, math.ceil(self.nprobe * depth_factor * len(self) / n_allowed))
+        neighbours = self._search_lists(queries, k, probes, selector)
+        short = (neighbours.ids >= 0).sum(axis=1) < min(k, n_allowed)
         if short.any():
-            rest = self._probe(queries[short], k, self.nlist, selector)
-            found.ids[short], found.scores[short] = rest.ids, rest.scores
-        return found
+            all_lists = self._search_lists(queries[short], k, self.nlist, selector)
+            neighbours.ids[short], neighbours.scores[short] = all_lists.ids, all_lists.scores
+        return neighbours
 
     def visit(
         self,
@@ -178,92 +178,94 @@ class IvfIndex:
         nearness: Float32[np.ndarray, " nlist"],
         bits: UInt8[np.ndarray, " b"],
     ) -> Int64[np.ndarray, " k"]:
-        """The ids of the `k` best in `lists` (one or more) of those whose bit is set, padded with -1.
+        """The `k` best ids in `lists` (one or more) whose bit is set, padded with -1.
 
-        `nearness` is the inner product of the query and each centroid: what is stored is the difference from it.
+        `nearness` has the inner products of the query and the centroids: codes are relative to the centroid.
         """
         parameters = faiss.SearchParametersIVF()
         parameters.nprobe, parameters.sel = len(lists), _bitmap_selector(bits)
-        ids, scores, near = np.empty(k, np.int64), np.empty(k, np.float32), nearness[lists]
-        padded = self._padded(query[None])
-        pointers = [faiss.swig_ptr(array) for array in (padded, lists, near, scores, ids)]
+        ids, scores, list_nearness = np.empty(k, np.int64), np.empty(k, np.float32), nearness[lists]
+        wide_query = self._pad(query[None])
+        pointers = [faiss.swig_ptr(array) for array in (wide_query, lists, list_nearness, scores, ids)]
         self._lists.search_preassigned_c(1, pointers[0], k, *pointers[1:], False, parameters)
         return ids
 
-    def layout(self) -> Layout:
-        """Where the rows lie; made on the first call after a change (0.1 s for a million rows)."""
+    def layout(self) -> ListLayout:
+        """The lists of the rows; computed on the first call after a change (0.1 s for a million rows)."""
         if self._layout is None:
             assert self._lists is not None
-            inverted, list_of = self._lists.invlists, np.full(int(self._ids[-1]) + 1, -1, dtype=np.int32)
+            inverted_lists, list_of = self._lists.invlists, np.full(int(self._ids[-1]) + 1, -1, dtype=np.int32)
             sizes, samples = np.zeros(self.nlist, dtype=np.int64), []
-            for place in range(self.nlist):
-                sizes[place] = inverted.list_size(place)
-                if sizes[place]:
-                    rows = faiss.rev_swig_ptr(inverted.get_ids(place), int(sizes[place]))
-                    list_of[rows] = place
-                    samples.append(rows[::EVERY].copy())
-            ends = np.cumsum(-(-sizes // EVERY))
+            for list_number in range(self.nlist):
+                sizes[list_number] = inverted_lists.list_size(list_number)
+                if sizes[list_number]:
+                    rows = faiss.rev_swig_ptr(inverted_lists.get_ids(list_number), int(sizes[list_number]))
+                    list_of[rows] = list_number
+                    samples.append(rows[::SAMPLE_STEP].copy())
+            ends = np.cumsum(-(-sizes // SAMPLE_STEP))
             centroids = np.ascontiguousarray(self._lists.quantizer.reconstruct_n(0, self.nlist)[:, : self.dim])
-            self._layout = Layout(list_of, sizes, np.concatenate(samples), ends, centroids)
+            self._layout = ListLayout(list_of, sizes, np.concatenate(samples), ends, centroids)
         return self._layout
 
     def save(self, folder: Path) -> None:
-        """Writes `ivf.faiss` (any Faiss reads it), `ids.npy` and `index.json` into `folder`."""
+        """Writes `ivf.faiss` (readable by any Faiss), `ids.npy` and `index.json` into `folder`."""
         np.save(folder / "ids.npy", self._ids)
         if self._lists is not None:
-            faiss.write_index(self._lists, str(folder / FILE))
-        about = {"kind": "ivf", "dim": self.dim, "vectors": len(self), "nlist": self.nlist, "nprobe": self.nprobe}
-        write_about(folder, {**about, "measured_recall": self.measured_recall, "config": plain(self.config)})
+            faiss.write_index(self._lists, str(folder / LISTS_FILE))
+        metadata = {"kind": "ivf", "dim": self.dim, "vectors": len(self), "nlist": self.nlist, "nprobe": self.nprobe}
+        write_metadata(
+            folder, {**metadata, "measured_recall": self.measured_recall, "config": plain_values(self.config)}
+        )
 
     @classmethod
     def open(cls, folder: Path) -> IvfIndex:
         """The index saved in `folder`, its lists memory-mapped until the first change."""
-        about = read_about(folder)
+        metadata = read_metadata(folder)
         try:
-            index = cls(int(about["dim"]), IndexConfig(**about["config"]))
-            index.measured_recall = about["measured_recall"]
+            index = cls(int(metadata["dim"]), IndexConfig(**metadata["config"]))
+            index.measured_recall = metadata["measured_recall"]
             index._ids = np.load(folder / "ids.npy")
-            if about["nlist"]:
-                index._lists = faiss.read_index(str(folder / FILE), faiss.IO_FLAG_MMAP_IFC)
-                index._mapped = True
-                index.nprobe = about["nprobe"]
-                if index._lists.ntotal != len(index._ids) or not index.dim <= index._lists.d <= _padded_to(index.dim):
+            if metadata["nlist"]:
+                index._lists = faiss.read_index(str(folder / LISTS_FILE), faiss.IO_FLAG_MMAP_IFC)
+                index._is_mapped = True
+                index.nprobe = metadata["nprobe"]
+                if index._lists.ntotal != len(index._ids) or not index.dim <= index._lists.d <= _round_up(index.dim):
                     raise ValueError(
                         f"{index._lists.ntotal} vectors of width {index._lists.d} for {len(index._ids)} ids"
                     )
         except (OSError, ValueError, EOFError, RuntimeError, KeyError, TypeError) as error:
-            raise damaged(folder / FILE, error) from error
+            raise damage_error(folder / LISTS_FILE, error) from error
         return index
 
-    def _padded(self, vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n padded"]:
-        """The vectors as wide as the lists hold them."""
-        return _widened(vectors, int(self._lists.d))
+    def _pad(self, vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n padded"]:
+        """The vectors padded to the width of the lists."""
+        return _widen(vectors, int(self._lists.d))
 
-    def _probe(self, queries: Float32[np.ndarray, "n padded"], k: int, probes: int, selector: Any) -> Found:  # noqa: ANN401
+    def _search_lists(self, queries: Float32[np.ndarray, "n padded"], k: int, probes: int, selector: Any) -> Neighbours:  # noqa: ANN401
         parameters = faiss.SearchParametersIVF()
         parameters.nprobe = probes
         if selector is not None:
             parameters.sel = selector
         scores, ids = self._lists.search(queries, k, params=parameters)
         scores[ids < 0] = -np.inf
-        return Found(ids, scores)
+        return Neighbours(ids, scores)
 
-    def _let(self, allowed: Allowed | None) -> tuple[Any, int]:
-        """A Faiss selector of what is held and allowed (None: all of it), and how many that is."""
-        if allowed is None:
+    def _make_selector(self, id_filter: IdFilter | None) -> tuple[Any, int]:
+        """A Faiss selector of the ids that pass `id_filter` (None: all), and their number."""
+        if id_filter is None:
             return None, len(self)
-        if allowed.dtype == np.bool_ and is_dense(self._ids):
-            mask = allowed[: len(self._ids)]
+        if id_filter.dtype == np.bool_ and is_dense(self._ids):
+            mask = id_filter[: len(self._ids)]
             return _bitmap_selector(bitmap(mask)), int(np.count_nonzero(mask))
-        let = allowed_ids(allowed, self._ids)
-        return (_selector(let) if len(let) else None), len(let)
+        ids = select_ids(id_filter, self._ids)
+        return (_selector(ids) if len(ids) else None), len(ids)
 
-    def _thaw(self) -> None:
-        """Readies the lists for a change, in memory: Faiss ends the process when a mapped list is changed."""
+    def _load_into_memory(self) -> None:
+        """Prepares the lists for a change: Faiss ends the process when a memory-mapped list is changed."""
         self._layout = None
-        if self._mapped:
+        if self._is_mapped:
             self._lists = faiss.deserialize_index(faiss.serialize_index(self._lists))
-            self._mapped = False
+            self._is_mapped = False
 
 
 def calibrate(
@@ -274,48 +276,48 @@ def calibrate(
 ) -> None:
     """Sets `nprobe` to the fewest lists that reach the target recall on `probes`, and `measured_recall`.
 
-    It is measured as it is served: of `MORE` times the ids, those best by their own vectors. `vectors` and `ids` are
-    what the index holds. Where quantisation keeps the target out of reach with all lists, the fewest lists within half
-    a percent of that best are taken, and a warning says what to do.
+    Recall is measured as in a search: `RESCORE_FACTOR` times the ids are scored again by their exact vectors. `vectors`
+    and `ids` are those of the index. If quantisation keeps the recall of all lists below the target, the fewest lists
+    within half a percent of that recall are chosen, and a warning says what to do.
     """
     if len(index) == 0:
         return
     k = min(index.config.recall_k, len(index))
-    truth, taken = _exact_ids(vectors, ids, probes, k), min(math.ceil(MORE * k), len(index))
+    truth, n_candidates = _exact_ids(vectors, ids, probes, k), min(math.ceil(RESCORE_FACTOR * k), len(index))
     order = np.argsort(ids)
 
-    def best(query: Float32[np.ndarray, " d"], found: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " k"]:
-        places = order[np.searchsorted(ids, found[found >= 0], sorter=order)]
-        scores = vectors[places] @ query
-        return np.asarray(ids[places[np.argsort(-scores, kind="stable")[:k]]])
+    def best(query: Float32[np.ndarray, " d"], candidates: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " k"]:
+        positions = order[np.searchsorted(ids, candidates[candidates >= 0], sorter=order)]
+        scores = vectors[positions] @ query
+        return np.asarray(ids[positions[np.argsort(-scores, kind="stable")[:k]]])
 
-    def recall(lists: int) -> float:
-        found = index._probe(index._padded(probes), taken, lists, None).ids
-        return _overlap([best(*one) for one in zip(probes, found, strict=True)], truth)
+    def measure(lists: int) -> float:
+        candidates = index._search_lists(index._pad(probes), n_candidates, lists, None).ids
+        return _overlap([best(*pair) for pair in zip(probes, candidates, strict=True)], truth)
 
     target, low, high = index.config.target_recall, 1, 1
-    while (reached := recall(high)) < target and high < index.nlist:
+    while (best_recall := measure(high)) < target and high < index.nlist:
         low, high = high + 1, min(2 * high, index.nlist)
-    if reached < target:
+    if best_recall < target:
         log.warning(
-            "recall@%d reaches %.3f with all lists, short of the wanted %.3f: try codes = 'fp16' or kind = 'exact'",
-            *(k, reached, target),
+            "recall@%d reaches %.3f with all lists, below the target of %.3f: try codes = 'fp16' or kind = 'exact'",
+            *(k, best_recall, target),
         )
-        low, target = 1, reached * 0.995
+        low, target = 1, best_recall * 0.995
     while low < high:
         middle = (low + high) // 2
-        if recall(middle) >= target:
+        if measure(middle) >= target:
             high = middle
         else:
             low = middle + 1
     index.nprobe = high
-    index.measured_recall = recall(high)
+    index.measured_recall = measure(high)
     log.info("%d of %d lists are probed: recall@%d %.3f", high, index.nlist, k, index.measured_recall)
 
 
-def _trained(vectors: Float32[np.ndarray, "n d"], config: IndexConfig, progress: Progress | None) -> Any:  # noqa: ANN401
-    """Empty lists with centroids from a sample; with few vectors, few lists, so that each has some of its own."""
-    n, dim = len(vectors), _padded_to(vectors.shape[1])
+def _train_lists(vectors: Float32[np.ndarray, "n d"], config: IndexConfig, progress: Progress | None) -> Any:  # noqa: ANN401
+    """Empty lists with centroids trained on a sample; with few vectors there are few lists, so that none is empty."""
+    n, dim = len(vectors), _round_up(vectors.shape[1])
     nlist = max(1, min(config.most_lists, round(config.lists_per_root * math.sqrt(n)), n // 8))
     sample = vectors
     if n > nlist * config.training_per_list:
@@ -329,23 +331,23 @@ def _trained(vectors: Float32[np.ndarray, "n d"], config: IndexConfig, progress:
     lists.cp.seed = config.seed + 1
     lists.cp.min_points_per_centroid = 1
     lists.cp.max_points_per_centroid = max(1, config.training_per_list)
-    lists.train(_widened(sample, dim))
+    lists.train(_widen(sample, dim))
     lists.nprobe = nlist
     if progress is not None:
         progress("lists trained", nlist, nlist)
     return lists
 
 
-def _padded_to(dim: int) -> int:
-    return -(-dim // STEP) * STEP
+def _round_up(dim: int) -> int:
+    return -(-dim // WIDTH_STEP) * WIDTH_STEP
 
 
-def _widened(vectors: Float32[np.ndarray, "n d"], dim: int) -> Float32[np.ndarray, "n padded"]:
+def _widen(vectors: Float32[np.ndarray, "n d"], dim: int) -> Float32[np.ndarray, "n padded"]:
     if vectors.shape[1] == dim:
         return np.ascontiguousarray(vectors)
-    widened = np.zeros((len(vectors), dim), np.float32)
-    widened[:, : vectors.shape[1]] = vectors
-    return widened
+    wide_vectors = np.zeros((len(vectors), dim), np.float32)
+    wide_vectors[:, : vectors.shape[1]] = vectors
+    return wide_vectors
 
 
 def _selector(ids: Int64[np.ndarray, " n"]) -> Any:  # noqa: ANN401
@@ -362,17 +364,17 @@ def _bitmap_selector(bits: UInt8[np.ndarray, " b"]) -> Any:  # noqa: ANN401
 
 
 def bitmap(mask: Bool[np.ndarray, " n"]) -> UInt8[np.ndarray, " b"]:
-    """A mask in the form that Faiss reads: one bit an id."""
+    """A mask in the form that Faiss reads: one bit per id."""
     return np.packbits(mask, bitorder="little")
 
 
 def _exact_ids(
     vectors: Float32[np.ndarray, "n d"], ids: Int64[np.ndarray, " n"], probes: Float32[np.ndarray, "p d"], k: int
 ) -> Int64[np.ndarray, "p k"]:
-    _, places = faiss.knn(probes, np.ascontiguousarray(vectors), k, metric=faiss.METRIC_INNER_PRODUCT)
-    return np.asarray(ids[places])
+    _, positions = faiss.knn(probes, np.ascontiguousarray(vectors), k, metric=faiss.METRIC_INNER_PRODUCT)
+    return np.asarray(ids[positions])
 
 
-def _overlap(found: Sequence[Int64[np.ndarray, " _"]], truth: Int64[np.ndarray, "p k"]) -> float:
-    hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, truth, strict=True))
+def _overlap(results: Sequence[Int64[np.ndarray, " _"]], truth: Int64[np.ndarray, "p k"]) -> float:
+    hits = sum(len(np.intersect1d(a, b)) for a, b in zip(results, truth, strict=True))
     return hits / truth.size

@@ -1,4 +1,4 @@
-"""The index stage: a catalogue into a folder that a retriever opens: its vectors, its words, its filterable columns."""
+"""The index step: writes the folder that a retriever opens, with the vector index, the words and the filter columns."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import pyarrow.parquet as pq
 
 from mmse.core import artifact
 from mmse.core.artifact import Manifest
-from mmse.core.config import plain
+from mmse.core.config import plain_values
+from mmse.core.progress import Progress
+from mmse.core.run_folder import DATASET, INDEX, MODEL, VECTORS, require_lineage
+from mmse.dataset.folder import DatasetFolder
 from mmse.index import IndexConfig, IvfIndex, build
-from mmse.index.base import Progress
-from mmse.index.columns import Columns, filterable
+from mmse.index.columns import FilterColumns, filter_kinds
 from mmse.index.embedding import QUERIES, open_array
 from mmse.index.lexical import LexicalIndex
 from mmse.model.features import FeatureSpace
@@ -22,36 +24,38 @@ LEXICAL = "lexical"
 
 
 def index_catalogue(
-    dataset: Path, model: Path, vectors: Path, out: Path, config: IndexConfig, progress: Progress | None = None
+    dataset: Path, model: Path, vectors: Path, target: Path, config: IndexConfig, progress: Progress | None = None
 ) -> Manifest:
-    """Indexes the items of `dataset`, whose vectors `model` made, into the folder `out`; the ids are item rows.
+    """Indexes the items of `dataset` by their `vectors` into the folder `target`; the ids are item rows.
 
-    The manifest carries the fingerprint of the model that made the vectors, so that no other model's queries are
-    ever put to this index.
+    The manifest has the fingerprint of the model that made the vectors, so that queries of another model are refused.
+    Raises `ArtifactError` where the three folders do not belong together.
     """
-    mined, embedded = artifact.verify(dataset, "dataset"), artifact.verify(vectors, "vectors")
+    folders = {DATASET: dataset, MODEL: model, VECTORS: vectors}
+    manifests = {kind: artifact.verify(folder, kind) for kind, folder in folders.items()}
+    require_lineage(manifests, target.parent)
     items, queries = open_array(vectors), open_array(vectors, QUERIES)
     rows = np.arange(len(items), dtype=np.int64)
     index = build(config, items, rows, probes=queries if len(queries) else None, progress=progress)
-    table, declared = pq.read_table(dataset / "items.parquet"), FeatureSpace.open(model).declared
-    kinds = filterable(table.column_names, declared)
-    inputs = {"dataset": mined.fingerprint, "vectors": embedded.fingerprint, "model": embedded.inputs["model"]}
-    with artifact.writing(out, kind="index", config=plain(config), inputs=inputs) as draft:
+    table, shop_columns = pq.read_table(DatasetFolder(dataset).items), FeatureSpace.open(model).shop_columns
+    kinds = filter_kinds(table.column_names, shop_columns)
+    inputs = {kind: manifest.fingerprint for kind, manifest in manifests.items()}
+    with artifact.write_folder(target, kind=INDEX, config=plain_values(config), inputs=inputs) as draft:
         index.save(draft.folder)
         for name in (COLUMNS, LEXICAL):
             (draft.folder / name).mkdir()
-        Columns.of(table, kinds).save(draft.folder / COLUMNS)
+        FilterColumns.from_table(table, kinds).save(draft.folder / COLUMNS)
         lexical = LexicalIndex.create(draft.folder / LEXICAL, kinds, config.language)
         writer = lexical.writer()
-        writer.add(rows, table, attributes(declared), progress)
+        writer.add(rows, table, attribute_columns(shop_columns), progress)
         writer.commit()
         writer.close()
         draft.counts |= {"items": len(index), "width": index.dim, "filters": list(kinds)}
         if isinstance(index, IvfIndex):
             draft.counts |= {"lists": index.nlist, "probed": index.nprobe, "measured_recall": index.measured_recall}
-    return artifact.read_manifest(out, "index")
+    return artifact.read_manifest(target, INDEX)
 
 
-def attributes(declared: dict[str, list[str]]) -> list[str]:
-    """The columns that make the lexical field `attributes`: those declared as categorical and as text."""
-    return [*declared["categorical"], *declared["text"]]
+def attribute_columns(shop_columns: dict[str, list[str]]) -> list[str]:
+    """The columns of the lexical field `attributes`: the shop's categorical and text columns."""
+    return [*shop_columns["categorical"], *shop_columns["text"]]

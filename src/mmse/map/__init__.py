@@ -1,1 +1,1 @@
-"""A map of the catalogue for people to wander in."""
+"""A map of the catalogue for people to explore."""

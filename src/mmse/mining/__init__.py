@@ -1,1 +1,1 @@
-"""From two tables to training groups: validation, stages, examination, history, split."""
+"""From the two tables to the dataset: validation, stages, examination, history, split."""

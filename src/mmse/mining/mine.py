@@ -1,9 +1,9 @@
-"""The mining stage: two tables in, the `dataset` folder out.
+"""The mining step: the two tables of a shop in, the dataset folder out.
 
     events → checked rows, by shard → requests made whole → cut by time → examination → dataset/
     items  → checked rows, numbered                                    → statistics, interactions
 
-Every step reads and writes files and holds one shard, or DuckDB's bounded memory, at a time.
+Each part of the work reads and writes files, and holds one shard, or DuckDB's bounded memory, at a time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,38 +20,40 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
-from mmse.core.artifact import Manifest, read_manifest, writing
-from mmse.core.config import plain, require
+from mmse.core.artifact import Manifest, read_manifest, write_folder
+from mmse.core.config import plain_values, require
 from mmse.core.errors import TableError
-from mmse.mining import aggregates, reformulations, shards
-from mmse.mining import position_bias as bias
-from mmse.mining.examination import Curve, fit
-from mmse.mining.requests import Merged, read_shard, write_rows
+from mmse.core.progress import Progress, silent
+from mmse.core.run_folder import DATASET
+from mmse.dataset.folder import TEST, TRAIN, VALID, DatasetFolder
+from mmse.mining.aggregates import count_rows, write_aggregates
+from mmse.mining.examination import ExaminationCurve, fit_curve
+from mmse.mining.position_bias import EXPLORED_STRATUM, count_positions, find_positions
+from mmse.mining.reformulations import write_reformulations
+from mmse.mining.requests import MergeCounts, read_shard, write_rows
+from mmse.mining.shards import write_shard
 from mmse.mining.split import Slices, cut
-from mmse.sources import casting as rows
-from mmse.sources.duckdb_session import Session, session
+from mmse.sources.casting import read_events, read_items
+from mmse.sources.duckdb_session import Session, open_session
 from mmse.sources.tables import EventsConfig, ItemsConfig, Table, open_events, open_items
 
 log = logging.getLogger(__name__)
 
-KIND = "dataset"
 ROWS_PER_SHARD = 3_000_000
 ENOUGH_EXPLORED_CLICKS = 1_000
 BYTES_PER_ROW = 80
 """A guess for CSV and JSON, whose rows are not counted before they are read."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class MineConfig:
     """`[mine]` of shop.toml.
 
-    `valid_share` and `test_share` of the requests, the latest, are held back; train is cut into `periods` of equal
-    size. `shards` is the number of files per slice, by default one per 3 million rows of the log; a shard has
-    to fit in memory. `memory_limit` bounds DuckDB; `threads` `None` means every core; `max_bias_pairs` bounds the
-    pairs that position bias is learned from. A query is taken for another try of the one before, which found nothing,
-    if the same shopper asks it within `reformulation_minutes`; 0 mines none.
+    The latest `valid_share` and `test_share` of the requests are held back; train is cut into `periods` of equal size.
+    `shards` is the number of files per slice, by default one per 3 million rows of the log; a shard has to fit in
+    memory. `memory_limit` bounds DuckDB; `threads` `None` means every core. Position bias is learned from at most
+    `max_bias_pairs` pairs of query and item. A query counts as another try of the one before, which took nothing, if
+    the same shopper asks it within `reformulation_minutes`; 0 mines no reformulations.
     """
 
     valid_share: float = 0.1
@@ -77,154 +78,164 @@ class MineConfig:
         require(0 <= minutes <= 1440, "reformulation_minutes", minutes, "0 to 1440, a day")
 
 
-def mine(
+def mine_log(
     items: ItemsConfig,
     events: EventsConfig,
     config: MineConfig,
-    out: Path,
+    target: Path,
     *,
     base: Path,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Manifest:
-    """Writes the `dataset` folder `out` from the tables of a shop whose shop.toml lies in `base`.
+    """Writes the `dataset` folder `target` from the tables of a shop whose shop.toml lies in `base`.
 
-    `docs/tables.md` describes the folder. Raises `TableError` for what is wrong with a table, `OutputError` where
-    `out` cannot be written; then `out` is as it was before.
+    `docs/tables.md` describes the folder. Raises `TableError` where a table is wrong, and `OutputError` where `target`
+    cannot be written; in both cases `target` stays as it was.
     """
-    report = progress or (lambda what, done, total: None)
-    with session(memory_limit=config.memory_limit, threads=config.threads) as opened:
-        item_table = open_items(opened.connection, items, base)
-        event_table = open_events(opened.connection, events, base)
-        said = {"items": plain(items), "events": plain(events), "mine": plain(config)}
+    with open_session(memory_limit=config.memory_limit, threads=config.threads) as session:
+        item_table = open_items(session.connection, items, base)
+        event_table = open_events(session.connection, events, base)
+        configs = {"items": plain_values(items), "events": plain_values(events), "mine": plain_values(config)}
         inputs = {"items": item_table.fingerprint(), "events": event_table.fingerprint()}
-        with writing(out, kind=KIND, config=said, inputs=inputs) as draft:
-            work = _Work(draft.folder / ".work")
-            opened.spill_to(work.folder / "spill")
-            report("items", 0, 1)
-            items_checked = rows.read_items(opened, item_table, items)
-            report("events", 0, 1)
-            n_shards = config.shards or _shards(event_table)
-            events_checked = rows.read_events(opened, event_table, events, n_shards, work.clean)
-            merged = _merge(opened, work, report)
-            _weigh_taken(merged.taken_without_page, events_checked.rows, events.max_rejected_share, event_table)
-            timestamps = _timestamps(work)
+        with write_folder(target, kind=DATASET, config=configs, inputs=inputs) as draft:
+            work, dataset = _WorkFolder(draft.folder / ".work"), DatasetFolder(draft.folder)
+            session.spill_to(work.path / "spill")
+            progress("items", 0, 1)
+            item_counts = read_items(session, item_table, items)
+            progress("events", 0, 1)
+            n_shards = config.shards or _choose_shards(event_table)
+            event_counts = read_events(session, event_table, events, n_shards, work.events)
+            merge_counts = _merge_shards(session, work, progress)
+            _check_without_page(
+                merge_counts.taken_without_page, event_counts.rows, events.max_rejected_share, event_table
+            )
+            timestamps = _read_timestamps(work)
             slices = cut(
                 timestamps, valid_share=config.valid_share, test_share=config.test_share, periods=config.periods
             )
-            curve, bias_from = _examination(opened, work, slices, config)
-            _write_shards(work, slices, curve, draft.folder, report, config.threads)
-            report("statistics", 0, 1)
-            aggregates.write(opened, draft.folder, work.merged, slices, curve)
+            curve, bias_from = _learn_examination(session, work, slices, config)
+            _write_shards(work, slices, curve, dataset, progress, config.threads)
+            progress("statistics", 0, 1)
+            write_aggregates(session, dataset, work.requests, slices, curve)
             minutes = config.reformulation_minutes
-            reformulated = reformulations.write(opened, draft.folder, slices, minutes) if minutes else 0
+            n_reformulations = write_reformulations(session, dataset, slices, minutes) if minutes else 0
             draft.counts.update(
                 {
-                    "requests": _requests(timestamps, slices),
-                    **aggregates.counts(opened, draft.folder, slices),
-                    "read": {"items": items_checked.rows, "events": events_checked.rows},
-                    "rejected": {"items": items_checked.rejected, "events": events_checked.rejected},
-                    **asdict(merged),
+                    "requests": _count_requests(timestamps, slices),
+                    **count_rows(session, dataset, slices),
+                    "read": {"items": item_counts.rows, "events": event_counts.rows},
+                    "rejected": {"items": item_counts.rejections, "events": event_counts.rejections},
+                    **asdict(merge_counts),
                     "position_bias_from": bias_from,
-                    "reformulations": reformulated,
+                    "reformulations": n_reformulations,
                 }
             )
-            opened.close()
-            shutil.rmtree(work.folder)
-            report("statistics", 1, 1)
-    return read_manifest(out, KIND)
+            session.close()
+            shutil.rmtree(work.path)
+            progress("statistics", 1, 1)
+    return read_manifest(target, DATASET)
 
 
-class _Work:
-    """The folder of what is only needed while mining; it goes with the draft."""
+class _WorkFolder:
+    """The files that are needed only while mining: checked events by shard, then each shard's requests and rows."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.clean = folder / "clean"
-        self.merged = folder / "merged"
-        self.merged.mkdir(parents=True)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.events = path / "events"
+        self.requests = path / "requests"
+        self.requests.mkdir(parents=True)
 
     def shards(self) -> list[str]:
-        """The names of the merged shards."""
-        return sorted(path.stem.removeprefix("rows-") for path in self.merged.glob("rows-*.parquet"))
+        """The names of the shards that are merged."""
+        return sorted(path.stem.removeprefix("rows-") for path in self.requests.glob("rows-*.parquet"))
 
 
-def _shards(events: Table) -> int:
-    n_rows = events.rows if events.rows is not None else (events.bytes() or 0) / BYTES_PER_ROW
+def _choose_shards(events: Table) -> int:
+    n_rows = events.n_rows if events.n_rows is not None else (events.n_bytes() or 0) / BYTES_PER_ROW
     return min(999, max(1, math.ceil(n_rows / ROWS_PER_SHARD)))
 
 
-def _merge(opened: Session, work: _Work, report: Progress) -> Merged:
-    """Merges every shard of good rows; each shard's raw rows are deleted after it, so the disk is used once.
+def _merge_shards(session: Session, work: _WorkFolder, progress: Progress) -> MergeCounts:
+    """Merges every shard of good rows, and deletes its events, so that the log is on the disk only once.
 
     While one shard's rows are merged and written in a thread, DuckDB reads the next one.
     """
-    total = Merged()
-    writes: list[Future[Merged]] = []
-    folders = sorted(path for path in work.clean.glob("shard=*") if not path.name.startswith("shard=-"))
+    total = MergeCounts()
+    writes: list[Future[MergeCounts]] = []
+    folders = sorted(path for path in work.events.glob("shard=*") if not path.name.startswith("shard=-"))
     with ThreadPoolExecutor(1) as writer:
-        for done, folder in enumerate(folders):
-            report("requests", done, len(folders))
-            found, unmerged = read_shard(opened, folder, work.merged)
-            total = sum((write.result() for write in writes), total + found)
+        for number, folder in enumerate(folders):
+            progress("requests", number, len(folders))
+            counts, rows = read_shard(session, folder, work.requests)
+            total = sum((write.result() for write in writes), total + counts)
             name = folder.name.removeprefix("shard=")
-            writes = [writer.submit(write_rows, unmerged, work.merged / f"rows-{name}.parquet")]
+            writes = [writer.submit(write_rows, rows, work.requests / f"rows-{name}.parquet")]
             shutil.rmtree(folder)
         return sum((write.result() for write in writes), total)
 
 
-def _weigh_taken(without_page: int, rows: int, limit: float, table: Table) -> None:
-    """Raises `TableError` where too many rows tell of clicks and orders of what no row shows."""
-    if not without_page:
+def _check_without_page(n_rows: int, n_events: int, limit: float, table: Table) -> None:
+    """Raises `TableError` where too many rows tell of a click, a cart or an order of an item that no row shows."""
+    if not n_rows:
         return
-    said = f"{without_page} of {rows} rows of the events table ({table.source}) tell of a click, a cart or an order"
-    log.warning("%s of an item that no row of their request shows; they are left out", said)
-    if without_page / rows > limit:
+    finding = f"{n_rows} of {n_events} rows of the events table ({table.source}) tell of a click, a cart or an order"
+    log.warning("%s of an item that no row of their request shows; they are left out", finding)
+    if n_rows / n_events > limit:
         raise TableError(
-            f"{said} of an item that no row of their request shows, more than the limit of {limit:.0%}.",
+            f"{finding} of an item that no row of their request shows, more than the limit of {limit:.0%}.",
             "Bring the rows that show it, with query and position; or raise max_rejected_share in [events].",
         )
 
 
-def _timestamps(work: _Work) -> Int64[np.ndarray, " n"]:
+def _read_timestamps(work: _WorkFolder) -> Int64[np.ndarray, " n"]:
     """Every request's timestamp in microseconds, 8 bytes each."""
     columns = [
-        pq.read_table(work.merged / f"requests-{shard}.parquet", columns=["timestamp"]).column(0).to_numpy()
+        pq.read_table(work.requests / f"requests-{shard}.parquet", columns=["timestamp"]).column(0).to_numpy()
         for shard in work.shards()
     ]
     return np.concatenate(columns).astype("datetime64[us]").astype(np.int64)
 
 
-def _requests(timestamps: Int64[np.ndarray, " n"], slices: Slices) -> dict[str, int]:
-    per_slice = np.bincount(slices.of(timestamps), minlength=slices.periods + 2)
+def _count_requests(timestamps: Int64[np.ndarray, " n"], slices: Slices) -> dict[str, int]:
+    per_slice = np.bincount(slices.slice_of(timestamps), minlength=slices.periods + 2)
     train = int(per_slice[: slices.periods].sum())
-    return {"train": train, "valid": int(per_slice[-2]), "test": int(per_slice[-1])}
+    return {TRAIN: train, VALID: int(per_slice[-2]), TEST: int(per_slice[-1])}
 
 
-def _examination(opened: Session, work: _Work, slices: Slices, config: MineConfig) -> tuple[Curve, str]:
-    """The curve, and what it was learned from: the slots filled at random alone, where they have enough clicks.
+def _learn_examination(
+    session: Session, work: _WorkFolder, slices: Slices, config: MineConfig
+) -> tuple[ExaminationCurve, str]:
+    """The curve, and what it was learned from: if they have enough clicks, only the slots that were filled at random.
 
-    Only there is an item's place independent of who looks: a ranker that knows its shoppers puts the same item
-    higher for those who like it, and pairs of query and item take that for position bias.
+    Only in those does an item's position not depend on who looks. A ranker that knows its shoppers puts an item higher
+    for those who like it, and pairs of query and item take that for position bias.
     """
-    before = slices.starts[slices.periods]
-    counts = bias.gather(opened, work.shards(), work.merged, before=before, max_pairs=config.max_bias_pairs)
-    positions = bias.positions(opened, work.merged)
-    explored = counts.of(bias.EXPLORED_STRATUM)
+    train_end = slices.starts[slices.periods]
+    counts = count_positions(session, work.shards(), work.requests, end=train_end, max_pairs=config.max_bias_pairs)
+    positions = find_positions(session, work.requests)
+    explored = counts.select_stratum(EXPLORED_STRATUM)
     if explored.clicked.sum() >= ENOUGH_EXPLORED_CLICKS and len(np.unique(explored.position)) > 1:
-        curve = fit(explored, positions)
-        if curve.fitted:
+        curve = fit_curve(explored, positions)
+        if curve.is_fitted:
             return curve, "slots filled at random"
-    curve = fit(counts, positions)
-    return curve, "the same query and item at several positions" if curve.fitted else "none: too few clicks, all 1"
+    curve = fit_curve(counts, positions)
+    return curve, "the same query and item at several positions" if curve.is_fitted else "none: too few clicks, all 1"
 
 
-def _write_shards(work: _Work, slices: Slices, curve: Curve, out: Path, report: Progress, threads: int | None) -> None:
+def _write_shards(
+    work: _WorkFolder,
+    slices: Slices,
+    curve: ExaminationCurve,
+    dataset: DatasetFolder,
+    progress: Progress,
+    threads: int | None,
+) -> None:
     names = work.shards()
     with ThreadPoolExecutor(min(2, threads or os.cpu_count() or 1)) as pool:
         writes = [
-            pool.submit(shards.write_shard, work.merged, name, number, slices, curve, out)
+            pool.submit(write_shard, work.requests, name, number, slices, curve, dataset.path)
             for number, name in enumerate(names)
         ]
-        for done, write in enumerate(writes):
-            report("dataset", done, len(names))
+        for number, write in enumerate(writes):
+            progress("dataset", number, len(names))
             write.result()

@@ -1,4 +1,4 @@
-"""The counts that position bias is learned from, gathered shard by shard from train requests alone."""
+"""The counts that position bias is learned from, gathered shard by shard from the requests of train."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from mmse.mining.examination import Counts
+from mmse.mining.examination import PositionCounts
 from mmse.schema.stages import Stage
 from mmse.sources.duckdb_session import Session
 from mmse.sources.tables import files_in, literal
@@ -16,11 +16,13 @@ from mmse.sources.tables import files_in, literal
 EXPLORED_STRATUM = 0
 
 
-def gather(session: Session, shards: Iterable[str], merged: Path, *, before: int, max_pairs: int) -> Counts:
-    """Shown and clicked by stratum and position, of requests before `before` (microseconds).
+def count_positions(
+    session: Session, shards: Iterable[str], requests_folder: Path, *, end: int, max_pairs: int
+) -> PositionCounts:
+    """Shown and clicked by stratum and position, of the requests before `end` (microseconds).
 
-    Explored rows are one stratum; beside it stand the `max_pairs` pairs of query and item with most clicks, of two
-    or more: choosing by clicks leaves the estimate unbiased (see `examination`).
+    Explored rows are one stratum. So is each of the `max_pairs` pairs of query and item with most clicks, of those with
+    two clicks or more: to choose by clicks leaves the estimate unbiased (see `examination`).
     """
     shards = list(shards)
     session.run("""
@@ -29,7 +31,7 @@ def gather(session: Session, shards: Iterable[str], merged: Path, *, before: int
     for shard in shards:
         session.run(f"""
             INSERT INTO pair_clicks
-            SELECT hash(query), item_row, count(*) FROM ({_rows(merged, shard, before)})
+            SELECT hash(query), item_row, count(*) FROM ({_shown_rows(requests_folder, shard, end)})
              WHERE stage >= {Stage.CLICKED:d} AND NOT explored GROUP BY ALL""")
     session.run(f"""
         CREATE OR REPLACE TABLE pair AS
@@ -42,30 +44,31 @@ def gather(session: Session, shards: Iterable[str], merged: Path, *, before: int
             INSERT INTO counts
             SELECT CASE WHEN explored THEN {EXPLORED_STRATUM} ELSE stratum END AS stratum, position, count(*),
                    count_if(stage >= {Stage.CLICKED:d})
-              FROM ({_rows(merged, shard, before)}) AS seen
-              LEFT JOIN pair ON pair.query_key = hash(seen.query) AND pair.item_row = seen.item_row
+              FROM ({_shown_rows(requests_folder, shard, end)}) AS shown_row
+              LEFT JOIN pair ON pair.query_key = hash(shown_row.query) AND pair.item_row = shown_row.item_row
              WHERE explored OR stratum IS NOT NULL GROUP BY ALL""")
-    summed = session.arrow("""
+    sums = session.arrow("""
         SELECT stratum, CAST(position AS BIGINT) AS position, CAST(sum(shown) AS BIGINT) AS shown,
                CAST(sum(clicked) AS BIGINT) AS clicked
           FROM counts GROUP BY stratum, position""")
     session.run("DROP TABLE counts; DROP TABLE pair")
-    columns = (summed.column(name).to_numpy() for name in ("stratum", "position", "shown", "clicked"))
-    return Counts(*(np.ascontiguousarray(column, np.int64) for column in columns))
+    columns = (sums.column(name).to_numpy() for name in ("stratum", "position", "shown", "clicked"))
+    return PositionCounts(*(np.ascontiguousarray(column, np.int64) for column in columns))
 
 
-def _rows(merged: Path, shard: str, before: int) -> str:
-    """The rows that were shown, of the requests before `before`."""
+def find_positions(session: Session, requests_folder: Path) -> Int64[np.ndarray, " k"]:
+    """Every position of the log, ascending."""
+    positions = session.arrow(f"""
+        SELECT DISTINCT CAST(position AS BIGINT) AS position
+          FROM read_parquet({files_in(requests_folder, "rows-*.parquet")})
+         WHERE position IS NOT NULL ORDER BY position""")
+    return np.ascontiguousarray(positions.column("position").to_numpy(), np.int64)
+
+
+def _shown_rows(requests_folder: Path, shard: str, end: int) -> str:
+    """SQL for the rows of items that were shown, of the requests before `end`."""
     return f"""
         SELECT query, item_row, position, stage, explored
-          FROM read_parquet({literal(str(merged / f"rows-{shard}.parquet"))})
-          JOIN read_parquet({literal(str(merged / f"requests-{shard}.parquet"))}) USING (request_no)
-         WHERE timestamp < make_timestamp({before}) AND stage >= {Stage.UNCLICKED:d}"""
-
-
-def positions(session: Session, merged: Path) -> Int64[np.ndarray, " k"]:
-    """Every position of the log, ascending."""
-    found = session.arrow(f"""
-        SELECT DISTINCT CAST(position AS BIGINT) AS position
-          FROM read_parquet({files_in(merged, "rows-*.parquet")}) WHERE position IS NOT NULL ORDER BY position""")
-    return np.ascontiguousarray(found.column("position").to_numpy(), np.int64)
+          FROM read_parquet({literal(str(requests_folder / f"rows-{shard}.parquet"))})
+          JOIN read_parquet({literal(str(requests_folder / f"requests-{shard}.parquet"))}) USING (request_no)
+         WHERE timestamp < make_timestamp({end}) AND stage >= {Stage.UNCLICKED:d}"""

@@ -1,45 +1,43 @@
-"""What shoppers found once they asked in other words: a request that took nothing, and what the next one took.
+"""What shoppers found in other words: a request that took nothing, and what the shopper's next request took.
+
+"To take" an item is to click, cart or order it.
 
 Source: Xie et al., *CroPS: Improving Dense Retrieval with Cross-Perspective Positive Samples in Short-Video Search*,
-AAAI 2026, whose first source of positives this is. Where we differ: the next request alone is looked at, not a whole
-session, and nothing judges whether both asked for the same thing.
+AAAI 2026: this is its first source of positives. Where we differ: we look at the next request alone, not at a whole
+session, and nothing judges whether both requests asked for the same thing.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmse.mining.aggregates import every_slice
+from mmse.dataset.folder import DatasetFolder
+from mmse.mining.aggregates import select_rows
 from mmse.mining.split import Slices
 from mmse.schema.stages import Stage
 from mmse.sources.duckdb_session import Session
 from mmse.sources.tables import literal
 
-TABLE = "reformulations.parquet"
 
+def write_reformulations(session: Session, dataset: DatasetFolder, slices: Slices, minutes: float) -> int:
+    """Writes the reformulations from the rows of `dataset`; gives how many there are.
 
-def write(session: Session, out: Path, slices: Slices, minutes: float) -> int:
-    """Writes `reformulations.parquet` from the shards of the `dataset` folder `out`; gives its rows.
-
-    A row says that the request `request_id`, of slice `slice`, took nothing, and that its shopper's next request,
-    `next_request_id`, in other words, at most `minutes` later and in the same slice, took `item_row` to `stage`. Left
-    out is what the first request was shown: that was passed over.
+    In each, the request `request_id`, of slice `slice`, took nothing, and the same shopper's next request,
+    `next_request_id`, with another query, at most `minutes` later and in the same slice, took `item_row` to `stage`.
+    Items that the first request showed are left out, because the shopper passed them over.
     """
-    rows = every_slice(out, slices)
+    rows = select_rows(dataset, slices)
     session.run(f"""
-        COPY (WITH asked AS (
+        COPY (WITH request AS (
                 SELECT slice, request_id, any_value(query) AS query, any_value(user_id) AS user_id,
                        any_value(timestamp) AS timestamp, max(stage) AS furthest
                   FROM ({rows}) WHERE user_id IS NOT NULL GROUP BY slice, request_id),
-              followed AS (
+              succession AS (
                 SELECT slice, request_id, timestamp, furthest, query, lead(request_id) OVER later AS next_request_id,
                        lead(query) OVER later AS next_query, lead(timestamp) OVER later AS next_timestamp
-                  FROM asked WINDOW later AS (PARTITION BY slice, user_id ORDER BY timestamp, request_id)),
+                  FROM request WINDOW later AS (PARTITION BY slice, user_id ORDER BY timestamp, request_id)),
               pair AS (
-                SELECT slice, request_id, next_request_id FROM followed
+                SELECT slice, request_id, next_request_id FROM succession
                  WHERE furthest < {Stage.CLICKED:d} AND next_query <> query
                    AND epoch_us(next_timestamp) - epoch_us(timestamp) <= {round(minutes * 60e6)}),
               taken AS (SELECT slice, request_id, item_row, stage FROM ({rows}) WHERE stage >= {Stage.CLICKED:d}),
@@ -49,12 +47,5 @@ def write(session: Session, out: Path, slices: Slices, minutes: float) -> int:
                 ANTI JOIN shown ON shown.slice = pair.slice AND shown.request_id = pair.request_id
                                AND shown.item_row = taken.item_row
                ORDER BY ALL)
-          TO {literal(str(out / TABLE))} (FORMAT parquet)""")
-    return int(pq.read_metadata(out / TABLE).num_rows)
-
-
-def taken_later(dataset: Path) -> pa.Table:
-    """`request_id, item_row` of every slice: what requests that took nothing led to; no rows where it was not mined."""
-    if not (dataset / TABLE).is_file():
-        return pa.table({"request_id": pa.array([], pa.string()), "item_row": pa.array([], pa.int32())})
-    return pq.read_table(dataset / TABLE, columns=["request_id", "item_row"])
+          TO {literal(str(dataset.reformulations))} (FORMAT parquet)""")
+    return int(pq.read_metadata(dataset.reformulations).num_rows)

@@ -1,8 +1,8 @@
-"""Requests made whole, one shard at a time: one query, user and time each, and one row per item.
+"""Requests made whole, one shard at a time: each has one query, one shopper and one time, and one row per item.
 
-Rows that tell of the same item in the same request are merged to the furthest stage they reached. A shard
-fits in memory: its requests are numbered in order of time, and its rows sorted and merged as plain integers,
-which costs a third of what grouping them by text does.
+Rows about the same item of the same request are merged to the furthest stage that they tell of; `mmse.sources.merging`
+has the same rule in SQL. A shard fits in memory: its requests are numbered in order of time, and its rows are sorted
+and merged as integers, which costs a third of what grouping them by text costs.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import pyarrow.parquet as pq
 from jaxtyping import Int8, Int32
 
 from mmse.schema.stages import Stage
-from mmse.sources.casting import CARTED, CLICKED, EXPLORED, ORDERED, SHOWN, TAKEN, shard_files
+from mmse.sources.casting import ANY_ACTION, CARTED, CLICKED, EXPLORED, ORDERED, SHOWN, read_shard_files
 from mmse.sources.duckdb_session import Session
 from mmse.sources.tables import literal
-from mmse.text.tokenizer import normalise
+from mmse.text.normalise import normalise
 
 
 @dataclass(frozen=True)
-class Merged:
-    """What was found while merging: how often the log said more than one thing.
+class MergeCounts:
+    """How often the log said more than one thing about a request or an item of it.
 
-    `retrieved_without_page` are the rows of requests that were shown nothing, `taken_without_page` those that tell of a
-    click, a cart or an order of what no row shows; they are left out.
+    `retrieved_without_page` counts rows of requests that showed nothing, `taken_without_page` rows that tell of a
+    click, a cart or an order of an item that no row shows. Both are left out of the dataset.
     """
 
     duplicates_merged: int = 0
@@ -38,13 +38,13 @@ class Merged:
     requests_with_several_users: int = 0
     requests_with_several_timestamps: int = 0
 
-    def __add__(self, other: Merged) -> Merged:
-        return Merged(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+    def __add__(self, counts: MergeCounts) -> MergeCounts:
+        return MergeCounts(*(getattr(self, f.name) + getattr(counts, f.name) for f in fields(self)))
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of one shard, sorted by request and position; those that were not shown stand at `rows.NOWHERE`."""
+class ShardRows:
+    """Rows of one shard, sorted by request and position; an item that was not shown has `casting.NO_POSITION`."""
 
     request_no: Int32[np.ndarray, " n"]
     item_row: Int32[np.ndarray, " n"]
@@ -52,107 +52,107 @@ class Rows:
     flags: Int8[np.ndarray, " n"]
 
 
-def read_shard(session: Session, shard: Path, out: Path) -> tuple[Merged, Rows]:
-    """Writes `requests-SSS.parquet` of one shard to `out`, in order of time; gives the rows, not merged yet.
+def read_shard(session: Session, shard: Path, target: Path) -> tuple[MergeCounts, ShardRows]:
+    """Writes the requests of one shard to `target/requests-SSS.parquet`, in order of time; gives its unmerged rows.
 
-    Requests have `request_no` (from 0 in the shard), `request_id, timestamp, query, user_id`. What was retrieved only
-    has no say in any of these.
+    Requests have `request_no` (from 0 in the shard), `request_id, timestamp, query, user_id`, which rows of items that
+    were retrieved only do not change.
     """
     name = shard.name.removeprefix("shard=")
     session.run(f"""
-        CREATE OR REPLACE VIEW told AS SELECT * FROM {shard_files(shard)};
-        CREATE OR REPLACE VIEW seen AS SELECT * FROM told WHERE flags & {SHOWN} > 0""")
-    several = _find_requests(session)
+        CREATE OR REPLACE VIEW shard_row AS SELECT * FROM {read_shard_files(shard)};
+        CREATE OR REPLACE VIEW shown_row AS SELECT * FROM shard_row WHERE flags & {SHOWN} > 0""")
+    counts = _find_requests(session)
     _normalise_queries(session)
     session.run(f"""
         CREATE OR REPLACE TABLE request AS
         SELECT CAST(row_number() OVER (ORDER BY timestamp, request_id) - 1 AS INTEGER) AS request_no,
                request_id, timestamp, normalised AS query, user_id
-          FROM found JOIN spelling ON found.query = spelling.query;
-        COPY (SELECT * FROM request ORDER BY request_no) TO {literal(str(out / f"requests-{name}.parquet"))}""")
+          FROM raw_request JOIN spelling ON raw_request.query = spelling.query;
+        COPY (SELECT * FROM request ORDER BY request_no) TO {literal(str(target / f"requests-{name}.parquet"))}""")
     sorted_rows = session.arrow("""
-        SELECT request_no, item_row, position, flags FROM told JOIN request USING (request_id)
+        SELECT request_no, item_row, position, flags FROM shard_row JOIN request USING (request_id)
          ORDER BY request_no, position, item_row""")
-    ((retrieved, taken),) = session.run(f"""
-        SELECT count(*) FILTER (flags & {TAKEN} = 0), count(*) FILTER (flags & {TAKEN} > 0)
-          FROM told ANTI JOIN request USING (request_id)""")
-    several += Merged(retrieved_without_page=retrieved, taken_without_page=taken)
-    return several, Rows(*(sorted_rows.column(f.name).to_numpy() for f in fields(Rows)))
+    ((n_retrieved, n_taken),) = session.run(f"""
+        SELECT count(*) FILTER (flags & {ANY_ACTION} = 0), count(*) FILTER (flags & {ANY_ACTION} > 0)
+          FROM shard_row ANTI JOIN request USING (request_id)""")
+    counts += MergeCounts(retrieved_without_page=n_retrieved, taken_without_page=n_taken)
+    return counts, ShardRows(*(sorted_rows.column(f.name).to_numpy() for f in fields(ShardRows)))
 
 
-def write_rows(rows: Rows, path: Path) -> Merged:
-    """Merges and writes rows: `request_no, item_row, position, stage, explored`, by request and position.
+def write_rows(rows: ShardRows, path: Path) -> MergeCounts:
+    """Merges rows and writes them as `request_no, item_row, position, stage, explored`, by request and position.
 
-    What was not shown comes last in its request and has no position.
+    Items that were not shown come last in their request and have no position.
     """
-    merged = merge_duplicates(rows)
-    never = (merged.flags & (SHOWN | TAKEN) > 0) & (merged.flags & SHOWN == 0)
-    duplicates = len(rows.flags) - len(merged.flags)
-    merged = Rows(*(getattr(merged, f.name)[~never] for f in fields(Rows)))
-    stages = stages_of(merged.flags)
+    items = merge_duplicates(rows)
+    n_duplicates = len(rows.flags) - len(items.flags)
+    without_page = (items.flags & ANY_ACTION > 0) & (items.flags & SHOWN == 0)
+    items = ShardRows(*(getattr(items, f.name)[~without_page] for f in fields(ShardRows)))
+    stages = furthest_stages(items.flags)
     table = pa.table(
         {
-            "request_no": merged.request_no,
-            "item_row": merged.item_row,
-            "position": pa.array(merged.position, mask=stages == Stage.RETRIEVED),
+            "request_no": items.request_no,
+            "item_row": items.item_row,
+            "position": pa.array(items.position, mask=stages == Stage.RETRIEVED),
             "stage": stages,
-            "explored": (merged.flags & EXPLORED) > 0,
+            "explored": (items.flags & EXPLORED) > 0,
         }
     )
     pq.write_table(table, path, compression="lz4", use_dictionary=False)
-    unclicked = int(np.count_nonzero((merged.flags & (ORDERED | CARTED | CLICKED)) == ORDERED))
-    return Merged(duplicates, unclicked, taken_without_page=int(never.sum()))
+    n_without_click = int(np.count_nonzero((items.flags & ANY_ACTION) == ORDERED))
+    return MergeCounts(n_duplicates, n_without_click, taken_without_page=int(without_page.sum()))
 
 
-def stages_of(flags: Int8[np.ndarray, " n"]) -> Int8[np.ndarray, " n"]:
+def furthest_stages(flags: Int8[np.ndarray, " n"]) -> Int8[np.ndarray, " n"]:
     """The furthest stage that the bits of each row's `flags` tell of."""
     stages = np.full(len(flags), Stage.RETRIEVED, np.int8)
-    steps = ((SHOWN, Stage.UNCLICKED), (CLICKED, Stage.CLICKED), (CARTED, Stage.CARTED), (ORDERED, Stage.ORDERED))
-    for bit, stage in steps:
+    ladder = ((SHOWN, Stage.UNCLICKED), (CLICKED, Stage.CLICKED), (CARTED, Stage.CARTED), (ORDERED, Stage.ORDERED))
+    for bit, stage in ladder:
         stages[(flags & bit) > 0] = stage
     return stages
 
 
-def merge_duplicates(rows: Rows) -> Rows:
-    """One row per (request, item): the first, so the smallest position, with the flags of all of them."""
+def merge_duplicates(rows: ShardRows) -> ShardRows:
+    """One row for each request and item: its first, which has the smallest position, with the flags of all its rows."""
     keys = (rows.request_no.astype(np.int64) << 32) | rows.item_row
-    ordered = np.sort(keys)
-    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(repeated):
+    sorted_keys = np.sort(keys)
+    duplicate_keys = np.unique(sorted_keys[1:][sorted_keys[1:] == sorted_keys[:-1]])
+    if not len(duplicate_keys):
         return rows
-    places = np.flatnonzero(np.isin(keys, repeated))
-    _, first, inverse = np.unique(keys[places], return_index=True, return_inverse=True)
-    flags = np.zeros(len(first), np.int8)
-    np.bitwise_or.at(flags, inverse, rows.flags[places])
-    merged, keep = rows.flags.copy(), np.ones(len(keys), np.bool_)
-    keep[places] = False
-    keep[places[first]] = True
-    merged[places[first]] = flags
-    return Rows(rows.request_no[keep], rows.item_row[keep], rows.position[keep], merged[keep])
+    duplicates = np.flatnonzero(np.isin(keys, duplicate_keys))
+    _, starts, inverse = np.unique(keys[duplicates], return_index=True, return_inverse=True)
+    merged_flags = np.zeros(len(starts), np.int8)
+    np.bitwise_or.at(merged_flags, inverse, rows.flags[duplicates])
+    flags, keep = rows.flags.copy(), np.ones(len(keys), np.bool_)
+    keep[duplicates] = False
+    keep[duplicates[starts]] = True
+    flags[duplicates[starts]] = merged_flags
+    return ShardRows(rows.request_no[keep], rows.item_row[keep], rows.position[keep], flags[keep])
 
 
-def _find_requests(session: Session) -> Merged:
-    """Makes `found`: each request with its earliest time and what the row of that time says."""
+def _find_requests(session: Session) -> MergeCounts:
+    """Makes `raw_request`: each request with its earliest time, and the query and user of the row of that time."""
     session.run("""
         CREATE OR REPLACE TABLE spread AS
         SELECT request_id, min(timestamp) AS timestamp, max(timestamp) AS last, min(query) AS query,
                max(query) AS last_query, min(user_id) AS user_id, max(user_id) AS last_user
-          FROM seen GROUP BY request_id""")
+          FROM shown_row GROUP BY request_id""")
     queries, users, timestamps = session.run("""
         SELECT count(*) FILTER (query <> last_query), count(*) FILTER (user_id <> last_user),
                count(*) FILTER (timestamp <> last)
           FROM spread""")[0]
     session.run("""
-        CREATE OR REPLACE TABLE found AS
+        CREATE OR REPLACE TABLE raw_request AS
         SELECT request_id, timestamp, query, user_id FROM spread
          WHERE query = last_query AND (user_id = last_user OR user_id IS NULL)""")
     if queries or users:
         session.run("""
-            INSERT INTO found
-            SELECT request_id, timestamp, query, user_id FROM seen
+            INSERT INTO raw_request
+            SELECT request_id, timestamp, query, user_id FROM shown_row
               SEMI JOIN (FROM spread WHERE query <> last_query OR user_id <> last_user) AS mixed USING (request_id)
            QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY timestamp, position, query, user_id) = 1""")
-    return Merged(
+    return MergeCounts(
         requests_with_several_queries=queries,
         requests_with_several_users=users,
         requests_with_several_timestamps=timestamps,
@@ -160,9 +160,7 @@ def _find_requests(session: Session) -> Merged:
 
 
 def _normalise_queries(session: Session) -> None:
-    """Makes `spelling`, from each query as typed to its one form; the text code is Python's, as in serving."""
-    typed = session.arrow("SELECT DISTINCT query FROM found").column("query")
-    spelling = pa.table(
-        {"query": typed, "normalised": pa.array([normalise(q) for q in typed.to_pylist()], pa.string())}
-    )
-    session.take("spelling", spelling)
+    """Makes `spelling`, from each query of the log to its normal form, with the Python code that serving uses, too."""
+    queries = session.arrow("SELECT DISTINCT query FROM raw_request").column("query")
+    normal_forms = pa.array([normalise(query) for query in queries.to_pylist()], pa.string())
+    session.create_table("spelling", pa.table({"query": queries, "normalised": normal_forms}))

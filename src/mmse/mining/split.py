@@ -1,4 +1,4 @@
-"""Where the time of a log is cut: train periods, then validation, then test."""
+"""Where the log is cut in time: train periods, then validation, then test."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from mmse.core.errors import TableError
+from mmse.dataset.folder import TEST, VALID, period_name
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,14 @@ class Slices:
 
     @property
     def boundaries(self) -> tuple[int, ...]:
-        """One per snapshot: what came strictly before it is known to a request of the slice of that number."""
+        """One per snapshot: a request of slice `i` may use only what came strictly before `boundaries[i]`."""
         return (*self.starts, self.end)
 
     def names(self) -> list[str]:
-        """The folder of each slice below dataset/."""
-        return [*(f"train/period={p:02d}" for p in range(self.periods)), "valid", "test"]
+        """The folder of each slice, below the dataset folder."""
+        return [*map(period_name, range(self.periods)), VALID, TEST]
 
-    def of(self, timestamps: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    def slice_of(self, timestamps: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """The slice of each timestamp of this log."""
         return np.searchsorted(np.asarray(self.starts), timestamps, side="right").astype(np.int64) - 1
 
@@ -43,16 +44,16 @@ class Slices:
 def cut(timestamps: Int64[np.ndarray, " n"], *, valid_share: float, test_share: float, periods: int) -> Slices:
     """Cuts requests at the quantiles of their timestamps (microseconds, any order); the array is reordered.
 
-    A boundary is a request's own timestamp, and all requests of that timestamp come after it. Raises `TableError`
-    where train would be left empty.
+    A boundary is a request's own timestamp, and all requests of that timestamp come after it. Raises `TableError` if
+    train would be empty.
     """
     n = len(timestamps)
     n_train = round(n * (1 - valid_share - test_share))
     n_before_test = round(n * (1 - test_share))
     ranks = [*(n_train * p // periods for p in range(periods)), n_train, n_before_test]
-    inside = sorted({rank for rank in ranks if rank < n})
-    timestamps.partition(inside)
-    end = int(timestamps[inside[-1] :].max()) + 1
+    pivots = sorted({rank for rank in ranks if rank < n})
+    timestamps.partition(pivots)
+    end = int(timestamps[pivots[-1] :].max()) + 1
     starts = [int(timestamps[rank]) if rank < n else end for rank in ranks]
     if starts[0] == starts[periods]:
         raise TableError(

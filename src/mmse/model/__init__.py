@@ -1,1 +1,1 @@
-"""The two towers: features, text and identity and shopper views, fusion, objectives, recipes."""
+"""The two towers: item features, the text, identity and shopper views, fusion, objectives and recipes."""

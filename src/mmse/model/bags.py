@@ -1,8 +1,8 @@
-"""Sums of embedding rows, with a backward pass that is a sum of rows as well.
+"""Sums of embedding rows whose backward pass is a sum of rows, too.
 
-PyTorch's own dense backward of `embedding_bag` takes three quarters of a training step on a CPU. The gradient
-of a table row is the sum of the output gradients of the bags it stands in, so with the bags transposed once
-(a counting sort) the backward is another `embedding_bag`, over the gradients.
+PyTorch's own dense backward of `embedding_bag` takes three quarters of a training step on a CPU. The gradient of a
+table row is the sum of the output gradients of the bags that contain it. So the bags are transposed once (a counting
+sort), and the backward pass is another `embedding_bag`, over the gradients.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmse.text.tokenizer import Bags
 
 @dataclass(frozen=True)
 class BagIndex:
-    """Bags as tensors: which table rows each of `n` bags sums, and, for training, which bags each row stands in."""
+    """Bags as tensors: the table rows that each of `n` bags sums and, for training, the bags that contain each row."""
 
     rows: Int[Tensor, " total"]
     offsets: Int[Tensor, " n_plus_1"]
@@ -33,23 +33,23 @@ class BagIndex:
         return len(self.offsets) - 1
 
     @classmethod
-    def of(cls, bags: Bags, n_rows: int | None = None) -> BagIndex:
-        """The index of `bags` over a table; with `n_rows`, that table's length, also the way back."""
+    def from_bags(cls, bags: Bags, n_rows: int | None = None) -> BagIndex:
+        """The index of `bags` over a table. With `n_rows`, that table's length, it can be used for training."""
         rows, offsets = torch.from_numpy(bags.grains), torch.from_numpy(bags.offsets.astype(np.int32))
         if n_rows is None:
             return cls(rows, offsets)
-        ones = np.ones(len(bags.grains), np.int8)
-        back = sparse.csr_matrix((ones, bags.grains, bags.offsets), shape=(len(bags), n_rows)).tocsc()
-        return cls(rows, offsets, *(torch.from_numpy(a.astype(np.int32)) for a in (back.indices, back.indptr)))
+        entries = np.ones(len(bags.grains), np.int8)
+        by_row = sparse.csr_matrix((entries, bags.grains, bags.offsets), shape=(len(bags), n_rows)).tocsc()
+        return cls(rows, offsets, *(torch.from_numpy(a.astype(np.int32)) for a in (by_row.indices, by_row.indptr)))
 
     def to(self, device: torch.device) -> BagIndex:
         """The same index on `device`."""
-        moved = (t if t is None else t.to(device) for t in (self.rows, self.offsets, self.owners, self.owner_offsets))
-        return BagIndex(*moved)  # type: ignore[arg-type]
+        tensors = (t if t is None else t.to(device) for t in (self.rows, self.offsets, self.owners, self.owner_offsets))
+        return BagIndex(*tensors)  # type: ignore[arg-type]
 
 
 def bags_of_ids(ids: Int32[np.ndarray, "n width"]) -> Bags:
-    """One bag per row of `ids`, the zeros (which mean "none") left out."""
+    """One bag per row of `ids`, without its zeros (0 means "none")."""
     present = ids > 0
     offsets = np.zeros(len(ids) + 1, np.int64)
     np.cumsum(present.sum(axis=1), out=offsets[1:])
@@ -58,8 +58,8 @@ def bags_of_ids(ids: Int32[np.ndarray, "n width"]) -> Bags:
 
 def sum_bags(table: Float[Tensor, "rows dim"], bags: BagIndex) -> Float[Tensor, "n dim"]:
     """For each bag the sum of its rows of `table`; zero for an empty bag."""
-    summed: Tensor = _SumBags.apply(table, bags)  # type: ignore[no-untyped-call]
-    return summed
+    sums: Tensor = _SumBags.apply(table, bags)  # type: ignore[no-untyped-call]
+    return sums
 
 
 class _SumBags(torch.autograd.Function):
@@ -71,6 +71,6 @@ class _SumBags(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
         bags = ctx.bags
-        assert bags.owners is not None, "bags for training are made with BagIndex.of(bags, n_rows)"
+        assert bags.owners is not None, "bags for training are made with BagIndex.from_bags(bags, n_rows)"
         gradient = gradients[0].contiguous()
         return (F.embedding_bag(bags.owners, gradient, bags.owner_offsets, mode="sum", include_last_offset=True), None)

@@ -1,4 +1,4 @@
-"""A trained model as a folder: text in, fused vectors out, the same for training, evaluation and serving."""
+"""A model and its folder: text in, fused vectors out, the same for training, evaluation and serving."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmse.core.config import build, plain
+from mmse.core.config import build, plain_values
 from mmse.core.errors import ArtifactError
-from mmse.model.compiled import CompiledQueries
+from mmse.model.compiled_tower import CompiledQueryTower
 from mmse.model.features import FeatureSpace, ItemFeatures
 from mmse.model.fusion import fuse_item, fuse_query
-from mmse.model.inputs import Sizes, item_inputs, query_inputs
-from mmse.model.pretrained import Pretrained, of_shape, shape_of
+from mmse.model.inputs import Sizes, make_item_inputs, make_query_inputs
+from mmse.model.pretrained_encoder import PretrainedEncoder, build_from_shape, read_shape
 from mmse.model.towers import ModelConfig, TwoTower
 from mmse.model.transformer import TransformerText
-from mmse.text.tokenizer import Tokenizer, bucket, document_frequency, normalise
+from mmse.text.hashing import bucket
+from mmse.text.normalise import normalise
+from mmse.text.tokenizer import Tokenizer, document_frequency
 
-CONVERSION = "conversion"
-"""The name of the view of one number: how well an item sells once clicked."""
+CONVERSION_VIEW = "conversion"
+"""The name of the view of one number: how well an item sells after a click."""
 
-TOGETHER = "together"
-"""The name of the one view of towers that fuse first."""
+JOINT_VIEW = "together"
+"""The name of the only view of towers with pre-fusion."""
 
 _CHUNK = 8_192
 _EXTRA = "extra."
@@ -40,44 +42,44 @@ _TRANSFORMER = "transformer.json"
 
 @dataclass(frozen=True)
 class Encoder:
-    """Tokenizer, feature space and towers that belong together."""
+    """A tokenizer, a feature space and towers that belong together."""
 
     tokenizer: Tokenizer
     space: FeatureSpace
     towers: TwoTower
 
     @classmethod
-    def fresh(
+    def create(
         cls,
         config: ModelConfig,
         tokenizer: Tokenizer,
         space: FeatureSpace,
         items: ItemFeatures,
-        pretrained: Pretrained | None = None,
+        transformer: PretrainedEncoder | None = None,
     ) -> Encoder:
-        """An untrained encoder whose token weights start at the grains' IDF over `items`.
+        """An untrained encoder; its token weights start at the grains' IDF over `items`.
 
-        `pretrained` is what reads the text where `config.text_encoder` is "transformer".
+        `transformer` reads the text where `config.text_encoder` is "transformer"; otherwise it is None.
         """
         sizes = Sizes(tokenizer.n_grains, space.n_identity, space.n_item_ids, space.n_shopper, space.n_numbers)
         documents = document_frequency(items.text, tokenizer.n_grains)
         idf = np.log1p(len(items) / (documents + 1))
-        text = None if pretrained is None else TransformerText(pretrained.model, config.dim)
+        text = None if transformer is None else TransformerText(transformer.model, config.dim)
         return cls(tokenizer, space, TwoTower(config, sizes, (idf / idf.mean()).astype(np.float32), text))
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The names of the views, in the order in which they stand in a fused vector."""
+        """The names of the views, in their order in a fused vector."""
         return tuple(self.widths)
 
     @property
     def widths(self) -> dict[str, int]:
-        """How many numbers of a fused vector belong to each view, in their order."""
+        """How many numbers of a fused vector belong to each view, in order."""
         config = self.towers.config
-        every = dict.fromkeys(config.views, config.dim)
+        widths = dict.fromkeys(config.views, config.dim)
         if config.fusion == "pre":
-            every = {TOGETHER: sum(every.values())}
-        return every | ({CONVERSION: 1} if config.conversion else {})
+            widths = {JOINT_VIEW: sum(widths.values())}
+        return widths | ({CONVERSION_VIEW: 1} if config.conversion else {})
 
     @property
     def width(self) -> int:
@@ -86,47 +88,47 @@ class Encoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the towers live."""
+        """The device of the towers."""
         return self.towers.device
 
     def query_bucket(self, query: str) -> int:
-        """Where the towers remember the whole of `query`; never 0."""
+        """The row of the query-memory table for the whole text of `query`; never 0."""
         return 1 + bucket(normalise(query), self.towers.config.query_buckets)
 
     def user_bucket(self, user_id: str | None) -> int:
-        """Where the towers remember a shopper; 0 for an unknown one."""
+        """The row of the user table for a shopper; 0 for an unknown one."""
         return 0 if user_id is None else 1 + bucket(user_id, self.towers.config.user_buckets)
 
     @torch.inference_mode()
-    def queries(
+    def embed_queries(
         self, texts: Sequence[str], users: Sequence[str | None], history: Int32[np.ndarray, "n ids"]
     ) -> Float32[np.ndarray, "n width"]:
-        """Fused vectors of `n` queries by their shoppers; `history` holds shopper-table ids, 0 for none."""
+        """Fused vectors of `n` queries, each by one shopper; `history` holds shopper-table ids, 0 for none."""
         vectors = np.empty((len(texts), self.width), np.float32)
         for start in range(0, len(texts), _CHUNK):
             span = slice(start, start + _CHUNK)
-            inputs = query_inputs(
+            inputs = make_query_inputs(
                 self.tokenizer.encode([normalise(t) for t in texts[span]]),
                 np.array([self.query_bucket(t) for t in texts[span]], np.int64),
                 np.array([self.user_bucket(u) for u in users[span]], np.int64),
                 history[span],
             )
             views, gates = self.towers.embed_queries(inputs.to(self.device), self._tokens)
-            fused = fuse_query(views, gates).float().cpu().numpy()
-            vectors[span, : fused.shape[1]], vectors[span, fused.shape[1] :] = fused, 1
+            chunk = fuse_query(views, gates).float().cpu().numpy()
+            vectors[span, : chunk.shape[1]], vectors[span, chunk.shape[1] :] = chunk, 1
         return vectors
 
-    def served(
+    def embed_queries_compiled(
         self, texts: Sequence[str], users: Sequence[str | None], history: Int32[np.ndarray, "n ids"]
     ) -> Float32[np.ndarray, "n width"]:
-        """`queries` without PyTorch, to within rounding: many times as fast for one query, slower for thousands.
+        """`embed_queries` without PyTorch, equal to within rounding: much faster for one query, slower for thousands.
 
-        From the first call on, the towers are taken to stay as they are. Where a transformer reads the text, this is
-        `queries`: it has no smaller form.
+        The first call compiles the towers; they must not change afterwards. With a transformer as the text encoder
+        this is `embed_queries`, since a transformer is not compiled.
         """
         if self.towers.config.text_encoder == "transformer":
-            return self.queries(texts, users, history)
-        return self._compiled.vectors(
+            return self.embed_queries(texts, users, history)
+        return self._compiled_tower.embed(
             self.tokenizer.encode([normalise(text) for text in texts]),
             np.array([self.query_bucket(text) for text in texts], np.int64),
             np.array([self.user_bucket(user) for user in users], np.int64),
@@ -134,18 +136,18 @@ class Encoder:
         )
 
     @torch.inference_mode()
-    def items(
+    def embed_items(
         self, features: ItemFeatures, statistics: Float32[np.ndarray, "n statistics"]
     ) -> Float32[np.ndarray, "n width"]:
         """Fused vectors of all items of `features`, with their `statistics` from the log."""
         vectors = np.empty((len(features), self.width), np.float32)
         for start in range(0, len(features), _CHUNK):
             rows: Int64[np.ndarray, " m"] = np.arange(start, min(start + _CHUNK, len(features)), dtype=np.int64)
-            inputs = item_inputs(features, statistics, rows).to(self.device)
-            fused = fuse_item(self.towers.embed_items(inputs, self._tokens)).float()
+            inputs = make_item_inputs(features, statistics, rows).to(self.device)
+            chunk = fuse_item(self.towers.embed_items(inputs, self._tokens)).float()
             if self.towers.config.conversion:
-                fused = torch.cat([fused, self.towers.sells_by(inputs)], dim=1)
-            vectors[rows] = fused.cpu().numpy()
+                chunk = torch.cat([chunk, self.towers.conversion_score(inputs)], dim=1)
+            vectors[rows] = chunk.cpu().numpy()
         return vectors
 
     def encode_items(self, items: pa.Table) -> ItemFeatures:
@@ -153,21 +155,21 @@ class Encoder:
         return self.space.encode(items, self.tokenizer)
 
     def save(self, folder: Path) -> None:
-        """Writes the model into `folder`: safetensors and JSON, nothing that runs code when it is read."""
+        """Writes the model into `folder` as safetensors and JSON; reading them runs no code."""
         self.tokenizer.save(folder)
         self.space.save(folder)
-        shape = {"config": plain(self.towers.config), "sizes": plain(self.towers.sizes)}
+        shape = {"config": plain_values(self.towers.config), "sizes": plain_values(self.towers.sizes)}
         (folder / "towers.json").write_text(json.dumps(shape, indent=2), "utf-8")
         if self.towers.transformer is not None:
-            (folder / _TRANSFORMER).write_text(json.dumps(shape_of(self.towers.transformer.model), indent=2), "utf-8")
-        kept = {k: v.contiguous().cpu() for k, v in self.towers.state_dict().items() if not k.startswith(_EXTRA)}
-        save_file(kept, folder / "towers.safetensors")
+            (folder / _TRANSFORMER).write_text(json.dumps(read_shape(self.towers.transformer.model), indent=2), "utf-8")
+        weights = {k: v.contiguous().cpu() for k, v in self.towers.state_dict().items() if not k.startswith(_EXTRA)}
+        save_file(weights, folder / "towers.safetensors")
 
     @classmethod
     def open(cls, folder: Path) -> Encoder:
         """The model saved in `folder`, on the CPU; raises `ArtifactError` where a file is missing or damaged.
 
-        The weights stay in the file, memory-mapped, so that processes that open one model share them.
+        The weights stay in the file, memory-mapped, so that several processes share them.
         """
         tokenizer, space = Tokenizer.open(folder), FeatureSpace.open(folder)
         try:
@@ -175,18 +177,20 @@ class Encoder:
             config, sizes = build(ModelConfig, shape["config"], str(folder)), Sizes(**shape["sizes"])
             text = None
             if config.text_encoder == "transformer":
-                text = TransformerText(of_shape(json.loads((folder / _TRANSFORMER).read_text("utf-8"))), config.dim)
+                text = TransformerText(
+                    build_from_shape(json.loads((folder / _TRANSFORMER).read_text("utf-8"))), config.dim
+                )
             with torch.device("meta"):
                 towers = TwoTower(config, sizes, np.ones(sizes.grains, np.float32), text)
-            kept = load_file(folder / "towers.safetensors")
-            towers.load_state_dict({k: v for k, v in kept.items() if not k.startswith(_EXTRA)}, assign=True)
+            weights = load_file(folder / "towers.safetensors")
+            towers.load_state_dict({k: v for k, v in weights.items() if not k.startswith(_EXTRA)}, assign=True)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ArtifactError(f"Cannot read the model in {folder}: {error}.", "Train the model again.") from error
         return cls(tokenizer, space, towers.eval())
 
     @cached_property
-    def _compiled(self) -> CompiledQueries:
-        return CompiledQueries(self.towers)
+    def _compiled_tower(self) -> CompiledQueryTower:
+        return CompiledQueryTower(self.towers)
 
     @cached_property
     def _tokens(self) -> Tensor:

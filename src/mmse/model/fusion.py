@@ -1,4 +1,4 @@
-"""Post-fusion: the similarity of a query and an item is taken view by view and fused afterwards.
+"""Post-fusion: a query and an item are compared view by view, and the similarities are fused afterwards.
 
 METHOD (our reading of MMSE's post-fusion strategy):
 
@@ -17,10 +17,10 @@ from torch import Tensor
 def fuse_query(
     views: Float[Tensor, "n views dim"], gates: Float[Tensor, "n views"]
 ) -> Float[Tensor, "n views_times_dim"]:
-    """The query side of the one inner product: each view scaled by its gate, side by side."""
+    """The query's vector for the inner product: its views side by side, each multiplied by its gate."""
     return (views * gates.unsqueeze(-1)).flatten(1)
 
 
 def fuse_item(views: Float[Tensor, "n views dim"]) -> Float[Tensor, "n views_times_dim"]:
-    """The item side of the one inner product: the views side by side."""
+    """The item's vector for the inner product: its views side by side."""
     return views.flatten(1)

@@ -1,4 +1,4 @@
-"""What the towers are given: tensors made from text, ids and numbers, the same way for training and serving."""
+"""The inputs of the towers: tensors made from text, ids and numbers, in the same way for training and serving."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmse.text.tokenizer import Bags
 
 @dataclass(frozen=True)
 class Sizes:
-    """The lengths of the tables, as the tokenizer and the feature space have them."""
+    """The numbers of rows of the embedding tables, and how many `numbers` an item has without those of the log."""
 
     grains: int
     identity: int
@@ -29,7 +29,7 @@ class Sizes:
 class QueryInputs:
     """`n` queries: text grains, the bucket of the whole query and of the shopper (0: unknown), recent history.
 
-    `history` sums the shopper-table ids of the items a shopper clicked or ordered before the request.
+    `history` is a bag of the shopper-table ids of the items that a shopper clicked or ordered before the request.
     """
 
     text: BagIndex
@@ -63,34 +63,34 @@ class ItemInputs:
         )
 
 
-def query_inputs(
+def make_query_inputs(
     text: Bags,
     memory: Int64[np.ndarray, " n"],
     user: Int64[np.ndarray, " n"],
     history: Int32[np.ndarray, "n ids"],
     sizes: Sizes | None = None,
 ) -> QueryInputs:
-    """Inputs for `n` queries; `history` holds shopper-table ids, 0 for none. For training give `sizes`."""
+    """Inputs for `n` queries; `history` holds shopper-table ids, 0 for none. `sizes` is needed for training only."""
     return QueryInputs(
-        text=BagIndex.of(text, sizes.grains if sizes else None),
+        text=BagIndex.from_bags(text, sizes.grains if sizes else None),
         memory=torch.from_numpy(memory),
         user=torch.from_numpy(user),
-        history=BagIndex.of(bags_of_ids(history), sizes.shopper if sizes else None),
+        history=BagIndex.from_bags(bags_of_ids(history), sizes.shopper if sizes else None),
     )
 
 
-def item_inputs(
+def make_item_inputs(
     features: ItemFeatures,
     statistics: Float32[np.ndarray, "all_items statistics"],
     rows: Int64[np.ndarray, " n"],
     sizes: Sizes | None = None,
 ) -> ItemInputs:
-    """Inputs for the items at `rows`; `statistics` belongs to all items. For training give `sizes`."""
+    """Inputs for the items at `rows`; `statistics` has all items. `sizes` is needed for training only."""
     return ItemInputs(
-        text=BagIndex.of(features.text.take(rows), sizes.grains if sizes else None),
-        identity=BagIndex.of(bags_of_ids(features.identity[rows]), sizes.identity if sizes else None),
+        text=BagIndex.from_bags(features.text.take(rows), sizes.grains if sizes else None),
+        identity=BagIndex.from_bags(bags_of_ids(features.identity[rows]), sizes.identity if sizes else None),
         item_ids=torch.from_numpy(features.item_ids[rows].astype(np.int64)),
-        shopper=BagIndex.of(bags_of_ids(features.shopper[rows]), sizes.shopper if sizes else None),
+        shopper=BagIndex.from_bags(bags_of_ids(features.shopper[rows]), sizes.shopper if sizes else None),
         numbers=torch.from_numpy(item_numbers(features, statistics, rows)),
     )
 
@@ -100,5 +100,5 @@ def item_numbers(
     statistics: Float32[np.ndarray, "all_items statistics"],
     rows: Int32[np.ndarray, " n"] | Int64[np.ndarray, " n"],
 ) -> Float32[np.ndarray, "n numbers"]:
-    """The numbers of the items at `rows`: those of the catalogue, then those of the log."""
+    """The numbers of the items at `rows`: first those of the catalogue, then those of the log."""
     return np.concatenate([features.numbers[rows], statistics[rows]], axis=1)

@@ -1,4 +1,4 @@
-"""The vectors of queries that were asked lately, so that a query that comes again is not encoded again."""
+"""A cache of query vectors, so that a repeated query is not encoded again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Float32
 
 
 class QueryKey(NamedTuple):
-    """All that a query's vector depends on: its normal form, its shopper, and the history that was given with it."""
+    """All that a query's vector depends on: its normal form, its shopper, and the history sent with it."""
 
     query: str
     user_id: str | None
@@ -21,18 +21,18 @@ class QueryKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Lookups:
-    """How often a vector was there when it was wanted, and how often not."""
+    """How many look-ups found a vector, and how many did not."""
 
     hits: int
     misses: int
 
 
 @final
-class Remembered:
-    """The vectors of at most `most` queries, those asked longest ago forgotten first; any number of threads may ask."""
+class QueryCache:
+    """The vectors of at most `capacity` queries; the least recently used one goes first. Safe for many threads."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._vectors: OrderedDict[QueryKey, Float32[np.ndarray, " width"]] = OrderedDict()
         self._lock = threading.Lock()
         self._hits = self._misses = 0
@@ -46,9 +46,9 @@ class Remembered:
         with self._lock:
             return Lookups(self._hits, self._misses)
 
-    def find(self, key: QueryKey) -> Float32[np.ndarray, " width"] | None:
-        """The vector of `key`, if it is remembered."""
-        if self._most == 0:
+    def get(self, key: QueryKey) -> Float32[np.ndarray, " width"] | None:
+        """The vector of `key`, or None."""
+        if self._capacity == 0:
             return None
         with self._lock:
             vector = self._vectors.get(key)
@@ -59,14 +59,14 @@ class Remembered:
                 self._vectors.move_to_end(key)
             return vector
 
-    def keep(self, key: QueryKey, vector: Float32[np.ndarray, " width"]) -> None:
-        """Remembers a vector, a copy of it."""
-        if self._most == 0:
+    def put(self, key: QueryKey, vector: Float32[np.ndarray, " width"]) -> None:
+        """Stores a copy of `vector`."""
+        if self._capacity == 0:
             return
-        kept = vector.copy()
-        kept.setflags(write=False)
+        copy = vector.copy()
+        copy.setflags(write=False)
         with self._lock:
-            self._vectors[key] = kept
+            self._vectors[key] = copy
             self._vectors.move_to_end(key)
-            if len(self._vectors) > self._most:
+            if len(self._vectors) > self._capacity:
                 self._vectors.popitem(last=False)

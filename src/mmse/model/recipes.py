@@ -1,7 +1,7 @@
-"""The recipes by name: ours, those of the papers beside it, ablations of ours, and a user's own.
+"""The recipes by name: ours, those of other papers, ablations of ours, and a user's own.
 
-`PUBLISHED` is the one place that training, `mmse recipes` and `docs/recipes.md` read. What is said of a paper is our
-reading of it: equations are written in the symbols of `objectives`, and numbers that a paper does not give are ours.
+Training, `mmse recipes` and `docs/recipes.md` all read `BUILT_IN`. Its notes on a paper are our reading of it:
+equations use the symbols of `objectives`, and numbers that a paper does not give are ours.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from mmse.core.config import build, plain
+from mmse.core.config import build, plain_values
 from mmse.core.errors import UsageError
-from mmse.model.objectives import Scored
+from mmse.model.objectives import BatchScores
 from mmse.model.recipe import OBJECTIVES, HardNegatives, Objective, Recipe, StageWeights, Thresholds, objective
 from mmse.model.towers import VIEWS
 
 __all__ = [
     "ABLATIONS",
+    "BUILT_IN",
     "OBJECTIVES",
-    "PUBLISHED",
     "RECIPES",
+    "BatchScores",
+    "BuiltInRecipe",
     "HardNegatives",
     "Objective",
-    "Published",
     "Recipe",
-    "Scored",
     "StageWeights",
     "Thresholds",
-    "changed",
     "objective",
+    "override",
 ]
 
 
 @dataclass(frozen=True)
-class Published:
-    """A recipe and where it comes from: the paper, its objective, and where we differ from it."""
+class BuiltInRecipe:
+    """A recipe and its source: the paper, its objective, and where we differ from it."""
 
     recipe: Recipe
     paper: str
@@ -46,10 +46,10 @@ class Published:
     differs: str
 
 
-_ALIKE = StageWeights(clicked=1.0, carted=1.0, ordered=1.0)
+_EQUAL_WEIGHTS = StageWeights(clicked=1.0, carted=1.0, ordered=1.0)
 
-PUBLISHED: dict[str, Published] = {
-    "mmse": Published(
+BUILT_IN: dict[str, BuiltInRecipe] = {
+    "mmse": BuiltInRecipe(
         Recipe(
             stage_weights=StageWeights(carted=20.0, ordered=60.0),
             expected_orders=True,
@@ -60,11 +60,11 @@ PUBLISHED: dict[str, Published] = {
         "Ours, from the paper of mmse_paper",
         "L = L_ret + Σ_v L_ret(view v alone) + λ·L_rank,  α_i = 1 + 59·P(order | click on i);  "
         "served: s + τ/2·(log odds of an order after a click on i, less their mean)",
-        "What was added to mmse_paper, each part with its line among the ablations: the expected worth of a click in "
-        "the place of the few orders, a view of one number for how well an item sells once clicked, every view trained "
-        "to find alone, and a search in other words as a click of the one before it.",
+        "Four additions to mmse_paper, each with its line among the ablations: the expected orders of a click instead "
+        "of the few orders themselves, a view of one number for how well an item sells after a click, a retrieval loss "
+        "for every view alone, and the items taken after a reworded search as clicks of the search before it.",
     ),
-    "mmse_paper": Published(
+    "mmse_paper": BuiltInRecipe(
         Recipe(),
         "Wang et al., Learning Multi-Stage Multi-Grained Semantic Embeddings for E-Commerce Search, WWW 2023 "
         "Companion, arXiv 2303.11009",
@@ -72,29 +72,29 @@ PUBLISHED: dict[str, Published] = {
         "L_ret = Σ_i α_{c(i)} · −log( e^{s_i/τ} / (e^{s_i/τ} + Σ_n e^{s_n/τ}) );  "
         "L_rank = Σ_{a,b: c(a) > c(b)} ω_b · softplus( (m·(ℓ(a)−ℓ(b)) − (s_a−s_b)) / τ_r )",
         "Our reading of the abstract: weights, temperatures and λ are ours. log Q and the mask of what a query reached "
-        "elsewhere are left out, since against a uniform catalogue the model learns what the engine chose to show.",
+        "elsewhere are left out: with them the model learns which items the engine chose to show.",
     ),
-    "mmse_logq": Published(
+    "mmse_logq": BuiltInRecipe(
         Recipe(in_batch="shown", logq=True, mask_reached=True),
         "The same paper as mmse_paper",
         "L_ret with e^{s_n/τ − log Q(n)} for every negative, over shown items of the batch and random ones",
         "The formula as we read it, with log Q and the mask.",
     ),
-    "weighted_softmax": Published(
+    "weighted_softmax": BuiltInRecipe(
         Recipe(stage_weights=StageWeights(carted=5.0, ordered=15.0), rank_weight=0.0),
         "No paper: the baseline that a graded objective has to beat",
         "Σ_i α_{c(i)} · −log( e^{s_i/τ} / (e^{s_i/τ} + Σ_n e^{s_n/τ}) ),  α: clicked 1, ordered 15",
         "Order weights of 3, 7, 15 and 30, each with and without log Q (Yi et al., RecSys 2019), were tried on a "
         "validation window of a shop that is in no table; log Q lost in every pair.",
     ),
-    "dssm": Published(
-        Recipe(reads=("unclicked", "clicked"), stage_weights=_ALIKE, n_random=0, rank_weight=0.0),
+    "dssm": BuiltInRecipe(
+        Recipe(reads=("unclicked", "clicked"), stage_weights=_EQUAL_WEIGHTS, n_random=0, rank_weight=0.0),
         "Huang et al., Learning Deep Structured Semantic Models for Web Search using Clickthrough Data, CIKM 2013",
         "Σ_{i clicked} −log( e^{s_i/τ} / (e^{s_i/τ} + Σ_n e^{s_n/τ}) )",
         "The negatives are what the batch's other requests clicked, not four random items; an order counts as a click. "
         "Unclicked items are read only so that they are no negatives of the request that showed them.",
     ),
-    "semantic_product_search": Published(
+    "semantic_product_search": BuiltInRecipe(
         Recipe(
             retrieval="thresholds",
             reads=("unclicked", "ordered"),
@@ -108,17 +108,19 @@ PUBLISHED: dict[str, Published] = {
         "weighing as much as the request's own items together. Every request is trained on, also without an order. "
         "The towers are ours: no hashed n-grams of words beside the subwords.",
     ),
-    "dpsr": Published(
-        Recipe(retrieval="hinge", reads=("unclicked", "clicked"), stage_weights=_ALIKE, margin=0.1, rank_weight=0.0),
+    "dpsr": BuiltInRecipe(
+        Recipe(
+            retrieval="hinge", reads=("unclicked", "clicked"), stage_weights=_EQUAL_WEIGHTS, margin=0.1, rank_weight=0.0
+        ),
         "Zhang et al., Towards Personalized and Semantic Retrieval, SIGIR 2020, arXiv 2006.02282",
         "Σ_{i clicked} Σ_n max(0, δ − s_i + s_n),  δ = 0.1, n random and from the batch",
         "One score, fused by gates, in the place of query heads fused by an attention with a temperature; the mix of "
         "random and batch negatives is that of the pool, and the sum over it a mean.",
     ),
-    "mgdspr": Published(
+    "mgdspr": BuiltInRecipe(
         Recipe(
             reads=("unclicked", "clicked"),
-            stage_weights=_ALIKE,
+            stage_weights=_EQUAL_WEIGHTS,
             rank_weight=0.0,
             hard=HardNegatives(n=32, guard=0.0, mix=(0.4, 0.6)),
         ),
@@ -129,7 +131,7 @@ PUBLISHED: dict[str, Published] = {
         "the full softmax; τ, the interval and the number of hard negatives are ours; the query's six grains are our "
         "towers, and its click logs are not smoothed by relevance.",
     ),
-    "moppr": Published(
+    "moppr": BuiltInRecipe(
         Recipe(
             retrieval="multi_positive",
             reads=("unclicked", "clicked", "ordered"),
@@ -141,8 +143,8 @@ PUBLISHED: dict[str, Published] = {
         "−log( e^{s_i/τ} / (e^{s_i/τ} + Σ_{j: c(j) < o} e^{s_j/τ} + Σ_n e^{s_n/τ}) )",
         "Three of its four objectives: relevance needs a model of its own. The γ are equal, which is ours.",
     ),
-    "h_infonce": Published(
-        Recipe(own_negatives="lower", stage_weights=_ALIKE, rank_weight=0.0),
+    "h_infonce": BuiltInRecipe(
+        Recipe(own_negatives="lower", stage_weights=_EQUAL_WEIGHTS, rank_weight=0.0),
         "Xie et al., CroPS: Improving Dense Retrieval with Cross-Perspective Positive Samples in Short-Video Search, "
         "AAAI 2026, arXiv 2511.15443",
         "Σ_i −log( e^{s_i/τ} / (e^{s_i/τ} + Σ_{j: c(j) < c(i)} e^{s_j/τ} + Σ_n e^{s_n/τ}) )",
@@ -153,19 +155,21 @@ PUBLISHED: dict[str, Published] = {
 
 
 class _Recipes(dict[str, Recipe]):
-    """The built-in recipes; `module:NAME` is looked up in a module of the user's, the current folder included."""
+    """The built-in recipes; `module:NAME` is looked up in a user's module, which may be in the current folder."""
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or (isinstance(name, str) and ":" in name and _own(name) is not None)
+        return super().__contains__(name) or (
+            isinstance(name, str) and ":" in name and _import_recipe(name) is not None
+        )
 
     def __missing__(self, name: str) -> Recipe:
         if ":" not in name:
             raise KeyError(name)
-        return _own(name)
+        return _import_recipe(name)
 
 
-RECIPES: dict[str, Recipe] = _Recipes({name: published.recipe for name, published in PUBLISHED.items()})
-"""The recipe of a name. Iterating gives the built-in names; `module:NAME` is found as well."""
+RECIPES: dict[str, Recipe] = _Recipes({name: entry.recipe for name, entry in BUILT_IN.items()})
+"""The recipe of a name. Iterating gives the built-in names only; `module:NAME` can be looked up as well."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "without_conversion": {"objective": {"conversion": 0.0}},
@@ -188,39 +192,39 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     },
     "pre_fusion": {"fusion": "pre"},
     **{f"{view}_only": {"views": [view]} for view in VIEWS},
-    **{f"without_{view}": {"views": [other for other in VIEWS if other != view]} for view in VIEWS},
+    **{f"without_{view}": {"views": [name for name in VIEWS if name != view]} for view in VIEWS},
     "learned_temperature": {"objective": {"learn_temperature": True}},
     "learned_weights": {"objective": {"uncertainty": True}},
     "matryoshka": {"objective": {"matryoshka": [16, 32]}},
     "hard_negatives": {"objective": {"hard": {"n": 16}}},
     "interpolated_negatives": {"objective": {"hard": {"n": 16, "mix": [0.4, 0.6]}}},
 }
-"""Changes of one thing each to `mmse`: keys of [train] that replace its own.
+"""Changes to the recipe `mmse`, one idea each: keys of [train] that replace its values.
 
-Where one thing hangs on another it goes along: weights without `expected_orders` are those that suit orders themselves,
-no stage weights means no expected ones, and towers that fuse first have no views to train alone.
+Where a value depends on another, both change: the weights without `expected_orders` are those that suit plain orders,
+and without stage weights there are no expected orders either. With pre-fusion there are no views to train alone.
 """
 
 
-def changed(recipe: Recipe, overrides: Mapping[str, Any], where: str) -> Recipe:
+def override(recipe: Recipe, overrides: Mapping[str, Any], section: str) -> Recipe:
     """`recipe` with single keys replaced, also inside tables: `{"stage_weights": {"ordered": 3}}` keeps the others.
 
-    `where` names the section for messages. Raises `UsageError` as `config.build` does.
+    `section` names the part of shop.toml for messages. Raises `UsageError` as `config.build` does.
     """
-    return build(Recipe, _merged(recipe, overrides, where), where)
+    return build(Recipe, _merge(recipe, overrides, section), section)
 
 
-def _merged(config: Any, overrides: Mapping[str, Any], where: str) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
-    values = plain(config) | dict(overrides)
-    for one in fields(config):
-        now, said = getattr(config, one.name), overrides.get(one.name)
-        if is_dataclass(now) and isinstance(said, Mapping):
-            inside = f"{where} {one.name}"
-            values[one.name] = plain(build(type(now), _merged(now, said, inside), inside))
+def _merge(config: Any, overrides: Mapping[str, Any], section: str) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
+    values = plain_values(config) | dict(overrides)
+    for field in fields(config):
+        value, changes = getattr(config, field.name), overrides.get(field.name)
+        if is_dataclass(value) and isinstance(changes, Mapping):
+            subsection = f"{section} {field.name}"
+            values[field.name] = plain_values(build(type(value), _merge(value, changes, subsection), subsection))
     return values
 
 
-def _own(name: str) -> Recipe:
+def _import_recipe(name: str) -> Recipe:
     """The recipe `NAME` of the user's `module`; raises `UsageError` where there is none."""
     module_name, _, attribute = name.partition(":")
     form = 'Write recipe = "module:NAME": a module that can be imported from here, and a Recipe in it.'
@@ -229,15 +233,15 @@ def _own(name: str) -> Recipe:
         module = importlib.import_module(module_name)
     except UsageError:
         raise
-    except Exception as error:  # whatever a module of the user's does wrong
-        why = f"{type(error).__name__}: {error}"
-        raise UsageError(f"recipe '{name}': cannot import '{module_name}' ({why}).", form) from error
+    except Exception as error:  # the user's module may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise UsageError(f"recipe '{name}': cannot import '{module_name}' ({reason}).", form) from error
     finally:
         sys.path.remove(str(Path.cwd()))
     if not hasattr(module, attribute):
-        there = [key for key, value in vars(module).items() if isinstance(value, Recipe)]
-        has = f"it has {', '.join(there)}" if there else "it has no Recipe"
-        raise UsageError(f"recipe '{name}': '{module_name}' has no '{attribute}'; {has}.", form)
+        names = [key for key, value in vars(module).items() if isinstance(value, Recipe)]
+        listing = f"it has {', '.join(names)}" if names else "it has no Recipe"
+        raise UsageError(f"recipe '{name}': '{module_name}' has no '{attribute}'; {listing}.", form)
     recipe = getattr(module, attribute)
     if not isinstance(recipe, Recipe):
         kind = type(recipe).__name__

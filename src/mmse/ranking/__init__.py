@@ -1,1 +1,1 @@
-"""What happens between finding and showing: channels fused, the business's rules applied, hits in their final order."""
+"""From the candidates of both channels to hits in their final order: fusion, calibration, guard, rules."""

@@ -1,4 +1,4 @@
-"""Fitting a handful of numbers: the likelihoods here are smooth, small and done in a second."""
+"""Fits a few numbers: the likelihoods here are smooth and small, and take a second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def minimise(parameters: Tensor, loss: Callable[[], Tensor]) -> None:
-    """Moves `parameters` (which require gradients) to where `loss` is least, by L-BFGS with a line search."""
+    """Changes `parameters` (which require gradients) to minimise `loss`, by L-BFGS with a line search."""
     optimiser = torch.optim.LBFGS([parameters], max_iter=300, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:

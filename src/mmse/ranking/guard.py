@@ -1,8 +1,7 @@
-"""Exact brands and model numbers: who types `iphone 6` does not want to be led to another model while that one exists.
+"""Exact brands and model numbers: the query `iphone 6` must not be answered by another model while that one exists.
 
-What a query names is found by the shop's own words: a brand is guarded where titles that hold its words are mostly of
-that brand (so `apple` is, `best` is not), a number together with the word before it, a code of letters and digits
-alone.
+The guard recognises three kinds of names in a query: a brand, where most titles with its words are of that brand (so
+`apple` is one, `best` is not); a number together with the word before it; a code of letters and digits by itself.
 """
 
 from __future__ import annotations
@@ -18,28 +17,29 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from mmse.core.errors import ArtifactError
-from mmse.index.lexical import Asked, LexicalIndex
+from mmse.index.lexical import LexicalIndex, LexicalQuery
 from mmse.ranking.candidates import Candidates
 from mmse.schema.filters import Filter
-from mmse.text.bm25 import words
+from mmse.text.normalise import words
 
-LONGEST = 3
-"""Words of the longest brand that is guarded."""
-MISSED = 10
-"""So many items are fetched where no candidate holds what the query names."""
-ABOUT_AS_WELL = 0.75
-SURE_FROM = 0.5
-"""Of the titles that hold a brand's words, the share that must be of that brand."""
+MAX_BRAND_WORDS = 3
+"""Brands of more words are not guarded."""
+FETCH_K = 10
+"""How many items are fetched where no candidate has the names of the query."""
+MIN_MATCH_SHARE = 0.75
+"""An item leads if its lexical score is at least this share of the best candidate's."""
+MIN_BRAND_SHARE = 0.5
+"""A brand is guarded if this share of the titles with its words is of that brand."""
 _FILE = "brands.json"
 _CODE = re.compile(r"(?=.*\d)(?=.*[^\W\d_])\w{2,}")
-_MEASURED = re.compile(r"\d+(?P<unit>[^\W\d_]+)|(\d*x\d+)+")
-_UNITS = """
+_MEASURE = re.compile(r"\d+(?P<unit>[^\W\d_]+)|(\d*x\d+)+")
+_UNIT_NAMES = """
 in inch inches ft feet foot yd yard yards mm cm m km sq gal gallon gallons qt oz ounce ounces lb lbs pound pounds g kg
 ml l litre liter pack pk pc pcs piece pieces count ct set x by v volt volts w watt watts amp amps a hp kw ton btu psi
 mph light lights tier door drawer shelf step cu gauge ga year years month months day days way hz ghz mhz gb tb mb k p
 """
-_MEASURES = frozenset(_UNITS.split())
-"""What a number counts, so that it names no model: `6 ft ladder`, and nor do measures such as `4x8`."""
+_UNITS = frozenset(_UNIT_NAMES.split())
+"""Units: a number with one is no model (`6 ft ladder`); neither is a measure such as `4x8`."""
 
 Phrase = tuple[str, ...]
 _NO_ROWS: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
@@ -47,7 +47,7 @@ _NO_ROWS: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
 
 @dataclass(frozen=True)
 class Guard:
-    """The brands, as phrases of words, that a query is held to when it names them."""
+    """The guarded brands, as phrases of words."""
 
     brands: frozenset[Phrase] = frozenset()
 
@@ -55,72 +55,81 @@ class Guard:
     def learn(cls, titles: Iterable[str], brands: Iterable[str | None]) -> Guard:
         """The guard of a catalogue of `titles` and their `brands`."""
         pairs = [(words(title), tuple(words(brand or ""))) for title, brand in zip(titles, brands, strict=True)]
-        known = {brand for _, brand in pairs if 0 < len(brand) <= LONGEST}
-        held, own = Counter[Phrase](), Counter[Phrase]()
+        phrases = {brand for _, brand in pairs if 0 < len(brand) <= MAX_BRAND_WORDS}
+        n_titles, n_own_titles = Counter[Phrase](), Counter[Phrase]()
         for title, brand in pairs:
-            for phrase in set(_phrases(title)) & known:
-                held[phrase] += 1
-                own[phrase] += phrase == brand
-        return cls(frozenset(b for b in known if held[b] == 0 or own[b] / held[b] >= SURE_FROM))
+            for phrase in set(_phrases(title)) & phrases:
+                n_titles[phrase] += 1
+                n_own_titles[phrase] += phrase == brand
+        return cls(
+            frozenset(b for b in phrases if n_titles[b] == 0 or n_own_titles[b] / n_titles[b] >= MIN_BRAND_SHARE)
+        )
 
     def phrases(self, query: str) -> list[Phrase]:
-        """What `query` names: phrases that an item's title or brand should hold, in order, none inside another."""
-        asked = words(query)
-        named = [p for p in _phrases(asked) if p in self.brands]
-        named = [p for p in named if not any(len(q) > len(p) and _within(p, q) for q in named)]
-        return list(dict.fromkeys([*named, *_models(asked)])) if len(asked) > 1 else list(dict.fromkeys(named))
+        """The names in `query`: phrases that an item's title or brand should have, in order, none inside another."""
+        query_words = words(query)
+        brands = [p for p in _phrases(query_words) if p in self.brands]
+        brands = [p for p in brands if not any(len(q) > len(p) and _contains(q, p) for q in brands)]
+        models = _models(query_words) if len(query_words) > 1 else []
+        return list(dict.fromkeys([*brands, *models]))
 
-    def guarded(
-        self, query: str, found: Candidates, asked: Asked, lexical: LexicalIndex, only: Filter | None
+    def find_leads(
+        self,
+        query: str,
+        candidates: Candidates,
+        lexical_query: LexicalQuery,
+        lexical: LexicalIndex,
+        filter: Filter | None,
     ) -> tuple[Int64[np.ndarray, " m"], Bool[np.ndarray, " n"]]:
-        """Items to be found as well, and which of `found` should lead.
+        """Rows to add to the candidates, and which of `candidates` should lead.
 
-        Those lead that hold what the query names and match its words about as well as the best candidate: `40` alone
-        leads no bulb to who asks for `water heater electric 40`. Where no candidate holds it, the best items of the
-        catalogue that do are to be found as well, if they match so well.
+        A candidate leads if it has the names in the query and its words match about as well as those of the best
+        candidate: `40` alone puts no bulb first for `water heater electric 40`. If no candidate has the names, the best
+        items of the catalogue that do are to be added, if their words match as well.
         """
-        phrases, least = self.phrases(query), ABOUT_AS_WELL * found.lexical.max(initial=0.0)
-        if not phrases or asked.query is None:
-            return _NO_ROWS, np.zeros(len(found), bool)
-        holds = lexical.holds(phrases, found.rows)
-        if holds.any():
-            return _NO_ROWS, holds & (found.lexical >= least)
-        matches = lexical.holding(phrases, asked, MISSED, only)
-        return matches.rows[matches.scores >= least * asked.most], holds
+        phrases, min_share = self.phrases(query), MIN_MATCH_SHARE * candidates.lexical.max(initial=0.0)
+        if not phrases or lexical_query.tantivy_query is None:
+            return _NO_ROWS, np.zeros(len(candidates), bool)
+        has_names = lexical.match_phrases(phrases, candidates.rows)
+        if has_names.any():
+            return _NO_ROWS, has_names & (candidates.lexical >= min_share)
+        matches = lexical.search_phrases(phrases, lexical_query, FETCH_K, filter)
+        return matches.rows[matches.scores >= min_share * lexical_query.max_score], has_names
 
     def save(self, folder: Path) -> None:
         """Writes `brands.json` into `folder`."""
-        said = sorted(" ".join(brand) for brand in self.brands)
-        (folder / _FILE).write_text(json.dumps(said, ensure_ascii=False) + "\n", "utf-8")
+        brands = sorted(" ".join(brand) for brand in self.brands)
+        (folder / _FILE).write_text(json.dumps(brands, ensure_ascii=False) + "\n", "utf-8")
 
     @classmethod
     def open(cls, folder: Path) -> Guard:
         """The guard saved in `folder`; raises `ArtifactError` where it is missing or damaged."""
         try:
-            said = json.loads((folder / _FILE).read_text("utf-8"))
-            return cls(frozenset(tuple(brand.split()) for brand in said))
+            brands = json.loads((folder / _FILE).read_text("utf-8"))
+            return cls(frozenset(tuple(brand.split()) for brand in brands))
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise ArtifactError(f"Cannot read {folder / _FILE}: {error}.", "Run `mmse rank` again.") from error
 
 
-def _models(asked: Sequence[str]) -> list[Phrase]:
-    """Codes such as `dcd771c2` alone, and short numbers with the word before them, such as `iphone 6`."""
-    named: list[Phrase] = []
-    for place, word in enumerate(asked):
-        after = asked[place + 1] if place + 1 < len(asked) else ""
-        measured = _MEASURED.fullmatch(word)
-        if _CODE.fullmatch(word) and not (measured and (measured["unit"] or "x") in _MEASURES):
-            named.append((word,))
-        elif word.isdecimal() and place > 0 and after not in _MEASURES and not after.isdecimal():
-            before = asked[place - 1]
-            if before.isalpha() and before not in _MEASURES and len(before) > 2:
-                named.append((before, word))
-    return named
+def _models(query_words: Sequence[str]) -> list[Phrase]:
+    """Codes such as `dcd771c2`, and short numbers together with the word before them, such as `iphone 6`."""
+    models: list[Phrase] = []
+    for index, word in enumerate(query_words):
+        next_word = query_words[index + 1] if index + 1 < len(query_words) else ""
+        measure = _MEASURE.fullmatch(word)
+        if _CODE.fullmatch(word) and not (measure and (measure["unit"] or "x") in _UNITS):
+            models.append((word,))
+        elif word.isdecimal() and index > 0 and next_word not in _UNITS and not next_word.isdecimal():
+            previous_word = query_words[index - 1]
+            if previous_word.isalpha() and previous_word not in _UNITS and len(previous_word) > 2:
+                models.append((previous_word, word))
+    return models
 
 
-def _phrases(asked: Sequence[str]) -> list[Phrase]:
-    return [tuple(asked[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(asked) - n + 1)]
+def _phrases(text: Sequence[str]) -> list[Phrase]:
+    """All runs of up to `MAX_BRAND_WORDS` words, the short ones first."""
+    return [tuple(text[i : i + n]) for n in range(1, MAX_BRAND_WORDS + 1) for i in range(len(text) - n + 1)]
 
 
-def _within(phrase: Phrase, other: Phrase) -> bool:
-    return any(other[i : i + len(phrase)] == phrase for i in range(len(other) - len(phrase) + 1))
+def _contains(phrase: Phrase, part: Phrase) -> bool:
+    return any(phrase[i : i + len(part)] == part for i in range(len(phrase) - len(part) + 1))

@@ -1,4 +1,4 @@
-"""Query patterns: a whole query in which `*` stands for any words, and which of ten thousand fit a query."""
+"""Query patterns, whole queries in which `*` stands for any words, and a fast search for those that fit a query."""
 
 from __future__ import annotations
 
@@ -7,89 +7,89 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from mmse.text.tokenizer import MAX_CHARACTERS, normalise
+from mmse.text.normalise import MAX_CHARACTERS, normalise
 
-ANY = "*"
+WILDCARD = "*"
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A query in the form of `normalise`, with `*` where any words may stand, or none.
+    """A query in the form of `normalise`; each `*` stands for any words, or none.
 
-    Matching looks for each fixed part once, from left to right, so it is linear in the query, whatever both hold.
+    Matching searches for each part between wildcards once, from left to right, so it is linear in the query.
     """
 
     text: str
 
     @classmethod
-    def of(cls, said: str) -> Pattern:
-        """The pattern that a person wrote; raises `ValueError` saying what a pattern is."""
-        if len(said) > MAX_CHARACTERS:
+    def parse(cls, text: str) -> Pattern:
+        """The pattern that a person wrote; raises `ValueError`, which tells what a pattern is."""
+        if len(text) > MAX_CHARACTERS:
             raise ValueError(f"at most {MAX_CHARACTERS:,} characters")
         words: list[str] = []
-        for word in normalise(said).split():
-            if ANY in word and word != ANY:
-                raise ValueError(f"`{ANY}` as a word of its own, with spaces around it")
-            if not (word == ANY and words[-1:] == [ANY]):
+        for word in normalise(text).split():
+            if WILDCARD in word and word != WILDCARD:
+                raise ValueError(f"`{WILDCARD}` as a word of its own, with spaces around it")
+            if not (word == WILDCARD and words[-1:] == [WILDCARD]):
                 words.append(word)
         if not words:
             raise ValueError("at least one word")
         return cls(" ".join(words))
 
     @cached_property
-    def fixed(self) -> tuple[str, ...]:
+    def fixed_words(self) -> tuple[str, ...]:
         """The words that a query must have."""
-        return tuple(word for word in self.text.split() if word != ANY)
+        return tuple(word for word in self.text.split() if word != WILDCARD)
 
     @cached_property
     def is_exact(self) -> bool:
-        """Whether it fits one query only."""
-        return len(self.fixed) == len(self.text.split())
+        """Whether the pattern fits one query only."""
+        return len(self.fixed_words) == len(self.text.split())
 
     @cached_property
     def _parts(self) -> tuple[str, ...]:
-        """What stands before, between and after the `*`, with a space on either side; empty where nothing does."""
-        parts = f" {self.text} ".split(f" {ANY} ") if not self.is_exact else [self.text]
+        """The texts before, between and after the `*`, each with a space on either side, or empty."""
+        parts = f" {self.text} ".split(f" {WILDCARD} ") if not self.is_exact else [self.text]
         return tuple(f" {part.strip()} " if part.strip() else "" for part in parts)
 
     def matches(self, query: str) -> bool:
-        """Whether `query`, in the form of `normalise`, fits."""
+        """Whether `query`, in the form of `normalise`, fits the pattern."""
         if self.is_exact:
             return query == self.text
-        padded = f" {query} "
+        text = f" {query} "
         head, *middle, tail = self._parts
-        if not (padded.startswith(head) and padded.endswith(tail)):
+        if not (text.startswith(head) and text.endswith(tail)):
             return False
-        at = max(len(head) - 1, 0)  # neighbours share the space between them
+        end = max(len(head) - 1, 0)  # neighbouring parts share the space between them
         for part in middle:
-            found = padded.find(part, at)
-            if found < 0:
+            start = text.find(part, end)
+            if start < 0:
                 return False
-            at = found + len(part) - 1
-        return len(padded) - len(tail) >= at
+            end = start + len(part) - 1
+        return len(text) - len(tail) >= end
 
 
 class PatternIndex:
-    """Finds the patterns that fit a query without trying all: exact ones by text, others by their rarest fixed word."""
+    """Finds the patterns that fit a query without trying all: exact ones by text, the rest by their rarest word."""
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
-        numbers: dict[Pattern, list[int]] = {}
-        for number, pattern in enumerate(patterns):
-            numbers.setdefault(pattern, []).append(number)
-        self._exact = {pattern.text: those for pattern, those in numbers.items() if pattern.is_exact}
-        self._always = [n for pattern, those in numbers.items() if not pattern.fixed for n in those]
+        indices: dict[Pattern, list[int]] = {}
+        for index, pattern in enumerate(patterns):
+            indices.setdefault(pattern, []).append(index)
+        self._by_text = {pattern.text: indices[pattern] for pattern in indices if pattern.is_exact}
+        self._universal = [index for pattern in indices if not pattern.fixed_words for index in indices[pattern]]
         self._by_word: dict[str, list[tuple[Pattern, list[int]]]] = {}
-        wild = [pattern for pattern in numbers if pattern.fixed and not pattern.is_exact]
-        having = Counter(word for pattern in wild for word in pattern.fixed)
-        for pattern in wild:
-            rarest = min(pattern.fixed, key=lambda word: having[word])
-            self._by_word.setdefault(rarest, []).append((pattern, numbers[pattern]))
+        wildcard_patterns = [pattern for pattern in indices if pattern.fixed_words and not pattern.is_exact]
+        n_patterns = Counter(word for pattern in wildcard_patterns for word in pattern.fixed_words)
+        for pattern in wildcard_patterns:
+            rarest = min(pattern.fixed_words, key=lambda word: n_patterns[word])
+            self._by_word.setdefault(rarest, []).append((pattern, indices[pattern]))
 
-    def matching(self, query: str) -> list[int]:
-        """The places in the sequence of the patterns that fit `query` (in the form of `normalise`), ascending."""
-        found = [*self._always, *self._exact.get(query, ())]
+    def find(self, query: str) -> list[int]:
+        """The indices of the patterns that fit `query` (in the form of `normalise`), ascending."""
+        matches = [*self._universal, *self._by_text.get(query, ())]
         for word in dict.fromkeys(query.split()):
-            for pattern, numbers in self._by_word.get(word, ()):
+            for pattern, indices in self._by_word.get(word, ()):
                 if pattern.matches(query):
-                    found += numbers
-        return sorted(found)
+                    matches += indices
+        return sorted(matches)

@@ -11,18 +11,18 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64
 
-from mmse.ranking.rules import Applied, Bury, PinnedItem
+from mmse.ranking.rules import Bury, PinnedItem, RuleEffects
 from mmse.schema.filters import Filter
 
-_LEAD, _REST, _BURIED = 0, 1, 2
+_TOP_TIER, _MIDDLE_TIER, _BOTTOM_TIER = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What was found: `n` different rows of the catalogue with the log-odds that they are relevant, in any order.
+class RerankCandidates:
+    """`n` different rows of the catalogue with the log-odds that they are relevant, in any order.
 
-    `holds` says which candidates meet a filter; `codes` gives each candidate's value of a column as a number, -1
-    where it has none; `row_of` is the row of an item id, `None` where the catalogue does not have it.
+    `holds` tells which candidates meet a filter. `codes` gives each candidate's value of a column as a number, -1 where
+    it has none. `row_of` is the row of an item id, `None` where the catalogue does not have it.
     """
 
     rows: Int64[np.ndarray, " n"]
@@ -32,129 +32,139 @@ class Scored:
     row_of: Callable[[str], int | None]
 
 
-class Placed(NamedTuple):
-    """A hit at its place: its row, its log-odds with the boosts, and what rules and caps did to it, in short words."""
+class RankedRow(NamedTuple):
+    """A hit: its row, its log-odds with the boosts, and in short words what rules and caps did to it."""
 
     row: int
     score: float
     moved_by: tuple[str, ...]
 
 
-def arrange(
-    found: Scored,
-    applied: Applied,
+def rerank(
+    candidates: RerankCandidates,
+    effects: RuleEffects,
     k: int,
     *,
     boosts: Sequence[tuple[Filter, float]] = (),
     caps: Mapping[str, int] | None = None,
     lead: Bool[np.ndarray, " n"] | None = None,
-) -> list[Placed]:
-    """The first `k` hits, fewer only where fewer were found; equal scores stand in the order of their rows.
+) -> list[RankedRow]:
+    """The first `k` hits, fewer only where there are fewer candidates; equal scores are ordered by row.
 
-    `boosts` are the request's own, as (filter, factor of the odds). Rows of `lead` stand before the rest, buried ones
-    after it. `caps` say at most how many of the hits may share a value of a column: hits past it go behind the others
-    that lead (or do not, or are buried) like them, pinned ones count and are not moved, a missing value is not
-    capped. Pinned items must be among the candidates; an item pinned past `k` is not shown before its place.
+    `boosts` are the request's own, as (filter, factor of the odds). Rows of `lead` come before the rest, buried rows
+    after it. `caps` limit how many hits may share a value of a column: a hit over the cap goes behind the hits within
+    it that lead (or do not, or are buried) like it; pinned hits count and are not moved; a missing value has no cap.
+    Pinned items must be among the candidates; an item pinned past `k` is not shown before its position.
     """
-    scores, reasons = _boosted(found, applied, boosts)
-    group = np.full(len(found.rows), _REST) if lead is None else np.where(lead, _LEAD, _REST)
-    for bury in applied.buries:
-        buried = _buried(found, bury)
-        group[buried] = _BURIED
-        reasons.append((buried, f"buried by rule {bury.head.name}"))
-    order: list[int] = np.lexsort((found.rows, -scores, group)).tolist()
-    pins = _pinned(found, applied.pins)
+    scores, reasons = _boost_scores(candidates, effects, boosts)
+    tiers = np.full(len(candidates.rows), _MIDDLE_TIER)
+    if lead is not None:
+        tiers[lead] = _TOP_TIER
+    for bury in effects.buries:
+        mask = _bury_mask(candidates, bury)
+        tiers[mask] = _BOTTOM_TIER
+        reasons.append((mask, f"buried by rule {bury.head.name}"))
+    order: list[int] = np.lexsort((candidates.rows, -scores, tiers)).tolist()
+    pins = _pins_by_index(candidates, effects.pins)
     if pins:
-        order = [at for at in order if at not in pins]
-    over: dict[int, tuple[str, ...]] = {}
+        order = [index for index in order if index not in pins]
+    cap_reasons: dict[int, tuple[str, ...]] = {}
     if caps:
-        over = _over_caps(order, [at for at, pin in pins.items() if pin.place <= k], caps, found.codes, k)
-        groups = group.tolist()
-        order.sort(key=lambda at: (groups[at], at in over))
-    shown = _with_pins(order, pins, k) if pins else order[:k]
-    rows, values = found.rows[shown].tolist(), scores[shown].tolist()
-    moved = [_why(at, pins, reasons, over) for at in shown] if pins or reasons or over else [()] * len(shown)
-    return [Placed(*one) for one in zip(rows, values, moved, strict=True)]
+        pinned_indices = [index for index, pin in pins.items() if pin.position <= k]
+        cap_reasons = _cap_reasons(order, pinned_indices, caps, candidates.codes, k)
+        tier_list = tiers.tolist()
+        order.sort(key=lambda index: (tier_list[index], index in cap_reasons))
+    top = _insert_pins(order, pins, k) if pins else order[:k]
+    rows, values = candidates.rows[top].tolist(), scores[top].tolist()
+    if pins or reasons or cap_reasons:
+        moved_by = [_moved_by(index, pins, reasons, cap_reasons) for index in top]
+    else:
+        moved_by = [()] * len(top)
+    return [RankedRow(*fields) for fields in zip(rows, values, moved_by, strict=True)]
 
 
 _Reasons = list[tuple[Bool[np.ndarray, " n"], str]]
 
 
-def _boosted(
-    found: Scored, applied: Applied, boosts: Sequence[tuple[Filter, float]]
+def _boost_scores(
+    candidates: RerankCandidates, effects: RuleEffects, boosts: Sequence[tuple[Filter, float]]
 ) -> tuple[Float64[np.ndarray, " n"], _Reasons]:
-    scores = found.scores.astype(np.float64)
-    named = [(boost.where, boost.factor, f"rule {boost.head.name}") for boost in applied.boosts]
-    named += [(where, factor, "the request") for where, factor in boosts]
+    scores = candidates.scores.astype(np.float64)
+    all_boosts = [(boost.condition, boost.factor, f"rule {boost.head.name}") for boost in effects.boosts]
+    all_boosts += [(condition, factor, "the request") for condition, factor in boosts]
     reasons = []
-    for where, factor, by in named:
-        holds = found.holds(where)
-        scores[holds] += math.log(factor)
-        reasons.append((holds, f"boost x{factor:g} by {by}"))
+    for condition, factor, source in all_boosts:
+        mask = candidates.holds(condition)
+        scores[mask] += math.log(factor)
+        reasons.append((mask, f"boost x{factor:g} by {source}"))
     return scores, reasons
 
 
-def _buried(found: Scored, bury: Bury) -> Bool[np.ndarray, " n"]:
-    if bury.where is not None:
-        return found.holds(bury.where)
-    rows = [row for row in map(found.row_of, bury.items) if row is not None]
-    return np.isin(found.rows, rows)
+def _bury_mask(candidates: RerankCandidates, bury: Bury) -> Bool[np.ndarray, " n"]:
+    if bury.condition is not None:
+        return candidates.holds(bury.condition)
+    rows = [row for row in map(candidates.row_of, bury.items) if row is not None]
+    return np.isin(candidates.rows, rows)
 
 
-def _pinned(found: Scored, pins: Sequence[PinnedItem]) -> dict[int, PinnedItem]:
-    """The pins whose items are candidates, by the candidate, first place first."""
-    pinned = {}
-    for pin in sorted(pins, key=lambda pin: pin.place):
-        row = found.row_of(pin.item_id)
+def _pins_by_index(candidates: RerankCandidates, pins: Sequence[PinnedItem]) -> dict[int, PinnedItem]:
+    """The pins whose items are candidates, by the candidate's index, in the order of their positions."""
+    pins_by_index = {}
+    for pin in sorted(pins, key=lambda pin: pin.position):
+        row = candidates.row_of(pin.item_id)
         if row is not None:
-            pinned.update(dict.fromkeys(np.flatnonzero(found.rows == row).tolist(), pin))
-    return pinned
+            pins_by_index.update(dict.fromkeys(np.flatnonzero(candidates.rows == row).tolist(), pin))
+    return pins_by_index
 
 
-def _over_caps(
+def _cap_reasons(
     order: Sequence[int],
-    counted: Sequence[int],
+    pinned_indices: Sequence[int],
     caps: Mapping[str, int],
     codes: Callable[[str], Int[np.ndarray, " n"]],
     k: int,
 ) -> dict[int, tuple[str, ...]]:
-    """The candidates past a cap before `k` are within, with the columns; `counted` have their places already."""
+    """The candidates over a cap, with the reasons, until `k` are within the caps; `pinned_indices` count first."""
     columns = [(column, cap, codes(column).tolist(), Counter[int]()) for column, cap in caps.items()]
-    for _, _, values, taken in columns:
-        taken.update(values[at] for at in counted)
-    over = {}
-    within = 0
-    for at in order:
-        full = [(column, cap) for column, cap, values, taken in columns if values[at] >= 0 and taken[values[at]] >= cap]
-        if full:
-            over[at] = tuple(f"at most {cap} per {column}" for column, cap in full)
+    for _, _, values, counts in columns:
+        counts.update(values[index] for index in pinned_indices)
+    cap_reasons = {}
+    n_within_caps = 0
+    for index in order:
+        full_columns = [
+            (column, cap)
+            for column, cap, values, counts in columns
+            if values[index] >= 0 and counts[values[index]] >= cap
+        ]
+        if full_columns:
+            cap_reasons[index] = tuple(f"at most {cap} per {column}" for column, cap in full_columns)
             continue
-        for _, _, values, taken in columns:
-            taken[values[at]] += 1
-        within += 1
-        if within == k:
+        for _, _, values, counts in columns:
+            counts[values[index]] += 1
+        n_within_caps += 1
+        if n_within_caps == k:
             break
-    return over
+    return cap_reasons
 
 
-def _with_pins(order: Sequence[int], pins: Mapping[int, PinnedItem], k: int) -> list[int]:
-    """The first `k` of `order` with the pinned at their places, or after the last where there are too few."""
-    placed: list[int] = []
-    others, waiting = iter(order), list(pins)[::-1]
-    while len(placed) < k:
-        if waiting and pins[waiting[-1]].place <= len(placed) + 1:
-            placed.append(waiting.pop())
+def _insert_pins(order: Sequence[int], pins: Mapping[int, PinnedItem], k: int) -> list[int]:
+    """The first `k` of `order` with each pin at its position, or behind the last where `order` is too short."""
+    top: list[int] = []
+    unpinned_indices, remaining_pins = iter(order), list(pins)[::-1]
+    while len(top) < k:
+        if remaining_pins and pins[remaining_pins[-1]].position <= len(top) + 1:
+            top.append(remaining_pins.pop())
             continue
-        following = next(others, None)
-        if following is None:
-            return placed + waiting[::-1][: k - len(placed)]
-        placed.append(following)
-    return placed
+        index = next(unpinned_indices, None)
+        if index is None:
+            return top + remaining_pins[::-1][: k - len(top)]
+        top.append(index)
+    return top
 
 
-def _why(
-    at: int, pins: Mapping[int, PinnedItem], reasons: _Reasons, over: Mapping[int, tuple[str, ...]]
+def _moved_by(
+    index: int, pins: Mapping[int, PinnedItem], reasons: _Reasons, cap_reasons: Mapping[int, tuple[str, ...]]
 ) -> tuple[str, ...]:
-    if at in pins:
-        return (f"pinned to place {pins[at].place} by rule {pins[at].rule}",)
-    return (*(why for held, why in reasons if held[at]), *over.get(at, ()))
+    if index in pins:
+        return (f"pinned to place {pins[index].position} by rule {pins[index].rule}",)
+    return (*(reason for mask, reason in reasons if mask[index]), *cap_reasons.get(index, ()))

@@ -1,4 +1,4 @@
-"""A merchandiser's rules as values, and which of them apply to a query at a moment."""
+"""A merchandiser's rules as values, and their effects on a query at a given time."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from datetime import datetime
 
 from mmse.ranking.patterns import Pattern, PatternIndex
 from mmse.schema.filters import Filter
-from mmse.text.bm25 import words
-from mmse.text.tokenizer import normalise
+from mmse.text.normalise import normalise, words
 
 MAX_PHRASE_WORDS = 5
 MAX_EXPANSIONS = 16
-"""Phrases of one query that are looked up further as their synonyms: more would search for everything."""
+"""At most so many phrases of a query are expanded by synonyms; more would search for everything."""
 
 
 @dataclass(frozen=True)
-class Head:
-    """What every rule has: its name, the queries it is for, and from when until when (both included, `None`: open)."""
+class RuleHead:
+    """The part that every rule has: its name, its queries, and its first and last moment (`None`: no limit)."""
 
     name: str
     query: Pattern
@@ -26,56 +25,56 @@ class Head:
     end: datetime | None = None
     note: str = ""
 
-    def awake(self, now: datetime) -> bool:
-        """Whether the rule holds at `now`, a moment with its zone."""
-        return (self.start is None or self.start <= now) and (self.end is None or now <= self.end)
+    def is_active(self, time: datetime) -> bool:
+        """Whether the rule holds at `time`, which has a time zone."""
+        return (self.start is None or self.start <= time) and (self.end is None or time <= self.end)
 
 
 @dataclass(frozen=True)
 class Pin:
-    """The items stand at `place`, the next, and so on; places count from 1."""
+    """The first item goes to `position`, the next item to the next position, and so on; positions count from 1."""
 
-    head: Head
+    head: RuleHead
     items: tuple[str, ...]
-    place: int
+    position: int
 
 
 @dataclass(frozen=True)
 class Bury:
-    """The items, and those that meet `where`, stand after everything else."""
+    """The items, and those that meet `condition`, go behind all other hits."""
 
-    head: Head
+    head: RuleHead
     items: tuple[str, ...]
-    where: Filter | None
+    condition: Filter | None
 
 
 @dataclass(frozen=True)
 class Boost:
-    """The odds that an item which meets `where` is relevant are multiplied by `factor`; below 1 pushes down."""
+    """The odds of each item that meets `condition` are multiplied by `factor`; below 1 it moves down."""
 
-    head: Head
-    where: Filter
+    head: RuleHead
+    condition: Filter
     factor: float
 
 
 @dataclass(frozen=True)
 class Synonym:
-    """A query that says one of `phrases` is searched with `also`, too, but for that phrase itself.
+    """A query with one of `phrases` is searched with the `alternatives` as well, except for that phrase itself.
 
-    Two-way synonyms have the same phrases in both. Phrases are the words of `mmse.text.bm25`, joined by spaces.
+    For two-way synonyms both hold the same phrases. A phrase is the words of `mmse.text.normalise`, joined by spaces.
     """
 
-    head: Head
+    head: RuleHead
     phrases: tuple[str, ...]
-    also: tuple[str, ...]
+    alternatives: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Redirect:
-    """The query is answered as if it were `to`, or the shop is told to show `url`; one of them is `None`."""
+    """The query is answered as if it were `target_query`, or the shop is told to show `url`; one of them is `None`."""
 
-    head: Head
-    to: str | None
+    head: RuleHead
+    target_query: str | None
     url: str | None
 
 
@@ -84,20 +83,20 @@ Rule = Pin | Bury | Boost | Synonym | Redirect
 
 @dataclass(frozen=True)
 class PinnedItem:
-    """An item, the place it must have (from 1), and the name of the rule that says so."""
+    """An item, its position (from 1), and the name of the rule that pins it."""
 
     item_id: str
-    place: int
+    position: int
     rule: str
 
 
 @dataclass(frozen=True)
-class Applied:
-    """What the rules make of one query.
+class RuleEffects:
+    """What the rules change for one query.
 
-    `query` is the text to search for: what was asked, or where a redirect leads; all else is said of that text.
-    `rules` are the names of the rules that apply, redirects first. `pins` hold each item and each place
-    once. `expansions` are phrases of the query (words joined by spaces) with what else to search in their place.
+    `query` is the text to search for: the shopper's, or that of a redirect; all other fields are for that text. `rules`
+    are the names of the rules that apply, redirects first. `pins` hold each item and each position once. `expansions`
+    are phrases of the query (words joined by spaces), each with the phrases to search as alternatives.
     """
 
     query: str
@@ -110,7 +109,7 @@ class Applied:
 
 
 class Rules:
-    """All rules of a shop, in the order of their file: where two disagree, the earlier one wins."""
+    """All rules of a shop, in the order of their file: where two conflict, the earlier one wins."""
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
         self.rules = tuple(rules)
@@ -126,73 +125,74 @@ class Rules:
     def __len__(self) -> int:
         return len(self.rules)
 
-    def matching(self, query: str) -> list[Rule]:
-        """The rules whose pattern fits `query` (in the form of `normalise`), asleep ones too.
+    def find(self, query: str) -> list[Rule]:
+        """The rules whose pattern fits `query` (in the form of `normalise`), whatever their dates.
 
-        Synonyms go by phrase and are not among them.
+        Synonyms are found by phrase and are not among them.
         """
-        return [self._by_query[number] for number in self._index.matching(query)]
+        return [self._by_query[number] for number in self._index.find(query)]
 
-    def for_query(self, query: str, now: datetime) -> Applied:
-        """What the rules that are awake at `now` (a moment with its zone) make of `query`."""
+    def apply(self, query: str, time: datetime) -> RuleEffects:
+        """The effects on `query` of the rules that are active at `time`, which has a time zone."""
         if not self.rules:
-            return Applied(query)
-        query, awake, redirects = self._redirected(query, now)
-        acting = [rule for rule in awake if not isinstance(rule, Redirect)]
-        expansions, synonyms = self._expanded(normalise(query), now)
-        return Applied(
+            return RuleEffects(query)
+        query, rules, redirects = self._follow_redirects(query, time)
+        rules = [rule for rule in rules if not isinstance(rule, Redirect)]
+        expansions, synonyms = self._expand(normalise(query), time)
+        return RuleEffects(
             query=query,
-            rules=tuple(dict.fromkeys(rule.head.name for rule in (*redirects, *acting, *synonyms))),
-            pins=_pinned([rule for rule in acting if isinstance(rule, Pin)]),
-            buries=tuple(rule for rule in acting if isinstance(rule, Bury)),
-            boosts=tuple(rule for rule in acting if isinstance(rule, Boost)),
+            rules=tuple(dict.fromkeys(rule.head.name for rule in (*redirects, *rules, *synonyms))),
+            pins=_assign_positions([rule for rule in rules if isinstance(rule, Pin)]),
+            buries=tuple(rule for rule in rules if isinstance(rule, Bury)),
+            boosts=tuple(rule for rule in rules if isinstance(rule, Boost)),
             expansions=expansions,
             redirect_url=redirects[-1].url if redirects else None,
         )
 
-    def _redirected(self, query: str, now: datetime) -> tuple[str, list[Rule], list[Redirect]]:
-        """Where the redirects lead, the rules awake there, and the redirects followed.
+    def _follow_redirects(self, query: str, time: datetime) -> tuple[str, list[Rule], list[Redirect]]:
+        """The query at the end of the redirects, the active rules for it, and the redirects on the way.
 
-        A redirect that leads to the query itself is none. The file was checked to have no circle of them.
+        A redirect to the query itself is ignored. Circles were refused when the file was checked.
         """
-        followed: list[Redirect] = []
+        redirects: list[Redirect] = []
         while True:
             text = normalise(query)
-            awake = [rule for rule in self.matching(text) if rule.head.awake(now)]
-            onward = next((rule for rule in awake if isinstance(rule, Redirect) and rule.to != text), None)
-            if onward is not None:
-                followed.append(onward)
-            if onward is None or onward.to is None:
-                return query, awake, followed
-            assert len(followed) <= len(self.rules)
-            query = onward.to
+            rules = [rule for rule in self.find(text) if rule.head.is_active(time)]
+            redirect = next((rule for rule in rules if isinstance(rule, Redirect) and rule.target_query != text), None)
+            if redirect is not None:
+                redirects.append(redirect)
+            if redirect is None or redirect.target_query is None:
+                return query, rules, redirects
+            assert len(redirects) <= len(self.rules)
+            query = redirect.target_query
 
-    def _expanded(self, query: str, now: datetime) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], list[Synonym]]:
-        found: dict[str, dict[str, None]] = {}
-        used: list[Synonym] = []
+    def _expand(self, query: str, time: datetime) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], list[Synonym]]:
+        """The expansions of the query's phrases, and the synonyms that they come from."""
+        alternatives: dict[str, dict[str, None]] = {}
+        synonyms: list[Synonym] = []
         for phrase in _phrases(words(query), self._longest):
             for rule in self._by_phrase.get(phrase, ()):
-                if rule.head.awake(now) and rule.head.query.matches(query):
-                    used.append(rule)
-                    found.setdefault(phrase, {}).update(dict.fromkeys(rule.also))
-            if len(found) == MAX_EXPANSIONS:
+                if rule.head.is_active(time) and rule.head.query.matches(query):
+                    synonyms.append(rule)
+                    alternatives.setdefault(phrase, {}).update(dict.fromkeys(rule.alternatives))
+            if len(alternatives) == MAX_EXPANSIONS:
                 break
-        return tuple((phrase, tuple(a for a in also if a != phrase)) for phrase, also in found.items()), used
+        expansions = ((phrase, tuple(a for a in texts if a != phrase)) for phrase, texts in alternatives.items())
+        return tuple(expansions), synonyms
 
 
-def _pinned(pins: Sequence[Pin]) -> tuple[PinnedItem, ...]:
-    """Each item once, at the place its first rule gives it, or the next one free."""
-    by_place: dict[int, PinnedItem] = {}
-    seen: set[str] = set()
+def _assign_positions(pins: Sequence[Pin]) -> tuple[PinnedItem, ...]:
+    """Each item once, at the position that its first rule gives it, or at the next free one."""
+    by_position: dict[int, PinnedItem] = {}
+    item_ids: set[str] = set()
     for pin in pins:
-        for wanted, item in enumerate(pin.items, pin.place):
-            if item not in seen:
-                place = wanted
-                while place in by_place:
-                    place += 1
-                seen.add(item)
-                by_place[place] = PinnedItem(item, place, pin.head.name)
-    return tuple(by_place[place] for place in sorted(by_place))
+        for position, item_id in enumerate(pin.items, pin.position):
+            if item_id not in item_ids:
+                while position in by_position:
+                    position += 1
+                item_ids.add(item_id)
+                by_position[position] = PinnedItem(item_id, position, pin.head.name)
+    return tuple(by_position[position] for position in sorted(by_position))
 
 
 def _phrases(text: Sequence[str], longest: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The ranking stage: what turns two channels into one list, learned and kept as a folder of small readable files."""
+"""The ranking step: learns what turns both channels into one list, and writes it as small readable files."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ import pyarrow.parquet as pq
 
 from mmse.core import artifact
 from mmse.core.artifact import Manifest
-from mmse.core.config import build, plain, require
+from mmse.core.config import build, plain_values, require
 from mmse.core.errors import ArtifactError
+from mmse.core.progress import Progress
+from mmse.core.run_folder import DATASET, INDEX, MODEL, RANKING, RunFolder
+from mmse.dataset.folder import DatasetFolder
 from mmse.index.lexical import FIELDS, LexicalIndex
 from mmse.model.encoder import Encoder
 from mmse.ranking.calibration import FORMS, Calibration, Form
 from mmse.ranking.fusion import Fusion
 from mmse.ranking.guard import Guard
-from mmse.ranking.learn import Progress, learn, read_window
-from mmse.ranking.query_counts import KnownQueries
+from mmse.ranking.learn import learn, read_window
+from mmse.ranking.query_counts import QueryCounts
 
-KIND = "ranking"
 FILE = "ranking.json"
 
 
 @dataclass(frozen=True)
 class RankingConfig:
-    """How the ranking is learned: `requests` of the validation window, and the `calibration` that is used.
+    """How the ranking is learned: on at most so many `requests` of the validation window; `calibration` is used.
 
-    `guard` keeps hits of other brands and models from leading where the query names one.
+    With `guard`, hits of other brands and models do not lead where the query names one.
     """
 
     requests: int = 4_000
@@ -43,53 +45,54 @@ class RankingConfig:
 
 @dataclass(frozen=True)
 class Ranking:
-    """What a run has learned: `calibration` is the form in use, `calibrations` has every form, `guard` may be off."""
+    """What was learned: `calibration` is the form in use, `calibrations` has both forms, `guard` is None if off."""
 
     boosts: dict[str, float]
     fusion: Fusion
     calibration: Calibration
     calibrations: dict[Form, Calibration]
     guard: Guard | None
-    known: KnownQueries
+    query_counts: QueryCounts
 
     @classmethod
     def open(cls, folder: Path) -> Ranking:
         """The ranking in `folder`; raises `ArtifactError` where it is missing or damaged."""
-        manifest = artifact.verify(folder, KIND)
+        manifest = artifact.verify(folder, RANKING)
         try:
-            said = json.loads((folder / FILE).read_text("utf-8"))
-            boosts = {field: float(said["boosts"][field]) for field in FIELDS}
-            fusion = build(Fusion, said["fusion"], str(folder / FILE))
-            forms = {form: msgspec.convert(said["calibrations"][form], Calibration) for form in FORMS}
+            values = json.loads((folder / FILE).read_text("utf-8"))
+            boosts = {field: float(values["boosts"][field]) for field in FIELDS}
+            fusion = build(Fusion, values["fusion"], str(folder / FILE))
+            calibrations = {form: msgspec.convert(values["calibrations"][form], Calibration) for form in FORMS}
         except (OSError, ValueError, KeyError, TypeError, msgspec.ValidationError) as error:
             raise ArtifactError(f"Cannot read {folder / FILE}: {error}.", "Run `mmse rank` again.") from error
         guard = Guard.open(folder) if manifest.config["guard"] else None
-        return cls(boosts, fusion, forms[manifest.config["calibration"]], forms, guard, KnownQueries.open(folder))
+        calibration = calibrations[manifest.config["calibration"]]
+        return cls(boosts, fusion, calibration, calibrations, guard, QueryCounts.open(folder))
 
 
-def rank_run(dataset: Path, model: Path, index: Path, out: Path, config: RankingConfig, say: Progress) -> Manifest:
-    """Learns the ranking of a run from its validation window into the folder `out`.
+def learn_ranking(run: RunFolder, target: Path, config: RankingConfig, progress: Progress) -> Manifest:
+    """Learns the ranking of a run from its validation window and writes it into the folder `target`.
 
-    Of `index` the words alone are used, which come from `dataset`: other vectors or lists leave a ranking as it is.
+    Only the words of the run's index are used, and they come from its dataset: an index of other vectors gives the same
+    ranking. Raises `ArtifactError` where a folder is missing or damaged, or the index is of another dataset.
     """
-    mined, trained = artifact.verify(dataset, "dataset"), artifact.verify(model, "model")
-    indexed = artifact.verify(index, "index")
-    if indexed.inputs["dataset"] != mined.fingerprint:
-        raise ArtifactError(f"{index} was made from another dataset than {dataset}.", "Run `mmse index` again.")
-    encoder, known = Encoder.open(model), KnownQueries.of(dataset)
-    learned = learn(read_window(dataset, encoder, known, config.requests), LexicalIndex.open(index / "lexical"), say)
-    items = pq.read_table(dataset / "items.parquet")
+    manifests = run.verify((DATASET, INDEX)) | run.verify((MODEL,))
+    encoder, query_counts = Encoder.open(run.model), QueryCounts.of_dataset(run.dataset)
+    window = read_window(run.dataset, encoder, query_counts, config.requests)
+    ranking = learn(window, LexicalIndex.open(run.index / "lexical"), progress)
+    items = pq.read_table(DatasetFolder(run.dataset).items)
     brands = items["brand"].to_pylist() if "brand" in items.column_names else [None] * len(items)
-    inputs = {"dataset": mined.fingerprint, "model": trained.fingerprint}
-    said_config = plain(config) | {"language": indexed.config["language"]}
-    with artifact.writing(out, kind=KIND, config=said_config, inputs=inputs) as draft:
-        said = {
-            "boosts": learned.boosts,
-            "fusion": plain(learned.fusion),
-            "calibrations": {form: plain(one) for form, one in learned.calibrations.items()},
+    inputs = {kind: manifests[kind].fingerprint for kind in (DATASET, MODEL)}
+    config_values = plain_values(config) | {"language": manifests[INDEX].config["language"]}
+    with artifact.write_folder(target, kind=RANKING, config=config_values, inputs=inputs) as draft:
+        fusion = plain_values(ranking.fusion)
+        values = {
+            "boosts": ranking.boosts,
+            "fusion": fusion,
+            "calibrations": {form: plain_values(ranking.calibrations[form]) for form in FORMS},
         }
-        (draft.folder / FILE).write_text(json.dumps(said, indent=2) + "\n", "utf-8")
+        (draft.folder / FILE).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
         Guard.learn(items["title"].to_pylist(), brands).save(draft.folder)
-        known.save(draft.folder)
-        draft.counts |= learned.counts | {name: round(value, 4) for name, value in plain(learned.fusion).items()}
-    return artifact.read_manifest(out, KIND)
+        query_counts.save(draft.folder)
+        draft.counts |= ranking.counts | {name: round(value, 4) for name, value in fusion.items()}
+    return artifact.read_manifest(target, RANKING)

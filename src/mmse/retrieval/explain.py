@@ -1,4 +1,4 @@
-"""What is shown of the rows that were placed: the item, its score, and where that comes from."""
+"""Builds the hits that a search shows: each item with its score, and where the score comes from."""
 
 from __future__ import annotations
 
@@ -9,71 +9,89 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from mmse.model.features import FeatureSpace
-from mmse.ranking.candidates import Candidates
-from mmse.ranking.rerank import Placed
-from mmse.retrieval.query_context import Question
-from mmse.schema.stages import Hit
-from mmse.text.bm25 import words
+from mmse.ranking.candidates import Candidates, find_rows
+from mmse.ranking.rerank import RankedRow
+from mmse.retrieval.query_context import QueryContext
+from mmse.schema.search import Hit
+from mmse.text.normalise import words
 
-LED = "names what the query names"
+LEAD_REASON = "names what the query names"
 
 
 @dataclass(frozen=True)
-class Found:
-    """All candidates of a question, with the probabilities of them (None: not calibrated) and the rows that lead."""
+class ScoredCandidates:
+    """All candidates of a query with their fused scores and probabilities (None: not calibrated).
 
-    question: Question
+    `lead_rows` are the rows that the guard lets lead.
+    """
+
+    context: QueryContext
     candidates: Candidates
-    chances: Float64[np.ndarray, " n"] | None
-    led: frozenset[int]
+    scores: Float64[np.ndarray, " n"]
+    probabilities: Float64[np.ndarray, " n"] | None
+    lead_rows: frozenset[int]
 
 
-def hits_of(
-    found: Found, placed: Sequence[Placed], views: Mapping[str, int], space: FeatureSpace, *, explain: bool
+def build_hits(
+    scored_candidates: ScoredCandidates,
+    ranking: Sequence[RankedRow],
+    view_widths: Mapping[str, int],
+    space: FeatureSpace,
+    *,
+    explain: bool,
 ) -> list[Hit]:
-    """The hits of the rows that were `placed`, in their order; `views` are the widths of those of the vectors."""
-    if not placed:
+    """The hits of `ranking`, in its order; `view_widths` are the widths of the views in the fused vectors."""
+    if not ranking:
         return []
-    asked, candidates = found.question, found.candidates
-    rows = np.array([one.row for one in placed], np.int64)
-    at = {row: place for place, row in enumerate(candidates.rows.tolist())}
-    places: Int64[np.ndarray, " m"] = np.array([at[one.row] for one in placed], np.int64)
-    scores = asked.scores(candidates, "hybrid")[places].tolist()
-    chances = [None] * len(rows) if found.chances is None else found.chances[places].tolist()
-    parts: Sequence[dict[str, float]] = [{} for _ in placed]
-    matched: Sequence[tuple[str, ...]] = [()] * len(rows)
+    context, candidates = scored_candidates.context, scored_candidates.candidates
+    rows = np.array([hit.row for hit in ranking], np.int64)
+    indices, _ = find_rows(candidates.rows, rows)
+    scores = scored_candidates.scores[indices].tolist()
+    probabilities = (
+        [None] * len(rows)
+        if scored_candidates.probabilities is None
+        else scored_candidates.probabilities[indices].tolist()
+    )
+    parts: Sequence[dict[str, float]] = [{} for _ in rows]
+    matched_words: Sequence[tuple[str, ...]] = [()] * len(rows)
     if explain:
-        parts = _parts(asked, rows, candidates.lexical[places], views)
-        matched = _matched(asked.query, space.item_texts(asked.now.table(rows)))
-    told = zip(placed, asked.now.shown(rows), scores, chances, parts, matched, strict=True)
+        parts = _parts(context, rows, candidates.lexical[indices], view_widths)
+        matched_words = _match_words(context.query, space.item_texts(context.snapshot.table(rows)))
+    columns = zip(
+        ranking, context.snapshot.display_items(rows), scores, probabilities, parts, matched_words, strict=True
+    )
     return [
-        Hit.made(
+        Hit.unchecked(
             rank=rank,
             item_id=item["item_id"],
             title=item["title"],
             score=score,
-            probability=chance,
+            probability=probability,
             parts=shares,
-            matched=has,
-            moved_by=(*one.moved_by, LED) if one.row in found.led else one.moved_by,
+            matched=item_words,
+            moved_by=(*hit.moved_by, LEAD_REASON) if hit.row in scored_candidates.lead_rows else hit.moved_by,
             item=item,
         )
-        for rank, (one, item, score, chance, shares, has) in enumerate(told, 1)
+        for rank, (hit, item, score, probability, shares, item_words) in enumerate(columns, 1)
     ]
 
 
 def _parts(
-    asked: Question, rows: Int64[np.ndarray, " m"], lexical: Float32[np.ndarray, " m"], views: Mapping[str, int]
+    context: QueryContext,
+    rows: Int64[np.ndarray, " m"],
+    lexical: Float32[np.ndarray, " m"],
+    view_widths: Mapping[str, int],
 ) -> list[dict[str, float]]:
-    """What each view, and the query's words, add to the score of each row."""
-    products = asked.now.vectors(rows) * asked.vector
-    starts = np.cumsum([0, *views.values()])[:-1]
-    names = (*views, "words")
-    said = np.column_stack([np.add.reduceat(products, starts, axis=1).astype(np.float64), asked.weight * lexical])
-    return [dict(zip(names, shares, strict=True)) for shares in said.tolist()]
+    """The share of each view, and of the query's words, in the score of each row."""
+    products = context.snapshot.vectors(rows) * context.vector
+    starts = np.cumsum([0, *view_widths.values()])[:-1]
+    names = (*view_widths, "words")
+    views = np.add.reduceat(products, starts, axis=1).astype(np.float64)
+    table = np.column_stack([views, context.weight * lexical])
+    return [dict(zip(names, shares, strict=True)) for shares in table.tolist()]
 
 
-def _matched(query: str, texts: Sequence[str]) -> list[tuple[str, ...]]:
-    """The words of `query` that stand in each text, in the text's order."""
-    wanted = set(words(query))
-    return [tuple(word for word in dict.fromkeys(words(text)) if word in wanted) for text in texts]
+def _match_words(query: str, texts: Sequence[str]) -> list[tuple[str, ...]]:
+    """The words of `query` that each text has, in the text's order."""
+    query_words = set(words(query))
+    return [tuple(word for word in dict.fromkeys(words(text)) if word in query_words) for text in texts]

@@ -1,47 +1,43 @@
-"""Slots filled at random, with the chance that each item had to stand where it stands.
+"""Slots filled at random, with the probability that each item had to be shown where it is shown.
 
-Each slot of the page tosses a coin of its own. Where it says so, the slot shows an item drawn from those ranked behind
-the page, each of them at most once; every other slot shows the item that is ranked there. Nothing moves up or down, so
-the chances are exact: 1 - share for a slot's own item, share / (how many stand behind the page) for each other.
+For each slot of the page a coin is tossed. If it says explore, the slot shows an item drawn from those ranked behind
+the page, each of them at most once; otherwise the slot shows the item that is ranked there. Nothing moves up or down,
+so the probabilities are exact: 1 - share for a slot's own item, share / (number of items behind the page) for each of
+these.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Slot:
-    """What a slot shows: the place of an item in the ranking, from 0, and the chance that it had to stand there."""
+    """What a slot shows: the index of an item in the ranking, from 0, and the probability of that item in this slot."""
 
-    place: int
+    index: int
     explored: bool
     propensity: float
 
 
-def explore(n: int, page: int, share: float, seed: str, fixed: Collection[int] = ()) -> list[Slot]:
-    """The slots of a `page` over a ranking of `n` items; the slots in `fixed` always show their own.
+def explore(n: int, page_size: int, share: float, seed: str, fixed_slots: Collection[int] = ()) -> list[Slot]:
+    """The slots of a page over a ranking of `n` items; `fixed_slots` (from 0) always show their own item.
 
-    Where fewer items stand behind the page than it has slots to draw for, nothing is drawn: the chances would depend on
-    how many coins fell.
+    If fewer items are behind the page than it has slots to explore, nothing is explored: the probabilities would depend
+    on the number of coins that say explore.
     """
     coin = random.Random(seed)  # noqa: S311  a coin, not a secret
-    page, behind = min(page, n), max(n - page, 0)
-    free = [place for place in range(page) if place not in fixed]
-    if not free or behind < len(free):
-        return [Slot(place, explored=False, propensity=1.0) for place in range(page)]
-    tossed = [place for place in free if coin.random() < share]
-    drawn = dict(zip(tossed, coin.sample(range(page, n), len(tossed)), strict=True))
+    page_size, n_behind = min(page_size, n), max(n - page_size, 0)
+    open_slots = [slot for slot in range(page_size) if slot not in fixed_slots]
+    if not open_slots or n_behind < len(open_slots):
+        return [Slot(slot, explored=False, propensity=1.0) for slot in range(page_size)]
+    random_slots = [slot for slot in open_slots if coin.random() < share]
+    index_of = dict(zip(random_slots, coin.sample(range(page_size, n), len(random_slots)), strict=True))
     return [
-        Slot(place, explored=False, propensity=1.0)
-        if place in fixed
-        else Slot(drawn.get(place, place), place in drawn, share / behind if place in drawn else 1 - share)
-        for place in range(page)
+        Slot(slot, explored=False, propensity=1.0)
+        if slot in fixed_slots
+        else Slot(index_of.get(slot, slot), slot in index_of, share / n_behind if slot in index_of else 1 - share)
+        for slot in range(page_size)
     ]
-
-
-def explored_places(slots: Sequence[Slot]) -> list[int]:
-    """The slots that were filled at random."""
-    return [place for place, slot in enumerate(slots) if slot.explored]

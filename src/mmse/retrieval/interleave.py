@@ -1,9 +1,9 @@
 """Two rankings in one list, so that each shopper compares them: team-draft and balanced interleaving.
 
 Team-draft (Radlinski, Kurup and Joachims, "How Does Clickthrough Data Reflect Retrieval Quality?", CIKM 2008): in each
-turn both lists, a coin says which first, add their best item that is not there yet, and it plays for that list.
-Balanced (Joachims, "Optimizing Search Engines using Clickthrough Data", KDD 2002): the lists take turns by depth, a
-coin says once which leads; what is clicked is credited by its ranks in both.
+turn both lists add their best item that is not in the list yet, in an order that a coin decides; the item plays for the
+list that added it. Balanced (Joachims, "Optimizing Search Engines using Clickthrough Data", KDD 2002): the lists take
+turns by depth, a coin decides once which list leads; a click is credited by the item's ranks in both lists.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Team = Literal["a", "b"]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """An item of the one list: the list that brought it, and its rank in each, from 1 (None: not in it)."""
+class InterleavedItem:
+    """An item of the interleaved list: the list that added it, and its rank in each, from 1 (None: not in it)."""
 
     item_id: str
     team: Team
@@ -27,36 +27,36 @@ class Drawn:
     rank_b: int | None
 
 
-def interleave(a: Sequence[str], b: Sequence[str], k: int, method: Method, seed: str) -> list[Drawn]:
+def interleave(a: Sequence[str], b: Sequence[str], k: int, method: Method, seed: str) -> list[InterleavedItem]:
     """The first `k` of both rankings (item ids, each once, best first) in one list; the same `seed`, the same list."""
     coin = random.Random(seed)  # noqa: S311  a coin, not a secret
     lists: Mapping[Team, Sequence[str]] = {"a": a, "b": b}
     teams = _team_draft(lists, k, coin) if method == "team_draft" else _balanced(lists, k, coin)
-    rank_a, rank_b = ({item: rank for rank, item in enumerate(one, 1)} for one in (a, b))
-    return [Drawn(item, team, rank_a.get(item), rank_b.get(item)) for item, team in teams.items()]
+    rank_a, rank_b = ({item: rank for rank, item in enumerate(ranking, 1)} for ranking in (a, b))
+    return [InterleavedItem(item, team, rank_a.get(item), rank_b.get(item)) for item, team in teams.items()]
 
 
 def _team_draft(lists: Mapping[Team, Sequence[str]], k: int, coin: random.Random) -> dict[str, Team]:
-    drawn: dict[str, Team] = {}
-    left = {team: iter(one) for team, one in lists.items()}
-    while len(drawn) < k:
-        before = len(drawn)
+    team_of: dict[str, Team] = {}
+    iterators = {team: iter(ranking) for team, ranking in lists.items()}
+    while len(team_of) < k:
+        n_items = len(team_of)
         turn: list[Team] = ["a", "b"] if coin.random() < 0.5 else ["b", "a"]
         for team in turn:
-            item = next((one for one in left[team] if one not in drawn), None)
-            if item is not None and len(drawn) < k:
-                drawn[item] = team
-        if len(drawn) == before:
+            item = next((item for item in iterators[team] if item not in team_of), None)
+            if item is not None and len(team_of) < k:
+                team_of[item] = team
+        if len(team_of) == n_items:
             break
-    return drawn
+    return team_of
 
 
 def _balanced(lists: Mapping[Team, Sequence[str]], k: int, coin: random.Random) -> dict[str, Team]:
-    drawn: dict[str, Team] = {}
+    team_of: dict[str, Team] = {}
     leader: Team = "a" if coin.random() < 0.5 else "b"
-    other: Team = "b" if leader == "a" else "a"
+    follower: Team = "b" if leader == "a" else "a"
     for depth in range(max(map(len, lists.values()))):
-        for team in (leader, other):
-            if depth < len(lists[team]) and len(drawn) < k:
-                drawn.setdefault(lists[team][depth], team)
-    return drawn
+        for team in (leader, follower):
+            if depth < len(lists[team]) and len(team_of) < k:
+                team_of.setdefault(lists[team][depth], team)
+    return team_of

@@ -1,161 +1,176 @@
-"""One query put to one state of the catalogue: what each channel finds, and what the ranking makes of it."""
+"""One query against one state of the catalogue: its candidates from each channel, their scores and probabilities."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.special import expit
 
 from mmse.catalogue.snapshot import Snapshot
-from mmse.index.lexical import Asked, Expansions, Matches
+from mmse.index.lexical import Expansions, LexicalQuery, Matches
 from mmse.ranking.calibration import Form, moments_of
-from mmse.ranking.candidates import KNOWN_MATCHES, Candidates, depth, gather
-from mmse.ranking.fusion import reciprocal_ranks
+from mmse.ranking.candidates import MATCH_DEPTH, Candidates, depth, find_rows, gather, word_shares
+from mmse.ranking.fusion import fuse, reciprocal_ranks
 from mmse.ranking.step import Ranking
 from mmse.schema.filters import Filter
 from mmse.schema.search import Channel
 
 NO_ROWS: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
-Near = tuple[Int64[np.ndarray, " _"], Float32[np.ndarray, " _"]]
-"""Rows of the vector channel, best first, and the inner product of each with the query."""
 
 
-def nearest(now: Snapshot, vectors: Float32[np.ndarray, "n width"], k: int, only: Filter | None = None) -> list[Near]:
-    """What the vector channel finds for `k` hits of each query."""
-    found = now.search_vectors(vectors, depth(k), only)
-    there = found.ids >= 0
-    return [(ids[held], scores[held]) for ids, scores, held in zip(found.ids, found.scores, there, strict=True)]
+class QueryNeighbours(NamedTuple):
+    """Item rows of the vector channel, best first, and the inner product of each with the query."""
+
+    rows: Int64[np.ndarray, " _"]
+    scores: Float32[np.ndarray, " _"]
+
+
+def search_vectors(
+    snapshot: Snapshot, vectors: Float32[np.ndarray, "n width"], k: int, filter: Filter | None = None
+) -> list[QueryNeighbours]:
+    """The vector channel's candidates for `k` hits of each query."""
+    neighbours = snapshot.search_vectors(vectors, depth(k), filter)
+    masks = neighbours.ids >= 0
+    return [
+        QueryNeighbours(ids[mask], scores[mask])
+        for ids, scores, mask in zip(neighbours.ids, neighbours.scores, masks, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
-class Question:
-    """A query as text and as vector, what it may find, and what is made of it; `now` is the catalogue it is put to."""
+class QueryContext:
+    """A query as text and as vector, the state of the catalogue it searches, the filter, and what was learned."""
 
-    now: Snapshot
+    snapshot: Snapshot
     ranking: Ranking
     query: str
     vector: Float32[np.ndarray, " width"]
-    only: Filter | None = None
+    filter: Filter | None = None
     expansions: Expansions = ()
 
     @cached_property
-    def words(self) -> Asked:
-        """The query as the lexical index takes it."""
-        return self.now.lexical.ask(self.query, self.ranking.boosts, self.expansions)
+    def lexical_query(self) -> LexicalQuery:
+        """The query in the lexical index's terms."""
+        return self.snapshot.lexical.parse(self.query, self.ranking.boosts, self.expansions)
 
     @cached_property
-    def asked_before(self) -> int:
-        """In how many training requests the query was asked."""
-        return int(self.ranking.known.counts([self.query])[0])
+    def query_count(self) -> int:
+        """The number of training requests with this query."""
+        return int(self.ranking.query_counts.counts([self.query])[0])
 
     @cached_property
     def weight(self) -> float:
-        """What the words weigh in the fused score."""
-        return float(self.ranking.fusion.weights(np.array([self.asked_before]))[0])
+        """The weight of the lexical score in the fused score."""
+        return float(self.ranking.fusion.weights(np.array([self.query_count]))[0])
 
-    def near(self, k: int) -> Near:
-        """What the vector channel finds for `k` hits."""
-        return nearest(self.now, self.vector[None], k, self.only)[0]
+    def neighbours(self, k: int) -> QueryNeighbours:
+        """The vector channel's candidates for `k` hits."""
+        return search_vectors(self.snapshot, self.vector[None], k, self.filter)[0]
 
     def matches(self, k: int) -> Matches:
-        """What the lexical channel finds for `k` hits."""
-        wanted = depth(k) if self.now.lexical.scores_rows else max(KNOWN_MATCHES, depth(k))
-        return self.now.lexical.search(self.words, wanted, self.only)
+        """The lexical channel's candidates for `k` hits."""
+        limit = depth(k) if self.snapshot.lexical.scores_rows_fast else max(MATCH_DEPTH, depth(k))
+        return self.snapshot.lexical.search(self.lexical_query, limit, self.filter)
 
-    def gathered(self, near: Near, matches: Matches, k: int) -> Candidates:
-        """The candidates of both channels, each with both scores."""
-        return gather(near, matches, self.words, self.now.lexical, k=k, vector_scores=self._inner_products)
+    def gather_candidates(self, neighbours: QueryNeighbours | None, matches: Matches | None, k: int) -> Candidates:
+        """The candidates for `k` hits, each with both scores; None for a channel that was not searched.
 
-    def found(self, near: Near | None, matches: Matches | None, k: int) -> Candidates:
-        """The candidates for `k` hits of the channels that were asked."""
+        Without the lexical channel every lexical score is 0.
+        """
         if matches is None:
-            assert near is not None
-            return Candidates(*near, np.zeros(len(near[0]), np.float32))
-        return self.gathered(near or (NO_ROWS, np.empty(0, np.float32)), matches, k)
-
-    def guarded(self, found: Candidates, channel: Channel) -> tuple[Candidates, Bool[np.ndarray, " n"]]:
-        """The candidates, with those that hold the brand or model that the query names, and which should lead."""
-        guard = self.ranking.guard
-        if channel != "hybrid" or guard is None or len(found) == 0:
-            return found, np.zeros(len(found), bool)
-        missed, lead = guard.guarded(self.query, found, self.words, self.now.lexical, self.only)
-        return self.with_rows(found, missed), np.append(lead, np.ones(len(missed), bool))
-
-    def with_rows(self, found: Candidates, rows: Int64[np.ndarray, " m"]) -> Candidates:
-        """`found` and, behind them, those of `rows` that are not among them, with both scores."""
-        more = rows[~np.isin(rows, found.rows)] if len(rows) else rows
-        if len(more) == 0:
-            return found
-        share = self.now.lexical.scores(self.words, more) / max(self.words.most, 1e-6)
-        return Candidates(
-            np.concatenate([found.rows, more]),
-            np.concatenate([found.vector, self._inner_products(more)]),
-            np.concatenate([found.lexical, share.astype(np.float32)]),
+            assert neighbours is not None
+            return Candidates(*neighbours, np.zeros(len(neighbours.rows), np.float32))
+        return gather(
+            neighbours or (NO_ROWS, np.empty(0, np.float32)),
+            matches,
+            self.lexical_query,
+            self.snapshot.lexical,
+            k=k,
+            vector_scores=self._inner_products,
         )
 
-    def scores(self, found: Candidates, channel: Channel) -> Float64[np.ndarray, " n"]:
-        """What `channel` scores each candidate with."""
+    def apply_guard(self, candidates: Candidates, channel: Channel) -> tuple[Candidates, Bool[np.ndarray, " n"]]:
+        """The candidates, with those that the guard adds for the names in the query, and which of them should lead."""
+        guard = self.ranking.guard
+        if channel != "hybrid" or guard is None or len(candidates) == 0:
+            return candidates, np.zeros(len(candidates), bool)
+        rows, lead = guard.find_leads(self.query, candidates, self.lexical_query, self.snapshot.lexical, self.filter)
+        return self.with_rows(candidates, rows), np.append(lead, np.ones(len(rows), bool))
+
+    def with_rows(self, candidates: Candidates, rows: Int64[np.ndarray, " m"]) -> Candidates:
+        """`candidates`, followed by those of `rows` that are not among them, with both scores."""
+        new_rows = rows[~np.isin(rows, candidates.rows)] if len(rows) else rows
+        if len(new_rows) == 0:
+            return candidates
+        shares = word_shares(self.snapshot.lexical.score_rows(self.lexical_query, new_rows), self.lexical_query)
+        return Candidates(
+            np.concatenate([candidates.rows, new_rows]),
+            np.concatenate([candidates.vector, self._inner_products(new_rows)]),
+            np.concatenate([candidates.lexical, shares]),
+        )
+
+    def scores(self, candidates: Candidates, channel: Channel) -> Float64[np.ndarray, " n"]:
+        """The score of each candidate by `channel`."""
         if channel == "rrf":
-            return np.asarray(reciprocal_ranks(found.vector) + reciprocal_ranks(found.lexical), np.float64)
+            ranks = reciprocal_ranks(candidates.vector) + reciprocal_ranks(candidates.lexical)
+            return np.asarray(ranks, np.float64)
         if channel == "lexical":
-            return np.asarray(found.lexical, np.float64)
-        return np.asarray(found.vector + (self.weight if channel == "hybrid" else 0.0) * found.lexical, np.float64)
+            return np.asarray(candidates.lexical, np.float64)
+        weight = self.weight if channel == "hybrid" else 0.0
+        return np.asarray(fuse(candidates.vector, candidates.lexical, weight), np.float64)
 
     def log_odds(self, scores: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-        """The log odds that candidates with these fused scores, all there are, are clicked by whoever looks."""
-        return self.ranking.calibration.log_odds(scores, self.asked_before, moments_of(scores))
+        """The log odds that a shopper who looks at a candidate clicks it; `scores` are the fused ones of all."""
+        return self.ranking.calibration.log_odds(scores, self.query_count, moments_of(scores))
 
     def _inner_products(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, " m"]:
-        return np.asarray(self.now.vectors(rows) @ self.vector)
+        return np.asarray(self.snapshot.vectors(rows) @ self.vector)
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """The hits of one query with their probabilities by each form of calibration, and those of other rows asked for."""
+class CalibratedHits:
+    """The best hits of one query with their probabilities by each form of calibration, and those of some extra rows."""
 
     rows: Int64[np.ndarray, " m"]
-    chances: dict[Form, Float64[np.ndarray, " m"]]
-    others: dict[Form, Float64[np.ndarray, " o"]]
+    probabilities: dict[Form, Float64[np.ndarray, " m"]]
+    extra_probabilities: dict[Form, Float64[np.ndarray, " o"]]
 
 
 @dataclass(frozen=True)
-class Considered:
-    """What the channels found for one question, to be ranked by either or by both."""
+class ChannelCandidates:
+    """The candidates of one query by each channel and by both, to be ranked by any of these."""
 
-    question: Question
-    near: Int64[np.ndarray, " a"]
-    worded: Int64[np.ndarray, " b"]
-    both: Candidates
+    context: QueryContext
+    vector_rows: Int64[np.ndarray, " a"]
+    lexical_rows: Int64[np.ndarray, " b"]
+    candidates: Candidates
 
     def rows(self, channel: Channel) -> Int64[np.ndarray, " n"]:
         """Item rows, best first, by `channel`."""
         if channel in ("vector", "lexical"):
-            return self.near if channel == "vector" else self.worded
-        found, lead = self.question.guarded(self.both, channel)
-        scores = self.question.scores(found, channel)
-        order = np.lexsort((found.rows, -scores, ~lead))
-        return found.rows[order[scores[order] > 0] if channel == "rrf" else order]
+            return self.vector_rows if channel == "vector" else self.lexical_rows
+        candidates, lead = self.context.apply_guard(self.candidates, channel)
+        scores = self.context.scores(candidates, channel)
+        order = np.lexsort((candidates.rows, -scores, ~lead))
+        return candidates.rows[order[scores[order] > 0] if channel == "rrf" else order]
 
-    def calibrated(self, k: int, others: Int64[np.ndarray, " o"] = NO_ROWS) -> Calibrated:
-        """The `k` best hits with their probabilities, and those of `others`, any distinct rows."""
-        scores = self.question.scores(self.both, "hybrid")
+    def calibrate(self, k: int, extra_rows: Int64[np.ndarray, " o"] = NO_ROWS) -> CalibratedHits:
+        """The `k` best hits with their probabilities, and the probabilities of `extra_rows`, any distinct rows."""
+        scores = self.context.scores(self.candidates, "hybrid")
         best, moments = np.argsort(-scores, kind="stable")[:k], moments_of(scores)
-        found = self.question.with_rows(self.both, others)
-        every = self.question.scores(found, "hybrid")
-        forms = self.question.ranking.calibrations
-        odds = {form: one.log_odds(every, self.question.asked_before, moments) for form, one in forms.items()}
-        beside = _places(found.rows, others)
-        return Calibrated(
-            self.both.rows[best],
-            {form: expit(values[best]) for form, values in odds.items()},
-            {form: expit(values[beside]) for form, values in odds.items()},
+        candidates = self.context.with_rows(self.candidates, extra_rows)
+        all_scores = self.context.scores(candidates, "hybrid")
+        calibrations = self.context.ranking.calibrations
+        log_odds = {
+            form: calibrations[form].log_odds(all_scores, self.context.query_count, moments) for form in calibrations
+        }
+        extra, _ = find_rows(candidates.rows, extra_rows)
+        return CalibratedHits(
+            self.candidates.rows[best],
+            {form: expit(values[best]) for form, values in log_odds.items()},
+            {form: expit(values[extra]) for form, values in log_odds.items()},
         )
-
-
-def _places(rows: Int64[np.ndarray, " n"], wanted: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
-    """Where each of `wanted`, all among `rows`, stands in them."""
-    order = np.argsort(rows)
-    return np.asarray(order[np.searchsorted(rows, wanted, sorter=order)])

@@ -1,13 +1,12 @@
 """Which items a search may find: conditions on declared columns, joined by and, or, not.
 
-A filter is a value. The two channels read it apart (as a mask over rows, as a query of the lexical index) and must
-find the same items; a property test holds them to it. An item that lacks a value meets no condition on it, so `not`
+A filter is a value. Each channel applies it in its own way (as a mask over rows, as a query of the lexical index), and
+both must find the same items: a property test checks it. An item without a value meets no condition on it, so `not`
 lets it through.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +14,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from mmse.core.errors import UsageError
+from mmse.core.errors import UsageError, suggest
 
 MAX_DEPTH = 16
 MAX_CONDITIONS = 1_000
-"""More than a shop asks, and few enough that no request can hold up a server."""
+"""More than a shop needs, and few enough that no request can block a server."""
 
 EXAMPLE = '{"brand": ["Bosch", "Makita"], "price": {"to": 100}, "category": "Tools > Drills", "not": {"seller": "X"}}'
 
@@ -28,9 +27,9 @@ class Kind(Enum):
     """What a filterable column holds."""
 
     NAME = "name"
-    """Text that is compared whole, whatever its case: a brand, a seller, a colour."""
+    """Text that is compared as a whole, without regard to case: a brand, a seller, a colour."""
     PATH = "path"
-    """A path `a > b > c`: a condition on `a > b` holds for everything below it."""
+    """A path `a > b > c`: a condition on `a > b` holds for everything below it too."""
     NUMBER = "number"
     FLAG = "flag"
 
@@ -54,14 +53,14 @@ class Between:
 
 @dataclass(frozen=True)
 class And:
-    """Every part holds; without parts it always does."""
+    """Every part holds; without parts it is true."""
 
     parts: tuple[Filter, ...]
 
 
 @dataclass(frozen=True)
 class Or:
-    """At least one part holds; without parts it never does."""
+    """At least one part holds; without parts it is false."""
 
     parts: tuple[Filter, ...]
 
@@ -76,20 +75,21 @@ class Not:
 Filter = OneOf | Between | And | Or | Not
 
 
-def parse_filter(said: object, kinds: Mapping[str, Kind]) -> Filter:
+def parse_filter(value: object, kinds: Mapping[str, Kind]) -> Filter:
     """The filter that plain JSON values describe, for a catalogue whose filterable columns are `kinds`.
 
     An object joins its keys by `and`. A key is a column, with a value, a list of values (one of them), or for numbers
     `{"from": …, "to": …}`; or it is `and`, `or` (a list of objects) or `not` (an object). Raises `UsageError` naming
-    the column, what was expected of it and what was found.
+    the column, what it takes and what was found.
     """
-    parsed = _parse(said, kinds, 0)
-    if _conditions(parsed) > MAX_CONDITIONS:
+    parsed_filter = _parse(value, kinds, 0)
+    n_values = _count_values(parsed_filter)
+    if n_values > MAX_CONDITIONS:
         raise UsageError(
-            f"The filter has {_conditions(parsed)} values to compare with, at most {MAX_CONDITIONS} are allowed.",
+            f"The filter has {n_values} values to compare with, at most {MAX_CONDITIONS} are allowed.",
             "Filter by a column that gathers these items, such as a category.",
         )
-    return parsed
+    return parsed_filter
 
 
 def parse_terms(terms: Sequence[str], kinds: Mapping[str, Kind]) -> Filter | None:
@@ -98,28 +98,28 @@ def parse_terms(terms: Sequence[str], kinds: Mapping[str, Kind]) -> Filter | Non
     return And(parts) if len(parts) > 1 else parts[0] if parts else None
 
 
-def comparable(name: str) -> str:
-    """A name in the form in which two are compared: stripped and lower-cased."""
+def comparison_key(name: str) -> str:
+    """The form in which two names are compared: stripped and lower-cased."""
     return name.strip().lower()
 
 
-def path_of(text: str) -> str:
-    """A path in the form in which two are compared: `a > b > c`, lower-cased, single spaces around the marks."""
-    return " > ".join(part for part in (comparable(p) for p in text.split(">")) if part)
+def comparison_path(text: str) -> str:
+    """The form in which two paths are compared: `a > b > c`, lower-cased, single spaces around each `>`."""
+    return " > ".join(part for part in (comparison_key(p) for p in text.split(">")) if part)
 
 
-def paths_above(path: str) -> list[str]:
-    """`a > b > c` as `a`, `a > b`, `a > b > c`; `path` is in the form of `path_of`."""
+def path_prefixes(path: str) -> list[str]:
+    """`a > b > c` as `a`, `a > b`, `a > b > c`; `path` is in the form of `comparison_path`."""
     parts = path.split(" > ") if path else []
     return [" > ".join(parts[: depth + 1]) for depth in range(len(parts))]
 
 
-def _parse(said: object, kinds: Mapping[str, Kind], depth: int) -> Filter:
+def _parse(value: object, kinds: Mapping[str, Kind], depth: int) -> Filter:
     if depth > MAX_DEPTH:
         raise UsageError(f"The filter is nested more than {MAX_DEPTH} deep.", "Write it with fewer levels.")
-    if not isinstance(said, Mapping):
-        raise UsageError(f"A filter is an object of columns and values, found {_short(said)}.", f"Such as {EXAMPLE}.")
-    parts = tuple(_parse_key(str(key), value, kinds, depth) for key, value in said.items())
+    if not isinstance(value, Mapping):
+        raise UsageError(f"A filter is an object of columns and values, found {_short(value)}.", f"Such as {EXAMPLE}.")
+    parts = tuple(_parse_key(str(key), entry, kinds, depth) for key, entry in value.items())
     return parts[0] if len(parts) == 1 else And(parts)
 
 
@@ -128,14 +128,12 @@ def _parse_key(key: str, value: object, kinds: Mapping[str, Kind], depth: int) -
         return Not(_parse(value, kinds, depth + 1))
     if key in ("and", "or"):
         if not isinstance(value, Sequence) or isinstance(value, str):
-            raise _wrong(key, "a list of filters", value)
+            raise _type_error(key, "a list of filters", value)
         parts = tuple(_parse(part, kinds, depth + 1) for part in value)
         return And(parts) if key == "and" else Or(parts)
     if key not in kinds:
-        close = difflib.get_close_matches(key, kinds, n=1, cutoff=0.5)
-        able = f"Columns that can be filtered: {', '.join(kinds) or 'none'}."
-        hint = f"Did you mean '{close[0]}'?" if close else able
-        raise UsageError(f"There is no column '{key}' to filter by.", hint)
+        columns = f"Columns that can be filtered: {', '.join(kinds) or 'none'}."
+        raise UsageError(f"There is no column '{key}' to filter by.", suggest(key, kinds, columns))
     return _between(key, value) if kinds[key] is Kind.NUMBER else _one_of(key, value, kinds[key])
 
 
@@ -146,24 +144,24 @@ def _between(column: str, value: object) -> Filter:
             raise UsageError(f"'{column}' is asked to lie from {low} to {high}: nothing can.", "Swap the two ends.")
         return Between(column, low, high)
     if isinstance(value, (list, tuple)):
-        return Or(tuple(_equal(column, one) for one in value))
+        return Or(tuple(_equal(column, entry) for entry in value))
     return _equal(column, value)
 
 
 def _equal(column: str, value: object) -> Between:
     number = _number(column, value)
     if number is None:
-        raise _wrong(column, 'a number or {"from": …, "to": …}', value)
+        raise _type_error(column, 'a number or {"from": …, "to": …}', value)
     return Between(column, number, number)
 
 
 def _one_of(column: str, value: object, kind: Kind) -> Filter:
     values = value if isinstance(value, (list, tuple)) else [value]
-    wanted: type = bool if kind is Kind.FLAG else str
-    for one in values:
-        if not isinstance(one, wanted):
-            raise _wrong(column, "true or false" if kind is Kind.FLAG else "text or a list of texts", one)
-    form: Callable[[Any], str | bool] = {Kind.NAME: comparable, Kind.PATH: path_of}.get(kind, bool)
+    value_type: type = bool if kind is Kind.FLAG else str
+    for entry in values:
+        if not isinstance(entry, value_type):
+            raise _type_error(column, "true or false" if kind is Kind.FLAG else "text or a list of texts", entry)
+    form: Callable[[Any], str | bool] = {Kind.NAME: comparison_key, Kind.PATH: comparison_path}.get(kind, bool)
     return OneOf(column, tuple(dict.fromkeys(map(form, values))))
 
 
@@ -171,17 +169,17 @@ def _number(column: str, value: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
-        raise _wrong(column, "a finite number", value)
+        raise _type_error(column, "a finite number", value)
     return float(value)
 
 
 def _parse_term(term: str, kinds: Mapping[str, Kind]) -> Filter:
     if term.lstrip().startswith("{"):
         try:
-            said = json.loads(term)
+            value = json.loads(term)
         except (ValueError, RecursionError) as error:  # RecursionError: nested by the thousand
             raise UsageError(f"The filter {_short(term)} is not valid JSON: {error}.", f"Such as {EXAMPLE}.") from error
-        return parse_filter(said, kinds)
+        return parse_filter(value, kinds)
     column, equals, text = term.partition("=")
     if not equals:
         raise UsageError(f"The filter {_short(term)} has no '='.", "Write column=value, price=10..20, or JSON.")
@@ -191,28 +189,29 @@ def _parse_term(term: str, kinds: Mapping[str, Kind]) -> Filter:
 
 def _term_value(column: str, text: str, kind: Kind | None) -> Any:  # noqa: ANN401 - plain JSON values
     if kind is Kind.FLAG:
-        return {"true": True, "false": False}.get(comparable(text), text)
+        return {"true": True, "false": False}.get(comparison_key(text), text)
     if kind is not Kind.NUMBER:
         return text
     low, dots, high = text.partition("..")
     try:
         if not dots:
             return float(text)
-        return {end: float(one) for end, one in (("from", low), ("to", high)) if one.strip()}
+        return {end: float(number) for end, number in (("from", low), ("to", high)) if number.strip()}
     except ValueError:
-        raise _wrong(column, "a number, or two with '..' between them", text) from None
+        raise _type_error(column, "a number, or two with '..' between them", text) from None
 
 
-def _conditions(said: Filter) -> int:
-    if isinstance(said, OneOf):
-        return len(said.values)
-    if isinstance(said, Between):
+def _count_values(filter: Filter) -> int:
+    """How many values an item is compared with."""
+    if isinstance(filter, OneOf):
+        return len(filter.values)
+    if isinstance(filter, Between):
         return 1
-    return _conditions(said.part) if isinstance(said, Not) else sum(map(_conditions, said.parts))
+    return _count_values(filter.part) if isinstance(filter, Not) else sum(map(_count_values, filter.parts))
 
 
-def _wrong(column: str, expected: str, found: object) -> UsageError:
-    return UsageError(f"'{column}' in a filter takes {expected}, found {_short(found)}.", f"Such as {EXAMPLE}.")
+def _type_error(column: str, requirement: str, value: object) -> UsageError:
+    return UsageError(f"'{column}' in a filter takes {requirement}, found {_short(value)}.", f"Such as {EXAMPLE}.")
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What can be asked of a retriever, and what it answers."""
+"""A search, and the answer to it: what goes into a retriever and what comes out."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from typing import Literal
 
 from mmse.core.errors import UsageError
 from mmse.schema.filters import Filter
-from mmse.schema.stages import Hit
 
 Channel = Literal["hybrid", "vector", "lexical", "rrf"]
-"""How hits are found: both channels under the learned fusion, either alone, or both by reciprocal ranks."""
+"""Which channels find the hits: both under the learned fusion, either alone, or both by reciprocal ranks."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is asked of a retriever.
+    """A query to a retriever, and how it is to be answered.
 
     Hits less likely to be clicked than `min_probability` are left out; `target_precision` keeps as many of the
-    likeliest hits as are clicked that often on average. `caps` say at most how many of the hits may share a value of a
-    column, `boosts` multiply the odds of what a filter lets through.
+    likeliest hits as are clicked that often on average. `caps` limit how many hits may share a value of a column.
+    `boosts` multiply the odds of the items that meet a filter.
 
-    `history` are the ids of items that the shopper clicked or ordered, oldest first; given, it stands for what the log
-    has of the shopper. Ids that are unknown, or younger than the index, are skipped. Without `explain` hits have no
-    `parts` and no `matched`. `facets` are columns whose values are counted over all that was considered; the filter
-    holds for them too, so who wants the counts of a column beside a choice in that column asks again without it.
+    `history` are the ids of items that the shopper clicked or ordered, oldest first; it replaces what the log has of
+    the shopper. Ids that are unknown, or newer than the index, are skipped. Without `explain` hits have no `parts` and
+    no `matched`. `facets` are columns whose values are counted over all candidates. The filter holds for facets too: to
+    count a column without the filter on that column, search again without it.
     """
 
     query: str
@@ -47,10 +46,12 @@ class Search:
         for name in ("min_probability", "target_precision"):
             share = getattr(self, name)
             _check(share is None or 0 <= share <= 1, f"{name} is {share}, expected 0 to 1.", "Give a share of 1.")
-        calibrated = self.channel == "hybrid" or not self.cuts
-        _check(calibrated, f"The channel '{self.channel}' gives no probabilities.", "Ask for the channel 'hybrid'.")
-        for column, most in self.caps.items():
-            _check(most >= 1, f"The cap of '{column}' is {most}, expected at least 1.", "Allow one hit or more.")
+        has_probabilities = self.channel == "hybrid" or not self.cuts
+        _check(
+            has_probabilities, f"The channel '{self.channel}' gives no probabilities.", "Ask for the channel 'hybrid'."
+        )
+        for column, cap in self.caps.items():
+            _check(cap >= 1, f"The cap of '{column}' is {cap}, expected at least 1.", "Allow one hit or more.")
         for _, factor in self.boosts:
             _check(0 < factor < float("inf"), f"A boost is {factor}, expected a factor above 0.", "Give such a factor.")
 
@@ -61,12 +62,64 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Hit:
+    """One item that a query found.
+
+    `score` is the fused score; `parts` holds the share of each view and of the query's words in it (they add up to
+    `score`). `probability` is that a shopper who looks at the item clicks it, `None` where the channel is not
+    calibrated. `matched` are the query's words that the item's text has. `moved_by` tells in words which rules, caps
+    and guards moved it. A hit without an explanation has neither `parts` nor `matched`.
+    """
+
+    rank: int
+    item_id: str
+    title: str
+    score: float
+    probability: float | None
+    parts: dict[str, float]
+    matched: tuple[str, ...]
+    moved_by: tuple[str, ...]
+    item: dict[str, object]
+
+    @classmethod
+    def unchecked(cls, **fields: object) -> Hit:
+        """A hit from all its `fields`, four times as fast as the constructor, which sets them one by one."""
+        assert len(fields) == len(cls.__dataclass_fields__)
+        hit = object.__new__(cls)
+        hit.__dict__.update(fields)
+        return hit
+
+    @property
+    def reason(self) -> str:
+        """Why the item is a hit, in words: the words it shares with the query, the largest part, and what moved it.
+
+        For a hit without an explanation only what moved it.
+        """
+        if not self.parts:
+            return "; ".join(self.moved_by)
+        part, share = max(self.parts.items(), key=lambda named_share: named_share[1])
+        positive_sum = sum(max(value, 0.0) for value in self.parts.values())
+        phrase = f"{_PART_PHRASES.get(part, part)} {share / positive_sum:.0%}" if positive_sum > 0 else "nothing close"
+        words = f"has {', '.join(self.matched)}" if self.matched else "no word in common"
+        return "; ".join((words, phrase, *self.moved_by))
+
+
+_PART_PHRASES = {
+    "text": "similar text",
+    "identity": "what this query leads to",
+    "shopper": "this shopper's taste",
+    "conversion": "sells well",
+    "words": "same words",
+}
+
+
+@dataclass(frozen=True)
 class Facet:
-    """What the items that were considered hold in one column.
+    """The values of one column among the candidates.
 
     Of names, paths and flags: how many items hold each value (a path counts at each of its levels, flags are `true` and
     `false`), most first, at most 50 of them. Of numbers: the `low`est, the `high`est, and how many lie in each of ten
-    equal steps from one to the other; without a number, `None` and no steps.
+    equal bins from one to the other; without a number, `None` and no bins.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -77,12 +130,12 @@ class Facet:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a search found.
+    """The hits of a search, best first.
 
-    `query` is the text that was searched for, which a rule may have redirected; `redirect_url` is a page that a rule
-    sends this query to. `no_good_match` says that nothing was likely enough. `rules` names the rules that applied,
-    `version` is the state of the catalogue. `facets` are by column, over the candidates of both channels that are
-    likely enough, of which the hits are the best.
+    `query` is the text that was searched for, to which a rule may have redirected; `redirect_url` is a page that a rule
+    redirects this query to. `no_good_match` is true where nothing was likely enough. `rules` names the rules that
+    applied, `version` is the state of the catalogue. `facets` are by column, over the candidates of both channels that
+    are likely enough; the hits are the best of these.
     """
 
     query: str

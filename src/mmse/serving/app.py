@@ -1,4 +1,4 @@
-"""One worker's application: the routes and the page, behind the gate."""
+"""One worker's application: the routes and the page, within the layers that every request passes."""
 
 from __future__ import annotations
 
@@ -17,38 +17,44 @@ from litestar.static_files import create_static_files_router
 from mmse import __version__
 from mmse.core.errors import MmseError
 from mmse.serving.config import ServeConfig
-from mmse.serving.failures import answer
-from mmse.serving.middleware import ASGIApp, Gate
-from mmse.serving.observability.tracing import tracer_of
+from mmse.serving.failures import respond
+from mmse.serving.middleware.asgi import ASGIApp, HttpOnly
+from mmse.serving.middleware.limits import BodyLimits, LoadShedding, RateLimit, TimeLimit
+from mmse.serving.middleware.request_ids import RequestIds
+from mmse.serving.middleware.responses import ErrorResponses, ResponseHeaders
+from mmse.serving.middleware.telemetry import Telemetry
+from mmse.serving.observability.tracing import Tracing, open_tracing
 from mmse.serving.routes import ROUTES
-from mmse.serving.state import House
+from mmse.serving.state import ServerState
 
 log = logging.getLogger(__name__)
 
-_ABOUT = "Product search over a catalogue: embeddings and words in one list, with filters, likelihood and reasons."
+_DESCRIPTION = (
+    "Product search over a catalogue: embeddings and words in one list, with filters, likelihood and reasons."
+)
 
 
-def create(config: ServeConfig, opened: Callable[[bool], None] = lambda _: None) -> Gate:
-    """The ASGI application; its versions are opened when it starts (the lifespan protocol).
+def create(config: ServeConfig, report_start: Callable[[bool], None] = lambda _: None) -> ASGIApp:
+    """The ASGI application; it opens its versions when it starts (the lifespan protocol).
 
-    `opened` is told whether they could be.
+    It calls `report_start` with whether it could open them.
     """
-    tracing = tracer_of(config.otlp_endpoint)
+    tracing = open_tracing(config.otlp_endpoint)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         try:
-            house = app.state.house = House.open(config)
+            server = app.state.server = ServerState.open(config)
         except Exception as error:
             log.critical("Cannot serve %s: %s", config.path, error, exc_info=not isinstance(error, MmseError))
-            opened(False)
+            report_start(False)
             raise
-        opened(True)
-        log.info("ready, serving %s", ", ".join(f"{arm}: {one.name}" for arm, one in house.fleet.arms.items()))
+        report_start(True)
+        log.info("ready, serving %s", server.models)
         try:
             yield
         finally:
-            house.close()
+            server.close()
             if tracing is not None:
                 tracing.close()
 
@@ -56,11 +62,11 @@ def create(config: ServeConfig, opened: Callable[[bool], None] = lambda _: None)
     app = Litestar(
         route_handlers=[*ROUTES, create_static_files_router("/", [web], html_mode=True, include_in_schema=False)],
         lifespan=[lifespan],
-        exception_handlers={Exception: answer},
+        exception_handlers={Exception: respond},
         openapi_config=OpenAPIConfig(
             title="MMSE",
             version=__version__,
-            description=_ABOUT,
+            description=_DESCRIPTION,
             render_plugins=(),
             components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
         ),
@@ -69,7 +75,19 @@ def create(config: ServeConfig, opened: Callable[[bool], None] = lambda _: None)
         debug=False,
     )
 
-    def full() -> bool:
-        return bool(app.state.house.lane.full)
+    def is_full() -> bool:
+        return bool(app.state.server.handler.is_full)
 
-    return Gate(cast(ASGIApp, app), config, full, tracing)
+    return wrap(cast(ASGIApp, app), config, is_full, tracing)
+
+
+def wrap(app: ASGIApp, config: ServeConfig, is_full: Callable[[], bool], tracing: Tracing | None = None) -> ASGIApp:
+    """`app` within its layers, from the innermost to the outermost; `is_full` says when searches are refused."""
+    layers: ASGIApp = TimeLimit(app, config.request_timeout_s)
+    layers = BodyLimits(layers, search_bytes=config.search_bytes, write_bytes=config.write_bytes)
+    layers = LoadShedding(layers, is_full)
+    layers = RateLimit(layers, config.requests_per_s)
+    layers = ErrorResponses(layers)
+    layers = ResponseHeaders(layers, config.image_hosts)
+    layers = Telemetry(layers, access_log=config.access_log, log_queries=config.log_queries, tracing=tracing)
+    return HttpOnly(RequestIds(layers), app)

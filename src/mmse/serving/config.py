@@ -1,4 +1,4 @@
-"""How a server behaves: where it listens, how much it takes on, and when it says no."""
+"""The settings of a server: where it listens, how much it takes on, and what it writes down."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 from mmse.core.config import require
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable in which the metrics library finds the folder that the workers share, when it is imported."""
+"""The variable that names the folder of metrics that workers share; the metrics library reads it on import."""
 _HOST = re.compile(r"https?://[A-Za-z0-9.*-]+(:\d+)?")
 
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """What `mmse serve` was told.
+    """The options of `mmse serve`, and the settings that are not options.
 
-    `waiting` searches may wait in a worker beyond those in work, up to `together` are answered at once, and none for
-    longer than `timeout_ms`. `requests_per_s` holds for one client address and one worker, 0 for no limit. Without a
-    `token` nothing can be written. `look_every_s` is how often a worker looks for a newer version, `refresh_every_s`
-    how often for edits that another process made. `log_exposures` writes what searches show to the
-    events. The page shows pictures of `image_hosts` and of none else.
+    At most `queue_size` searches wait in a worker (the option `--waiting`), up to `max_batch` are answered at once, and
+    a search is given up after `timeout_ms`. `requests_per_s` is for one client address and one worker, 0 for no limit.
+    Without a `token` the server takes no writes. A worker looks for a newer version every `look_every_s` and for edits
+    by other processes every `refresh_every_s`. `log_exposures` writes what searches show to the events. The page shows
+    pictures from `image_hosts` and from no other host.
     """
 
     path: Path
@@ -29,8 +29,8 @@ class ServeConfig:
     port: int = 8000
     workers: int = 1
     token: str | None = field(default=None, repr=False)
-    waiting: int = 64
-    together: int = 8
+    queue_size: int = 64
+    max_batch: int = 8
     timeout_ms: int = 1_000
     request_timeout_s: float = 30.0
     requests_per_s: int = 1_000
@@ -50,8 +50,8 @@ class ServeConfig:
         require(0 <= self.port < 65_536, "port", self.port, "0 to 65535")
         require(self.workers >= 1, "workers", self.workers, "at least 1")
         require(self.token is None or len(self.token) >= 16, "token", "shorter", "at least 16 characters")
-        require(self.waiting >= 1, "waiting", self.waiting, "at least 1 search")
-        require(self.together >= 1, "together", self.together, "at least 1 search")
+        require(self.queue_size >= 1, "waiting", self.queue_size, "at least 1 search")
+        require(self.max_batch >= 1, "max_batch", self.max_batch, "at least 1 search")
         require(1 <= self.timeout_ms <= 60_000, "timeout_ms", self.timeout_ms, "1 to 60000")
         require(self.requests_per_s >= 0, "requests_per_s", self.requests_per_s, "0 (no limit) or more")
         for host in self.image_hosts:

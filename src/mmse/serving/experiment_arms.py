@@ -1,4 +1,4 @@
-"""What the arm of an experiment makes of answers: two in one list, or some slots filled at random."""
+"""Changes an answer as the arm of an experiment wants it: two answers in one list, or some slots filled at random."""
 
 from __future__ import annotations
 
@@ -6,50 +6,55 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mmse.experiment.assignment import Explore
-from mmse.retrieval.explain import LED
+from mmse.retrieval.explain import LEAD_REASON
 from mmse.retrieval.explore import explore
-from mmse.retrieval.interleave import Drawn, Method, interleave
-from mmse.schema.search import Answer
-from mmse.schema.stages import Hit
+from mmse.retrieval.interleave import InterleavedItem, Method, interleave
+from mmse.schema.search import Answer, Hit
 
 
 @dataclass(frozen=True)
-class Mark:
-    """What an experiment has to say of a hit; see `mmse.schema.http.FoundItem`. `propensity` None: nobody knows."""
+class Placement:
+    """How a hit came to its slot; see `mmse.schema.http.SearchHit`.
+
+    `propensity` None: the chance is not known. `source` is the list that brought it, where two are interleaved.
+    """
 
     explored: bool = False
     propensity: float | None = None
-    drawn: Drawn | None = None
+    source: InterleavedItem | None = None
 
 
 @dataclass(frozen=True)
-class Treated:
-    """An answer, and a mark of each of its hits where the experiment changed their order."""
+class ArmAnswer:
+    """An answer, and the placement of each hit where the experiment changed their order."""
 
     answer: Answer
-    marks: Sequence[Mark] = field(default_factory=list)
+    placements: Sequence[Placement] = field(default_factory=list)
 
 
-def interleaved(a: Answer, b: Answer, k: int, method: Method, seed: str) -> Treated:
-    """The first `k` of two answers in one list; what else an answer says, such as facets, is `a`'s.
+def interleave_answers(a: Answer, b: Answer, k: int, method: Method, seed: str) -> ArmAnswer:
+    """The first `k` hits of two answers in one list; the rest of the answer, such as facets, is that of `a`.
 
-    An item of both is shown as the list has it that brought it. Rules are those of either.
+    An item that both have is shown as the list has it that brought it. The rules are those of both.
     """
     by_id = {"a": {hit.item_id: hit for hit in a.hits}, "b": {hit.item_id: hit for hit in b.hits}}
-    drawn = interleave(list(by_id["a"]), list(by_id["b"]), k, method, seed)
-    hits = [by_id[one.team][one.item_id] for one in drawn]
-    answer = replace(a, hits=_ranked(hits), no_good_match=not hits, rules=tuple(dict.fromkeys((*a.rules, *b.rules))))
-    return Treated(answer, [Mark(drawn=one) for one in drawn])
+    items = interleave(list(by_id["a"]), list(by_id["b"]), k, method, seed)
+    hits = [by_id[item.team][item.item_id] for item in items]
+    answer = replace(a, hits=_number(hits), no_good_match=not hits, rules=tuple(dict.fromkeys((*a.rules, *b.rules))))
+    return ArmAnswer(answer, [Placement(source=item) for item in items])
 
 
-def explored(answer: Answer, k: int, how: Explore, seed: str) -> Treated:
-    """The first `k` of an answer that goes deeper, some slots filled at random; what a rule moved stays there."""
-    fixed = [place for place, hit in enumerate(answer.hits[:k]) if any(why != LED for why in hit.moved_by)]
-    slots = explore(len(answer.hits), k, how.share, seed, fixed)
-    hits = [answer.hits[slot.place] for slot in slots]
-    marks = [Mark(slot.explored, slot.propensity) for slot in slots]
-    return Treated(replace(answer, hits=_ranked(hits)), marks)
+def explore_answer(answer: Answer, k: int, config: Explore, seed: str) -> ArmAnswer:
+    """The first `k` hits of an answer that has more, some slots filled at random; hits that a rule moved stay."""
+    fixed_slots = [
+        slot for slot, hit in enumerate(answer.hits[:k]) if any(reason != LEAD_REASON for reason in hit.moved_by)
+    ]
+    slots = explore(len(answer.hits), k, config.share, seed, fixed_slots)
+    hits = [answer.hits[slot.index] for slot in slots]
+    placements = [Placement(slot.explored, slot.propensity) for slot in slots]
+    return ArmAnswer(replace(answer, hits=_number(hits)), placements)
 
 
-def _ranked(hits: Sequence[Hit]) -> list[Hit]:
+def _number(hits: Sequence[Hit]) -> list[Hit]:
+    """`hits` with the ranks of their new order."""
     return [hit if hit.rank == rank else replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, final
 
@@ -18,8 +17,8 @@ import msgspec
 from mmse.core import locks
 from mmse.core.errors import ArtifactError, UsageError
 from mmse.experiment import assignment
-from mmse.experiment.assignment import Experiment, Running
-from mmse.serving.versions import site_file as sitefile
+from mmse.experiment.assignment import Experiment, ExperimentState
+from mmse.serving.versions import site_file
 from mmse.serving.versions.site import Site
 
 EXPERIMENTS = "experiments.json"
@@ -28,130 +27,135 @@ SCHEMA_VERSION = 1
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Step:
-    """What was done about the experiments of a site; `experiment` is as it was then."""
+class ExperimentChange(msgspec.Struct, frozen=True):
+    """A change of the experiments of a site; `experiment` is the one that was started, None for other changes."""
 
     at: str
     by: str
-    what: Literal["start", "ramp", "stop", "holdout"]
+    action: Literal["start", "ramp", "stop", "holdout"] = msgspec.field(name="what")
     name: str
     note: str
     experiment: Experiment | None = None
 
 
-@dataclass(frozen=True)
-class Experiments:
-    """What `experiments.json` holds: what runs, and the steps to it, oldest first."""
+class ExperimentsRecord(msgspec.Struct, frozen=True):
+    """What `experiments.json` holds: the running experiments, and the changes that led there, oldest first."""
 
-    running: Running = field(default_factory=Running)
-    history: Sequence[Step] = field(default_factory=list)
+    state: ExperimentState = msgspec.field(default_factory=ExperimentState, name="running")
+    history: Sequence[ExperimentChange] = ()
     schema_version: int = SCHEMA_VERSION
 
 
 @final
-class Watched:
-    """The experiments of a site as they are now; `problem` says why newer ones are not in force."""
+class ExperimentsWatcher:
+    """The running experiments of a site, as the file says at the moment; `problem` says why newer ones are ignored."""
 
     def __init__(self, site: Path) -> None:
         self._site, self._file, self.problem = site, str(site / EXPERIMENTS), ""
-        self._seen: object = None
-        self._running = Running()
+        self._state_stamp: object = None
+        self._state = ExperimentState()
 
-    def running(self) -> Running:
-        """What runs. Cheap: the file is read when it has changed."""
+    def state(self) -> ExperimentState:
+        """The running experiments. Cheap: the file is read when it has changed."""
         try:
-            stat = os.stat(self._file)  # noqa: PTH116  asked by every search, and a string is quicker
-            seen: object = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            stat = os.stat(self._file)  # noqa: PTH116  every search asks, and a string is quicker than a path
+            stamp: object = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         except OSError:
-            seen = None
-        if seen != self._seen:
+            stamp = None
+        if stamp != self._state_stamp:
             try:
-                self._running, self.problem = read(self._site).running, ""
+                self._state, self.problem = read_experiments(self._site).state, ""
             except ArtifactError as error:
                 self.problem = error.cause
                 log.error("%s What ran goes on.", error.cause)
-            self._seen = seen
-        return self._running
+            self._state_stamp = stamp
+        return self._state
 
 
-def read(site: Path) -> Experiments:
+def read_experiments(site: Path) -> ExperimentsRecord:
     """The experiments of the site in the folder `site`; raises `ArtifactError` where their file is damaged."""
     path = site / EXPERIMENTS
     if not path.exists():
-        return Experiments()
+        return ExperimentsRecord()
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Experiments)
+        record = msgspec.json.decode(path.read_bytes(), type=ExperimentsRecord)
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise ArtifactError(
             f"{path} is damaged: {error}.",
             "Restore it from a backup; or move it away, which ends all experiments, and start them again.",
         ) from error
-    if found.schema_version != SCHEMA_VERSION:
+    if record.schema_version != SCHEMA_VERSION:
         raise ArtifactError(
-            f"{path} has schema version {found.schema_version}, this mmse reads {SCHEMA_VERSION}.",
+            f"{path} has schema version {record.schema_version}, this mmse reads {SCHEMA_VERSION}.",
             "Use the mmse that wrote it.",
         )
-    return found
+    return record
 
 
-def start(site: Site, experiment: Experiment, by: str = "") -> Running:
-    """Begins an experiment; raises `UsageError` where a version is not served, or it does not fit those that run."""
-    lacking = needed([experiment]) - {*site.state().arms, *(one.name for one in site.state().editions)}
-    if lacking:
-        served = ", ".join(sorted({*site.state().arms, *(one.name for one in site.state().editions)}))
+def start(site: Site, experiment: Experiment, by: str = "") -> ExperimentState:
+    """Starts an experiment; raises `UsageError` where a version is not served, or it does not fit those that run."""
+    state = site.state()
+    served_names = {*state.arms, *(version.name for version in state.versions)}
+    if missing_names := required_versions([experiment]) - served_names:
+        name, names = min(missing_names), ", ".join(sorted(served_names))
         raise UsageError(
-            f"'{experiment.name}' needs '{min(lacking)}', which {site.path} does not serve.",
-            f"Publish it: `mmse versions publish {site.path} RUN --arm {min(lacking)}`. Served: {served}.",
+            f"'{experiment.name}' needs '{name}', which {site.path} does not serve.",
+            f"Publish it: `mmse versions publish {site.path} RUN --arm {name}`. Served: {names}.",
         )
-    step = Step(sitefile.now(), by, "start", experiment.name, experiment.note, experiment)
-    return _change(site, step, lambda running: assignment.started(running, experiment, step.at))
+    change = ExperimentChange(site_file.utc_time(), by, "start", experiment.name, experiment.note, experiment)
+    return _apply(site, change, lambda state: assignment.add_experiment(state, experiment, change.at))
 
 
-def ramp(site: Site, name: str, traffic: float, by: str = "", note: str = "") -> Running:
-    """Gives an experiment more of its layer's traffic; raises `UsageError` where that is not to be had."""
-    step = Step(sitefile.now(), by, "ramp", name, note or f"to {traffic:.2%}")
-    return _change(site, step, lambda running: assignment.ramped(running, name, traffic))
+def ramp(site: Site, name: str, traffic: float, by: str = "", note: str = "") -> ExperimentState:
+    """Gives an experiment more of its layer's traffic; raises `UsageError` where the layer does not have as much."""
+    change = ExperimentChange(site_file.utc_time(), by, "ramp", name, note or f"to {traffic:.2%}")
+    return _apply(site, change, lambda state: assignment.raise_traffic(state, name, traffic))
 
 
-def stop(site: Site, name: str, by: str = "", note: str = "") -> Running:
-    """Ends an experiment; its shoppers are served what is live. Raises `UsageError` where none of that name runs."""
+def stop(site: Site, name: str, by: str = "", note: str = "") -> ExperimentState:
+    """Ends an experiment; its shoppers get the live version. Raises `UsageError` where none of that name runs."""
 
-    def without(running: Running) -> Running:
-        over = assignment.found(running, name)
-        return Running(tuple(one for one in running.experiments if one is not over), running.holdout)
+    def remove(state: ExperimentState) -> ExperimentState:
+        removal = assignment.find_experiment(state, name)
+        return ExperimentState(
+            tuple(allocation for allocation in state.experiments if allocation is not removal), state.holdout
+        )
 
-    return _change(site, Step(sitefile.now(), by, "stop", name, note), without)
+    return _apply(site, ExperimentChange(site_file.utc_time(), by, "stop", name, note), remove)
 
 
-def hold_out(site: Site, share: float, by: str = "", note: str = "") -> Running:
-    """Keeps a share of shoppers out of all experiments; raises `UsageError` for no share."""
+def hold_out(site: Site, share: float, by: str = "", note: str = "") -> ExperimentState:
+    """Keeps a share of shoppers out of all experiments; raises `UsageError` where `share` is none."""
     if not 0 <= share < 1:
         raise UsageError(f"The holdout is {share}, expected 0 to below 1.", "Give a share such as 0.05.")
-    step = Step(sitefile.now(), by, "holdout", assignment.HOLDOUT, note or f"{share:.2%}")
-    return _change(site, step, lambda running: Running(running.experiments, share))
+    change = ExperimentChange(site_file.utc_time(), by, "holdout", assignment.HOLDOUT, note or f"{share:.2%}")
+    return _apply(site, change, lambda state: ExperimentState(state.experiments, share))
 
 
-def require_unneeded(site: Site, name: str) -> None:
+def require_unused(site: Site, name: str) -> None:
     """Raises `UsageError` where a running experiment serves the version or arm `name`."""
-    for placed in read(site.path).running.experiments:
-        if name in needed([placed.experiment]):
+    for allocation in read_experiments(site.path).state.experiments:
+        experiment = allocation.experiment
+        if name in required_versions([experiment]):
             raise UsageError(
-                f"The experiment '{placed.experiment.name}' serves '{name}'.",
-                f"Stop it first: `mmse experiment stop {site.path} {placed.experiment.name}`.",
+                f"The experiment '{experiment.name}' serves '{name}'.",
+                f"Stop it first: `mmse experiment stop {site.path} {experiment.name}`.",
             )
 
 
-def needed(experiments: Collection[Experiment]) -> set[str]:
+def required_versions(experiments: Collection[Experiment]) -> set[str]:
     """The versions and arms of the site that experiments serve."""
-    return {name for one in experiments for arm in one.arms.values() for name in arm.versions}
+    return {name for experiment in experiments for arm in experiment.arms.values() for name in arm.versions}
 
 
-def _change(site: Site, step: Step, change: Callable[[Running], Running]) -> Running:
+def _apply(
+    site: Site, change: ExperimentChange, compute_state: Callable[[ExperimentState], ExperimentState]
+) -> ExperimentState:
+    """Computes the new state from the present one and writes it, with the change at the end of the history."""
     site.require_versions()
-    with locks.turn(site.path):
-        now = read(site.path)
-        running = change(now.running)
-        history = [*now.history[-sitefile.MAX_HISTORY + 1 :], step]
-        sitefile.write(site.path / EXPERIMENTS, Experiments(running, history))
-    return running
+    with locks.take_turn(site.path):
+        record = read_experiments(site.path)
+        state = compute_state(record.state)
+        history = [*record.history[-site_file.MAX_HISTORY + 1 :], change]
+        site_file.write_json(site.path / EXPERIMENTS, ExperimentsRecord(state, history))
+    return state

@@ -1,8 +1,8 @@
-"""What can go wrong in a request, each with its status and code: one shape for all of them.
+"""Turns the errors of a request into responses: a status, a code, and one shape of body for all of them.
 
-Refused(MmseError)     the request itself, or when it came
-UsageError             what is asked does not fit this catalogue (422)
-ArtifactError, TableError, OutputError     what the server stands on (500, 507)
+RequestError(MmseError)                    the request itself is wrong, or comes at a bad time
+UsageError                                 the request does not fit this catalogue (422)
+ArtifactError, TableError, OutputError     the server's own files or disk (500, 507)
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from litestar import Request, Response
+from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from mmse.core.errors import MmseError, OutputError, UsageError
 from mmse.schema.http import Failure, Problem
+from mmse.serving.request_context import HttpRequest, context_of
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +65,8 @@ _CAUSES: Final = {
 }
 
 
-class Refused(MmseError):
-    """A request that is not answered, with the code of the reason."""
+class RequestError(MmseError):
+    """A request that is refused, with the code of the reason."""
 
     def __init__(self, code: str, cause: str, cure: str) -> None:
         assert code in STATUS, code
@@ -73,21 +74,23 @@ class Refused(MmseError):
         self.code = code
 
 
-def overloaded() -> Refused:
-    """More searches wait than the server takes on."""
-    return Refused("overloaded", "The server has more searches than it can answer in time.", "Try again in a second.")
+def overload_error() -> RequestError:
+    """The error of a search that would wait too long."""
+    return RequestError(
+        "overloaded", "The server has more searches than it can answer in time.", "Try again in a second."
+    )
 
 
-def late(timeout_ms: int) -> Refused:
-    """A search that was not answered in time."""
-    return Refused(
+def deadline_error(timeout_ms: int) -> RequestError:
+    """The error of a search that was not answered in time."""
+    return RequestError(
         "deadline_exceeded", f"The search was not answered within {timeout_ms} ms.", "Try again, or allow more time."
     )
 
 
-def problem_of(error: MmseError, request_id: str) -> Problem:
-    """`error` as it is told to whoever asked: no path of the server's disk, where it is the server's own."""
-    if isinstance(error, Refused):
+def to_problem(error: MmseError, request_id: str) -> Problem:
+    """`error` as the client sees it; errors of the server's own files go to the log, since they name its paths."""
+    if isinstance(error, RequestError):
         return Problem(code=error.code, message=error.cause, cure=error.cure, request_id=request_id)
     if isinstance(error, UsageError):
         return Problem(code="does_not_fit", message=error.cause, cure=error.cure, request_id=request_id)
@@ -95,32 +98,32 @@ def problem_of(error: MmseError, request_id: str) -> Problem:
     if isinstance(error, OutputError):
         cause = "The server's disk refuses to take it; nothing has changed."
         return Problem(code="disk_refuses", message=cause, cure="See the server's log.", request_id=request_id)
-    return internal(request_id)
+    return internal_problem(request_id)
 
 
-def internal(request_id: str) -> Problem:
-    """A fault of ours: the log has it under the request's id."""
-    said = "Something went wrong in the server."
+def internal_problem(request_id: str) -> Problem:
+    """A fault of the server, whose log has it under the request's id."""
+    cause = "Something went wrong in the server."
     return Problem(
-        code="internal", message=said, cure="See the server's log for this request_id.", request_id=request_id
+        code="internal", message=cause, cure="See the server's log for this request_id.", request_id=request_id
     )
 
 
-def body_of(problem: Problem) -> bytes:
+def encode_problem(problem: Problem) -> bytes:
     """The JSON of an error."""
     return msgspec.json.encode(Failure(error=problem))
 
 
-def headers_of(problem: Problem) -> dict[str, str]:
-    """What an error's answer says beside its body."""
-    said = {"Retry-After": str(RETRY_AFTER_S)} if problem.code in _RETRY else {}
-    return said | ({"WWW-Authenticate": "Bearer"} if problem.code == "unauthorised" else {})
+def error_headers(problem: Problem) -> dict[str, str]:
+    """The headers that the response to an error has of its own."""
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if problem.code in _RETRY else {}
+    return headers | ({"WWW-Authenticate": "Bearer"} if problem.code == "unauthorised" else {})
 
 
-def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Failure]:
-    """The answer to a request that failed."""
-    problem = _problem(error, request.scope["state"]["call"].request_id)
-    headers = headers_of(problem)
+def respond(request: HttpRequest, error: Exception) -> Response[Failure]:
+    """The response to a request that failed with `error`."""
+    problem = _describe(error, context_of(request.scope).request_id)
+    headers = error_headers(problem)
     if isinstance(error, HTTPException) and error.headers:
         headers |= {name: value for name, value in error.headers.items() if name.lower() == "allow"}
     return Response(
@@ -128,29 +131,29 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Failur
     )
 
 
-def _problem(error: Exception, request_id: str) -> Problem:
+def _describe(error: Exception, request_id: str) -> Problem:
     if isinstance(error, MmseError):
-        return problem_of(error, request_id)
+        return to_problem(error, request_id)
     if isinstance(error, ValidationException):
-        message, cure = _invalid(error)
+        message, cure = _describe_fields(error)
         return Problem(code="invalid", message=message, cure=cure, request_id=request_id)
     if isinstance(error, RecursionError):
-        said = "The body is nested too deep."
-        return Problem(code="bad_request", message=said, cure=_CURES["bad_request"], request_id=request_id)
+        cause = "The body is nested too deep."
+        return Problem(code="bad_request", message=cause, cure=_CURES["bad_request"], request_id=request_id)
     if isinstance(error, HTTPException) and error.status_code in _BY_STATUS:
         code = _BY_STATUS[error.status_code]
-        said = _CAUSES.get(code, f"The body is not valid JSON: {error.detail}")
-        return Problem(code=code, message=said, cure=_CURES.get(code, ""), request_id=request_id)
+        cause = _CAUSES.get(code, f"The body is not valid JSON: {error.detail}")
+        return Problem(code=code, message=cause, cure=_CURES.get(code, ""), request_id=request_id)
     log.error("a request failed", exc_info=error, extra={"request_id": request_id})
-    return internal(request_id)
+    return internal_problem(request_id)
 
 
-def _invalid(error: ValidationException) -> tuple[str, str]:
-    """What is wrong with which field, and what the field takes."""
-    said = error.extra if isinstance(error.extra, list) else []
-    found = [(str(one.get("key") or "body"), str(one.get("message"))) for one in said if isinstance(one, Mapping)]
-    if not found:
-        return re.sub(r"Validation failed for [A-Z]+ \S+", "The request is not valid", error.detail), _CURES[
-            "bad_request"
-        ]
-    return "; ".join(f"{key}: {message}" for key, message in found[:5]), _CURES["bad_request"]
+def _describe_fields(error: ValidationException) -> tuple[str, str]:
+    """Which fields are wrong and why, and the cure."""
+    entries = error.extra if isinstance(error.extra, list) else []
+    messages = [
+        f"{entry.get('key') or 'body'}: {entry.get('message')}" for entry in entries if isinstance(entry, Mapping)
+    ]
+    if not messages:
+        messages = [re.sub(r"Validation failed for [A-Z]+ \S+", "The request is not valid", error.detail)]
+    return "; ".join(messages[:5]), _CURES["bad_request"]

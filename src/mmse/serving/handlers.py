@@ -1,240 +1,298 @@
-"""The searches of one worker: from a request's body to an answer's, through the lane."""
+"""Answers the searches of one worker: from the body of a request to the body of its response, in batches."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, Literal, NamedTuple, final
 
 import msgspec
 import numpy as np
 from jaxtyping import Float32
 
 from mmse.core.errors import MmseError, UsageError
-from mmse.experiment.assignment import NOBODY, Arm, Assignment, Running, assign
+from mmse.experiment.assignment import NO_ASSIGNMENT, Arm, Assignment, ExperimentState, assign
 from mmse.schema.filters import Filter
-from mmse.schema.http import EmbedRequest, Outcome, SearchBatch, SearchRequest, Vectors
+from mmse.schema.http import BatchOutcome, EmbedAnswer, EmbedRequest, SearchBatch, SearchRequest
 from mmse.schema.search import Answer, Search
-from mmse.serving.batching import Lane
+from mmse.serving.batching import MicroBatcher
 from mmse.serving.config import ServeConfig
-from mmse.serving.events.log import EventLog, Shown
-from mmse.serving.experiment_arms import Mark, Treated, explored, interleaved
-from mmse.serving.failures import problem_of
-from mmse.serving.model_pool import Fleet, Served
+from mmse.serving.events.log import EventLog
+from mmse.serving.events.rows import ExposureRecord
+from mmse.serving.experiment_arms import ArmAnswer, Placement, explore_answer, interleave_answers
+from mmse.serving.failures import to_problem
+from mmse.serving.model_pool import LoadedVersion, ModelPool
 from mmse.serving.observability import metrics
-from mmse.serving.observability.tracing import Stage
-from mmse.serving.request_context import Call
-from mmse.serving.wire import said, search_of
+from mmse.serving.observability.tracing import Span
+from mmse.serving.request_context import RequestContext
+from mmse.serving.wire import build_answer, build_search
+
+_WAIT_SHARE = 0.25
+"""The share of its deadline that a search may wait for its turn; one that would wait longer is refused at once."""
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """One request's searches; an error stands for one that does not fit."""
+class _BatchKey(NamedTuple):
+    """What the jobs of one batch have in common."""
+
+    version: LoadedVersion
+    task: Literal["search", "embed"]
+
+
+@dataclass(frozen=True, slots=True)
+class _SearchJob:
+    """The searches of one request; an error stands for a search that does not fit the catalogue."""
 
     searches: Sequence[Search | MmseError]
-    call: Call
+    context: RequestContext
 
 
 @final
-class Desk:
-    """Takes requests of any version that is served; `experiments` gives those that run."""
+class SearchHandler:
+    """Answers requests with any version in service; `experiments` gives the experiments that run."""
 
     def __init__(
-        self, fleet: Fleet, lane: Lane, config: ServeConfig, events: EventLog, experiments: Callable[[], Running]
+        self, models: ModelPool, config: ServeConfig, events: EventLog, experiments: Callable[[], ExperimentState]
     ) -> None:
-        self._fleet, self._lane, self._config = fleet, lane, config
+        self._models, self._config = models, config
         self._events, self._experiments = events, experiments
         self._encoder = msgspec.json.Encoder()
+        self._batcher: MicroBatcher[_BatchKey, Any, Any] = MicroBatcher(
+            _run_batch,
+            queue_size=config.queue_size,
+            max_batch=config.max_batch,
+            wait_ms=config.timeout_ms * _WAIT_SHARE,
+        )
 
-    async def search(self, asked: SearchRequest, call: Call, only: Filter | None = None) -> bytes:
-        """The JSON of a `SearchAnswer`; `only` is its filter, where given. Raises `UsageError` and `Refused`.
+    @property
+    def is_full(self) -> bool:
+        """Whether it refuses searches at present."""
+        return self._batcher.is_full
 
-        Without a version of its own the request is served as the experiments want that it is in.
+    async def search(self, request: SearchRequest, context: RequestContext, condition: Filter | None = None) -> bytes:
+        """The JSON of a `SearchAnswer`; `condition`, where given, is the filter. Raises `UsageError`, `RequestError`.
+
+        A request that names no version is served what its experiments want.
         """
-        assigned = NOBODY if asked.version else self._assigned(asked, call)
-        with self._fleet.using(asked.version or assigned.setting.serves) as served:
-            treated = await self._treated(served, asked, assigned.setting, call, only)
-            body = self._written(served, asked.version, assigned, treated, call)
+        assignment = NO_ASSIGNMENT if request.version else self._assign(request, context)
+        with self._models.lease(request.version or assignment.setting.serves) as version:
+            arm_answer = await self._search_arm(version, request, assignment.setting, context, condition)
+            body = self._encode(version, request.version, assignment, arm_answer, context)
             if self._config.log_exposures:
-                self._expose(served, asked, assigned, treated, call)
+                self._log_exposure(version, request, assignment, arm_answer, context)
         return body
 
-    async def batch(self, asked: SearchBatch, call: Call) -> bytes:
-        """The JSON of a `BatchAnswer`; raises `Refused`. Version and deadline are those of its first search.
+    async def search_batch(self, batch: SearchBatch, context: RequestContext) -> bytes:
+        """The JSON of a `BatchAnswer`; raises `RequestError`. Version and deadline are those of its first search.
 
-        The searches of a batch are in no experiment, and no exposure is logged of them: they have one id between them.
+        The searches of a batch are in no experiment, and no exposure is logged of them: they share one id.
         """
-        first = asked.searches[0]
-        with self._fleet.using(first.version) as served:
-            searches = [_searched(one, first, served) for one in asked.searches]
-            outcomes = await self._do(served, first, searches, call)
-            ready = [
-                Outcome(error=problem_of(one, call.request_id))
-                if isinstance(one, MmseError)
-                else _Ready(answer=msgspec.Raw(self._written(served, first.version, NOBODY, Treated(one), call)))
-                for one in outcomes
+        first_request = batch.searches[0]
+        with self._models.lease(first_request.version) as version:
+            searches = [_parse_search(request, first_request.version, version) for request in batch.searches]
+            results = await self._run(version, first_request, searches, context)
+            outcomes = [
+                BatchOutcome(error=to_problem(result, context.request_id))
+                if isinstance(result, MmseError)
+                else _EncodedOutcome(
+                    msgspec.Raw(self._encode(version, first_request.version, NO_ASSIGNMENT, ArmAnswer(result), context))
+                )
+                for result in results
             ]
-        return self._encoder.encode(_Batch(request_id=call.request_id, outcomes=ready))
+        return self._encoder.encode(_EncodedBatch(context.request_id, outcomes))
 
-    async def embed(self, asked: EmbedRequest, call: Call) -> Vectors:
-        """The vectors of queries; raises `Refused`."""
-        with self._fleet.using(asked.version) as served:
-            vectors = await self._lane.do(
-                (served, "embed"),
-                lambda jobs: [_vectors(served, one) for one in jobs],
-                asked,
-                timeout_ms=self._config.timeout_ms,
-                size=len(asked.queries),
+    async def embed(self, request: EmbedRequest, context: RequestContext) -> EmbedAnswer:
+        """The vectors of queries; raises `RequestError`."""
+        with self._models.lease(request.version) as version:
+            vectors: Float32[np.ndarray, "n width"] = await self._batcher.submit(
+                _BatchKey(version, "embed"), request, timeout_ms=self._config.timeout_ms, size=len(request.queries)
             )
-        return Vectors(
-            request_id=call.request_id, version=served.name, dimensions=vectors.shape[1], vectors=vectors.tolist()
+        return EmbedAnswer(
+            request_id=context.request_id, version=version.name, dimensions=vectors.shape[1], vectors=vectors.tolist()
         )
 
-    def _assigned(self, asked: SearchRequest, call: Call) -> Assignment:
-        """The experiments that a request is in; in none where what it would be served is not there any more."""
-        assigned = assign(
-            self._experiments(), user_id=asked.user_id, session_id=asked.session_id, request_id=call.request_id
+    def _assign(self, request: SearchRequest, context: RequestContext) -> Assignment:
+        """The experiments that a request is in; none where one of them needs a version that is not served."""
+        assignment = assign(
+            self._experiments(), user_id=request.user_id, session_id=request.session_id, request_id=context.request_id
         )
-        return assigned if all(map(self._fleet.serves, assigned.setting.versions)) else NOBODY
+        return assignment if all(map(self._models.has, assignment.setting.versions)) else NO_ASSIGNMENT
 
-    async def _treated(
-        self, served: Served, asked: SearchRequest, setting: Arm, call: Call, only: Filter | None
-    ) -> Treated:
-        """What the search finds, as the setting wants it shown."""
-        deeper = max(asked.k, setting.explore.pool) if setting.explore else asked.k
-        answer = await self._answer(served, asked, setting, call, only, deeper)
-        if (both := setting.interleave) is not None:
-            with self._fleet.using(both.beside) as beside:
-                own = replace(setting, channel=both.channel or setting.channel)
-                other = await self._answer(beside, asked, own, call, only, deeper)
-            return interleaved(answer, other, asked.k, both.method, call.request_id)
+    async def _search_arm(
+        self,
+        version: LoadedVersion,
+        request: SearchRequest,
+        setting: Arm,
+        context: RequestContext,
+        condition: Filter | None,
+    ) -> ArmAnswer:
+        """The answer to a search, as the setting of its arm wants it."""
+        depth = max(request.k, setting.explore.pool) if setting.explore else request.k
+        answer = await self._search_one(version, request, setting, context, condition, depth)
+        if (interleave := setting.interleave) is not None:
+            setting_b = replace(setting, channel=interleave.channel or setting.channel)
+            with self._models.lease(interleave.beside) as version_b:
+                answer_b = await self._search_one(version_b, request, setting_b, context, condition, depth)
+            return interleave_answers(answer, answer_b, request.k, interleave.method, context.request_id)
         if setting.explore is not None:
-            return explored(answer, asked.k, setting.explore, call.request_id)
-        return Treated(answer)
+            return explore_answer(answer, request.k, setting.explore, context.request_id)
+        return ArmAnswer(answer)
 
-    async def _answer(
-        self, served: Served, asked: SearchRequest, setting: Arm, call: Call, only: Filter | None, k: int
+    async def _search_one(
+        self,
+        version: LoadedVersion,
+        request: SearchRequest,
+        setting: Arm,
+        context: RequestContext,
+        condition: Filter | None,
+        k: int,
     ) -> Answer:
-        search = search_of(asked, served.retriever.kinds)
-        search = replace(search, k=k, filter=only or search.filter, channel=setting.channel or search.channel)
-        (outcome,) = await self._do(served, asked, [search], call)
-        if isinstance(outcome, MmseError):
-            raise outcome
-        if outcome.no_good_match:
+        search = build_search(request, version.retriever.kinds)
+        search = replace(search, k=k, filter=condition or search.filter, channel=setting.channel or search.channel)
+        (result,) = await self._run(version, request, [search], context)
+        if isinstance(result, MmseError):
+            raise result
+        if result.no_good_match:
             metrics.no_good_match.inc()
         if search.cuts:
-            metrics.cut_hits.inc(search.k - len(outcome.hits))
-        return outcome
+            metrics.cut_hits.inc(search.k - len(result.hits))
+        return result
 
-    async def _do(
-        self, served: Served, asked: SearchRequest, searches: Sequence[Search | MmseError], call: Call
+    async def _run(
+        self,
+        version: LoadedVersion,
+        request: SearchRequest,
+        searches: Sequence[Search | MmseError],
+        context: RequestContext,
     ) -> Sequence[Answer | MmseError]:
-        return await self._lane.do(
-            (served, "search"),
-            lambda jobs: self._answered(served, jobs),
-            _Asked(searches, call),
-            timeout_ms=asked.timeout_ms or self._config.timeout_ms,
+        """The answers of `searches` in turn with those of other requests, by the deadline of `request`."""
+        answers: Sequence[Answer | MmseError] = await self._batcher.submit(
+            _BatchKey(version, "search"),
+            _SearchJob(searches, context),
+            timeout_ms=request.timeout_ms or self._config.timeout_ms,
             size=len(searches),
-            since=call.began,
+            start_s=context.start_s,
         )
+        return answers
 
-    def _answered(self, served: Served, jobs: Sequence[_Asked]) -> Sequence[Sequence[Answer | MmseError]]:
-        """What each job's searches found, all asked at once."""
-        searches = [one for job in jobs for one in job.searches if isinstance(one, Search)]
-        stages: list[Stage] = []
-
-        def watch(stage: str, seconds: float) -> None:
-            stages.append(Stage(stage, time.perf_counter() - seconds, seconds))
-
-        before = served.retriever.lookups
-        answers = iter(served.retriever.answers(searches, watch))
-        after = served.retriever.lookups
-        metrics.query_cache.labels("hit").inc(after.hits - before.hits)
-        metrics.query_cache.labels("miss").inc(after.misses - before.misses)
-        for one in stages:
-            metrics.stages[one.name].observe(one.seconds)
-        for job in jobs:
-            job.call.stages.extend(stages)
-        return [[next(answers) if isinstance(one, Search) else one for one in job.searches] for job in jobs]
-
-    def _written(
-        self, served: Served, version: str | None, assigned: Assignment, treated: Treated, call: Call
+    def _encode(
+        self,
+        version: LoadedVersion,
+        requested_name: str | None,
+        assignment: Assignment,
+        arm_answer: ArmAnswer,
+        context: RequestContext,
     ) -> bytes:
-        began = time.perf_counter()
+        """The JSON of a `SearchAnswer`."""
+        start_s = time.perf_counter()
         body = self._encoder.encode(
-            said(
-                treated,
-                kinds=served.retriever.kinds,
-                request_id=call.request_id,
-                version=served.name,
-                arm=assigned.arm or self._arm(version, served),
-                assignments=assigned.arms,
-                took_s=began - call.began,
+            build_answer(
+                arm_answer,
+                kinds=version.retriever.kinds,
+                request_id=context.request_id,
+                version=version.name,
+                arm=assignment.arm or self._arm_name(requested_name, version),
+                assignments=assignment.arms,
+                took_s=start_s - context.start_s,
             )
         )
-        seconds = time.perf_counter() - began
-        metrics.stages["respond"].observe(seconds)
-        call.stages.append(Stage("respond", began, seconds))
+        seconds = time.perf_counter() - start_s
+        metrics.spans["respond"].observe(seconds)
+        context.spans.append(Span("respond", start_s, seconds))
         return body
 
-    def _expose(self, served: Served, asked: SearchRequest, assigned: Assignment, treated: Treated, call: Call) -> None:
-        """Logs what is shown of an answer."""
-        hits = treated.answer.hits[: asked.shown]
+    def _log_exposure(
+        self,
+        version: LoadedVersion,
+        request: SearchRequest,
+        assignment: Assignment,
+        arm_answer: ArmAnswer,
+        context: RequestContext,
+    ) -> None:
+        """Logs the hits of an answer that are shown."""
+        hits = arm_answer.answer.hits[: request.shown]
         if not hits:
             return
-        marks = treated.marks[: len(hits)] or [Mark(propensity=1.0)] * len(hits)
-        drawn = [mark.drawn for mark in marks if mark.drawn]
+        placements = arm_answer.placements[: len(hits)] or [Placement(propensity=1.0)] * len(hits)
+        interleaved_items = [placement.source for placement in placements if placement.source]
         self._events.record(
-            Shown(
-                call.request_id,
+            ExposureRecord(
+                context.request_id,
                 time.time(),
-                asked.query,
+                request.query,
                 [hit.item_id for hit in hits],
-                user_id=asked.user_id,
-                session_id=asked.session_id,
-                version=served.name,
-                arm=assigned.arm,
-                assignments=assigned.arms,
-                explored=[mark.explored for mark in marks],
-                propensities=[mark.propensity for mark in marks],
-                teams=[one.team for one in drawn] or None,
-                ranks_a=[one.rank_a for one in drawn] or None,
-                ranks_b=[one.rank_b for one in drawn] or None,
+                user_id=request.user_id,
+                session_id=request.session_id,
+                version=version.name,
+                arm=assignment.arm,
+                assignments=assignment.arms,
+                explored=[placement.explored for placement in placements],
+                propensities=[placement.propensity for placement in placements],
+                teams=[item.team for item in interleaved_items] or None,
+                ranks_a=[item.rank_a for item in interleaved_items] or None,
+                ranks_b=[item.rank_b for item in interleaved_items] or None,
             )
         )
 
-    def _arm(self, asked: str | None, served: Served) -> str | None:
-        """The arm under which `served` answers: the one asked for, or any that has it."""
-        arms = self._fleet.arms
-        if asked in arms:
-            return asked
-        return next((arm for arm, one in arms.items() if one is served), None)
+    def _arm_name(self, requested_name: str | None, version: LoadedVersion) -> str | None:
+        """The arm under which `version` answers: the requested one, or any that serves it."""
+        arms = self._models.arms
+        if requested_name in arms:
+            return requested_name
+        return next((arm for arm, arm_version in arms.items() if arm_version is version), None)
 
 
-class _Ready(msgspec.Struct, frozen=True):
-    """An `Outcome` whose answer is written already."""
+class _EncodedOutcome(msgspec.Struct, frozen=True):
+    """A `BatchOutcome` whose answer is JSON already."""
 
     answer: msgspec.Raw
     error: None = None
 
 
-class _Batch(msgspec.Struct, frozen=True):
-    """A `BatchAnswer` of these."""
+class _EncodedBatch(msgspec.Struct, frozen=True):
+    """A `BatchAnswer` of such outcomes."""
 
     request_id: str
-    outcomes: list[_Ready | Outcome]
+    outcomes: list[_EncodedOutcome | BatchOutcome]
 
 
-def _searched(one: SearchRequest, first: SearchRequest, served: Served) -> Search | MmseError:
-    if one.version != first.version:
+def _run_batch(key: _BatchKey, jobs: Sequence[Any]) -> Sequence[Any]:
+    """The result of each job: the answers of a `_SearchJob`, or the vectors of an `EmbedRequest`."""
+    if key.task == "embed":
+        return [_embed(key.version, request) for request in jobs]
+    return _search_jobs(key.version, jobs)
+
+
+def _search_jobs(version: LoadedVersion, jobs: Sequence[_SearchJob]) -> Sequence[Sequence[Answer | MmseError]]:
+    """The answers of each job's searches, from one call of the retriever."""
+    searches = [search for job in jobs for search in job.searches if isinstance(search, Search)]
+    spans: list[Span] = []
+
+    def watch(name: str, seconds: float) -> None:
+        spans.append(Span(name, time.perf_counter() - seconds, seconds))
+
+    earlier_lookups = version.retriever.lookups
+    answers = iter(version.retriever.answers(searches, watch))
+    lookups = version.retriever.lookups
+    metrics.query_cache.labels("hit").inc(lookups.hits - earlier_lookups.hits)
+    metrics.query_cache.labels("miss").inc(lookups.misses - earlier_lookups.misses)
+    for span in spans:
+        metrics.spans[span.name].observe(span.seconds)
+    for job in jobs:
+        job.context.spans.extend(spans)
+    return [[next(answers) if isinstance(search, Search) else search for search in job.searches] for job in jobs]
+
+
+def _embed(version: LoadedVersion, request: EmbedRequest) -> Float32[np.ndarray, "n width"]:
+    users = [request.user_id] * len(request.queries)
+    return version.retriever.query_vectors(request.queries, users, tuple(request.history or ()))
+
+
+def _parse_search(request: SearchRequest, batch_version: str | None, version: LoadedVersion) -> Search | MmseError:
+    """A search of a batch, or what is wrong with it."""
+    if request.version != batch_version:
         return UsageError("The searches of a batch ask for different versions.", "Send one batch for each version.")
     try:
-        return search_of(one, served.retriever.kinds)
+        return build_search(request, version.retriever.kinds)
     except MmseError as error:
         return error
-
-
-def _vectors(served: Served, asked: EmbedRequest) -> Float32[np.ndarray, "n width"]:
-    users = [asked.user_id] * len(asked.queries)
-    return served.retriever.query_vectors(asked.queries, users, tuple(asked.history or ()))

@@ -1,7 +1,7 @@
-"""What a worker serves: the versions of a site, opened beside the ones in service and swapped while searches go on.
+"""The versions that a worker has in memory: loaded beside those in service, and swapped while searches go on.
 
-A version that cannot be opened is refused, and what was served goes on being served. A version that no arm has any
-more is drained: it is closed when the last search that was begun on it is answered.
+A version that cannot be loaded is refused, and the server goes on with what it has. A version that no arm serves any
+more is drained: it is closed when the last search that began on it is answered.
 """
 
 from __future__ import annotations
@@ -12,228 +12,232 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import final
 
-import numpy as np
-
-from mmse.core import artifact
 from mmse.core.errors import MmseError
-from mmse.map.projection import Atlas
+from mmse.core.run_folder import INDEX, RunFolder
+from mmse.dataset.serving_data import read_popular_queries, read_probe_queries
+from mmse.map.projection import CatalogueMap
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.http import LIVE
 from mmse.schema.search import Search
 from mmse.serving.config import ServeConfig
-from mmse.serving.failures import Refused
+from mmse.serving.failures import RequestError
 from mmse.serving.observability import metrics
-from mmse.serving.versions.site import Edition, Site
-from mmse.training.targets import read_logged
+from mmse.serving.versions.site import Site
+from mmse.serving.versions.site_file import Version
 
 EXAMPLES = 8
-_WARMED = 20
-_LOOKED_AT = 500
+_N_WARMUP = 20
+"""Queries that are answered before a version goes into service."""
 
 log = logging.getLogger(__name__)
 
 
 @final
 @dataclass(eq=False)
-class Served:
-    """A version in service; `examples` are queries that its log asks often."""
+class LoadedVersion:
+    """A version in memory; `examples` are popular queries of its log, `indexed_at` is in seconds since 1970.
 
-    edition: Edition
+    It stays open while `n_leases` of it are held; once it is retired, the last one to be released closes it.
+    """
+
+    site_version: Version
     retriever: Retriever
-    atlas: Atlas | None
+    catalogue_map: CatalogueMap | None
     examples: tuple[str, ...]
-    made_at: float
-    users: int = 0
-    retired: bool = False
+    indexed_at: float
+    n_leases: int = 0
+    is_retired: bool = False
 
     @property
     def name(self) -> str:
         """The version's name."""
-        return self.edition.name
+        return self.site_version.name
 
     def close(self) -> None:
-        """Lets go of its files."""
+        """Closes its files."""
         if self.retriever.catalogue is not None:
             self.retriever.catalogue.close()
 
 
 @final
 @dataclass(eq=False)
-class Fleet:
-    """The versions in service, by arm; `problem` says why something newer is not among them."""
+class ModelPool:
+    """The versions in service, by arm; `problem` says why a newer one is not among them."""
 
     site: Site
     config: ServeConfig
-    arms: Mapping[str, Served] = field(default_factory=dict)
+    arms: Mapping[str, LoadedVersion] = field(default_factory=dict)
     problem: str | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _looking: threading.Lock = field(default_factory=threading.Lock)
-    _ended: threading.Event = field(default_factory=threading.Event)
+    _reload_lock: threading.Lock = field(default_factory=threading.Lock)
+    _stop_event: threading.Event = field(default_factory=threading.Event)
     _watcher: threading.Thread | None = None
-    _refused: str | None = None
+    _failed_arms: Mapping[str, Version] | None = None
 
     @classmethod
-    def open(cls, config: ServeConfig) -> Fleet:
-        """All that the site serves now; raises `ArtifactError` where a version cannot be opened."""
-        fleet = cls(Site.open(config.path), config)
-        fleet._take({arm: edition for arm, edition in fleet.site.state().arms.items()})
-        return fleet
+    def open(cls, config: ServeConfig) -> ModelPool:
+        """All that the site serves now; raises `ArtifactError` where a version cannot be loaded."""
+        pool = cls(Site.open(config.path), config)
+        pool._swap(pool.site.state().arms)
+        return pool
+
+    def __str__(self) -> str:
+        return ", ".join(f"{arm}: {version.name}" for arm, version in self.arms.items())
 
     @contextlib.contextmanager
-    def using(self, name: str | None) -> Iterator[Served]:
+    def lease(self, name: str | None) -> Iterator[LoadedVersion]:
         """The version of that name or arm (None: the live one), which stays open meanwhile.
 
-        Raises `Refused` where none is served.
+        Raises `RequestError` where none is served.
         """
-        served = self.acquire(name)
+        version = self.acquire(name)
         try:
-            yield served
+            yield version
         finally:
-            self.release(served)
+            self.release(version)
 
-    def acquire(self, name: str | None) -> Served:
-        """As `using`, until `release`."""
+    def acquire(self, name: str | None) -> LoadedVersion:
+        """As `lease`, until `release`."""
         with self._lock:
-            served = self.arms.get(name or LIVE) or next((s for s in self.arms.values() if s.name == name), None)
-            if served is not None:
-                served.users += 1
-                return served
-            able = ", ".join(sorted({*self.arms, *(one.name for one in self.arms.values())}))
-        raise Refused("version_unknown", f"No version or arm '{name}' is served.", f"Ask for one of: {able}.")
+            version = self.arms.get(name or LIVE) or next((v for v in self.arms.values() if v.name == name), None)
+            if version is not None:
+                version.n_leases += 1
+                return version
+            names = ", ".join(sorted({*self.arms, *(version.name for version in self.arms.values())}))
+        raise RequestError("version_unknown", f"No version or arm '{name}' is served.", f"Ask for one of: {names}.")
 
-    def serves(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
         """Whether a version or an arm of that name is served."""
-        return name in self.arms or any(one.name == name for one in self.arms.values())
+        return name in self.arms or any(version.name == name for version in self.arms.values())
 
-    def release(self, served: Served) -> None:
-        """Ends an `acquire`; the last one closes a version that is served no more."""
+    def release(self, version: LoadedVersion) -> None:
+        """Ends an `acquire`; the last one closes a version that is no longer served."""
         with self._lock:
-            served.users -= 1
-            over = served.retired and served.users == 0
-        if over:
-            served.close()
+            version.n_leases -= 1
+            is_unused = version.is_retired and version.n_leases == 0
+        if is_unused:
+            version.close()
 
     @contextlib.contextmanager
-    def holding(self) -> Iterator[Mapping[Edition, Served]]:
-        """Every version in service, which all stay open meanwhile."""
+    def lease_all(self) -> Iterator[Mapping[Version, LoadedVersion]]:
+        """Every version in service; all stay open meanwhile."""
         with self._lock:
-            held = set(self.arms.values())
-            for served in held:
-                served.users += 1
+            versions = set(self.arms.values())
+            for version in versions:
+                version.n_leases += 1
         try:
-            yield {served.edition: served for served in held}
+            yield {version.site_version: version for version in versions}
         finally:
-            for served in held:
-                self.release(served)
+            for version in versions:
+                self.release(version)
 
     def start(self) -> None:
-        """Begins to look for newer versions and for edits that other processes made."""
+        """Starts the thread that looks for newer versions and for edits by other processes."""
         self._watcher = threading.Thread(target=self._watch, name="mmse-watch", daemon=True)
         self._watcher.start()
 
     def stop(self) -> None:
-        """Ends that and closes every version."""
-        self._ended.set()
+        """Stops that thread and closes every version."""
+        self._stop_event.set()
         if self._watcher is not None:
             self._watcher.join()
         self._retire(set(self.arms.values()))
 
-    def look(self) -> None:
-        """Takes up what the site serves now, if that is something else; what is refused changes nothing."""
-        with self._looking:
-            self._look()
+    def reload(self) -> None:
+        """Loads what the site serves now, where that has changed; a version that is refused changes nothing."""
+        with self._reload_lock:
+            self._reload()
 
-    def _look(self) -> None:
-        state = self.site.state()
-        wanted = dict(state.arms)
+    def _reload(self) -> None:
+        site_versions = self.site.state().arms
         self.problem = self.site.problem or self.problem
-        if {arm: one.edition for arm, one in self.arms.items()} == wanted:
-            self.problem, self._refused = self.site.problem, None
+        if {arm: version.site_version for arm, version in self.arms.items()} == site_versions:
+            self.problem, self._failed_arms = self.site.problem, None
             return
-        if (key := repr(sorted(wanted.items()))) == self._refused:
+        if site_versions == self._failed_arms:
             return
         try:
-            self._take(wanted)
-            self.problem, self._refused = self.site.problem, None
-        except Exception as error:  # whatever it is, what was served goes on
+            self._swap(site_versions)
+            self.problem, self._failed_arms = self.site.problem, None
+        except Exception as error:  # whatever it is, the versions in service go on
             cause = error.cause if isinstance(error, MmseError) else str(error)
-            self.problem, self._refused = f"What the site serves now is refused: {cause}", key
+            self.problem, self._failed_arms = f"What the site serves now is refused: {cause}", site_versions
             metrics.swaps.labels("refused").inc()
-            log.error("%s What was served goes on.", self.problem, exc_info=not isinstance(error, MmseError))
+            log.error("%s The server goes on with %s.", self.problem, self, exc_info=not isinstance(error, MmseError))
 
-    def _take(self, wanted: Mapping[str, Edition]) -> None:
-        former = set(self.arms.values())
-        open_now = {one.edition: one for one in former}
-        fresh: dict[Edition, Served] = {}
+    def _swap(self, site_versions: Mapping[str, Version]) -> None:
+        """Loads the versions of `site_versions` that are not in memory, puts all into service and retires the rest."""
+        former_arms = self.arms
+        by_version = {version.site_version: version for version in former_arms.values()}
+        new_versions: dict[Version, LoadedVersion] = {}
         try:
-            for edition in wanted.values():
-                if edition not in open_now and edition not in fresh:
-                    fresh[edition] = opened(edition, self.config)
+            for site_version in site_versions.values():
+                if site_version not in by_version and site_version not in new_versions:
+                    new_versions[site_version] = load(site_version, self.config)
         except BaseException:
-            for one in fresh.values():
-                one.close()
+            for version in new_versions.values():
+                version.close()
             raise
-        arms = {arm: open_now.get(edition) or fresh[edition] for arm, edition in wanted.items()}
         with self._lock:
-            before, self.arms = self.arms, arms
-        self._tell(before)
-        self._retire(former - set(arms.values()))
+            self.arms = {
+                arm: by_version.get(site_version) or new_versions[site_version]
+                for arm, site_version in site_versions.items()
+            }
+        self._report_swap(former_arms)
+        self._retire(set(former_arms.values()) - set(self.arms.values()))
 
-    def _tell(self, before: Mapping[str, Served]) -> None:
-        for arm, one in before.items():
-            metrics.version_info.labels(one.name, arm).set(0)
-        for arm, one in self.arms.items():
-            metrics.version_info.labels(one.name, arm).set(1)
-        if before:
+    def _report_swap(self, former_arms: Mapping[str, LoadedVersion]) -> None:
+        for arm, version in former_arms.items():
+            metrics.version_info.labels(version.name, arm).set(0)
+        for arm, version in self.arms.items():
+            metrics.version_info.labels(version.name, arm).set(1)
+        if former_arms:
             metrics.swaps.labels("done").inc()
-            log.info("now serving %s", ", ".join(f"{arm}: {one.name}" for arm, one in self.arms.items()))
+            log.info("now serving %s", self)
 
-    def _retire(self, over: set[Served]) -> None:
-        for one in over:
+    def _retire(self, versions: set[LoadedVersion]) -> None:
+        for version in versions:
             with self._lock:
-                one.retired = True
-                unused = one.users == 0
-            if unused:
-                one.close()
+                version.is_retired = True
+                is_unused = version.n_leases == 0
+            if is_unused:
+                version.close()
 
     def _watch(self) -> None:
-        looked = time.monotonic()
-        while not self._ended.wait(self.config.refresh_every_s):
+        reloaded_s = time.monotonic()
+        while not self._stop_event.wait(self.config.refresh_every_s):
             try:
-                if time.monotonic() - looked >= self.config.look_every_s:
-                    self.look()
-                    looked = time.monotonic()
+                if time.monotonic() - reloaded_s >= self.config.look_every_s:
+                    self.reload()
+                    reloaded_s = time.monotonic()
                 self._refresh()
-            except Exception as error:  # this thread must not end: the next look may find it mended
+            except Exception as error:  # this thread must not end: the cause may be gone the next time
                 self.problem = error.cause if isinstance(error, MmseError) else str(error)
                 log.error("%s", error, exc_info=not isinstance(error, MmseError))
 
     def _refresh(self) -> None:
-        for one in set(self.arms.values()):
-            if one.retriever.catalogue is not None:
-                one.retriever.catalogue.refresh()
+        """Takes in the edits of other processes."""
+        for version in set(self.arms.values()):
+            if version.retriever.catalogue is not None:
+                version.retriever.catalogue.refresh()
         live = self.arms[LIVE]
         metrics.items.set(len(live.retriever.snapshot()))
-        metrics.index_age_seconds.set(time.time() - live.made_at)
+        metrics.index_age_seconds.set(time.time() - live.indexed_at)
 
 
-def opened(edition: Edition, config: ServeConfig) -> Served:
-    """`edition`, ready for its first search; raises `ArtifactError` where its folders do not fit one another."""
-    run = edition.run
-    retriever = Retriever.open(run, writable=True, cached_queries=config.cached_queries)
-    queries = list(dict.fromkeys(read_logged(run / "dataset", "valid", _LOOKED_AT).queries))
-    asked_before = retriever.ranking.known.counts(queries)
-    often = [queries[place] for place in np.argsort(-asked_before, kind="stable")]
-    for query in often[:_WARMED]:
+def load(site_version: Version, config: ServeConfig) -> LoadedVersion:
+    """`site_version`, ready for its first search; raises `ArtifactError` where its folders do not fit one another."""
+    folder = RunFolder(site_version.run)
+    retriever = Retriever.open(folder.path, writable=True, cached_queries=config.cached_queries)
+    for query in read_probe_queries(folder.serving, _N_WARMUP):
         retriever.answer(Search(query, 100))
-    made = datetime.strptime(artifact.read_manifest(run / "index", "index").made["at"], "%Y-%m-%dT%H:%M:%SZ")
-    return Served(
-        edition=edition,
+    return LoadedVersion(
+        site_version=site_version,
         retriever=retriever,
-        atlas=Atlas.open(run / "map") if (run / "map").is_dir() else None,
-        examples=tuple(often[:EXAMPLES]),
-        made_at=made.replace(tzinfo=UTC).timestamp(),
+        catalogue_map=CatalogueMap.open(folder.map) if folder.map.is_dir() else None,
+        examples=tuple(read_popular_queries(folder.serving, EXAMPLES)),
+        indexed_at=datetime.fromisoformat(folder.manifest(INDEX).origin["at"]).timestamp(),
     )

@@ -1,4 +1,4 @@
-"""The HTTP routes: searches, items, events, versions, the map, and how the server is."""
+"""The HTTP routes: searches, items, events, versions, experiments, the map, health and metrics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
-from litestar import MediaType, Request, Response, delete, get, patch, post, put
+from litestar import MediaType, Response, delete, get, patch, post, put
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
@@ -18,41 +18,42 @@ from litestar.params import BodyKwarg, FromQuery, JSONBody, PathParameter, Query
 from mmse.catalogue.edits import Change, Delete, Edit, Upsert
 from mmse.core.errors import UsageError
 from mmse.experiment.assignment import assign
-from mmse.schema import http as api
+from mmse.schema import http
 from mmse.schema.filters import parse_terms
 from mmse.schema.http import (
-    Accepted,
-    AssignmentsAnswer,
-    AssignmentsRequest,
     BatchAnswer,
     CatalogueAnswer,
-    Column,
-    Edited,
+    EmbedAnswer,
     EmbedRequest,
-    Events,
-    ExperimentsAnswer,
     Failure,
+    FilterColumn,
     Health,
-    Item,
-    ItemEdits,
-    LiveVersion,
     MapAnswer,
-    MapPlace,
+    MapPoint,
     SearchAnswer,
     SearchBatch,
     SearchRequest,
-    Vectors,
-    Versions,
 )
+from mmse.schema.http_admin import (
+    AssignmentsAnswer,
+    AssignmentsRequest,
+    EditAnswer,
+    ExperimentsAnswer,
+    ItemAnswer,
+    ItemEdits,
+    SetLiveRequest,
+    VersionsAnswer,
+)
+from mmse.schema.http_events import EventBatch, EventsAnswer
 from mmse.schema.search import Channel
-from mmse.serving import map_view as mapped
-from mmse.serving.failures import STATUS, Refused
+from mmse.serving import map_view
+from mmse.serving.failures import STATUS, RequestError
 from mmse.serving.observability import metrics
-from mmse.serving.openapi import described
-from mmse.serving.request_context import Call
-from mmse.serving.state import House
+from mmse.serving.openapi import build_document
+from mmse.serving.request_context import HttpRequest, context_of
+from mmse.serving.state import ServerState
 
-_WHY = {
+_STATUS_TEXTS = {
     400: "The request is malformed",
     401: "The token is missing or wrong",
     404: "There is no such thing",
@@ -66,37 +67,33 @@ _WHY = {
     504: "Not answered in time",
     507: "The disk refuses to take it",
 }
-_CHANNELS = QueryParameter(description="How hits are found.")
+_CHANNEL = QueryParameter(description="How hits are found.")
 
 
-def _refusals(*statuses: int) -> dict[int, ResponseSpec]:
-    """How a route may refuse, for the API's description."""
+def _error_responses(*statuses: int) -> dict[int, ResponseSpec]:
+    """The error responses of a route, for the description of the API."""
     return {
-        status: ResponseSpec(Failure, description=_WHY[status], generate_examples=False)
+        status: ResponseSpec(Failure, description=_STATUS_TEXTS[status], generate_examples=False)
         for status in sorted({*statuses, 400, 429, 500, 504})
     }
 
 
-def _house(request: Request[Any, Any, Any]) -> House:
-    return cast(House, request.app.state.house)
+def _server(connection: ASGIConnection[Any, Any, Any, Any]) -> ServerState:
+    return cast(ServerState, connection.app.state.server)
 
 
-def _call(request: Request[Any, Any, Any]) -> Call:
-    return cast(Call, request.scope["state"]["call"])
-
-
-def needs_token(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """Lets those through who have the token; raises `Refused` for others, and where the server takes no writes."""
-    token = cast(House, connection.app.state.house).config.token
+def require_token(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Raises `RequestError` where the request lacks the token, or the server takes no writes."""
+    token = _server(connection).config.token
     if token is None:
-        raise Refused(
+        raise RequestError(
             "read_only",
             "This server takes no writes: it was started without a token.",
             "Start it with --token-file, and send `Authorization: Bearer …`.",
         )
-    given = connection.headers.get("authorization", "")
-    if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-        raise Refused("unauthorised", "The token is missing or wrong.", "Send `Authorization: Bearer …`.")
+    header = connection.headers.get("authorization", "")
+    if not hmac.compare_digest(header.encode(), f"Bearer {token}".encode()):
+        raise RequestError("unauthorised", "The token is missing or wrong.", "Send `Authorization: Bearer …`.")
 
 
 ItemId = Annotated[Path, PathParameter(description="The item_id, percent-encoded.")]
@@ -108,36 +105,40 @@ _EXAMPLE = Example(
 
 
 @post(
-    "/v1/search", status_code=200, responses=_refusals(404, 413, 415, 422, 503), tags=["search"], operation_id="search"
+    "/v1/search",
+    status_code=200,
+    responses=_error_responses(404, 413, 415, 422, 503),
+    tags=["search"],
+    operation_id="search",
 )
 async def search(
-    data: Annotated[SearchRequest, BodyKwarg(examples=[_EXAMPLE])], request: Request[Any, Any, Any]
+    data: Annotated[SearchRequest, BodyKwarg(examples=[_EXAMPLE])], request: HttpRequest
 ) -> Response[SearchAnswer]:
     """Searches the catalogue: hits best first, each with its probability of a click."""
-    return _ready(await _house(request).desk.search(data, _call(request)))
+    return _json_response(await _server(request).handler.search(data, context_of(request.scope)))
 
 
-@get("/v1/search", responses=_refusals(404, 422, 503), tags=["search"], operation_id="search_plainly")
-async def search_plainly(
-    request: Request[Any, Any, Any],
+@get("/v1/search", responses=_error_responses(404, 422, 503), tags=["search"], operation_id="search_plainly")
+async def search_by_url(
+    request: HttpRequest,
     q: Annotated[str, QueryParameter(description="What the shopper typed.", min_length=1, max_length=2_000)],
-    k: Annotated[int, QueryParameter(ge=1, le=api.MAX_K)] = 10,
+    k: Annotated[int, QueryParameter(ge=1, le=http.MAX_K)] = 10,
     user_id: Annotated[str | None, QueryParameter(min_length=1, max_length=1_000)] = None,
     filter: Annotated[
         list[str] | None, QueryParameter(description="brand=Bosch, price=10..20, or JSON; all must hold.")
     ] = None,
-    channel: Annotated[Channel, _CHANNELS] = "hybrid",
+    channel: Annotated[Channel, _CHANNEL] = "hybrid",
     min_probability: Annotated[float, QueryParameter(ge=0, le=1)] = 0.0,
     facets: Annotated[
-        list[str] | None, QueryParameter(description="Columns to count.", max_items=api.MAX_FACETS)
+        list[str] | None, QueryParameter(description="Columns to count.", max_items=http.MAX_FACETS)
     ] = None,
     explain: FromQuery[bool] = False,
     version: Annotated[str | None, QueryParameter(min_length=1, max_length=64)] = None,
     session_id: Annotated[str | None, QueryParameter(min_length=1, max_length=1_000)] = None,
-    shown: Annotated[int, QueryParameter(ge=0, le=api.MAX_K)] = api.MAX_K,
+    shown: Annotated[int, QueryParameter(ge=0, le=http.MAX_K)] = http.MAX_K,
 ) -> Response[SearchAnswer]:
-    """The same for people and curl."""
-    asked = SearchRequest(
+    """The same search by GET, for people and curl."""
+    search_request = SearchRequest(
         query=q,
         k=k,
         user_id=user_id,
@@ -149,260 +150,281 @@ async def search_plainly(
         session_id=session_id,
         shown=shown,
     )
-    house = _house(request)
-    with house.fleet.using(version) as served:
-        condition = parse_terms(filter or [], served.retriever.kinds)
-    return _ready(await house.desk.search(asked, _call(request), only=condition))
+    server = _server(request)
+    with server.models.lease(version) as loaded_version:
+        condition = parse_terms(filter or [], loaded_version.retriever.kinds)
+    return _json_response(await server.handler.search(search_request, context_of(request.scope), condition))
 
 
 @post(
     "/v1/search/batch",
     status_code=200,
-    responses=_refusals(404, 413, 415, 503),
+    responses=_error_responses(404, 413, 415, 503),
     tags=["search"],
     operation_id="search_batch",
 )
-async def search_batch(data: JSONBody[SearchBatch], request: Request[Any, Any, Any]) -> Response[BatchAnswer]:
+async def search_batch(data: JSONBody[SearchBatch], request: HttpRequest) -> Response[BatchAnswer]:
     """Several searches at once; one that does not fit the catalogue does not spoil the others."""
-    return _ready(await _house(request).desk.batch(data, _call(request)))
+    return _json_response(await _server(request).handler.search_batch(data, context_of(request.scope)))
 
 
-@post("/v1/embed", status_code=200, responses=_refusals(404, 413, 415, 503), tags=["search"], operation_id="embed")
-async def embed(data: JSONBody[EmbedRequest], request: Request[Any, Any, Any]) -> Vectors:
+@post(
+    "/v1/embed", status_code=200, responses=_error_responses(404, 413, 415, 503), tags=["search"], operation_id="embed"
+)
+async def embed(data: JSONBody[EmbedRequest], request: HttpRequest) -> EmbedAnswer:
     """The fused vectors of queries: their inner product with an item's vector is its score by the vector channel."""
-    return await _house(request).desk.embed(data, _call(request))
+    return await _server(request).handler.embed(data, context_of(request.scope))
 
 
 _TOKEN: list[dict[str, list[str]]] = [{"token": []}]
-_WRITES: dict[str, Any] = {"guards": [needs_token], "security": _TOKEN, "tags": ["items"]}
+_WRITES: dict[str, Any] = {"guards": [require_token], "security": _TOKEN, "tags": ["items"]}
 
 
 @post(
     "/v1/items",
     status_code=200,
-    responses=_refusals(401, 409, 413, 415, 422, 507),
+    responses=_error_responses(401, 409, 413, 415, 422, 507),
     **_WRITES,
     operation_id="edit_items",
 )
-async def edit_items(data: JSONBody[ItemEdits], request: Request[Any, Any, Any]) -> Edited:
+async def edit_items(data: JSONBody[ItemEdits], request: HttpRequest) -> EditAnswer:
     """Edits items, all or none; they are on the disk, and found by every search of this worker, when it answers."""
     edits: list[Edit] = [Upsert(item) for item in data.upsert]
-    edits += [Change(one.item_id, one.values) for one in data.change]
+    edits += [Change(change.item_id, change.values) for change in data.change]
     edits += [Delete(item_id) for item_id in data.delete]
-    return await _edited(request, edits)
+    return await _apply_edits(request, edits)
 
 
 @put(
     "/v1/items/{item_id:path}",
     status_code=200,
-    responses=_refusals(401, 409, 413, 415, 422, 507),
+    responses=_error_responses(401, 409, 413, 415, 422, 507),
     **_WRITES,
     operation_id="put_item",
 )
-async def put_item(item_id: ItemId, data: JSONBody[dict[str, Any]], request: Request[Any, Any, Any]) -> Edited:
+async def put_item(item_id: ItemId, data: JSONBody[dict[str, Any]], request: HttpRequest) -> EditAnswer:
     """Puts a whole item, new or in place of the one that is there; columns that it leaves out are empty."""
-    if data.get("item_id", _id(item_id)) != _id(item_id):
+    if data.get("item_id", _parse_id(item_id)) != _parse_id(item_id):
         raise UsageError(
-            f"The path names item '{_id(item_id)}', its values item '{data['item_id']}'.",
+            f"The path names item '{_parse_id(item_id)}', its values item '{data['item_id']}'.",
             "Leave item_id out of the body.",
         )
-    return await _edited(request, [Upsert(data | {"item_id": _id(item_id)})])
+    return await _apply_edits(request, [Upsert(data | {"item_id": _parse_id(item_id)})])
 
 
 @patch(
     "/v1/items/{item_id:path}",
     status_code=200,
-    responses=_refusals(401, 409, 413, 415, 422, 507),
+    responses=_error_responses(401, 409, 413, 415, 422, 507),
     **_WRITES,
     operation_id="change_item",
 )
-async def change_item(item_id: ItemId, data: JSONBody[dict[str, Any]], request: Request[Any, Any, Any]) -> Edited:
+async def change_item(item_id: ItemId, data: JSONBody[dict[str, Any]], request: HttpRequest) -> EditAnswer:
     """Changes some columns of an item, such as its price; the others stay."""
-    return await _edited(request, [Change(_id(item_id), data)])
+    return await _apply_edits(request, [Change(_parse_id(item_id), data)])
 
 
 @delete(
     "/v1/items/{item_id:path}",
     status_code=200,
-    responses=_refusals(401, 409, 422, 507),
+    responses=_error_responses(401, 409, 422, 507),
     **_WRITES,
     operation_id="delete_item",
 )
-async def delete_item(item_id: ItemId, request: Request[Any, Any, Any]) -> Edited:
+async def delete_item(item_id: ItemId, request: HttpRequest) -> EditAnswer:
     """Takes an item out of the catalogue."""
-    return await _edited(request, [Delete(_id(item_id))])
+    return await _apply_edits(request, [Delete(_parse_id(item_id))])
 
 
-@get("/v1/items/{item_id:path}", responses=_refusals(404), tags=["items"], operation_id="item")
-async def item(item_id: ItemId, request: Request[Any, Any, Any]) -> Item:
+@get("/v1/items/{item_id:path}", responses=_error_responses(404), tags=["items"], operation_id="item")
+async def get_item(item_id: ItemId, request: HttpRequest) -> ItemAnswer:
     """An item as it is in the live version."""
-    with _house(request).fleet.using(None) as served:
-        now = served.retriever.snapshot()
-        rows = now.rows([_id(item_id)])
+    with _server(request).models.lease(None) as version:
+        snapshot = version.retriever.snapshot()
+        rows = snapshot.rows([_parse_id(item_id)])
         if rows[0] < 0:
-            raise Refused("not_found", f"There is no item '{_id(item_id)}'.", "Check the item_id.")
-        return Item(version=served.name, catalogue=now.version, item=now.items(rows)[0])
+            raise RequestError("not_found", f"There is no item '{_parse_id(item_id)}'.", "Check the item_id.")
+        return ItemAnswer(version=version.name, catalogue=snapshot.version, item=snapshot.items(rows)[0])
 
 
 @post(
     "/v1/events",
     status_code=202,
-    guards=[needs_token],
+    guards=[require_token],
     security=_TOKEN,
     tags=["events"],
-    responses=_refusals(401, 409, 413, 415, 422, 507),
+    responses=_error_responses(401, 409, 413, 415, 422, 507),
     operation_id="take_events",
 )
-async def take_events(data: JSONBody[Events], request: Request[Any, Any, Any]) -> Accepted:
+async def take_events(data: JSONBody[EventBatch], request: HttpRequest) -> EventsAnswer:
     """Takes in what shoppers saw, clicked and ordered, for the next training; it is on the disk when it answers."""
-    await asyncio.to_thread(_house(request).events.append, data.events)
+    await asyncio.to_thread(_server(request).events.append, data.events)
     for event in data.events:
         metrics.events.labels(type(event).__name__.lower()).inc()
-    return Accepted(request_id=_call(request).request_id, accepted=len(data.events))
+    return EventsAnswer(request_id=context_of(request.scope).request_id, accepted=len(data.events))
 
 
-@get("/v1/versions", responses=_refusals(), tags=["versions"], operation_id="versions")
-async def versions(request: Request[Any, Any, Any]) -> Versions:
+@get("/v1/versions", responses=_error_responses(), tags=["versions"], operation_id="versions")
+async def list_versions(request: HttpRequest) -> VersionsAnswer:
     """The versions that are served, by arm."""
-    return _house(request).versions()
+    return _server(request).describe_versions()
 
 
 @post(
     "/v1/versions/live",
     status_code=200,
-    guards=[needs_token],
+    guards=[require_token],
     security=_TOKEN,
     tags=["versions"],
-    responses=_refusals(401, 404, 409, 413, 415, 422, 507),
+    responses=_error_responses(401, 404, 409, 413, 415, 422, 507),
     operation_id="set_live",
 )
-async def set_live(data: JSONBody[LiveVersion], request: Request[Any, Any, Any]) -> Versions:
+async def set_live(data: JSONBody[SetLiveRequest], request: HttpRequest) -> VersionsAnswer:
     """Puts a published version into service for an arm: to roll back, or to begin an experiment."""
-    house = _house(request)
-    await asyncio.to_thread(house.serve, data.arm, data.version, data.note)
-    return house.versions()
+    server = _server(request)
+    await asyncio.to_thread(server.serve_version, data.arm, data.version, data.note)
+    return server.describe_versions()
 
 
-@get("/v1/experiments", responses=_refusals(), tags=["experiments"], operation_id="experiments")
-async def experiments(request: Request[Any, Any, Any]) -> ExperimentsAnswer:
+@get("/v1/experiments", responses=_error_responses(), tags=["experiments"], operation_id="experiments")
+async def list_experiments(request: HttpRequest) -> ExperimentsAnswer:
     """The experiments that run, and what their arms are served."""
-    return _house(request).running()
+    return _server(request).describe_experiments()
 
 
 @post(
-    "/v1/assignments", status_code=200, responses=_refusals(413, 415), tags=["experiments"], operation_id="assignments"
+    "/v1/assignments",
+    status_code=200,
+    responses=_error_responses(413, 415),
+    tags=["experiments"],
+    operation_id="assignments",
 )
-async def assignments(data: JSONBody[AssignmentsRequest], request: Request[Any, Any, Any]) -> AssignmentsAnswer:
+async def assign_units(data: JSONBody[AssignmentsRequest], request: HttpRequest) -> AssignmentsAnswer:
     """The arms of shoppers, visits or requests: what a search of theirs would be served under."""
-    running = _house(request).experiments.running()
-    found = [
-        assign(running, user_id=one.user_id, session_id=one.session_id, request_id=one.request_id) for one in data.units
+    state = _server(request).experiments.state()
+    assignments = [
+        assign(state, user_id=unit.user_id, session_id=unit.session_id, request_id=unit.request_id)
+        for unit in data.units
     ]
-    return AssignmentsAnswer(request_id=_call(request).request_id, assignments=[dict(one.arms) for one in found])
+    return AssignmentsAnswer(
+        request_id=context_of(request.scope).request_id,
+        assignments=[dict(assignment.arms) for assignment in assignments],
+    )
 
 
-@get("/v1/catalogue", responses=_refusals(), tags=["search"], operation_id="catalogue")
-async def catalogue(request: Request[Any, Any, Any]) -> CatalogueAnswer:
+@get("/v1/catalogue", responses=_error_responses(), tags=["search"], operation_id="catalogue")
+async def describe_catalogue(request: HttpRequest) -> CatalogueAnswer:
     """What can be asked: columns to filter by, how many items there are, and queries of the log as examples."""
-    with _house(request).fleet.using(None) as served:
-        columns = [Column(name=name, kind=kind.value) for name, kind in served.retriever.kinds.items()]
+    with _server(request).models.lease(None) as version:
+        columns = [FilterColumn(name=name, kind=kind.value) for name, kind in version.retriever.kinds.items()]
         return CatalogueAnswer(
-            version=served.name, items=len(served.retriever.snapshot()), columns=columns, examples=list(served.examples)
+            version=version.name,
+            items=len(version.retriever.snapshot()),
+            columns=columns,
+            examples=list(version.examples),
         )
 
 
-@get("/v1/map", responses=_refusals(404), tags=["map"], operation_id="show_map")
+@get("/v1/map", responses=_error_responses(404), tags=["map"], operation_id="show_map")
 async def show_map(
-    request: Request[Any, Any, Any], version: Annotated[str | None, QueryParameter(min_length=1, max_length=64)] = None
+    request: HttpRequest, version: Annotated[str | None, QueryParameter(min_length=1, max_length=64)] = None
 ) -> MapAnswer:
     """The map of the catalogue's embeddings: near one another on it is near one another to the model."""
-    with _house(request).fleet.using(version) as served:
-        return await asyncio.to_thread(mapped.drawn, served)
+    with _server(request).models.lease(version) as loaded_version:
+        return await asyncio.to_thread(map_view.draw_map, loaded_version)
 
 
-@get("/v1/map/place", responses=_refusals(404, 422), tags=["map"], operation_id="place")
-async def place(
-    request: Request[Any, Any, Any],
+@get("/v1/map/place", responses=_error_responses(404, 422), tags=["map"], operation_id="place")
+async def locate_query(
+    request: HttpRequest,
     q: Annotated[str, QueryParameter(description="A query.", min_length=1, max_length=2_000)],
     version: Annotated[str | None, QueryParameter(min_length=1, max_length=64)] = None,
-) -> MapPlace:
+) -> MapPoint:
     """Where a query belongs on the map."""
-    with _house(request).fleet.using(version) as served:
-        return await asyncio.to_thread(mapped.place, served, q)
+    with _server(request).models.lease(version) as loaded_version:
+        return await asyncio.to_thread(map_view.locate_query, loaded_version, q)
 
 
-@get("/v1/health", responses=_refusals(), tags=["operations"], operation_id="health")
-async def health(request: Request[Any, Any, Any]) -> Health:
-    """How the server is; a worker that answers at all has its versions open."""
-    house = _house(request)
-    return Health(live=True, ready=True, version=house.fleet.arms[api.LIVE].name, problems=house.problems())
+@get("/v1/health", responses=_error_responses(), tags=["operations"], operation_id="health")
+async def show_health(request: HttpRequest) -> Health:
+    """The state of the server; a worker that answers has its versions loaded."""
+    server = _server(request)
+    return Health(live=True, ready=True, version=server.models.arms[http.LIVE].name, problems=server.list_problems())
 
 
-@get("/v1/health/ready", responses=_refusals(), tags=["operations"], operation_id="ready")
-async def ready(request: Request[Any, Any, Any]) -> Health:
+@get("/v1/health/ready", responses=_error_responses(), tags=["operations"], operation_id="ready")
+async def show_readiness(request: HttpRequest) -> Health:
     """Whether searches are answered."""
-    return Health(live=True, ready=True, version=_house(request).fleet.arms[api.LIVE].name, problems=[])
+    return Health(live=True, ready=True, version=_server(request).models.arms[http.LIVE].name, problems=[])
 
 
-@get("/v1/health/live", responses=_refusals(), tags=["operations"], operation_id="live")
-async def live() -> Health:
+@get("/v1/health/live", responses=_error_responses(), tags=["operations"], operation_id="live")
+async def show_liveness() -> Health:
     """Whether the process lives."""
     return Health(live=True, ready=True, version=None, problems=[])
 
 
-@get("/metrics", media_type=MediaType.TEXT, responses=_refusals(), tags=["operations"], operation_id="show_metrics")
+@get(
+    "/metrics",
+    media_type=MediaType.TEXT,
+    responses=_error_responses(),
+    tags=["operations"],
+    operation_id="show_metrics",
+)
 async def show_metrics() -> Response[bytes]:
     """Counts and times of all workers, for Prometheus."""
     return Response(await asyncio.to_thread(metrics.exposition), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @get("/openapi.json", include_in_schema=False)
-async def description(request: Request[Any, Any, Any]) -> Response[bytes]:
+async def show_description(request: HttpRequest) -> Response[bytes]:
     """This API, as OpenAPI 3.1."""
-    return Response(described(request.app), media_type="application/json")
+    return Response(build_document(request.app), media_type="application/json")
 
 
 ROUTES: Sequence[HTTPRouteHandler] = (
     search,
-    search_plainly,
+    search_by_url,
     search_batch,
     embed,
     edit_items,
     put_item,
     change_item,
     delete_item,
-    item,
+    get_item,
     take_events,
-    versions,
+    list_versions,
     set_live,
-    experiments,
-    assignments,
-    catalogue,
+    list_experiments,
+    assign_units,
+    describe_catalogue,
     show_map,
-    place,
-    health,
-    ready,
-    live,
+    locate_query,
+    show_health,
+    show_readiness,
+    show_liveness,
     show_metrics,
-    description,
+    show_description,
 )
 
 
-def _ready(body: bytes) -> Response[Any]:
-    """An answer that is written already."""
+def _json_response(body: bytes) -> Response[Any]:
+    """A response whose JSON is encoded already."""
     return Response(body, media_type="application/json")
 
 
-def _id(path: Path) -> str:
+def _parse_id(path: Path) -> str:
     """The item id in a route: it may hold slashes, so the framework takes it for a path."""
     return str(path).removeprefix("/")
 
 
-async def _edited(request: Request[Any, Any, Any], edits: list[Edit]) -> Edited:
+async def _apply_edits(request: HttpRequest, edits: list[Edit]) -> EditAnswer:
     if not edits:
         raise UsageError("There is no edit in the request.", "Give `upsert`, `change` or `delete`.")
-    version, state = await asyncio.to_thread(_house(request).edit, edits)
-    return Edited(request_id=_call(request).request_id, applied=len(edits), version=version, catalogue=state)
+    version, catalogue_state = await asyncio.to_thread(_server(request).edit, edits)
+    return EditAnswer(
+        request_id=context_of(request.scope).request_id, applied=len(edits), version=version, catalogue=catalogue_state
+    )
 
 
-assert set(_WHY) <= set(STATUS.values())
+assert set(_STATUS_TEXTS) <= set(STATUS.values())

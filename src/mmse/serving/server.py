@@ -1,4 +1,4 @@
-"""The server's processes: one that listens and keeps the others alive, and workers that answer."""
+"""The processes of a server: a parent that listens and replaces workers that die, and workers that answer."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from typing import TYPE_CHECKING
 from granian import Granian
 from granian.constants import Interfaces
 
-from mmse.core import artifact
 from mmse.core.errors import UsageError
+from mmse.core.run_folder import SEARCH, RunFolder
 from mmse.serving.config import METRICS_FOLDER, ServeConfig
 from mmse.serving.versions.site import Site
 
 if TYPE_CHECKING:
-    from mmse.serving.middleware import Gate
+    from mmse.serving.middleware.asgi import ASGIApp
 
 _GRACE_S = 10
 _CONNECTIONS = 2_048
-_OPENED = "opened"
-"""A file that says that a worker could open what is served."""
+_START_FILE = "started"
+"""An empty file: a worker could load what the site serves."""
 
 
 def serve(config: ServeConfig) -> bool:
-    """Serves until it is told to end (SIGINT, SIGTERM), and answers what has come in before that.
+    """Serves until SIGINT or SIGTERM, and answers the requests that came in before it.
 
-    A worker that dies is replaced; but where the first cannot even open what it is to serve, it ends, and gives false.
+    A worker that dies is replaced. Where the first worker cannot load what it is to serve, the server ends, and this
+    gives false.
     """
     with tempfile.TemporaryDirectory(prefix="mmse-metrics-") as folder:
         os.environ[METRICS_FOLDER] = folder
@@ -49,12 +50,12 @@ def serve(config: ServeConfig) -> bool:
             respawn_failed_workers=True,
             workers_kill_timeout=_GRACE_S,
         )
-        server.serve(target_loader=partial(_worker, config, Path(folder) / _OPENED), wrap_loader=False)
-        return (Path(folder) / _OPENED).exists()
+        server.serve(target_loader=partial(_worker, config, Path(folder) / _START_FILE), wrap_loader=False)
+        return (Path(folder) / _START_FILE).exists()
 
 
-def _worker(config: ServeConfig, opened: Path) -> Gate:
-    """The application of one worker process, with one thread for each library that would take all cores."""
+def _worker(config: ServeConfig, started_file: Path) -> ASGIApp:
+    """The application of one worker process; libraries that would take all cores are held to one thread."""
     import faiss
     import torch
 
@@ -63,20 +64,19 @@ def _worker(config: ServeConfig, opened: Path) -> Gate:
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
 
-    def told(able: bool) -> None:
-        if able:
-            opened.touch()
-        elif not opened.exists():
+    def report_start(success: bool) -> None:
+        if success:
+            started_file.touch()
+        elif not started_file.exists():
             os.kill(os.getppid(), signal.SIGTERM)
 
-    return create(config, told)
+    return create(config, report_start)
 
 
 def check(config: ServeConfig) -> None:
-    """Raises where it could not serve, before any process is started: `ArtifactError`, or `UsageError` for the port."""
-    for edition in Site.open(config.path).state().arms.values():
-        for kind in ("dataset", "model", "vectors", "index", "ranking"):
-            artifact.verify(edition.run / kind, kind)
+    """Raises where it could not serve, before a process starts: `ArtifactError`, or `UsageError` for the port."""
+    for version in Site.open(config.path).state().versions:
+        RunFolder(version.run).verify(SEARCH)
     try:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         with socket.socket(family) as probe:

@@ -1,4 +1,4 @@
-"""What one worker process holds while it serves, in one place for the routes."""
+"""What one worker process holds while it serves, for the routes to use."""
 
 from __future__ import annotations
 
@@ -11,131 +11,134 @@ from typing import final
 import msgspec
 
 from mmse.catalogue.edits import Edit
-from mmse.experiment.assignment import Placed
-from mmse.schema.http import LIVE, ArmSaid, ExperimentSaid, ExperimentsAnswer, ServedVersion, Versions
-from mmse.serving.batching import Lane
+from mmse.experiment.assignment import Allocation
+from mmse.schema.http import LIVE
+from mmse.schema.http_admin import ArmStatus, ExperimentsAnswer, ExperimentStatus, VersionsAnswer, VersionStatus
 from mmse.serving.config import ServeConfig
 from mmse.serving.events.log import EventLog
-from mmse.serving.experiments import Watched, needed
-from mmse.serving.handlers import Desk
-from mmse.serving.model_pool import Fleet, Served
+from mmse.serving.experiments import ExperimentsWatcher, required_versions
+from mmse.serving.handlers import SearchHandler
+from mmse.serving.model_pool import LoadedVersion, ModelPool
 from mmse.serving.observability import metrics
 from mmse.serving.versions.site import put_in_service
 
 _SWITCH_S = 0.001
-"""How long a thread may keep Python to itself: the default of 5 ms is longer than a search."""
-_GARBAGE = (100_000, 50, 100)
-"""When Python looks for cycles: a search makes thousands of objects and none, and a look takes as long as a search."""
-_HOPEFUL = 0.25
-"""The share of a search's time that it may wait before it is begun; more is refused."""
+"""How long a thread may keep the interpreter to itself: the default of 5 ms is longer than a search."""
+_GC_THRESHOLDS = (100_000, 50, 100)
+"""When Python looks for cycles: a search makes thousands of objects and no cycle, and a look takes as long as it."""
 
 
 @final
 @dataclass(frozen=True)
-class House:
-    """The versions in service, the lane that searches them, the experiments that run, and where events go."""
+class ServerState:
+    """The versions in service, the handler of searches, the experiments that run, and the log of events."""
 
     config: ServeConfig
-    fleet: Fleet
-    lane: Lane
-    desk: Desk
+    models: ModelPool
+    handler: SearchHandler
     events: EventLog
-    experiments: Watched
+    experiments: ExperimentsWatcher
 
     @classmethod
-    def open(cls, config: ServeConfig) -> House:
-        """Opens all that the site serves; raises `ArtifactError` where that cannot be."""
+    def open(cls, config: ServeConfig) -> ServerState:
+        """Loads all that the site serves; raises `ArtifactError` where it cannot."""
         sys.setswitchinterval(_SWITCH_S)
-        gc.set_threshold(*_GARBAGE)
-        fleet = Fleet.open(config)
-        fleet.start()
-        lane = Lane(waiting=config.waiting, together=config.together, wait_ms=config.timeout_ms * _HOPEFUL)
-        events, experiments = EventLog(config.events or config.path / "events"), Watched(config.path)
-        desk = Desk(fleet, lane, config, events, experiments.running)
-        return cls(config, fleet, lane, desk, events, experiments)
+        gc.set_threshold(*_GC_THRESHOLDS)
+        models = ModelPool.open(config)
+        models.start()
+        events, experiments = EventLog(config.events or config.path / "events"), ExperimentsWatcher(config.path)
+        handler = SearchHandler(models, config, events, experiments.state)
+        return cls(config, models, handler, events, experiments)
 
     def close(self) -> None:
-        """Lets go of everything."""
-        self.fleet.stop()
+        """Stops its threads and closes its files."""
+        self.models.stop()
         self.events.close()
 
     def edit(self, edits: Sequence[Edit]) -> tuple[str, int]:
-        """Puts `edits` on the disk for all versions served; gives the live version and its state that has them."""
-        with self.fleet.holding() as held:
-            applied = self.fleet.site.apply(
-                edits, lambda edition: held[edition].retriever.catalogue if edition in held else None
+        """Puts `edits` on the disk for all versions served; gives the name and the catalogue state of the live one."""
+        with self.models.lease_all() as versions:
+            result = self.models.site.apply(
+                edits,
+                lambda site_version: versions[site_version].retriever.catalogue if site_version in versions else None,
             )
         metrics.edits.inc(len(edits))
-        return applied.edition, applied.version
+        return result.version, result.catalogue_version
 
-    def serve(self, arm: str, version: str, note: str) -> None:
-        """Lets `arm` serve a version that was published; raises `UsageError` where there is no such version."""
-        put_in_service(self.fleet.site, arm, version, note)
-        self.fleet.look()
+    def serve_version(self, arm: str, version: str, note: str) -> None:
+        """Lets `arm` serve a published version; raises `UsageError` where there is no such version."""
+        put_in_service(self.models.site, arm, version, note)
+        self.models.reload()
 
-    def versions(self) -> Versions:
-        """What is served."""
-        arms = self.fleet.arms
-        served = sorted(set(arms.values()), key=lambda one: one.name)
-        problem = self._public(self.fleet.problem) if self.fleet.problem else None
-        return Versions(
+    def describe_versions(self) -> VersionsAnswer:
+        """The versions in service."""
+        arms = self.models.arms
+        versions = sorted(set(arms.values()), key=lambda version: version.name)
+        return VersionsAnswer(
             live=arms[LIVE].name,
-            served=[_said(one, sorted(arm for arm, its in arms.items() if its is one)) for one in served],
-            problem=problem,
+            served=[
+                _describe_version(version, sorted(arm for arm, arm_version in arms.items() if arm_version is version))
+                for version in versions
+            ],
+            problem=self._hide_path(self.models.problem) if self.models.problem else None,
         )
 
-    def problems(self) -> list[str]:
-        """What somebody should look at, none of which stops a search."""
-        wrong_with = (self.fleet.problem, self.events.problem, self.experiments.problem, self._unserved())
-        found = [self._public(said) for said in wrong_with if said]
-        for one in set(self.fleet.arms.values()):
-            book = one.retriever.rulebook
-            if book is not None and (wrong := book.status().problem):
-                found.append(f"Newer rules of version {one.name} are not in use: {self._public(wrong)}")
-        return found
+    def list_problems(self) -> list[str]:
+        """Problems for an operator to look at; none of them stops a search."""
+        problems = [self.models.problem, self.events.problem, self.experiments.problem, self._missing_version()]
+        for version in set(self.models.arms.values()):
+            rulebook = version.retriever.rulebook
+            if rulebook is not None and (problem := rulebook.status().problem):
+                problems.append(f"Newer rules of version {version.name} are not in use: {problem}")
+        return [self._hide_path(problem) for problem in problems if problem]
 
-    def running(self) -> ExperimentsAnswer:
+    def describe_experiments(self) -> ExperimentsAnswer:
         """The experiments that run."""
-        running = self.experiments.running()
+        state = self.experiments.state()
         return ExperimentsAnswer(
-            experiments=[_experiment(one) for one in running.experiments],
-            holdout=running.holdout,
-            problem=self._public(self.experiments.problem) or self._unserved() or None,
+            experiments=[_describe_experiment(allocation) for allocation in state.experiments],
+            holdout=state.holdout,
+            problem=self._hide_path(self.experiments.problem) or self._missing_version() or None,
         )
 
-    def _unserved(self) -> str:
-        """What an experiment needs and nobody serves: its shoppers are in no experiment meanwhile."""
-        experiments = [one.experiment for one in self.experiments.running().experiments]
-        lacking = sorted(name for name in needed(experiments) if not self.fleet.serves(name))
-        return f"An experiment needs '{lacking[0]}', which is not served." if lacking else ""
+    def _missing_version(self) -> str:
+        """The problem of an experiment whose version is not served, or "": its shoppers are in no experiment then."""
+        experiments = [allocation.experiment for allocation in self.experiments.state().experiments]
+        missing_names = sorted(name for name in required_versions(experiments) if not self.models.has(name))
+        return f"An experiment needs '{missing_names[0]}', which is not served." if missing_names else ""
 
-    def _public(self, said: str) -> str:
-        """`said` without where the site lies on this machine's disk, since anybody may read it."""
-        return said.replace(f"{self.config.path}/", "")
+    def _hide_path(self, problem: str) -> str:
+        """`problem` without the path of the site on this machine, since anybody may read it."""
+        return problem.replace(f"{self.config.path}/", "")
 
 
-def _experiment(placed: Placed) -> ExperimentSaid:
-    one = placed.experiment
-    arms = [
-        ArmSaid(name=name, weight=arm.weight, settings=msgspec.to_builtins(arm.settings))
-        for name, arm in one.arms.items()
-    ]
-    return ExperimentSaid(
-        name=one.name, layer=one.layer, unit=one.unit, traffic=one.traffic, since=placed.since, note=one.note, arms=arms
+def _describe_experiment(allocation: Allocation) -> ExperimentStatus:
+    experiment = allocation.experiment
+    return ExperimentStatus(
+        name=experiment.name,
+        layer=experiment.layer,
+        unit=experiment.unit,
+        traffic=experiment.traffic,
+        since=allocation.started_at,
+        note=experiment.note,
+        arms=[
+            ArmStatus(name=name, weight=arm.weight, settings=msgspec.to_builtins(arm.settings))
+            for name, arm in experiment.arms.items()
+        ],
     )
 
 
-def _said(one: Served, arms: list[str]) -> ServedVersion:
-    now = one.retriever.snapshot()
-    return ServedVersion(
-        version=one.name,
+def _describe_version(version: LoadedVersion, arms: list[str]) -> VersionStatus:
+    snapshot = version.retriever.snapshot()
+    return VersionStatus(
+        version=version.name,
         arms=arms,
-        fingerprint=one.edition.fingerprint,
-        published_at=one.edition.at,
-        note=one.edition.note,
-        items=len(now),
-        catalogue=now.version,
-        views=list(one.retriever.encoder.views),
-        width=one.retriever.encoder.width,
-        has_map=one.atlas is not None,
+        fingerprint=version.site_version.fingerprint,
+        published_at=version.site_version.at,
+        note=version.site_version.note,
+        items=len(snapshot),
+        catalogue=snapshot.version,
+        views=list(version.retriever.encoder.views),
+        width=version.retriever.encoder.width,
+        has_map=version.catalogue_map is not None,
     )

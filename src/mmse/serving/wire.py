@@ -1,4 +1,4 @@
-"""Requests into searches, and answers into what is said over HTTP."""
+"""Turns the request bodies of the HTTP API into searches, and answers into response bodies."""
 
 from __future__ import annotations
 
@@ -9,32 +9,31 @@ import numpy as np
 
 from mmse.core.errors import UsageError
 from mmse.schema.filters import Filter, Kind, parse_filter
-from mmse.schema.http import Bin, Explanation, FacetCounts, FacetValue, FoundItem, SearchAnswer, SearchRequest
-from mmse.schema.search import Facet, Search
-from mmse.schema.stages import Hit
-from mmse.serving.experiment_arms import Mark, Treated
+from mmse.schema.http import Explanation, FacetBin, FacetCounts, FacetValue, SearchAnswer, SearchHit, SearchRequest
+from mmse.schema.search import Facet, Hit, Search
+from mmse.serving.experiment_arms import ArmAnswer, Placement
 
 
-def search_of(asked: SearchRequest, kinds: Mapping[str, Kind]) -> Search:
-    """The search that `asked` is on a catalogue of these columns; raises `UsageError` for what does not fit it."""
+def build_search(request: SearchRequest, kinds: Mapping[str, Kind]) -> Search:
+    """The search that `request` asks for, on columns of these kinds; raises `UsageError` where it does not fit them."""
     return Search(
-        query=asked.query,
-        k=asked.k,
-        user_id=asked.user_id,
-        history=tuple(asked.history or ()),
-        filter=parse_filter(asked.filter, kinds) if asked.filter else None,
-        channel=asked.channel,
-        min_probability=asked.min_probability,
-        target_precision=asked.target_precision,
-        caps=asked.caps,
-        boosts=tuple((_boosted(one.filter, kinds), one.factor) for one in asked.boosts),
-        facets=tuple(asked.facets),
-        explain=asked.explain,
+        query=request.query,
+        k=request.k,
+        user_id=request.user_id,
+        history=tuple(request.history or ()),
+        filter=parse_filter(request.filter, kinds) if request.filter else None,
+        channel=request.channel,
+        min_probability=request.min_probability,
+        target_precision=request.target_precision,
+        caps=request.caps,
+        boosts=tuple((_parse_boost(boost.filter, kinds), boost.factor) for boost in request.boosts),
+        facets=tuple(request.facets),
+        explain=request.explain,
     )
 
 
-def said(
-    treated: Treated,
+def build_answer(
+    arm_answer: ArmAnswer,
     *,
     kinds: Mapping[str, Kind],
     request_id: str,
@@ -44,10 +43,10 @@ def said(
     took_s: float,
 ) -> SearchAnswer:
     """An answer as the body of a response."""
-    answer = treated.answer
-    hits = [_hit(hit) for hit in answer.hits]
-    if treated.marks:
-        hits = [_marked(hit, mark) for hit, mark in zip(hits, treated.marks, strict=True)]
+    answer = arm_answer.answer
+    hits = [_build_hit(hit) for hit in answer.hits]
+    if arm_answer.placements:
+        hits = [_add_placement(hit, placement) for hit, placement in zip(hits, arm_answer.placements, strict=True)]
     return SearchAnswer(
         request_id=request_id,
         version=version,
@@ -59,20 +58,20 @@ def said(
         no_good_match=answer.no_good_match,
         redirect_url=answer.redirect_url,
         rules=answer.rules,
-        facets=[_facet(column, facet, kinds[column]) for column, facet in answer.facets.items()],
+        facets=[_build_facet(column, facet, kinds[column]) for column, facet in answer.facets.items()],
         took_ms=round(took_s * 1000, 3),
     )
 
 
-def _boosted(said: Mapping[str, object], kinds: Mapping[str, Kind]) -> Filter:
-    if not said:
+def _parse_boost(condition: Mapping[str, object], kinds: Mapping[str, Kind]) -> Filter:
+    if not condition:
         raise UsageError("A boost has an empty filter.", "Name the column and value of what is to be boosted.")
-    return parse_filter(said, kinds)
+    return parse_filter(condition, kinds)
 
 
-def _hit(hit: Hit) -> FoundItem:
-    explained = Explanation(parts=hit.parts, matched=hit.matched, reason=hit.reason) if hit.parts else None
-    return FoundItem(
+def _build_hit(hit: Hit) -> SearchHit:
+    explanation = Explanation(parts=hit.parts, matched=hit.matched, reason=hit.reason) if hit.parts else None
+    return SearchHit(
         rank=hit.rank,
         item_id=hit.item_id,
         title=hit.title,
@@ -80,25 +79,25 @@ def _hit(hit: Hit) -> FoundItem:
         probability=hit.probability,
         moved_by=hit.moved_by,
         item=hit.item,
-        explanation=explained,
+        explanation=explanation,
     )
 
 
-def _marked(hit: FoundItem, mark: Mark) -> FoundItem:
-    if mark.drawn is None:
-        chance = msgspec.UNSET if mark.propensity is None else mark.propensity
-        return msgspec.structs.replace(hit, explored=mark.explored, propensity=chance)
-    drawn = mark.drawn
-    return msgspec.structs.replace(hit, team=drawn.team, rank_a=drawn.rank_a, rank_b=drawn.rank_b)
+def _add_placement(hit: SearchHit, placement: Placement) -> SearchHit:
+    source = placement.source
+    if source is None:
+        propensity = msgspec.UNSET if placement.propensity is None else placement.propensity
+        return msgspec.structs.replace(hit, explored=placement.explored, propensity=propensity)
+    return msgspec.structs.replace(hit, team=source.team, rank_a=source.rank_a, rank_b=source.rank_b)
 
 
-def _facet(column: str, facet: Facet, kind: Kind) -> FacetCounts:
+def _build_facet(column: str, facet: Facet, kind: Kind) -> FacetCounts:
     values = [FacetValue(value=value, count=count) for value, count in facet.counts.items()]
-    return FacetCounts(column=column, kind=kind.value, values=values, bins=_bins(facet))
+    return FacetCounts(column=column, kind=kind.value, values=values, bins=_build_bins(facet))
 
 
-def _bins(facet: Facet) -> list[Bin]:
+def _build_bins(facet: Facet) -> list[FacetBin]:
     if facet.low is None or facet.high is None:
         return []
-    ends = np.linspace(facet.low, facet.high, len(facet.bins) + 1).tolist()
-    return [Bin(low=low, high=high, count=n) for low, high, n in zip(ends, ends[1:], facet.bins, strict=False)]
+    edges = np.linspace(facet.low, facet.high, len(facet.bins) + 1).tolist()
+    return [FacetBin(low=low, high=high, count=n) for low, high, n in zip(edges, edges[1:], facet.bins, strict=False)]

@@ -1,4 +1,4 @@
-"""One DuckDB connection for one run of a stage: bounded memory, a spill folder, errors in the user's words."""
+"""One DuckDB connection for one piece of work: bounded memory, a spill folder, errors that a user understands."""
 
 from __future__ import annotations
 
@@ -37,35 +37,35 @@ class Session:
             self.connection.execute(f"SET {name} = {value}")
 
     def spill_to(self, folder: Path) -> None:
-        """What exceeds the memory limit goes to `folder`."""
+        """Writes what exceeds the memory limit to `folder`."""
         self.run(f"SET temp_directory = {literal(str(folder))}")
 
     def run(self, sql: str, *, reading: Table | None = None) -> list[tuple[Any, ...]]:
-        """All rows that `sql` gives; `reading` is the user's table that a failure would be about."""
+        """All rows that `sql` gives; `reading` is the user's table that `sql` reads, which an error then names."""
         rows: list[tuple[Any, ...]] = self._wait(lambda: self.connection.execute(sql).fetchall(), reading)
         return rows
 
     def arrow(self, sql: str) -> pa.Table:
-        """What `sql` gives, as an Arrow table."""
+        """The result of `sql` as an Arrow table."""
         return self._wait(lambda: self.connection.sql(sql).to_arrow_table(), None)
 
-    def take(self, name: str, table: pa.Table) -> None:
-        """Makes `table` the DuckDB table `name`, replacing a former one."""
-        self.connection.register("taken", table)
-        self.run(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM taken")
-        self.connection.unregister("taken")
+    def create_table(self, name: str, table: pa.Table) -> None:
+        """Copies `table` into the DuckDB table `name`, in place of a former one."""
+        self.connection.register("arrow_table", table)
+        self.run(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM arrow_table")
+        self.connection.unregister("arrow_table")
 
     def close(self) -> None:
         """Ends the connection; spilled data is removed."""
         self._worker.shutdown()
         self.connection.close()
 
-    def _wait(self, work: Any, reading: Table | None) -> Any:  # noqa: ANN401 - what DuckDB gives
+    def _wait(self, work: Any, reading: Table | None) -> Any:  # noqa: ANN401 - the result of DuckDB
         future = self._worker.submit(work)
         try:
             return future.result()
         except duckdb.Error as error:
-            raise _translated(error, reading) from error
+            raise _translate(error, reading) from error
         except BaseException:
             self.connection.interrupt()
             with contextlib.suppress(duckdb.Error):
@@ -74,22 +74,22 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(*, memory_limit: str, threads: int | None) -> Iterator[Session]:
+def open_session(*, memory_limit: str, threads: int | None) -> Iterator[Session]:
     """A `Session` that is closed at the end."""
-    opened = Session(memory_limit=memory_limit, threads=threads)
+    session = Session(memory_limit=memory_limit, threads=threads)
     try:
-        yield opened
+        yield session
     finally:
-        opened.close()
+        session.close()
 
 
-def _translated(error: duckdb.Error, reading: Table | None) -> Exception:
-    said = str(error)
-    if "No space left" in said or "Disk quota" in said or "max_temp_directory_size" in said:
+def _translate(error: duckdb.Error, reading: Table | None) -> Exception:
+    message = str(error)
+    if "No space left" in message or "Disk quota" in message or "max_temp_directory_size" in message:
         return OSError(errno.ENOSPC, "No space left on device")
     if isinstance(error, duckdb.OutOfMemoryException):
         return UsageError(
-            f"DuckDB ran out of the memory it may use: {said.splitlines()[0]}.",
+            f"DuckDB ran out of the memory it may use: {message.splitlines()[0]}.",
             "Raise memory_limit in [mine] of shop.toml, or lower threads there.",
         )
     if reading is not None and isinstance(error, duckdb.IOException | duckdb.InvalidInputException | duckdb.Error):

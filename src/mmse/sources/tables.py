@@ -1,7 +1,7 @@
-"""The two tables a shop brings: where they lie, what their columns are called, and how they are opened.
+"""The files of the two tables that a shop brings: where they are, which column is which, and how they are opened.
 
-Parquet, CSV and JSON Lines are read by DuckDB from a file, a folder, a glob or a URL. Names and values that
-come from outside enter SQL only through `identifier` and `literal`.
+DuckDB reads Parquet, CSV and JSON Lines from a file, a folder, a glob or a URL. Names and values from outside enter SQL
+only through `identifier` and `literal`. `mmse.schema.columns` has the columns of the tables.
 """
 
 from __future__ import annotations
@@ -23,30 +23,10 @@ import duckdb
 from mmse.core.artifact import fingerprint_of_files
 from mmse.core.config import require
 from mmse.core.errors import TableError
-
-ITEM_REQUIRED = ("item_id", "title")
-ITEM_KNOWN = (*ITEM_REQUIRED, "category", "brand", "seller", "price", "available", "rating")
-EVENT_REQUIRED = ("request_id", "timestamp", "query", "item_id", "position", "clicked", "ordered")
-EVENT_KNOWN = (
-    *EVENT_REQUIRED,
-    "user_id",
-    "carted",
-    "retrieved_only",
-    "explored",
-    "session_id",
-    "price",
-    "propensity",
-    "version",
-    "arm",
-    "assignments",
-    "team",
-    "rank_a",
-    "rank_b",
-)
+from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS, MADE_BY_MINING, TableColumns
 
 FORMATS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json"}
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
-_MADE_BY_MINE = ("item_row", "first_seen")
 
 
 @dataclass(frozen=True)
@@ -54,8 +34,8 @@ class ItemsConfig:
     """`[items]` of shop.toml.
 
     `source` is a file, folder, glob or URL, relative to shop.toml; `columns` maps our name to the shop's;
-    `text`, `categorical` and `numeric` name further columns to keep; past `max_rejected_share` of bad rows
-    the stage stops.
+    `text`, `categorical` and `numeric` name further columns to keep. Mining stops if a larger share of the rows than
+    `max_rejected_share` is bad.
     """
 
     source: str = "items.parquet"
@@ -68,19 +48,20 @@ class ItemsConfig:
     def __post_init__(self) -> None:
         _check(self.source, self.max_rejected_share)
         for name in self.extra:
-            require(name not in _MADE_BY_MINE, "columns", name, f"another name: mine makes {name} itself")
+            require(name not in MADE_BY_MINING, "columns", name, f"another name: mine makes {name} itself")
             require(
                 not re.search(r'["\x00]', name) and bool(name), "columns", name, "a column name without quotation marks"
             )
-        both = set(self.numeric) & {*self.text, *self.categorical}
-        require(not both, "numeric", sorted(both), "columns that are not also text or categorical")
-        _check_mapping(self.columns, (*ITEM_KNOWN, *self.extra), "name further columns in text, categorical or numeric")
+        overlap = set(self.numeric) & {*self.text, *self.categorical}
+        require(not overlap, "numeric", sorted(overlap), "columns that are not also text or categorical")
+        names = (*ITEM_COLUMNS.names, *self.extra)
+        _check_mapping(self.columns, names, "name further columns in text, categorical or numeric")
 
     @property
     def extra(self) -> tuple[str, ...]:
-        """The declared columns past the known ones, each once, in the order declared."""
-        declared = dict.fromkeys((*self.text, *self.categorical, *self.numeric))
-        return tuple(name for name in declared if name not in ITEM_KNOWN)
+        """The declared columns that are not in the contract, each once, in the order of their declaration."""
+        names = dict.fromkeys((*self.text, *self.categorical, *self.numeric))
+        return tuple(name for name in names if name not in ITEM_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -93,15 +74,15 @@ class EventsConfig:
 
     def __post_init__(self) -> None:
         _check(self.source, self.max_rejected_share)
-        _check_mapping(self.columns, EVENT_KNOWN, "use a known name")
+        _check_mapping(self.columns, EVENT_COLUMNS.names, "use a known name")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that was found and has its columns.
+    """A table whose files exist and have the columns that are required.
 
-    `scan` is SQL that gives the rows, `columns` maps our name to the shop's for each column present, `types`
-    our name to DuckDB's type; `format` is parquet, csv or json; `rows` is known ahead for Parquet alone.
+    `scan` is SQL for its rows. For each column that the shop has, `columns` maps our name to the shop's, and `types`
+    maps our name to DuckDB's type. `format` is parquet, csv or json. `n_rows` is known for Parquet, otherwise `None`.
     """
 
     name: str
@@ -111,21 +92,21 @@ class Table:
     scan: str
     columns: Mapping[str, str]
     types: Mapping[str, str]
-    rows: int | None
+    n_rows: int | None
 
     def column(self, name: str) -> str:
-        """SQL for the shop's column behind our `name`, as the table holds it; CSV and JSON hold text."""
+        """SQL for the shop's column behind our `name`, as it is in the file; CSV and JSON hold text."""
         if self.format == "json":
             return f"(json ->> {literal(_json_path(self.columns[name]))})"
         return identifier(self.columns[name])
 
     def fingerprint(self) -> str:
-        """Changes when a file does (path, size, time of change); of a URL only its text is known."""
+        """Changes when a file changes: its path, size or time of change; of a URL, only its text counts."""
         if _is_url(self.files[0]):
             return hashlib.blake2b("\n".join(self.files).encode(), digest_size=16).hexdigest()
         return fingerprint_of_files([Path(file) for file in self.files])
 
-    def bytes(self) -> int | None:
+    def n_bytes(self) -> int | None:
         """The size of all files, `None` for URLs."""
         return None if _is_url(self.files[0]) else sum(Path(file).stat().st_size for file in self.files)
 
@@ -141,103 +122,106 @@ def literal(text: str) -> str:
 
 
 def files_in(folder: Path, pattern: str) -> str:
-    """The files in `folder` that match the glob `pattern`, as a SQL string; the folder's own name is no pattern."""
+    """The files in `folder` that match the glob `pattern`, as a SQL string; `folder` is taken literally."""
     return literal(str(Path(glob.escape(str(folder))) / pattern))
 
 
 def open_items(connection: duckdb.DuckDBPyConnection, config: ItemsConfig, base: Path) -> Table:
-    """The items table of `config`, its required and declared columns checked; raises `TableError`."""
-    required = (*ITEM_REQUIRED, *config.extra)
-    return _open(connection, "items", config.source, config.columns, required, ITEM_KNOWN, base)
+    """The items table of `config`; raises `TableError` where a required or declared column is missing."""
+    return _open(connection, "items", config, ITEM_COLUMNS, config.extra, base)
 
 
 def open_events(connection: duckdb.DuckDBPyConnection, config: EventsConfig, base: Path) -> Table:
-    """The events table of `config`, its required columns checked; raises `TableError`."""
-    return _open(connection, "events", config.source, config.columns, EVENT_REQUIRED, EVENT_KNOWN, base)
+    """The events table of `config`; raises `TableError` where a required column is missing."""
+    return _open(connection, "events", config, EVENT_COLUMNS, (), base)
 
 
 def unreadable(table: str, files: Iterable[str], error: Exception) -> TableError:
     """The `TableError` for files that DuckDB opened and could not read to the end."""
-    said = str(error).split("\n")[0].removesuffix(".")
-    if "CSV Parser state machine" in said:
-        said = "some lines end in CR LF and others in LF"
-    named = next((file for file in files if Path(file).name in said), None)
-    files = list(files)
-    where = named or (files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more")
+    files, message = list(files), str(error).split("\n")[0].removesuffix(".")
+    if "CSV Parser state machine" in message:
+        message = "some lines end in CR LF and others in LF"
+    bad_file = next((file for file in files if Path(file).name in message), None)
+    source = bad_file or (files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more")
     return TableError(
-        f"The {table} table cannot be read from {where}: {said}.",
+        f"The {table} table cannot be read from {source}: {message}.",
         "Write that file again (it may be cut short or of another format) or take it out of the source.",
     )
 
 
 def locate(source: str, base: Path, table: str) -> list[str]:
-    """The files of `source`, sorted; raises `TableError` where there is none, or one is empty."""
+    """The files of `source`, sorted; raises `TableError` if there are none, or if one of them is empty."""
     if _is_url(source):
         return [source]
-    given = Path(source).expanduser()
-    path = base / given
+    pattern = Path(source).expanduser()
+    path = base / pattern
     if path.is_dir():
-        found = [p for p in path.rglob("*") if p.is_file() and _format(p.name) and not _hidden(p.relative_to(path))]
+        files = [p for p in path.rglob("*") if p.is_file() and _format(p.name) and not _is_hidden(p.relative_to(path))]
     elif path.is_file():
-        found = [path]
+        files = [path]
     else:
-        root = Path(given.anchor) if given.is_absolute() else base  # a base with brackets in its name is no pattern
-        found = [p for p in root.glob(str(given.relative_to(given.anchor))) if p.is_file()]
-    if not found:
+        root = Path(pattern.anchor) if pattern.is_absolute() else base  # brackets in the base's own name match nothing
+        files = [p for p in root.glob(str(pattern.relative_to(pattern.anchor))) if p.is_file()]
+    if not files:
         raise TableError(
             f"No file for the {table} table: nothing matches {path}.",
             f"Set source in [{table}] of shop.toml to a Parquet, CSV or JSON Lines file, folder, glob or URL.",
         )
-    for file in found:
+    for file in files:
         _check_file(file, table)
-    return sorted(str(file) for file in found)
+    return sorted(str(file) for file in files)
 
 
 def _open(
     connection: duckdb.DuckDBPyConnection,
     name: str,
-    source: str,
-    mapping: Mapping[str, str],
-    required: tuple[str, ...],
-    known: tuple[str, ...],
+    config: ItemsConfig | EventsConfig,
+    contract: TableColumns,
+    extra: tuple[str, ...],
     base: Path,
 ) -> Table:
-    files = locate(source, base, name)
+    """The table `name`, which must have the required columns of `contract` and the `extra` ones of the shop."""
+    files = locate(config.source, base, name)
     format_ = _one_format(files, name)
     scan = _scan(files, format_, name)
     try:
-        found = _columns(connection, scan, format_)
-        rows = _rows(connection, files, format_)
+        shop_types = _shop_types(connection, scan, format_)
+        n_rows = _count_rows(connection, files, format_)
     except duckdb.Error as error:
-        raise _first_bad(connection, files, format_, name, error) from error
+        raise _find_unreadable(connection, files, format_, name, error) from error
+    required_columns = (*contract.required_names, *extra)
     columns = {}
-    for ours in dict.fromkeys((*required, *known)):
-        theirs = mapping.get(ours, ours)
-        if theirs in found:
-            columns[ours] = theirs
-        elif ours in required or ours in mapping:
-            raise _missing(name, files, ours, theirs, list(found))
-    types = {ours: found[theirs] for ours, theirs in columns.items()}
-    return Table(name, source, tuple(files), format_, scan, columns, types, rows)
+    for column in dict.fromkeys((*required_columns, *contract.names)):
+        shop_column = config.columns.get(column, column)
+        if shop_column in shop_types:
+            columns[column] = shop_column
+        elif column in required_columns or column in config.columns:
+            raise _missing_column(name, files[0], column, shop_column, list(shop_types))
+    types = {column: shop_types[shop_column] for column, shop_column in columns.items()}
+    return Table(name, config.source, tuple(files), format_, scan, columns, types, n_rows)
 
 
 def _scan(files: list[str], format_: str, table: str) -> str:
-    listed = "[" + ", ".join(literal(file) for file in files) + "]"
+    file_list = _file_list(files)
     if format_ == "parquet":
-        return f"read_parquet({listed}, union_by_name = true, hive_partitioning = false)"
+        return f"read_parquet({file_list}, union_by_name = true, hive_partitioning = false)"
     if format_ == "json":
-        return f"read_ndjson_objects({listed}, ignore_errors = true)"
+        return f"read_ndjson_objects({file_list}, ignore_errors = true)"
     delimiter = "," if _is_url(files[0]) else _delimiter(files[0])
     return (
-        f"read_csv({listed}, header = true, {_csv_columns(files, delimiter, table)}, delim = {literal(delimiter)}, "
+        f"read_csv({file_list}, header = true, {_csv_columns(files, delimiter, table)}, delim = {literal(delimiter)}, "
         "quote = '\"', escape = '\"', comment = '', strict_mode = true, "
         "hive_partitioning = false, store_rejects = true, "
         f"rejects_table = '{table}_bad_lines', rejects_scan = '{table}_bad_scan')"
     )
 
 
+def _file_list(files: list[str]) -> str:
+    return "[" + ", ".join(literal(file) for file in files) + "]"
+
+
 def _csv_columns(files: list[str], delimiter: str, table: str) -> str:
-    """Columns from the header, all text: DuckDB's own guess gives up on, or is misled by, a few bad lines."""
+    """The columns of the header line, all as text: a few bad lines mislead DuckDB's own detection, or end it."""
     if _is_url(files[0]):
         return "all_varchar = true"
     header = _header(files[0], delimiter)
@@ -247,8 +231,8 @@ def _csv_columns(files: list[str], delimiter: str, table: str) -> str:
                 f"{file} of the {table} table has another header line than {files[0]}.",
                 "Write both with the same columns in the same order.",
             )
-    named = ", ".join(f"{identifier(name)}: 'VARCHAR'" for name in header)
-    return f"auto_detect = false, columns = {{{named}}}"
+    types = ", ".join(f"{identifier(name)}: 'VARCHAR'" for name in header)
+    return f"auto_detect = false, columns = {{{types}}}"
 
 
 def _header(file: str, delimiter: str) -> list[str]:
@@ -262,47 +246,49 @@ def _header(file: str, delimiter: str) -> list[str]:
     return names
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, scan: str, format_: str) -> dict[str, str]:
+def _shop_types(connection: duckdb.DuckDBPyConnection, scan: str, format_: str) -> dict[str, str]:
+    """DuckDB's type of each column of the files, by the shop's name."""
     if format_ == "json":
         sample = f"SELECT DISTINCT unnest(json_keys(json)) FROM (SELECT json FROM {scan} LIMIT 10000)"
         return {row[0]: "VARCHAR" for row in connection.execute(sample).fetchall()}
     return {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()}
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, files: list[str], format_: str) -> int | None:
+def _count_rows(connection: duckdb.DuckDBPyConnection, files: list[str], format_: str) -> int | None:
     if format_ != "parquet":
         return None
-    listed = "[" + ", ".join(literal(file) for file in files) + "]"
-    (rows,) = connection.execute(f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({listed})").fetchall()[0]
+    count = f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({_file_list(files)})"
+    (rows,) = connection.execute(count).fetchall()[0]
     return int(rows)
 
 
-def _first_bad(
+def _find_unreadable(
     connection: duckdb.DuckDBPyConnection, files: list[str], format_: str, table: str, error: duckdb.Error
 ) -> TableError:
+    """The `TableError` for the first file that DuckDB cannot open; `error` is what it said of all of them."""
     for file in files:
         try:
-            _columns(connection, _scan([file], format_, table), format_)
-            _rows(connection, [file], format_)
-        except duckdb.Error as one:
-            if "extension" in str(one):
+            _shop_types(connection, _scan([file], format_, table), format_)
+            _count_rows(connection, [file], format_)
+        except duckdb.Error as file_error:
+            if "extension" in str(file_error):
                 return TableError(
-                    f"{file} needs a DuckDB extension that could not be installed: {str(one).splitlines()[0]}.",
+                    f"{file} needs a DuckDB extension that could not be installed: {str(file_error).splitlines()[0]}.",
                     "Give this machine network access once, or download the file and name the copy in shop.toml.",
                 )
-            return unreadable(table, [file], one)
+            return unreadable(table, [file], file_error)
     return unreadable(table, files, error)
 
 
-def _missing(table: str, files: list[str], ours: str, theirs: str, found: list[str]) -> TableError:
-    lowered = {name.lower(): name for name in found}
-    close = difflib.get_close_matches(theirs.lower(), list(lowered), n=1, cutoff=0.5)
-    nearest = f" The nearest is '{lowered[close[0]]}'." if close else ""
-    example = lowered[close[0]] if close else "the shop's name"
-    mapped = "" if ours == theirs else f" (mapped to {ours})"
+def _missing_column(table: str, file: str, column: str, shop_column: str, shop_columns: list[str]) -> TableError:
+    by_lower_case = {name.lower(): name for name in shop_columns}
+    close = difflib.get_close_matches(shop_column.lower(), list(by_lower_case), n=1, cutoff=0.5)
+    nearest = f" The nearest is '{by_lower_case[close[0]]}'." if close else ""
+    example = by_lower_case[close[0]] if close else "the shop's name"
+    mapping = "" if column == shop_column else f" (mapped to {column})"
     return TableError(
-        f"{files[0]} has no column '{theirs}'{mapped}; it has: {', '.join(found) or 'none'}.{nearest}",
-        f'Say which column it is in shop.toml: [{table}.columns] {ours} = "{example}".',
+        f"{file} has no column '{shop_column}'{mapping}; it has: {', '.join(shop_columns) or 'none'}.{nearest}",
+        f'Say which column it is in shop.toml: [{table}.columns] {column} = "{example}".',
     )
 
 
@@ -310,10 +296,10 @@ def _one_format(files: list[str], table: str) -> str:
     formats = {_format(file): file for file in files}
     if None in formats or len(formats) != 1:
         odd = formats.get(None)
-        found = f"{odd} is none of these" if odd else f"found {', '.join(sorted(str(f) for f in formats))} together"
+        reason = f"{odd} is none of these" if odd else f"found {', '.join(sorted(str(f) for f in formats))} together"
         raise TableError(
             f"The {table} table should be Parquet, CSV or JSON Lines ({', '.join(FORMATS)}, or .gz of the last "
-            f"four): {found}.",
+            f"four): {reason}.",
             "Name files of one format in source.",
         )
     return str(next(iter(formats)))
@@ -325,7 +311,7 @@ def _format(name: str) -> str | None:
 
 
 def _delimiter(file: str) -> str:
-    """The separator of the header line: the one of tab, comma, semicolon and bar that it holds most of."""
+    """The separator of the header line: the most frequent one in it of tab, comma, semicolon and bar."""
     if file.lower().removesuffix(".gz").endswith(".tsv"):
         return "\t"
     with _text(file) as text:
@@ -357,11 +343,11 @@ def _check(source: str, max_rejected_share: float) -> None:
     require(0 <= max_rejected_share <= 1, "max_rejected_share", max_rejected_share, "a share between 0 and 1")
 
 
-def _check_mapping(columns: Mapping[str, str], known: tuple[str, ...], cure: str) -> None:
+def _check_mapping(columns: Mapping[str, str], names: tuple[str, ...], cure: str) -> None:
     for name in columns:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f" (nearest: {close[0]})" if close else ""
-        require(name in known, "columns", name, f"one of {', '.join(known)}{hint}; or {cure}")
+        require(name in names, "columns", name, f"one of {', '.join(names)}{hint}; or {cure}")
 
 
 def _json_path(key: str) -> str:
@@ -372,5 +358,5 @@ def _is_url(source: str) -> bool:
     return bool(_URL.match(source))
 
 
-def _hidden(path: Path) -> bool:
+def _is_hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)

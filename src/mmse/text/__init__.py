@@ -1,1 +1,1 @@
-"""Text into words, grains and BM25 scores."""
+"""Text into its normal form, words, grains and BM25 scores."""

@@ -1,14 +1,12 @@
 """Text into bags of grains: subwords of a tokenizer trained on the shop's own text, and hashed pairs of them.
 
-The same code serves training, evaluation and the query path. Subwords make a mistyped word share pieces with
-the right one; pairs keep phrases ("iphone 6", "1/2 in") apart from their words.
+Training, evaluation and the query path use the same code. With subwords a mistyped word shares pieces with the right
+one; pairs distinguish phrases ("iphone 6", "1/2 in") from their words.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,29 +17,12 @@ from jaxtyping import Float32, Int32, Int64
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 
 from mmse.core.errors import ArtifactError
-
-MAX_CHARACTERS = 2_000
-"""Text past this is not read: no title or query says more, and a hostile query costs no more than a long one."""
-
-
-def normalise(text: str) -> str:
-    """`text` in NFC, lower case, with white space collapsed: two queries equal in this form are one query.
-
-    Half a surrogate pair, which a command line that is not UTF-8 may hold, becomes `?`: the tokenizer takes none.
-    """
-    valid = text[:MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
-    return " ".join(unicodedata.normalize("NFC", valid).lower().split())
-
-
-def bucket(text: str, buckets: int) -> int:
-    """A stable hash of `text` in `0..buckets-1`, the same on every machine and in every version."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") % buckets
+from mmse.text.normalise import MAX_CHARACTERS
 
 
 @dataclass(frozen=True)
 class Bags:
-    """`n` bags of grain ids, one after the other: bag `i` is `grains[offsets[i]:offsets[i+1]]`."""
+    """`n` bags of grain ids in one array: bag `i` is `grains[offsets[i]:offsets[i+1]]`."""
 
     offsets: Int64[np.ndarray, " n_plus_1"]
     grains: Int32[np.ndarray, " total"]
@@ -50,13 +31,13 @@ class Bags:
         return len(self.offsets) - 1
 
     def take(self, rows: Int32[np.ndarray, " m"] | Int64[np.ndarray, " m"]) -> Bags:
-        """The bags at `rows`, in that order; a row may come more than once."""
+        """The bags at `rows`, in that order; a row may occur more than once."""
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
-        inside = np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1] - starts, lengths)
-        return Bags(offsets, self.grains[inside])
+        indices = np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1] - starts, lengths)
+        return Bags(offsets, self.grains[indices])
 
 
 class Tokenizer:
@@ -65,7 +46,7 @@ class Tokenizer:
     def __init__(
         self, subwords: tokenizers.Tokenizer, bigram_buckets: int, max_tokens: int, *, special: bool = False
     ) -> None:
-        """With `special`, bags are whole sequences, with the marks at which a transformer knows start and end."""
+        """With `special`, bags are whole sequences with a transformer's special tokens for start and end."""
         self._subwords = subwords
         self._special = special
         self.n_subwords = subwords.get_vocab_size()
@@ -79,10 +60,10 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], *, vocab_size: int, bigram_buckets: int, max_tokens: int) -> Tokenizer:
-        """A byte-pair tokenizer of at most `vocab_size` subwords learned from `texts`; it never joins two words.
+        """A byte-pair tokenizer of at most `vocab_size` subwords learned from `texts`; no subword spans two words.
 
-        The same texts give the same tokenizer: subwords carry no mark of their place in a word, because the library
-        numbers marked ones in the order of a hash table.
+        The same texts give the same tokenizer. For that, subwords have no mark of their position in a word: the library
+        numbers marked subwords in the order of a hash table.
 
         Source: Sennrich et al., *Neural Machine Translation of Rare Words with Subword Units*, ACL 2016.
         """
@@ -99,25 +80,25 @@ class Tokenizer:
 
     @classmethod
     def pretrained(cls, subwords: tokenizers.Tokenizer, *, max_tokens: int) -> Tokenizer:
-        """A transformer's own tokenizer, whose bags are its input; it reads lower case, as our queries come."""
-        given = tokenizers.Tokenizer.from_str(subwords.to_str())
+        """A transformer's own tokenizer, whose bags are the transformer's input; it lower-cases, like `normalise`."""
+        copy = tokenizers.Tokenizer.from_str(subwords.to_str())
         lower = normalizers.Lowercase()
-        given.normalizer = normalizers.Sequence([lower, given.normalizer]) if given.normalizer else lower
-        given.no_padding()
-        given.enable_truncation(max_tokens)
-        return cls(given, 0, max_tokens, special=True)
+        copy.normalizer = normalizers.Sequence([lower, copy.normalizer]) if copy.normalizer else lower
+        copy.no_padding()
+        copy.enable_truncation(max_tokens)
+        return cls(copy, 0, max_tokens, special=True)
 
     @property
     def subwords(self) -> list[str]:
-        """What each of the first `n_subwords` grains stands for."""
+        """The text of each of the first `n_subwords` grains."""
         return [self._subwords.id_to_token(grain) or "" for grain in range(self.n_subwords)]
 
     def encode(self, texts: Sequence[str]) -> Bags:
-        """One bag a text, of at most `max_tokens` subwords and the pairs between them; an empty text, an empty bag."""
-        encoded = self._subwords.encode_batch_fast(
+        """One bag for each text: at most `max_tokens` subwords and their pairs; an empty text gives an empty bag."""
+        encodings = self._subwords.encode_batch_fast(
             [text[:MAX_CHARACTERS] for text in texts], add_special_tokens=self._special
         )
-        ids = [encoding.ids[: self.max_tokens] for encoding in encoded]
+        ids = [encoding.ids[: self.max_tokens] for encoding in encodings]
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         flat = np.fromiter((token for bag in ids for token in bag), np.int64, int(lengths.sum()))
         return _with_bigrams(flat, lengths, self.n_subwords, self.bigram_buckets)
@@ -139,7 +120,7 @@ class Tokenizer:
 
 
 def document_frequency(bags: Bags, n_grains: int) -> Float32[np.ndarray, " n_grains"]:
-    """In how many of `bags` each grain stands."""
+    """In how many of `bags` each grain occurs."""
     owner = np.repeat(np.arange(len(bags), dtype=np.int64), np.diff(bags.offsets))
     pairs = np.unique(owner * n_grains + bags.grains)
     return np.bincount(pairs % n_grains, minlength=n_grains).astype(np.float32)
@@ -148,16 +129,16 @@ def document_frequency(bags: Bags, n_grains: int) -> Float32[np.ndarray, " n_gra
 def _with_bigrams(
     tokens: Int64[np.ndarray, " total"], lengths: Int64[np.ndarray, " n"], n_subwords: int, buckets: int
 ) -> Bags:
-    """Bags of `tokens` and, after them in each bag, the hashed pairs of neighbouring tokens."""
+    """Bags of `tokens`; in each bag the hashed pairs of neighbouring tokens follow the tokens."""
     if buckets == 0:
         return Bags(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), tokens.astype(np.int32))
     owner = np.repeat(np.arange(len(lengths)), lengths)
-    together = owner[1:] == owner[:-1]
-    mixed = tokens[:-1].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ tokens[1:].astype(np.uint64)
-    mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    pairs = n_subwords + ((mixed >> np.uint64(32)) % np.uint64(buckets)).astype(np.int64)
-    grains = np.concatenate([tokens, pairs[together]])
-    order = np.argsort(np.concatenate([owner, owner[1:][together]]), kind="stable")
+    same_bag = owner[1:] == owner[:-1]
+    hashes = tokens[:-1].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ tokens[1:].astype(np.uint64)
+    hashes = (hashes ^ (hashes >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    pairs = n_subwords + ((hashes >> np.uint64(32)) % np.uint64(buckets)).astype(np.int64)
+    grains = np.concatenate([tokens, pairs[same_bag]])
+    order = np.argsort(np.concatenate([owner, owner[1:][same_bag]]), kind="stable")
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths + np.maximum(lengths - 1, 0), out=offsets[1:])
     return Bags(offsets, grains[order].astype(np.int32))

@@ -1,1 +1,1 @@
-"""Batches, the loop, checkpoints."""
+"""Training: batches, losses, the loop, checkpoints, several processes."""

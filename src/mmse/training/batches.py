@@ -1,7 +1,7 @@
-"""Batches: which requests and items a step compares, known by seed, epoch and position alone.
+"""Batches: the requests and items that a step compares; they depend on seed, epoch and position alone.
 
-The requests of a batch come from one period, so that every item in it, the random ones included, is described by
-what the log knew of it before that period.
+All requests of a batch come from one period. So every item in it, also a random one, is described by what the log
+knew of it before that period.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64
 from torch import Tensor
 
 from mmse.model.conversion import Conversion
-from mmse.model.features import ItemFeatures, shopper_ids
-from mmse.model.inputs import ItemInputs, QueryInputs, Sizes, item_inputs, item_numbers, query_inputs
+from mmse.model.features import ItemFeatures, look_up_shopper_ids
+from mmse.model.inputs import ItemInputs, QueryInputs, Sizes, item_numbers, make_item_inputs, make_query_inputs
 from mmse.model.recipes import Recipe, StageWeights
 from mmse.schema.stages import Stage
-from mmse.training.encoded_requests import Requests
+from mmse.training.encoded_requests import EncodedRequests
 from mmse.training.shards import Shards
 
 MAX_CLICKED = 4
-"""At most so many clicked items of a request come before its unclicked ones are considered."""
+"""How many clicked items of a request are taken before its unclicked ones."""
 
 MAX_RETRIEVED = 2
-"""At most so many items of a request that were retrieved and not shown, and only where there is room for them."""
+"""How many items of a request that were retrieved and not shown are taken at most, where the group has room."""
 
-WINDOW = 8
-"""So many shards are open at once; their batches are shuffled together."""
+WINDOW_SHARDS = 8
+"""How many shards are open at once; their batches are shuffled together."""
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """The share of training cases in which a memory is hidden, so that the rest learns to do without it."""
+    """How often an id is hidden from the towers in training, so that they learn to do without it; shares, 0 to 1."""
 
     item_id: float = 0.4
     query: float = 0.5
@@ -43,9 +43,9 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's requests and the distinct items they bring or are compared with; see `model.objectives`.
+    """The requests of one step, and the distinct items of those requests and of the pool; see `model.objectives`.
 
-    `columns` are the places in `items` of each request's own items, `negatives` those of what all are compared with.
+    `columns` are the indices in `items` of each request's own items, `negatives` the indices of the pool's items.
     """
 
     queries: QueryInputs
@@ -56,7 +56,7 @@ class Batch:
     examination: Float[Tensor, "requests group"]
     negatives: Int[Tensor, " negatives"]
     correction: Float[Tensor, " negatives"]
-    reached: Bool[Tensor, "requests negatives"]
+    exclusions: Bool[Tensor, "requests negatives"]
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -74,76 +74,75 @@ class Batch:
             self.examination.to(device),
             self.negatives.to(device),
             self.correction.to(device),
-            self.reached.to(device),
+            self.exclusions.to(device),
         )
 
 
 @dataclass(frozen=True)
 class Group:
-    """The sampled rows of some requests; padded places have stage 0 and item row -1."""
+    """The sampled rows of some requests; padding has stage 0 and item row -1."""
 
     item_rows: Int32[np.ndarray, "requests group"]
     stages: Int64[np.ndarray, "requests group"]
     examination: Float32[np.ndarray, "requests group"]
     explored: Bool[np.ndarray, "requests group"]
 
-    def weights(self, of: StageWeights) -> Float32[np.ndarray, "requests group"]:
-        """α of each item. An unclicked item in a slot filled at random was chosen by nobody: it weighs nothing."""
-        alpha = np.array(of.by_stage, np.float32)
-        chosen = ~self.explored | (self.stages > Stage.UNCLICKED)
-        weights: Float32[np.ndarray, "requests group"] = alpha[self.stages] * chosen
+    def weights(self, stage_weights: StageWeights) -> Float32[np.ndarray, "requests group"]:
+        """α of each item; 0 for an unclicked item in a slot that was filled at random, since nobody chose it."""
+        alpha = np.array(stage_weights.by_stage, np.float32)
+        was_chosen = ~self.explored | (self.stages > Stage.UNCLICKED)
+        weights: Float32[np.ndarray, "requests group"] = alpha[self.stages] * was_chosen
         return weights
 
 
 def sample_group(
-    requests: Requests,
-    chosen: Int64[np.ndarray, " n"],
+    requests: EncodedRequests,
+    request_rows: Int64[np.ndarray, " n"],
     size: int,
     rng: np.random.Generator,
-    read_as: Sequence[Stage] = tuple(Stage),
+    stage_map: Sequence[Stage] = tuple(Stage),
 ) -> Group:
-    """For each chosen request `size` of its rows.
+    """Up to `size` rows of each request of `request_rows`.
 
-    All orders, all carts, up to `MAX_CLICKED` clicks, then unclicked at random, the other clicks, and up to
-    `MAX_RETRIEVED` that were not shown. `read_as` says what each stage counts as, here and from here on; what counts as
-    random is left out.
+    Rows are taken in this order: all orders, all carts, up to `MAX_CLICKED` clicks, unclicked ones at random, the
+    other clicks, and up to `MAX_RETRIEVED` that were not shown. `stage_map` has the stage that each stage counts as;
+    the group holds these, and rows that count as random are left out.
     """
-    starts, lengths = requests.offsets[chosen], np.diff(requests.offsets)[chosen]
-    inside = np.arange(max(size, int(lengths.max(initial=0))))
-    real = inside < lengths[:, None]
-    rows = np.where(real, starts[:, None] + inside, 0)
-    stages = np.where(real, np.array(read_as)[requests.stages[rows]], Stage.RANDOM)
+    starts, lengths = requests.offsets[request_rows], np.diff(requests.offsets)[request_rows]
+    slot = np.arange(max(size, int(lengths.max(initial=0))))
+    is_row = slot < lengths[:, None]
+    rows = np.where(is_row, starts[:, None] + slot, 0)
+    stages = np.where(is_row, np.array(stage_map)[requests.stages[rows]], Stage.RANDOM)
     key = stages + rng.random(stages.shape)
-    key[_beyond(MAX_CLICKED, stages == Stage.CLICKED, key)] -= Stage.CLICKED - Stage.RETRIEVED
-    if Stage.RETRIEVED in read_as:
-        stages[_beyond(MAX_RETRIEVED, stages == Stage.RETRIEVED, key)] = Stage.RANDOM
+    key[_mask_excess(MAX_CLICKED, stages == Stage.CLICKED, key)] -= Stage.CLICKED - Stage.RETRIEVED
+    if Stage.RETRIEVED in stage_map:
+        stages[_mask_excess(MAX_RETRIEVED, stages == Stage.RETRIEVED, key)] = Stage.RANDOM
         key[stages == Stage.RETRIEVED] -= Stage.RETRIEVED  # below the other clicks, above the padding
     key[stages == Stage.RANDOM] = -1
     order = np.argsort(-key, axis=1)[:, :size]
     rows, stages = np.take_along_axis(rows, order, 1), np.take_along_axis(stages, order, 1)
-    padded = stages == Stage.RANDOM
+    is_padding = stages == Stage.RANDOM
     return Group(
-        np.where(padded, -1, requests.item_rows[rows]).astype(np.int32),
+        np.where(is_padding, -1, requests.item_rows[rows]).astype(np.int32),
         stages.astype(np.int64),
-        np.where(padded, 0, requests.examination[rows]).astype(np.float32),
+        np.where(is_padding, 0, requests.examination[rows]).astype(np.float32),
         requests.explored[rows],
     )
 
 
-def _beyond(
-    most: int, chosen: Bool[np.ndarray, "requests group"], key: Float[np.ndarray, "requests group"]
+def _mask_excess(
+    limit: int, candidates: Bool[np.ndarray, "requests group"], key: Float[np.ndarray, "requests group"]
 ) -> Bool[np.ndarray, "requests group"]:
-    """Which of the `chosen` places of a row come after its `most` ones of highest key."""
-    nth = np.argsort(np.argsort(np.where(chosen, -key, 0), axis=1), axis=1)
-    return chosen & (nth >= most)
+    """Which `candidates` of each row come after the `limit` candidates with the highest keys."""
+    nth = np.argsort(np.argsort(np.where(candidates, -key, 0), axis=1), axis=1)
+    return candidates & (nth >= limit)
 
 
 class Batches:
-    """All batches of an epoch, in an order that depends on nothing but the seed and the epoch.
+    """All batches of an epoch, in an order that depends on the seed and the epoch alone.
 
-    `draws` is, for every item, how often one request brings it into a batch; with it `Batch.correction` is −log
-    of the expected number of copies in the pool. With `worth`, what was clicked or better weighs as much as a click on
-    it is worth in orders.
+    `draws` is, for every item, how often a request brings it into a batch on average; `Batch.correction` is computed
+    from it. With `conversion`, items that were clicked or better are weighted by their expected orders after a click.
     """
 
     def __init__(
@@ -157,104 +156,110 @@ class Batches:
         group_size: int,
         dropout: Dropout,
         seed: int,
-        worth: Conversion | None = None,
+        conversion: Conversion | None = None,
     ) -> None:
         self.shards, self.features, self.sizes, self.recipe = shards, features, sizes, recipe
         self.batch_requests, self.group_size, self.dropout, self.seed = batch_requests, group_size, dropout, seed
-        self.worth = worth
+        self.conversion = conversion
         self.draws = np.zeros(len(features))
         rng = np.random.default_rng([seed, 0])
-        for requests, usable in shards.all_usable():
-            group = sample_group(requests, usable, group_size, rng, recipe.read_as)
-            counted = group.item_rows[group.stages >= self._lowest_in_batch]
-            self.draws += np.bincount(counted, minlength=len(features))
+        for requests, usable in shards.read_all_usable():
+            group = sample_group(requests, usable, group_size, rng, recipe.stage_map)
+            item_rows = group.item_rows[group.stages >= self._lowest_in_batch]
+            self.draws += np.bincount(item_rows, minlength=len(features))
         self.draws /= max(shards.n_requests, 1)
 
     def __len__(self) -> int:
-        return sum(self._batches_of(n) for n in self.shards.usable_counts)
+        return sum(self._n_batches(n) for n in self.shards.usable_counts)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` from position `start` on."""
         order = np.random.default_rng([self.seed, 1, epoch])
         shards = order.permutation(len(self.shards))
         position = 0
-        for window in np.array_split(shards, max(1, -(-len(shards) // WINDOW))):
+        for window in np.array_split(shards, max(1, -(-len(shards) // WINDOW_SHARDS))):
             parts = []
             for shard in map(int, window):
-                shuffled = order.permutation(self.shards.usable_counts[shard])
-                n_batches = self._batches_of(len(shuffled))
-                parts += [(shard, part) for part in np.array_split(shuffled, n_batches)] if n_batches else []
+                request_rows = order.permutation(self.shards.usable_counts[shard])
+                n_batches = self._n_batches(len(request_rows))
+                parts += [(shard, part) for part in np.array_split(request_rows, n_batches)] if n_batches else []
             for i in order.permutation(len(parts)):
                 if position >= start:
                     rng = np.random.default_rng([self.seed, 2, epoch, position])
-                    requests, usable = self.shards.usable(parts[i][0])
-                    yield self.batch(requests, usable[parts[i][1]], rng)
+                    requests, usable = self.shards.read_usable(parts[i][0])
+                    yield self.make_batch(requests, usable[parts[i][1]], rng)
                 position += 1
 
-    def batch(self, requests: Requests, chosen: Int64[np.ndarray, " n"], rng: np.random.Generator) -> Batch:
-        """The batch of the `chosen` requests; `rng` draws group rows, random items and dropout."""
-        group = sample_group(requests, chosen, self.group_size, rng, self.recipe.read_as)
-        random = rng.integers(0, len(self.features), self.recipe.n_random)
+    def make_batch(
+        self, requests: EncodedRequests, request_rows: Int64[np.ndarray, " n"], rng: np.random.Generator
+    ) -> Batch:
+        """The batch of the requests at `request_rows`; `rng` draws group rows, random items and dropout."""
+        group = sample_group(requests, request_rows, self.group_size, rng, self.recipe.stage_map)
+        random_items = rng.integers(0, len(self.features), self.recipe.n_random)
         present = group.item_rows >= 0
-        pool, places = np.unique(np.concatenate([group.item_rows[present], random]), return_inverse=True)
+        pool, pool_index = np.unique(np.concatenate([group.item_rows[present], random_items]), return_inverse=True)
         columns = np.zeros(group.item_rows.shape, np.int64)
-        columns[present] = places[: present.sum()]
-        asker = requests.query[chosen] if self.recipe.mask_reached else np.arange(len(chosen))
-        copies, expected = self._draws(pool, columns, group.stages, places[present.sum() :])
+        columns[present] = pool_index[: present.sum()]
+        query_of = requests.query[request_rows] if self.recipe.mask_reached else np.arange(len(request_rows))
+        copies, expected_copies = self._count_draws(pool, columns, group.stages, pool_index[present.sum() :])
         negatives = np.flatnonzero(copies)
         return Batch(
-            queries=self._queries(requests, chosen, rng),
-            items=self._items(requests.snapshot, pool, rng),
+            queries=self._make_queries(requests, request_rows, rng),
+            items=self._make_items(requests.snapshot, pool, rng),
             columns=torch.from_numpy(columns),
             stages=torch.from_numpy(group.stages),
-            weights=torch.from_numpy(self._weights(requests.snapshot, group)),
+            weights=torch.from_numpy(self._make_weights(requests.snapshot, group)),
             examination=torch.from_numpy(group.examination),
             negatives=torch.from_numpy(negatives),
-            correction=torch.from_numpy(pool_correction(copies[negatives], expected[negatives], logq=self.recipe.logq)),
-            reached=torch.from_numpy(reached_by(asker, columns, present, len(pool))[:, negatives]),
+            correction=torch.from_numpy(
+                pool_correction(copies[negatives], expected_copies[negatives], logq=self.recipe.logq)
+            ),
+            exclusions=torch.from_numpy(mask_reached(query_of, columns, present, len(pool))[:, negatives]),
         )
 
-    def _queries(self, requests: Requests, chosen: Int64[np.ndarray, " n"], rng: np.random.Generator) -> QueryInputs:
-        query = requests.query[chosen]
-        return query_inputs(
+    def _make_queries(
+        self, requests: EncodedRequests, request_rows: Int64[np.ndarray, " n"], rng: np.random.Generator
+    ) -> QueryInputs:
+        query = requests.query[request_rows]
+        return make_query_inputs(
             requests.texts.take(query),
-            _dropped(requests.memory[query], self.dropout.query, rng),
-            _dropped(requests.user[chosen], self.dropout.user, rng),
-            shopper_ids(self.features.shopper, requests.history[chosen]),
+            _drop_ids(requests.memory[query], self.dropout.query, rng),
+            _drop_ids(requests.user[request_rows], self.dropout.user, rng),
+            look_up_shopper_ids(self.features.shopper, requests.history[request_rows]),
             self.sizes,
         )
 
-    def _items(self, snapshot: int, pool: Int64[np.ndarray, " pool"], rng: np.random.Generator) -> ItemInputs:
-        inputs = item_inputs(self.features, self.shards.statistics(snapshot), pool, self.sizes)
-        kept = torch.from_numpy(_dropped(inputs.item_ids.numpy(), self.dropout.item_id, rng))
-        return ItemInputs(inputs.text, inputs.identity, kept, inputs.shopper, inputs.numbers)
+    def _make_items(self, snapshot: int, pool: Int64[np.ndarray, " pool"], rng: np.random.Generator) -> ItemInputs:
+        inputs = make_item_inputs(self.features, self.shards.statistics(snapshot), pool, self.sizes)
+        item_ids = torch.from_numpy(_drop_ids(inputs.item_ids.numpy(), self.dropout.item_id, rng))
+        return ItemInputs(inputs.text, inputs.identity, item_ids, inputs.shopper, inputs.numbers)
 
-    def _weights(self, snapshot: int, group: Group) -> Float32[np.ndarray, "requests group"]:
+    def _make_weights(self, snapshot: int, group: Group) -> Float32[np.ndarray, "requests group"]:
         by_stage = self.recipe.stage_weights
         weights = group.weights(by_stage)
-        if self.worth is not None:
+        if self.conversion is not None:
             clicked = group.stages >= Stage.CLICKED
             numbers = item_numbers(self.features, self.shards.statistics(snapshot), group.item_rows[clicked])
-            chance = self.worth.chance(numbers)
+            chance = self.conversion.predict(numbers)
             weights[clicked] = by_stage.clicked + (by_stage.ordered - by_stage.clicked) * chance
         return weights
 
-    def _draws(
+    def _count_draws(
         self,
         pool: Int64[np.ndarray, " pool"],
         columns: Int64[np.ndarray, "requests group"],
         stages: Int64[np.ndarray, "requests group"],
-        random_places: Int64[np.ndarray, " random"],
+        random_columns: Int64[np.ndarray, " random"],
     ) -> tuple[Float64[np.ndarray, " pool"], Float64[np.ndarray, " pool"]]:
-        """How often each item was drawn as a negative, and how often that was to be expected."""
-        copies = np.bincount(random_places, minlength=len(pool)).astype(np.float64)
-        expected = np.full(len(pool), self.recipe.n_random / len(self.features))
+        """How often each item was drawn as a negative, and the expected number."""
+        copies = np.bincount(random_columns, minlength=len(pool)).astype(np.float64)
+        expected_copies = np.full(len(pool), self.recipe.n_random / len(self.features))
         if self.recipe.in_batch != "none":
             copies += np.bincount(columns[stages >= self._lowest_in_batch], minlength=len(pool))
-            expected += self.draws[pool] * len(columns)
-        return copies, expected
+            expected_copies += self.draws[pool] * len(columns)
+        return copies, expected_copies
 
-    def _batches_of(self, n_requests: int) -> int:
+    def _n_batches(self, n_requests: int) -> int:
         return max(1, round(n_requests / self.batch_requests)) if n_requests else 0
 
     @property
@@ -263,30 +268,27 @@ class Batches:
 
 
 def pool_correction(
-    copies: Float[np.ndarray, " pool"], expected: Float[np.ndarray, " pool"], *, logq: bool
+    copies: Float[np.ndarray, " pool"], expected_copies: Float[np.ndarray, " pool"], *, logq: bool
 ) -> Float32[np.ndarray, " pool"]:
-    """What is added to the logit of a pool entry that was drawn `copies` times, where `expected` were to be expected.
-
-    log copies − log expected, or log copies alone without `logq`.
-    """
-    correction: Float32[np.ndarray, " pool"] = np.log(copies / expected if logq else copies).astype(np.float32)
+    """The term added to the logit of each pool item: log copies − log expected copies, or log copies without `logq`."""
+    correction: Float32[np.ndarray, " pool"] = np.log(copies / expected_copies if logq else copies).astype(np.float32)
     return correction
 
 
-def reached_by(
+def mask_reached(
     query: Int[np.ndarray, " requests"],
     columns: Int64[np.ndarray, "requests group"],
     present: Bool[np.ndarray, "requests group"],
     n_pool: int,
 ) -> Bool[np.ndarray, "requests pool"]:
-    """Which pool entries the query of each request has anywhere in the batch; `present` is False where padded."""
+    """Which pool items each request's query has anywhere in the batch; `present` is False in padding."""
     distinct, owner = np.unique(query, return_inverse=True)
-    reached = np.zeros((len(distinct), n_pool), bool)
-    reached[np.broadcast_to(owner[:, None], columns.shape)[present], columns[present]] = True
-    by_request: Bool[np.ndarray, "requests pool"] = reached[owner]
+    is_reached = np.zeros((len(distinct), n_pool), bool)
+    is_reached[np.broadcast_to(owner[:, None], columns.shape)[present], columns[present]] = True
+    by_request: Bool[np.ndarray, "requests pool"] = is_reached[owner]
     return by_request
 
 
-def _dropped(ids: Int64[np.ndarray, " n"], share: float, rng: np.random.Generator) -> Int64[np.ndarray, " n"]:
-    hidden: Bool[np.ndarray, " n"] = rng.random(len(ids)) < share
-    return np.where(hidden, np.int64(0), ids)
+def _drop_ids(ids: Int64[np.ndarray, " n"], share: float, rng: np.random.Generator) -> Int64[np.ndarray, " n"]:
+    is_dropped: Bool[np.ndarray, " n"] = rng.random(len(ids)) < share
+    return np.where(is_dropped, np.int64(0), ids)

@@ -6,15 +6,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mmse.core.config import plain, require
-from mmse.model.pretrained import PACKAGE
-from mmse.model.recipes import RECIPES, Recipe, changed
+from mmse.core.config import plain_values, require
+from mmse.model.pretrained_encoder import PACKAGE
+from mmse.model.recipes import RECIPES, Recipe, override
 from mmse.model.towers import VIEWS, ModelConfig
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained. `objective` overrides single keys of the recipe; the rest is towers and budget."""
+    """How a model is trained: the recipe, with `objective` for single keys of it, the towers and the budget.
+
+    `keep` says which weights the model gets: the last ones, or the best by recall on the validation requests.
+    """
 
     recipe: str = "mmse"
     objective: dict[str, Any] = field(default_factory=dict)
@@ -65,9 +68,11 @@ class TrainConfig:
         self.to_recipe()
         self.to_model()
 
-    def beside(self, folder: Path) -> TrainConfig:
-        """The same with paths that are relative taken from `folder`, that of the shop.toml which gives them."""
-        return replace(self, transformer=_from(folder, self.transformer), warm_start=_from(folder, self.warm_start))
+    def resolve_paths(self, folder: Path) -> TrainConfig:
+        """The same config with its relative paths resolved from `folder`, the folder of shop.toml."""
+        return replace(
+            self, transformer=_resolve(folder, self.transformer), warm_start=_resolve(folder, self.warm_start)
+        )
 
     def _check_text(self) -> None:
         reads = self.text_encoder == "transformer"
@@ -96,11 +101,11 @@ class TrainConfig:
 
     def to_recipe(self) -> Recipe:
         """The recipe with its overrides."""
-        return changed(RECIPES[self.recipe], self.objective, "[train.objective]")
+        return override(RECIPES[self.recipe], self.objective, "[train.objective]")
 
-    def whole(self) -> dict[str, Any]:
-        """The config as a manifest has it: with every value of the recipe, whatever module that came from."""
-        return plain(self) | {"objective": plain(self.to_recipe())}
+    def to_manifest(self) -> dict[str, Any]:
+        """The config in the form of a manifest: with every value of the recipe, also of a user's own."""
+        return plain_values(self) | {"objective": plain_values(self.to_recipe())}
 
     def to_model(self) -> ModelConfig:
         """The shape of the towers."""
@@ -115,5 +120,5 @@ class TrainConfig:
         )
 
 
-def _from(folder: Path, path: str | None) -> str | None:
+def _resolve(folder: Path, path: str | None) -> str | None:
     return path if path is None or path.startswith(PACKAGE) else str((folder / Path(path).expanduser()).resolve())

@@ -15,62 +15,65 @@ import torch
 from mmse.core import artifact
 from mmse.core.artifact import Manifest
 from mmse.core.errors import UsageError
-from mmse.dataset.folder import ItemStats
+from mmse.dataset.folder import DatasetFolder, ItemStats
 from mmse.model.encoder import Encoder
-from mmse.model.features import ItemFeatures, statistics
-from mmse.model.warm_start import settled
+from mmse.model.features import ItemFeatures, compute_statistics
+from mmse.model.warm_start import restore_text_view
 from mmse.training import distributed
 from mmse.training.batches import Batches, Dropout
-from mmse.training.checkpoint import Checkpoints, Progress
+from mmse.training.checkpoint import Checkpoints, TrainingProgress
 from mmse.training.config import TrainConfig
 from mmse.training.conversion import learn_conversion
 from mmse.training.distributed import Team
-from mmse.training.losses import losses, prepare
-from mmse.training.meter import Meter, Step
-from mmse.training.setup import describe, first_encoder
+from mmse.training.losses import add_learned_parameters, compute_losses
+from mmse.training.meter import Meter, TrainingStep
+from mmse.training.setup import create_encoder
 from mmse.training.shards import Shards
-from mmse.training.targets import read_logged
-from mmse.training.validation import recall
+from mmse.training.targets import read_logged_requests
+from mmse.training.validation import measure_recall
 
-__all__ = ["Step", "TrainConfig", "describe", "train"]
+__all__ = ["TrainConfig", "TrainingStep", "train"]
 
 
 def train(
     dataset: Path,
-    out: Path,
+    target: Path,
     config: TrainConfig,
     *,
     resume: bool = False,
-    on_step: Callable[[Step], None] = lambda step: None,
+    on_step: Callable[[TrainingStep], None] = lambda step: None,
 ) -> Manifest:
-    """Trains on the folder `dataset` and writes the model, the last or the best by validation, to the folder `out`.
+    """Trains on the folder `dataset` and writes the model to the folder `target`.
 
-    With `resume` a killed run goes on where its last checkpoint stood, with the same batches; on one thread its
-    weights are then bit-identical to those of a run that was never killed, unless it was time that ended it. Where the
-    processes of one `distributed.team` call this together they train one model, and the first of them writes it.
-    Raises `ArtifactError` where `dataset` is not fit to train on, `UsageError` where the device is not there.
+    The model has the last weights, or with `config.keep` "best" those with the best validation recall. With `resume` a
+    killed run continues from its last checkpoint with the same batches; on one thread its weights are then
+    bit-identical to those of a run that was never killed, unless a budget of time ended it. If the processes of one
+    `distributed.Team` call this together, they train one model and the first of them writes it. Raises `ArtifactError`
+    where `dataset` is not fit to train on, `UsageError` where the device does not exist.
     """
-    made_of = artifact.read_manifest(dataset, "dataset")
-    team, recipe = distributed.team(), config.to_recipe()
-    device = distributed.device_of(config.device, team)
-    identity = json.dumps([made_of.fingerprint, config.whole()], sort_keys=True)
+    dataset_manifest = artifact.read_manifest(dataset, "dataset")
+    team, recipe = distributed.current_team(), config.to_recipe()
+    device = distributed.choose_device(config.device, team)
+    identity = json.dumps([dataset_manifest.fingerprint, config.to_manifest()], sort_keys=True)
     digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
-    distributed.all_alike(digest, team)
-    checkpoints = Checkpoints(out, digest, writes=team.leads)
-    resume = team.agreed([float(team.leads and resume and checkpoints.fits)]) == [1.0]
+    distributed.require_same_run(digest, team)
+    checkpoints = Checkpoints(target, digest, writes=team.leads)
+    resume = team.broadcast([float(team.leads and resume and checkpoints.can_resume)]) == [1.0]
 
-    encoder, features = _start(dataset, config, checkpoints, team, resume=resume)
-    prepare(encoder.towers, recipe)
+    encoder, features = _open_encoder(dataset, config, checkpoints, team, resume=resume)
+    add_learned_parameters(encoder.towers, recipe)
     towers = encoder.towers.to(device).train()
-    adam = torch.optim.Adam(towers.learned(config.transformer_learning_rate / config.learning_rate), fused=True)
-    progress = checkpoints.load(towers, adam) if resume else Progress()
+    adam = torch.optim.Adam(
+        towers.parameter_groups(config.transformer_learning_rate / config.learning_rate), fused=True
+    )
+    progress = checkpoints.load(towers, adam) if resume else TrainingProgress()
 
     shards = Shards(
         dataset,
         encoder,
-        all_stages=recipe.stage_weights.unclicked_teach,
+        all_stages=recipe.stage_weights.teaches_without_click,
         cache_mb=config.cache_mb,
-        lowest=recipe.lowest_row,
+        lowest=recipe.lowest_stage,
         reformulations=recipe.reformulations,
     )
     conversion = learn_conversion(shards, features, towers, recipe)
@@ -83,23 +86,23 @@ def train(
         group_size=config.group_size,
         seed=config.seed,
         dropout=Dropout(config.item_id_dropout, config.query_dropout, config.user_dropout),
-        worth=conversion if recipe.expected_orders else None,
+        conversion=conversion if recipe.expected_orders else None,
     )
-    valid, stats = read_logged(dataset, "valid", config.validate_requests), ItemStats.open(dataset)
-    valid_statistics = statistics(stats.at(stats.snapshots.valid))
+    valid, stats = read_logged_requests(dataset, "valid", config.validate_requests), ItemStats.open(dataset)
+    valid_statistics = compute_statistics(stats.at(stats.snapshots.valid))
     meter = Meter(len(batches) * config.epochs, config.budget_seconds, progress)
 
-    while progress.epoch < config.epochs and (progress.position or not meter.spent(progress)):
+    while progress.epoch < config.epochs and (progress.position or not meter.is_over(progress)):
         for batch in batches.epoch(progress.epoch, progress.position):
-            if meter.spent(progress):
+            if meter.is_over(progress):
                 break
-            rate = config.learning_rate * _schedule(meter.share(progress), config.warmup_share)
+            rate = config.learning_rate * _learning_rate_factor(meter.share(progress), config.warmup_share)
             for group in adam.param_groups:
                 group["lr"] = rate * group["share"]
-            part, share = distributed.part_of(batch, team)
+            part, share = distributed.take_part(batch, team)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                found = losses(encoder, part.to(device), recipe, distributed.gather_of(batch, team))
-            retrieval, ranking = share * found.retrieval, share * found.ranking
+                batch_losses = compute_losses(encoder, part.to(device), recipe, distributed.make_gather(batch, team))
+            retrieval, ranking = share * batch_losses.retrieval, share * batch_losses.ranking
             loss = retrieval + recipe.rank_weight * ranking
             adam.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -107,25 +110,25 @@ def train(
             if not math.isfinite(total.loss):
                 raise UsageError(f"The loss is {total.loss} at step {progress.step}.", "Lower learning_rate.")
             adam.step()
-            progress.count(total.loss, total.seconds)
-            on_step(meter.step(progress, len(batch), total.loss, total.retrieval, total.ranking))
+            progress.record_step(total.loss, total.seconds)
+            on_step(meter.record_step(progress, len(batch), total.loss, total.retrieval, total.ranking))
             if progress.step % config.checkpoint_steps == 0:
-                with meter.paused():
+                with meter.pause():
                     checkpoints.save(towers, adam, progress)
-        with meter.paused():
+        with meter.pause():
             if team.leads:
-                recalled = recall(_finished(encoder, config, checkpoints), features, valid_statistics, valid)
-                if progress.validated(recalled):
+                recall = measure_recall(_final_encoder(encoder, config, checkpoints), features, valid_statistics, valid)
+                if progress.record_validation(recall):
                     checkpoints.save_best(towers)
-                on_step(replace(meter.last, epoch=progress.epoch + 1, recall=recalled.deciding))
+                on_step(replace(meter.latest, epoch=progress.epoch + 1, recall=recall.selection_recall))
             progress.epoch, progress.position = progress.epoch + 1, 0
             checkpoints.save(towers, adam, progress)
 
     if team.leads:
-        checkpoints.load_kept(towers, config.keep)
-        inputs = {"dataset": made_of.fingerprint}
-        with artifact.writing(out, kind="model", config=config.whole(), inputs=inputs) as draft:
-            _finished(encoder, config, checkpoints).save(draft.folder)
+        checkpoints.load_final(towers, config.keep)
+        inputs = {"dataset": dataset_manifest.fingerprint}
+        with artifact.write_folder(target, kind="model", config=config.to_manifest(), inputs=inputs) as draft:
+            _final_encoder(encoder, config, checkpoints).save(draft.folder)
             (draft.folder / "training.json").write_text(json.dumps(progress.history, indent=2), "utf-8")
             draft.counts |= {
                 "requests": shards.n_requests,
@@ -141,32 +144,32 @@ def train(
             }
         checkpoints.clear()
     team.wait()
-    return artifact.read_manifest(out, "model")
+    return artifact.read_manifest(target, "model")
 
 
-def _start(
+def _open_encoder(
     dataset: Path, config: TrainConfig, checkpoints: Checkpoints, team: Team, *, resume: bool
 ) -> tuple[Encoder, ItemFeatures]:
-    """The encoder that training starts or goes on with, the same on every process, and the items as it reads them."""
+    """The encoder that training starts or continues with, the same on every process, and the items' features."""
     torch.manual_seed(config.seed)
     if team.leads and not resume:
         checkpoints.start()
-        encoder, features = first_encoder(dataset, config)
+        encoder, features = create_encoder(dataset, config)
         encoder.save(checkpoints.folder)
         team.wait()
         return encoder, features
     team.wait()
     encoder = Encoder.open(checkpoints.folder)
-    return encoder, encoder.encode_items(pq.read_table(dataset / "items.parquet"))
+    return encoder, encoder.encode_items(pq.read_table(DatasetFolder(dataset).items))
 
 
-def _finished(encoder: Encoder, config: TrainConfig, checkpoints: Checkpoints) -> Encoder:
-    """The encoder as it would be kept now: with a warm start, its text view part of the way back to that."""
+def _final_encoder(encoder: Encoder, config: TrainConfig, checkpoints: Checkpoints) -> Encoder:
+    """The encoder that the run would write now: with `warm_share`, its text view is moved back towards the start."""
     if config.warm_start is None or config.warm_share == 0:
         return replace(encoder)
-    return settled(encoder, Encoder.open(checkpoints.folder), config.warm_share)
+    return restore_text_view(encoder, Encoder.open(checkpoints.folder), config.warm_share)
 
 
-def _schedule(done: float, warmup: float) -> float:
-    """The learning rate's factor: up to 1 over the warm-up, then in a line down to 0."""
-    return done / warmup + 1e-3 if done < warmup else max(0.0, (1 - done) / (1 - warmup))
+def _learning_rate_factor(share: float, warmup: float) -> float:
+    """The factor of the learning rate at a `share` of the run: linear up to 1 in the warm-up, then linear down to 0."""
+    return share / warmup + 1e-3 if share < warmup else max(0.0, (1 - share) / (1 - warmup))

@@ -1,4 +1,4 @@
-"""How far a run is: by steps and by time, with the loss of the last steps and the speed."""
+"""How far a training run is, by steps and by time, with its speed and recent loss."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmse.training.checkpoint import Progress
+from mmse.training.checkpoint import TrainingProgress
 
 
 @dataclass(frozen=True)
-class Step:
-    """What a step has to say of itself. `recall` is set after each epoch's validation.
+class TrainingStep:
+    """What is reported of a step. `recall` is set after each epoch's validation.
 
-    `steps` is how many there will be; where a budget of seconds may end the run before, an estimate.
+    `steps` is the number of steps of the run; an estimate where a budget of seconds may end it earlier.
     """
 
     epoch: int
@@ -33,52 +33,54 @@ class Step:
 
 
 class Meter:
-    """The time a run has used, what an earlier process of it used included, and the speed since this one began.
+    """The training time of a run, with that of a process it resumes, and the speed of this process.
 
-    A run has `steps` steps at most, and `budget_seconds` of training time where that is not None.
+    A run has at most `steps` steps, and at most `budget_seconds` of training time where that is not None.
     """
 
-    def __init__(self, steps: int, budget_seconds: float | None, progress: Progress) -> None:
+    def __init__(self, steps: int, budget_seconds: float | None, progress: TrainingProgress) -> None:
         self._steps, self._budget = steps, math.inf if budget_seconds is None else budget_seconds
-        self._first, self._earlier, self._start = progress.step, progress.seconds, time.perf_counter()
+        self._start_step, self._former_seconds, self._start = progress.step, progress.seconds, time.perf_counter()
         self._requests, self._losses = 0, deque[float](maxlen=50)
-        self.last = Step(0, progress.step, steps, math.nan, math.nan, math.nan, 0.0, math.inf)
+        self.latest = TrainingStep(0, progress.step, steps, math.nan, math.nan, math.nan, 0.0, math.inf)
 
     @property
     def seconds(self) -> float:
-        """The training time used so far; what happened while it was `paused` is none."""
-        return self._earlier + time.perf_counter() - self._start
+        """The training time so far, without the time in `pause`."""
+        return self._former_seconds + time.perf_counter() - self._start
 
-    def share(self, progress: Progress) -> float:
-        """How much of the run is over, 0 to 1: the share of its steps, or of its time where that is further."""
+    def share(self, progress: TrainingProgress) -> float:
+        """How much of the run is over, 0 to 1: the larger of its share of steps and its share of time."""
         return min(1.0, max(progress.step / self._steps, progress.seconds / self._budget))
 
-    def spent(self, progress: Progress) -> bool:
+    def is_over(self, progress: TrainingProgress) -> bool:
         """Whether the budget of seconds is used up."""
         return progress.seconds >= self._budget
 
-    def step(self, progress: Progress, requests: int, loss: float, retrieval: float, ranking: float) -> Step:
-        """Takes note of a step over so many requests, which `progress` counts already."""
+    def record_step(
+        self, progress: TrainingProgress, requests: int, loss: float, retrieval: float, ranking: float
+    ) -> TrainingStep:
+        """Records a step over `requests` requests, which `progress` already counts, and returns its report."""
         self._requests += requests
         self._losses.append(loss)
-        elapsed = progress.seconds - self._earlier
-        left = elapsed / (progress.step - self._first) * (self._steps - progress.step)
+        seconds = progress.seconds - self._former_seconds
+        remaining_s = seconds / (progress.step - self._start_step) * (self._steps - progress.step)
         steps = max(progress.step, round(progress.step / self.share(progress)))
-        self.last = Step(
+        self.latest = TrainingStep(
             progress.epoch + 1,
             progress.step,
             steps,
             float(np.mean(self._losses)),
             retrieval,
             ranking,
-            self._requests / elapsed,
-            max(0.0, min(left, self._budget - progress.seconds)),
+            self._requests / seconds,
+            max(0.0, min(remaining_s, self._budget - progress.seconds)),
         )
-        return self.last
+        return self.latest
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What happens inside is not training and does not count as its time."""
+    def pause(self) -> Iterator[None]:
+        """The time inside does not count as training time."""
         start = time.perf_counter()
         yield
         self._start += time.perf_counter() - start

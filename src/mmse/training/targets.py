@@ -1,4 +1,4 @@
-"""What the log says was wanted: requests of a split, and the items that each of them clicked or ordered."""
+"""The targets of validation and evaluation: logged requests of a split, and the items each clicked or ordered."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float32, Int32, Int64
 
-from mmse.dataset.folder import shard_files
+from mmse.dataset.folder import DatasetFolder
 from mmse.dataset.history import History
 from mmse.schema.stages import Stage
-from mmse.text.tokenizer import bucket
+from mmse.text.hashing import bucket
 from mmse.training.encoded_requests import SHARD, read_shard
 
 _PAIRS = SHARD.empty_table()
@@ -21,10 +21,10 @@ _REQUESTS = _PAIRS.append_column("drawn", pa.array([], pa.int64()))
 
 
 @dataclass(frozen=True)
-class Logged:
-    """`n` requests, and what they clicked or ordered. Pair `p` says that request `request[p]` took `item_rows[p]`.
+class LoggedRequests:
+    """`n` requests, and what they clicked or ordered. In pair `p`, request `request[p]` took item `item_rows[p]`.
 
-    `history` holds the item rows a shopper had taken before the request, -1 for none; `explored` says whether
+    `history` holds the item rows that the shopper had taken before the request, -1 for none; `explored` says whether
     the pair's slot was filled at random.
     """
 
@@ -41,31 +41,33 @@ class Logged:
         return len(self.queries)
 
 
-def read_logged(dataset: Path, split: str, limit: int, *, clicked_only: bool = True) -> Logged:
-    """Up to `limit` requests of `split`: a random sample in random order, both fixed by the hash of their ids.
+def read_logged_requests(dataset: Path, split: str, limit: int, *, clicked_only: bool = True) -> LoggedRequests:
+    """Up to `limit` requests of `split`: a random sample in random order, both determined by the hash of their ids.
 
-    With `clicked_only`, requests that clicked or ordered nothing are passed over.
+    With `clicked_only`, requests without a click or an order are left out.
     """
     requests, pairs = [_REQUESTS], [_PAIRS]
-    for path in shard_files(dataset, split):
+    for path in DatasetFolder(dataset).row_files(split):
         table, starts = read_shard(path)
         owner = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(table))))
         positive = table["stage"].to_numpy() >= Stage.CLICKED
-        asked = np.unique(owner[positive]) if clicked_only else np.arange(len(starts))
-        first = table.take(pa.array(starts[asked]))
-        drawn = pa.array([bucket(request_id, 2**62) for request_id in first["request_id"].to_pylist()], pa.int64())
-        requests.append(first.append_column("drawn", drawn).sort_by("drawn").slice(0, limit))
+        request_index = np.unique(owner[positive]) if clicked_only else np.arange(len(starts))
+        request_rows = table.take(pa.array(starts[request_index]))
+        sample_keys = pa.array(
+            [bucket(request_id, 2**62) for request_id in request_rows["request_id"].to_pylist()], pa.int64()
+        )
+        requests.append(request_rows.append_column("drawn", sample_keys).sort_by("drawn").slice(0, limit))
         pairs.append(table.filter(pa.array(positive)))
-    whole = pa.concat_tables(requests).sort_by("drawn").slice(0, limit)
-    place = pc.index_in(pa.concat_tables(pairs)["request_id"], whole["request_id"].combine_chunks())
-    taken_rows = pa.concat_tables(pairs).append_column("request", place).filter(pc.is_valid(place))
-    users = whole["user_id"].to_pylist()
-    times = whole["timestamp"].cast(pa.int64()).to_numpy()
-    return Logged(
-        request_ids=whole["request_id"].to_pylist(),
-        queries=whole["query"].to_pylist(),
+    sample = pa.concat_tables(requests).sort_by("drawn").slice(0, limit)
+    pair_request = pc.index_in(pa.concat_tables(pairs)["request_id"], sample["request_id"].combine_chunks())
+    taken_rows = pa.concat_tables(pairs).append_column("request", pair_request).filter(pc.is_valid(pair_request))
+    users = sample["user_id"].to_pylist()
+    times = sample["timestamp"].cast(pa.int64()).to_numpy()
+    return LoggedRequests(
+        request_ids=sample["request_id"].to_pylist(),
+        queries=sample["query"].to_pylist(),
         users=users,
-        history=History.open(dataset).before(users, times).item_rows,
+        history=History.open(dataset).look_up(users, times).item_rows,
         request=taken_rows["request"].to_numpy().astype(np.int64),
         item_rows=taken_rows["item_row"].to_numpy(),
         stages=taken_rows["stage"].to_numpy().astype(np.int64),
@@ -74,10 +76,10 @@ def read_logged(dataset: Path, split: str, limit: int, *, clicked_only: bool = T
 
 
 @dataclass(frozen=True)
-class Shown:
-    """The slots that some requests were shown. Slot `s` showed `item_rows[s]` to the request at place `request[s]`.
+class ShownSlots:
+    """The slots of some requests' pages. Slot `s` showed item `item_rows[s]` to the request with index `request[s]`.
 
-    What was retrieved only had no slot.
+    Items that were retrieved and not shown have no slot.
     """
 
     request: Int64[np.ndarray, " slots"]
@@ -87,19 +89,19 @@ class Shown:
     explored: Bool[np.ndarray, " slots"]
 
 
-def read_shown(dataset: Path, split: str, logged: Logged) -> Shown:
-    """Every slot of the requests of `logged`, which were read from the same `split`."""
-    wanted = pa.array(logged.request_ids, pa.string())
+def read_slots(dataset: Path, split: str, requests: LoggedRequests) -> ShownSlots:
+    """Every slot of `requests`, which were read from the same `split`."""
+    request_ids = pa.array(requests.request_ids, pa.string())
     slots = [SHARD.empty_table().append_column("request", pa.array([], pa.int32()))]
-    for path in shard_files(dataset, split):
+    for path in DatasetFolder(dataset).row_files(split):
         table, _ = read_shard(path)
-        place = pc.index_in(table["request_id"], wanted)
-        slots.append(table.append_column("request", place).filter(pc.is_valid(place)))
-    whole = pa.concat_tables(slots)
-    return Shown(
-        request=whole["request"].to_numpy().astype(np.int64),
-        item_rows=whole["item_row"].to_numpy(),
-        stages=whole["stage"].to_numpy().astype(np.int64),
-        examination=whole["examination"].to_numpy(),
-        explored=whole["explored"].to_numpy(zero_copy_only=False),
+        slot_request = pc.index_in(table["request_id"], request_ids)
+        slots.append(table.append_column("request", slot_request).filter(pc.is_valid(slot_request)))
+    table = pa.concat_tables(slots)
+    return ShownSlots(
+        request=table["request"].to_numpy().astype(np.int64),
+        item_rows=table["item_row"].to_numpy(),
+        stages=table["stage"].to_numpy().astype(np.int64),
+        examination=table["examination"].to_numpy(),
+        explored=table["explored"].to_numpy(zero_copy_only=False),
     )

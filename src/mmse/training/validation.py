@@ -1,4 +1,4 @@
-"""Recall over the full catalogue on the validation requests: what decides which checkpoint is kept."""
+"""Recall over the full catalogue on the validation requests, reported after every epoch."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from mmse.model.encoder import Encoder
-from mmse.model.features import ItemFeatures, shopper_ids
+from mmse.model.features import ItemFeatures, look_up_shopper_ids
 from mmse.schema.stages import Stage
-from mmse.training.targets import Logged
+from mmse.training.targets import LoggedRequests
 
 _BLOCK = 256
-_ENOUGH = 100
+_MIN_ORDER_REQUESTS = 100
 
 
 @dataclass(frozen=True)
 class Recall:
-    """Mean recall over requests of ordered and of clicked items, and how many requests have any."""
+    """Mean recall of ordered and of clicked items over requests, and how many requests have any."""
 
     ordered: float
     clicked: float
@@ -26,36 +26,44 @@ class Recall:
     clicked_requests: int
 
     @property
-    def deciding(self) -> float:
-        """Recall of ordered items, or of clicked ones where hardly any request has an order."""
-        return self.ordered if self.ordered_requests >= _ENOUGH else self.clicked
+    def selection_recall(self) -> float:
+        """What `keep = "best"` selects by: recall of ordered items, or of clicked ones if few requests have orders."""
+        return self.ordered if self.ordered_requests >= _MIN_ORDER_REQUESTS else self.clicked
 
 
-def recall(
+def measure_recall(
     encoder: Encoder,
     features: ItemFeatures,
     statistics: Float32[np.ndarray, "items statistics"],
-    logged: Logged,
+    requests: LoggedRequests,
     k: int = 100,
 ) -> Recall:
-    """Recall@`k` of what `logged` clicked or ordered, over the whole catalogue."""
-    items = encoder.items(features, statistics)
-    queries = encoder.queries(logged.queries, logged.users, shopper_ids(features.shopper, logged.history))
-    found = np.zeros(len(logged.request), bool)
-    place = min(k, len(items)) - 1
+    """Recall@`k` of the items that `requests` clicked or ordered, over the whole catalogue."""
+    items = encoder.embed_items(features, statistics)
+    queries = encoder.embed_queries(
+        requests.queries, requests.users, look_up_shopper_ids(features.shopper, requests.history)
+    )
+    is_hit = np.zeros(len(requests.request), bool)
+    last_rank = min(k, len(items)) - 1
     for start in range(0, len(queries), _BLOCK):
         scores = queries[start : start + _BLOCK] @ items.T
-        least = -np.partition(-scores, place, axis=1)[:, place]
-        here = (logged.request >= start) & (logged.request < start + len(scores))
-        request = logged.request[here] - start
-        found[here] = scores[request, logged.item_rows[here]] >= least[request]
-    ordered, n_ordered = _mean(found, logged, logged.stages >= Stage.ORDERED)
-    clicked, n_clicked = _mean(found, logged, logged.stages >= Stage.CLICKED)
+        threshold = -np.partition(-scores, last_rank, axis=1)[:, last_rank]
+        in_block = (requests.request >= start) & (requests.request < start + len(scores))
+        request = requests.request[in_block] - start
+        is_hit[in_block] = scores[request, requests.item_rows[in_block]] >= threshold[request]
+    ordered, n_ordered = _mean_recall(is_hit, requests, requests.stages >= Stage.ORDERED)
+    clicked, n_clicked = _mean_recall(is_hit, requests, requests.stages >= Stage.CLICKED)
     return Recall(ordered, clicked, n_ordered, n_clicked)
 
 
-def _mean(found: Bool[np.ndarray, " pairs"], logged: Logged, counted: Bool[np.ndarray, " pairs"]) -> tuple[float, int]:
-    wanted = np.bincount(logged.request[counted], minlength=len(logged))
-    hits = np.bincount(logged.request[counted], found[counted], minlength=len(logged))
-    having = wanted > 0
-    return (float((hits[having] / wanted[having]).mean()), int(having.sum())) if having.any() else (0.0, 0)
+def _mean_recall(
+    is_hit: Bool[np.ndarray, " pairs"], requests: LoggedRequests, is_target: Bool[np.ndarray, " pairs"]
+) -> tuple[float, int]:
+    n_targets = np.bincount(requests.request[is_target], minlength=len(requests))
+    hits = np.bincount(requests.request[is_target], is_hit[is_target], minlength=len(requests))
+    has_target = n_targets > 0
+    return (
+        (float((hits[has_target] / n_targets[has_target]).mean()), int(has_target.sum()))
+        if has_target.any()
+        else (0.0, 0)
+    )

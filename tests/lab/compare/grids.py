@@ -38,8 +38,10 @@ objective = {rank_weight = 0.0}
 """
 
 
-def written(folder: Path, *parts: str, systems: Sequence[str] = ("mmse", "flat"), top: str = "seeds = [0, 1]") -> Path:
-    """The file `grid.toml` in `folder`."""
+def write_grid(
+    folder: Path, *parts: str, systems: Sequence[str] = ("mmse", "flat"), top: str = "seeds = [0, 1]"
+) -> Path:
+    """Writes `grid.toml` into `folder`; gives its path."""
     names = ", ".join(f'"{name}"' for name in systems)
     path = folder / "grid.toml"
     path.write_text(f"systems = [{names}]\n{top}\n{TRAIN}\n" + "\n".join(parts), "utf-8")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mmse.cli.experiment import analyse, plan, simulate
-from mmse.cli.experiment import interleaving as interleaved
-from mmse.cli.experiment import lifecycle as running
-from mmse.cli.experiment import off_policy as offpolicy
+from mmse.cli.experiment import analyse, interleaving, lifecycle, off_policy, plan, simulate
 
 experiment_app = typer.Typer(
     name="experiment",
@@ -17,17 +14,17 @@ experiment_app = typer.Typer(
 )
 
 _COMMANDS = (
-    ("start", running.start, "mmse experiment start site experiment.toml"),
-    ("ramp", running.ramp, "mmse experiment ramp site mmse-against-dssm 0.5"),
-    ("stop", running.stop, 'mmse experiment stop site mmse-against-dssm --note "treatment won"'),
-    ("list", running.list_, "mmse experiment list site"),
-    ("assign", running.assigned, "mmse experiment assign site u17 u18"),
+    ("start", lifecycle.start, "mmse experiment start site experiment.toml"),
+    ("ramp", lifecycle.ramp, "mmse experiment ramp site mmse-against-dssm 0.5"),
+    ("stop", lifecycle.stop, 'mmse experiment stop site mmse-against-dssm --note "treatment won"'),
+    ("list", lifecycle.list_, "mmse experiment list site"),
+    ("assign", lifecycle.show_arms, "mmse experiment assign site u17 u18"),
     ("simulate", simulate.simulate, "mmse experiment simulate --out online"),
     ("plan", plan.plan, "mmse experiment plan shop/events --effect 0.03"),
-    ("off-policy", offpolicy.off_policy, "mmse experiment off-policy new-run --log site/events --arm explores"),
+    ("off-policy", off_policy.off_policy, "mmse experiment off-policy new-run --log site/events --arm explores"),
     ("analyse", analyse.analyse, "mmse experiment analyse site/events --experiment try --report try.html"),
-    ("interleaved", interleaved.interleaved, "mmse experiment interleaved site/events --experiment mix"),
-    ("holdout", running.holdout, "mmse experiment holdout site 0.05"),
+    ("interleaved", interleaving.judge, "mmse experiment interleaved site/events --experiment mix"),
+    ("holdout", lifecycle.holdout, "mmse experiment holdout site 0.05"),
 )
 for _name, _function, _example in _COMMANDS:
     experiment_app.command(_name, epilog=f"Example: {_example}")(_function)

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from mmse.cli.experiment.analyse import Name, ShopFile, TableFile, source
 
-out = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
+stdout = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
 
 
-def interleaved(
+def judge(
     table: TableFile,
     experiment: Name = None,
     arm: Annotated[str | None, typer.Option(help="The arm that interleaves, if there are several.")] = None,
@@ -32,22 +32,22 @@ def interleaved(
 ) -> None:
     """Says which of two interleaved lists shoppers prefer, request by request."""
     from mmse.core.errors import UsageError
-    from mmse.experiment.interleaving import preference, read_margins
+    from mmse.experiment.interleaving import estimate_preference, read_margins
 
     margins, units = read_margins(source(table, shop), Path.cwd(), experiment, credit, arm=arm, scoring=scoring)
-    found = preference(margins, units, credit, alpha)
-    if found is None:
+    result = estimate_preference(margins, units, credit, alpha)
+    if result is None:
         raise UsageError(
             f"None of {len(margins):,} interleaved requests is decided by {credit} ({scoring}): nothing was taken of "
             "either list, or as much of one as of the other.",
             "Wait for more requests" + (", or count --credit clicks." if credit == "orders" else "."),
         )
     if as_json:
-        out.print_json(json.dumps(asdict(found) | {"scoring": scoring, "verdict": found.verdict}))
+        stdout.print_json(json.dumps(asdict(result) | {"scoring": scoring, "verdict": result.verdict}))
         return
-    out.print(found.verdict, style="bold")
-    out.print(
-        f"{found.requests:,} requests were interleaved; b won {found.won_by_b:,}, a {found.won_by_a:,}, "
-        f"p {found.p:.2g}. Scoring: {scoring}. It says which list wins, not by how many orders.",
+    stdout.print(result.verdict, style="bold")
+    stdout.print(
+        f"{result.requests:,} requests were interleaved; b won {result.won_by_b:,}, a {result.won_by_a:,}, "
+        f"p {result.p:.2g}. Scoring: {scoring}. It says which list wins, not by how many orders.",
         style="dim",
     )

@@ -11,9 +11,17 @@ import typer
 from rich.console import Console
 
 from mmse.cli.versions import Json, Note, SiteFolder, who
-from mmse.experiment.assignment import HOLDOUT, Placed, Running, assign, bucket_of, read_experiment, started
+from mmse.experiment.assignment import (
+    HOLDOUT,
+    Allocation,
+    ExperimentState,
+    add_experiment,
+    assign,
+    bucket_of,
+    read_experiment,
+)
 
-out = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
+stdout = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
 Name = Annotated[str, typer.Argument(help="The experiment's name.", metavar="NAME")]
 
 
@@ -26,8 +34,8 @@ def start(
     from mmse.serving.versions.site import Site
 
     experiment = read_experiment(file)
-    running = experiments.start(Site.open(site), experiment, who())
-    out.print(_line(running.experiments[-1]))
+    state = experiments.start(Site.open(site), experiment, who())
+    stdout.print(_line(state.experiments[-1]))
 
 
 def ramp(
@@ -37,11 +45,11 @@ def ramp(
     note: Note = "",
 ) -> None:
     """Gives an experiment more traffic; whoever is in it stays in their arm."""
-    from mmse.experiment.assignment import found
+    from mmse.experiment.assignment import find_experiment
     from mmse.serving import experiments
     from mmse.serving.versions.site import Site
 
-    out.print(_line(found(experiments.ramp(Site.open(site), name, traffic, who(), note), name)))
+    stdout.print(_line(find_experiment(experiments.ramp(Site.open(site), name, traffic, who(), note), name)))
 
 
 def stop(site: SiteFolder, name: Name, note: Note = "") -> None:
@@ -50,7 +58,7 @@ def stop(site: SiteFolder, name: Name, note: Note = "") -> None:
     from mmse.serving.versions.site import Site
 
     experiments.stop(Site.open(site), name, who(), note)
-    out.print(f"{name} is over.")
+    stdout.print(f"{name} is over.")
 
 
 def holdout(
@@ -63,67 +71,62 @@ def holdout(
     from mmse.serving.versions.site import Site
 
     experiments.hold_out(Site.open(site), share, who(), note)
-    out.print(f"{share:.2%} of shoppers are in no experiment.")
+    stdout.print(f"{share:.2%} of shoppers are in no experiment.")
 
 
 def list_(site: SiteFolder, as_json: Json = False) -> None:
     """Shows what runs, with its arms, and what was done before."""
     from mmse.serving import experiments
 
-    found = experiments.read(site)
+    site_experiments = experiments.read_experiments(site)
     if as_json:
-        out.print(json.dumps(msgspec.to_builtins(found), indent=2))
+        stdout.print(json.dumps(msgspec.to_builtins(site_experiments), indent=2))
         return
-    for placed in found.running.experiments:
-        out.print(_line(placed))
-        for name, arm in placed.experiment.arms.items():
-            settings = ", ".join(f"{key} = {_said(value)}" for key, value in arm.settings.items()) or "as live"
-            out.print(f"    {name:16} weight {arm.weight:g}  {settings}")
-    if not found.running.experiments:
-        out.print("No experiment runs.")
-    if found.running.holdout:
-        out.print(f"{found.running.holdout:.2%} of shoppers are held out.")
-    for step in found.history[-10:]:
-        out.print(f"{step.at}  {step.what:8} {step.name}  {step.note}".rstrip())
+    for running_experiment in site_experiments.state.experiments:
+        stdout.print(_line(running_experiment))
+        for name, arm in running_experiment.experiment.arms.items():
+            settings = ", ".join(f"{key} = {_setting_text(value)}" for key, value in arm.settings.items()) or "as live"
+            stdout.print(f"    {name:16} weight {arm.weight:g}  {settings}")
+    if not site_experiments.state.experiments:
+        stdout.print("No experiment runs.")
+    if site_experiments.state.holdout:
+        stdout.print(f"{site_experiments.state.holdout:.2%} of shoppers are held out.")
+    for step in site_experiments.history[-10:]:
+        stdout.print(f"{step.at}  {step.action:8} {step.name}  {step.note}".rstrip())
 
 
-def assigned(
-    place: Annotated[Path, typer.Argument(help="A site folder, or an experiment's file.", metavar="SITE|FILE.toml")],
+def show_arms(
+    path: Annotated[Path, typer.Argument(help="A site folder, or an experiment's file.", metavar="SITE|FILE.toml")],
     units: Annotated[list[str], typer.Argument(help="Ids of shoppers, visits or requests.", metavar="UNIT…")],
     as_json: Json = False,
 ) -> None:
     """Says in which arms shoppers are, and why."""
     from mmse.serving import experiments
 
-    alone = place.suffix == ".toml"
-    running = started(Running(), read_experiment(place)) if alone else experiments.read(place).running
-    rows = [
-        {
-            "unit": unit,
-            "arms": dict(assign(running, user_id=unit, session_id=unit, request_id=unit).arms),
-            "buckets": {layer: bucket_of(layer, unit) for layer in _layers(running)},
-        }
-        for unit in units
-    ]
+    if path.suffix == ".toml":
+        state = add_experiment(ExperimentState(), read_experiment(path))
+    else:
+        state = experiments.read_experiments(path).state
+    layers = list(dict.fromkeys(allocation.experiment.layer for allocation in state.experiments))
+    arms = {unit: dict(assign(state, user_id=unit, session_id=unit, request_id=unit).arms) for unit in units}
+    buckets = {unit: {layer: bucket_of(layer, unit) for layer in layers} for unit in units}
     if as_json:
-        out.print(json.dumps(rows, indent=2))
+        rows = [{"unit": unit, "arms": arms[unit], "buckets": buckets[unit]} for unit in units]
+        stdout.print(json.dumps(rows, indent=2))
         return
-    for row in rows:
-        arms = ", ".join(f"{name}: {arm}" for name, arm in row["arms"].items()) or "in no experiment"  # type: ignore[attr-defined]
-        arms = "held out of all experiments" if arms == f"{HOLDOUT}: {HOLDOUT}" else arms
-        where = ", ".join(f"bucket {bucket} of {layer}" for layer, bucket in row["buckets"].items())  # type: ignore[attr-defined]
-        out.print(f"{row['unit']}  {arms}" + (f"  ({where})" if where else ""))
+    for unit in units:
+        text = ", ".join(f"{name}: {arm}" for name, arm in arms[unit].items()) or "in no experiment"
+        text = "held out of all experiments" if HOLDOUT in arms[unit] else text
+        location = ", ".join(f"bucket {bucket} of {layer}" for layer, bucket in buckets[unit].items())
+        stdout.print(f"{unit}  {text}" + (f"  ({location})" if location else ""))
 
 
-def _line(placed: Placed) -> str:
-    one = placed.experiment
-    note = f"  {one.note}" if one.note else ""
-    return f"{one.name}  {one.traffic:.2%} of the {one.unit}s of layer {one.layer}, since {placed.since}{note}"
+def _line(allocation: Allocation) -> str:
+    experiment = allocation.experiment
+    note = f"  {experiment.note}" if experiment.note else ""
+    share = f"{experiment.traffic:.2%} of the {experiment.unit}s of layer {experiment.layer}"
+    return f"{experiment.name}  {share}, since {allocation.started_at}{note}"
 
 
-def _layers(running: Running) -> list[str]:
-    return list(dict.fromkeys(placed.experiment.layer for placed in running.experiments))
-
-
-def _said(value: object) -> str:
+def _setting_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(msgspec.to_builtins(value))

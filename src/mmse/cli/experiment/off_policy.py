@@ -14,7 +14,7 @@ from rich.text import Text
 
 from mmse.cli.experiment.analyse import ShopFile, source
 
-out = Console(highlight=False, emoji=False)
+stdout = Console(highlight=False, emoji=False)
 _KINDS = ("ips", "snips", "dr")
 
 
@@ -28,40 +28,54 @@ def off_policy(
     channel: Annotated[
         Literal["hybrid", "vector", "lexical", "rrf"], typer.Option(help="How the runs find their pages.")
     ] = "hybrid",
-    most: Annotated[int | None, typer.Option(help="The first so many requests of the log.", min=1)] = None,
+    max_requests: Annotated[
+        int | None, typer.Option("--most", help="The first so many requests of the log.", min=1)
+    ] = None,
     shop: ShopFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Says what new runs would have earned on a log that explored, before any shopper sees them."""
     from mmse.experiment.off_policy import estimate
-    from mmse.experiment.search_log import new_pages, read_log, read_looks, slots_of
+    from mmse.experiment.search_log import new_pages, read_log, read_looks, weigh_log
     from mmse.retrieval.retriever import Retriever
 
-    logged = read_log(source(log, shop), Path.cwd(), experiment=experiment, arm=arm, most=most)
+    log_sample = read_log(source(log, shop), Path.cwd(), experiment=experiment, arm=arm, limit=max_requests)
     looks = read_looks(runs[0], k)
-    made = {}
+    estimates = {}
     for run in runs:
-        pages = new_pages(Retriever.open(run, edits=False), logged, k, channel)
-        made[str(run)] = estimate(slots_of(logged, pages, looks, reward))
-    own = logged.value(reward)
+        pages = new_pages(Retriever.open(run, edits=False), log_sample, k, channel)
+        estimates[str(run)] = estimate(weigh_log(log_sample, pages, looks, reward))
+    log_value = log_sample.value(reward)
     if as_json:
-        out.print_json(json.dumps({"log": asdict(own), "runs": {name: asdict(one) for name, one in made.items()}}))
+        stdout.print_json(
+            json.dumps(
+                {"log": asdict(log_value), "runs": {name: asdict(estimated) for name, estimated in estimates.items()}}
+            )
+        )
         return
-    out.print(f"{reward} a request, by {len(logged.queries):,} requests of {log.name}", style="bold")
+    stdout.print(f"{reward} a request, by {len(log_sample.queries):,} requests of {log.name}", style="bold")
     rows = Table(box=None, header_style="bold", pad_edge=False)
     rows.add_column("")
     for head in (*_KINDS, "95% interval", "worth", "weight"):
         rows.add_column(head, justify="right", no_wrap=True)
-    rows.add_row("the log itself", "", "", f"{own.estimate:.4f}", f"{own.interval.low:.4f} {own.interval.high:.4f}")
-    for name, one in made.items():
-        values = ["–" if one.refusal else f"{getattr(one, kind).estimate:.4f}" for kind in _KINDS]
-        span = "" if one.refusal else f"{one.dr.interval.low:.4f} {one.dr.interval.high:.4f}"
-        rows.add_row(Path(name).name, *values, span, f"{one.sample:,.0f}", f"{one.mean_weight.estimate:.2f}")
-    out.print(rows)
-    for name, one in made.items():
-        if one.refusal:
-            out.print(Text(f"! {name}: {one.refusal}", style="yellow"))
-    out.print(
+    rows.add_row(
+        "the log itself",
+        "",
+        "",
+        f"{log_value.estimate:.4f}",
+        f"{log_value.interval.low:.4f} {log_value.interval.high:.4f}",
+    )
+    for name, estimated in estimates.items():
+        values = ["–" if estimated.refusal else f"{getattr(estimated, kind).estimate:.4f}" for kind in _KINDS]
+        span = "" if estimated.refusal else f"{estimated.dr.interval.low:.4f} {estimated.dr.interval.high:.4f}"
+        rows.add_row(
+            Path(name).name, *values, span, f"{estimated.sample:,.0f}", f"{estimated.mean_weight.estimate:.2f}"
+        )
+    stdout.print(rows)
+    for name, estimated in estimates.items():
+        if estimated.refusal:
+            stdout.print(Text(f"! {name}: {estimated.refusal}", style="yellow"))
+    stdout.print(
         "ips: inverse propensity; snips: self-normalised; dr: doubly robust, which the interval is of. worth: so many "
         "requests of the new run; weight: 1 where the log shows all that the run would.",
         style="dim",

@@ -13,14 +13,14 @@ from rich.table import Table
 
 from mmse.cli.experiment.analyse import ShopFile, TableFile, UnitOption, source
 
-out = Console(highlight=False, emoji=False)
+stdout = Console(highlight=False, emoji=False)
 
 
 def plan(
     table: TableFile,
     metric: Annotated[str, typer.Option(help="The metric that will decide.")] = "conversion",
     effect: Annotated[float, typer.Option(help="The smallest relative change worth finding.")] = 0.05,
-    power: Annotated[float, typer.Option(help="In how many tests it should be found.")] = 0.8,
+    power: Annotated[float, typer.Option(help="In how many tests it should be test_plan.")] = 0.8,
     alpha: Annotated[float, typer.Option(help="How often a difference may be claimed that is none.")] = 0.05,
     arms: Annotated[int, typer.Option(help="Arms, the control among them.", min=2)] = 2,
     traffic: Annotated[float, typer.Option(help="The share of all traffic in the test.")] = 1.0,
@@ -30,34 +30,38 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Says from the shop's own log how many shoppers and days a test needs, and what it could find in fewer."""
+    from mmse.core.extras import require_extra
+
+    require_extra("experiment")
     from mmse.core.config import build
     from mmse.experiment.plan import PlanConfig
     from mmse.experiment.plan import plan as planned
     from mmse.experiment.units import Window, read_units
 
-    asked = {"metric": metric, "effect": effect, "alpha": alpha, "power": power, "arms": arms, "traffic": traffic}
-    config = build(PlanConfig, asked | {"sequential": sequential}, "option")
-    units = read_units(source(table, shop), Path.cwd(), unit, Window(everybody=True))
-    found = planned(units, config)
+    options = {"metric": metric, "effect": effect, "alpha": alpha, "power": power, "arms": arms, "traffic": traffic}
+    config = build(PlanConfig, options | {"sequential": sequential}, "option")
+    units = read_units(source(table, shop), Path.cwd(), unit, Window(single_arm=True))
+    test_plan = planned(units, config)
     if as_json:
-        out.print_json(json.dumps(asdict(found)))
+        stdout.print_json(json.dumps(asdict(test_plan)))
         return
-    if found.days is None:
-        last = found.steps[-1]
-        said = (
-            f"A change of {effect:.1%} in {metric} cannot be found in the {last.days} days that this log has: "
-            f"they find {last.effect:.1%}."
+    if test_plan.days is None:
+        longest = test_plan.steps[-1]
+        message = (
+            f"A change of {effect:.1%} in {metric} cannot be found in the {longest.days} days that this log has: "
+            f"they find {longest.effect:.1%}."
         )
     else:
-        said = (
-            f"A change of {effect:.1%} in {metric} takes {found.days} days and {found.units:,} {unit}s in {arms} arms."
-        )
-    out.print(said, style="bold", soft_wrap=True)
+        needs = f"{test_plan.days} days and {test_plan.units:,} {unit}s in {arms} arms"
+        message = f"A change of {effect:.1%} in {metric} takes {needs}."
+    stdout.print(message, style="bold", soft_wrap=True)
     rows = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("days", f"{unit}s", "smallest change found"):
         rows.add_column(name, justify="right")
-    for step in found.steps:
+    for step in test_plan.steps:
         rows.add_row(str(step.days), f"{step.units:,}", f"{step.effect:.1%}")
-    out.print(rows)
+    stdout.print(rows)
     looks = "looked at at any time" if sequential else "looked at once, at the end"
-    out.print(f"power {power:.0%}, level {alpha:.0%}, {looks}; {metric} is {found.value:.4g} in this log", style="dim")
+    stdout.print(
+        f"power {power:.0%}, level {alpha:.0%}, {looks}; {metric} is {test_plan.value:.4g} in this log", style="dim"
+    )

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-out = Console(highlight=False, emoji=False)
-err = Console(stderr=True, highlight=False, emoji=False)
+stdout = Console(highlight=False, emoji=False)
+stderr = Console(stderr=True, highlight=False, emoji=False)
 _HEADS = ("round", "arm", "requests", "orders", "true", "new shown", "new sold", "shown", "gini")
 
 
@@ -31,43 +31,48 @@ def simulate(
     """
     from dataclasses import replace
 
+    from mmse.core.extras import require_extra
+
+    require_extra("lab")
     from mmse.cli.console import progress_on
-    from mmse.cli.experiment.analyse import shown
+    from mmse.cli.experiment.analyse import analysis_text
     from mmse.core.config import build, read_toml
     from mmse.lab.simulated_test import trial
-    from mmse.lab.simulated_test.arms import Arm
+    from mmse.lab.simulated_test.arms import SimulatedArm
     from mmse.lab.simulated_test.trial import TrialConfig
 
-    said = read_toml(config_file) if config_file is not None else {}
-    arms = said.get("arms")
+    document = read_toml(config_file) if config_file is not None else {}
+    arms = document.get("arms")
     if isinstance(arms, dict) and all(isinstance(values, dict) for values in arms.values()):
-        said["arms"] = {name: build(Arm, values, f"{config_file} [arms.{name}]") for name, values in arms.items()}
-    config = build(TrialConfig, said, str(config_file))
+        document["arms"] = {
+            name: build(SimulatedArm, values, f"{config_file} [arms.{name}]") for name, values in arms.items()
+        }
+    config = build(TrialConfig, document, str(config_file))
     if rounds is not None:
         config = replace(config, online=replace(config.online, rounds=rounds))
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that its server ends with it
-    began = time.perf_counter()
-    with progress_on(err) as listener:
-        went = trial.simulate(config, folder, listener, listener.part)
+    start = time.perf_counter()
+    with progress_on(stderr) as listener:
+        rounds_done = trial.run_trial(config, folder, listener)
     if as_json:
-        out.print_json((folder / trial.OUTCOME).read_text("utf-8"))
+        stdout.print_json((folder / trial.OUTCOME).read_text("utf-8"))
         return
-    for one in went:
-        if one.analysis is not None:
-            out.print(f"Round {one.number} (simulated)", style="bold underline")
-            out.print(shown(one.analysis))
-            out.print()
+    for outcome in rounds_done:
+        if outcome.analysis is not None:
+            stdout.print(f"Round {outcome.number} (simulated)", style="bold underline")
+            stdout.print(analysis_text(outcome.analysis))
+            stdout.print()
     rows = Table(
         title="What each round came to (simulated)", title_justify="left", box=None, header_style="bold", pad_edge=False
     )
     for head in _HEADS:
         rows.add_column(head, justify="left" if head == "arm" else "right")
-    for row in trial.table_of(went):
+    for row in trial.table_rows(rounds_done):
         rows.add_row(*row)
-    out.print(rows)
-    out.print(
+    stdout.print(rows)
+    stdout.print(
         "orders a request, counted and to be expected by the truth; new: items listed in the last fortnight, of slots "
         "and of orders; shown: different items, of those on sale; gini: how unevenly.",
         style="dim",
     )
-    out.print(f"Reports: {folder}/round-N.html. {time.perf_counter() - began:.0f} s.", markup=False)
+    stdout.print(f"Reports: {folder}/round-N.html. {time.perf_counter() - start:.0f} s.", markup=False)

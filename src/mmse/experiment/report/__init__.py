@@ -1,4 +1,4 @@
-"""The report of a test as one HTML file, for whoever has to decide."""
+"""The report of a test as one HTML file, for the people who decide."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ from markupsafe import Markup
 
 from mmse.core.artifact import write_file
 from mmse.experiment.analysis import Analysis
-from mmse.experiment.metrics import METRICS, words
+from mmse.experiment.metrics import METRICS, label
 from mmse.experiment.report import charts
 
 
-def write_report(found: Analysis, title: str, out: Path, *, simulated: bool = False) -> None:
-    """Writes the page to the file `out`; raises `OutputError` where it cannot be written."""
-    others = [seen.name for seen in found.arms if seen.name != found.control]
+def write_report(analysis: Analysis, title: str, path: Path, *, simulated: bool = False) -> None:
+    """Writes the page to the file `path`; raises `OutputError` if it cannot be written."""
+    treatments = [arm.name for arm in analysis.arms if arm.name != analysis.control]
     page = (
         _environment()
         .get_template("report.html.j2")
         .render(
-            found=found,
+            analysis=analysis,
             title=title,
             simulated=simulated,
-            others=others,
+            treatments=treatments,
             metrics=METRICS,
-            forests={arm: charts.forest(found, arm) for arm in others},
-            lines={arm: charts.over_days(found.cumulative[arm], peeked=True) for arm in others},
-            ages={arm: charts.over_days(found.by_age[arm], peeked=False) for arm in others},
-            decided={(one.arm, one.metric): holds for one, holds in zip(found.effects, found.significant, strict=True)},
+            forests={arm: charts.forest_chart(analysis, arm) for arm in treatments},
+            lines={arm: charts.daily_chart(analysis.cumulative[arm], show_always=True) for arm in treatments},
+            ages={arm: charts.daily_chart(analysis.by_age[arm], show_always=False) for arm in treatments},
+            significant={
+                (effect.arm, effect.metric): holds
+                for effect, holds in zip(analysis.effects, analysis.significant, strict=True)
+            },
         )
     )
-    write_file(out, page.encode())
+    write_file(path, page.encode())
 
 
 def _environment() -> Environment:
@@ -44,8 +47,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["signed"] = charts.signed
-    environment.filters["words"] = words
-    environment.filters["metric_value"] = metric_value
+    environment.filters["label"] = label
     css = {
         "page_css": resources.files("mmse.evaluation") / "report" / "page.css",
         "report_css": resources.files("mmse.experiment") / "report" / "report.css",
@@ -53,9 +55,3 @@ def _environment() -> Environment:
     for name, file in css.items():
         environment.globals[name] = Markup(file.read_text("utf-8"))  # noqa: S704 - our own file
     return environment
-
-
-def metric_value(number: float, metric: str) -> str:
-    """A value of a metric, in its unit."""
-    kind = METRICS[metric].kind
-    return f"{number:.2%}" if kind == "share" else f"{number:,.2f}" if kind == "money" else f"{number:.4f}"

@@ -1,4 +1,4 @@
-"""One cell of a grid: a system trained on a data set with a seed, measured, and written as a stage folder."""
+"""One cell of a grid: a system trained on a data set with a seed, measured, and written as a folder."""
 
 from __future__ import annotations
 
@@ -14,93 +14,95 @@ import pyarrow.parquet as pq
 
 from mmse.core import artifact
 from mmse.core.artifact import MANIFEST, Manifest, fingerprint_of_files, reason_to_make
-from mmse.core.config import plain
-from mmse.dataset.folder import ItemStats
-from mmse.evaluation.metric_values import Progress
-from mmse.evaluation.systems import Ranker, by_model, by_popularity
-from mmse.lab.compare import measure
+from mmse.core.config import plain_values
+from mmse.core.progress import Progress
+from mmse.core.run_folder import DATASET, MODEL
+from mmse.dataset.folder import DatasetFolder, ItemStats
+from mmse.evaluation.systems import Ranker, model_ranker, popularity_ranker
 from mmse.lab.compare.data import Grades
 from mmse.lab.compare.grid import MeasureConfig
+from mmse.lab.compare.measure import foreign_items, measure_grades, measure_log, text_ranker, training_items
 from mmse.model.encoder import Encoder
-from mmse.training.loop import Step, TrainConfig, train
+from mmse.training.loop import TrainConfig, TrainingStep, train
 
 KIND = "cell"
-MEASURED = "measured.parquet"
-MODEL = "model"
-TOLD = ("train_seconds", "steps", "parameters", "device", "threads")
-"""What a cell repeats of what its model's manifest counts."""
+MEASURED_FILE = "measured.parquet"
+MODEL_COUNTS = ("train_seconds", "steps", "parameters", "device", "threads")
+"""Counts of the model's manifest that the cell's manifest repeats."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Everything that makes a cell, as it is handed to a process.
+    """Everything that a process needs to make a cell.
 
-    `train` is None where nothing is trained; `grades` is what the catalogue of `dataset` is judged by, None where it
-    is measured on its log; `others` are catalogues that were never trained on, by the name that tables give them.
+    `train` is None where nothing is trained; `grades` judge the catalogue of `dataset`, None where the cell is measured
+    on its log; `foreign_catalogues` are those that are never trained on, by their names in tables.
     """
 
-    out: Path
+    folder: Path
     system: str
     dataset: Path
     truth: Path | None
     train: TrainConfig | None
     measure: MeasureConfig
     grades: Grades | None = None
-    others: Mapping[str, Grades] = field(default_factory=dict)
+    foreign_catalogues: Mapping[str, Grades] = field(default_factory=dict)
     keep_model: bool = False
 
     @property
-    def graded(self) -> dict[str, Grades]:
-        """All grades, those of the catalogue that is trained on under the empty name."""
-        return {**({"": self.grades} if self.grades else {}), **self.others}
+    def all_grades(self) -> dict[str, Grades]:
+        """All grades by catalogue; the name of the catalogue of `dataset` is empty."""
+        return {**({"": self.grades} if self.grades else {}), **self.foreign_catalogues}
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the cell's manifest says of its making; what is read stands among the inputs."""
-        measured = {key: value for key, value in plain(self.measure).items() if key != "draws"}
+        """The config in the cell's manifest; files that are read are among its inputs."""
+        evaluate = {key: value for key, value in plain_values(self.measure).items() if key != "draws"}
+        grades = {name: {"relevant_from": g.relevant_from, "split": g.split} for name, g in self.all_grades.items()}
         return {
             "system": self.system,
-            "train": plain(self.train) if self.train else None,
-            "recipe": plain(self.train.to_recipe()) if self.train else None,  # its name may come to mean something else
-            "evaluate": measured,
-            "grades": {on: {"relevant_from": g.relevant_from, "split": g.split} for on, g in self.graded.items()},
+            "train": plain_values(self.train) if self.train else None,
+            # in full, because its name may mean something else later
+            "recipe": plain_values(self.train.to_recipe()) if self.train else None,
+            "evaluate": evaluate,
+            "grades": grades,
         }
 
     @property
     def inputs(self) -> dict[str, str]:
-        """The fingerprints of groups and truth, and of the files with grades."""
-        found = {"dataset": artifact.read_manifest(self.dataset, "dataset").fingerprint}
+        """The fingerprints of dataset and truth, and of the files with grades."""
+        fingerprints = {DATASET: artifact.read_manifest(self.dataset, DATASET).fingerprint}
         if self.truth is not None:
-            found["truth"] = artifact.read_manifest(self.truth, "truth").fingerprint
-        for on, grades in self.graded.items():
+            fingerprints["truth"] = artifact.read_manifest(self.truth, "truth").fingerprint
+        for name, grades in self.all_grades.items():
             files = [grades.judgements, *([grades.items] if grades.items else [])]
-            found[f"grades {on}".strip()] = fingerprint_of_files(files)
-        return found
+            fingerprints[f"grades {name}".strip()] = fingerprint_of_files(files)
+        return fingerprints
 
     @property
-    def why(self) -> str | None:
+    def reason(self) -> str | None:
         """Why the cell has to be made, None where it is up to date."""
-        why = reason_to_make(self.out, KIND, self.config, self.inputs)
-        if why is None and self.keep_model and self.train and not (self.out / MODEL / MANIFEST).is_file():
+        reason = reason_to_make(self.folder, KIND, self.config, self.inputs)
+        if reason is None and self.keep_model and self.train and not (self.folder / MODEL / MANIFEST).is_file():
             return "its model was not kept"
-        return why
+        return reason
 
 
-def make_cell(task: Task, step: Progress) -> Manifest:
-    """Trains, measures and writes the cell; a training that was cut off goes on from its last checkpoint.
+def make_cell(task: Task, progress: Progress) -> Manifest:
+    """Trains, measures and writes the cell; an interrupted training goes on from its last checkpoint.
 
-    `step` hears of training steps as the work "train", and of the parts of the measuring. The model is deleted once
-    it is measured, unless the task keeps it. Raises what training and measuring raise.
+    `progress` gets training steps as the part "train", then the parts of the measuring. The model is deleted after the
+    measuring, unless the task keeps it. Raises what training and measuring raise.
     """
-    model = task.out.parent / f"{task.out.name}.{MODEL}"
+    model = task.folder.parent / f"{task.folder.name}.{MODEL}"
     counts: dict[str, Any] = {}
     if task.train is not None:
-        counts |= _trained(task, task.train, model, step)
+        counts |= _train(task, task.train, model, progress)
     start = time.perf_counter()
-    table = pa.concat_tables(list(_measured(task, model, step)))
+    table = pa.concat_tables(list(_measure(task, model, progress)))
     counts |= {"values": len(table), "measure_seconds": round(time.perf_counter() - start, 3)}
-    with artifact.writing(task.out, kind=KIND, config=task.config, inputs=task.inputs) as draft:
-        pq.write_table(table, draft.folder / MEASURED, compression="zstd")
+    with artifact.write_folder(task.folder, kind=KIND, config=task.config, inputs=task.inputs) as draft:
+        pq.write_table(table, draft.folder / MEASURED_FILE, compression="zstd")
         draft.counts |= counts
         if task.train is not None:
             shutil.copy(model / MANIFEST, draft.folder / "model.json")
@@ -108,42 +110,42 @@ def make_cell(task: Task, step: Progress) -> Manifest:
             if task.keep_model:
                 shutil.copytree(model, draft.folder / MODEL)
     shutil.rmtree(model, ignore_errors=True)
-    return artifact.read_manifest(task.out, KIND)
+    return artifact.read_manifest(task.folder, KIND)
 
 
-def _trained(task: Task, config: TrainConfig, model: Path, step: Progress) -> dict[str, Any]:
-    """Trains into `model` unless it is there and up to date; gives what the cell says of it."""
-    inputs = {"dataset": artifact.read_manifest(task.dataset, "dataset").fingerprint}
-    if reason_to_make(model, "model", config.whole(), inputs):
+def _train(task: Task, config: TrainConfig, model: Path, progress: Progress) -> dict[str, Any]:
+    """Trains into `model` unless it is up to date; gives the counts for the cell's manifest."""
+    inputs = {DATASET: artifact.read_manifest(task.dataset, DATASET).fingerprint}
+    if reason_to_make(model, MODEL, config.to_manifest(), inputs):
 
-        def hear(said: Step) -> None:
-            step("train", said.step, said.steps)
+        def report(step: TrainingStep) -> None:
+            progress("train", step.step, step.steps)
 
-        train(task.dataset, model, config, resume=True, on_step=hear)
-    counts = artifact.read_manifest(model, "model").counts
-    return {name: counts[name] for name in TOLD}
+        train(task.dataset, model, config, resume=True, on_step=report)
+    counts = artifact.read_manifest(model, MODEL).counts
+    return {name: counts[name] for name in MODEL_COUNTS}
 
 
-def _measured(task: Task, model: Path, say: Progress) -> Iterator[pa.Table]:
+def _measure(task: Task, model: Path, progress: Progress) -> Iterator[pa.Table]:
     encoder = Encoder.open(model) if task.train is not None else None
     rank = _ranker(task, encoder)
     if task.grades is None:
-        yield measure.on_log(rank, task.system, task.dataset, task.truth, task.measure, say)
+        yield measure_log(rank, task.system, task.dataset, task.truth, task.measure, progress)
     else:
-        yield measure.on_grades(rank, task.system, task.dataset / "items.parquet", task.grades, "", say)
-    for on, grades in task.others.items():
+        yield measure_grades(rank, task.system, DatasetFolder(task.dataset).items, task.grades, "", progress)
+    for name, grades in task.foreign_catalogues.items():
         if task.system == "popularity":
-            continue  # no log says what is popular there
-        items, numbers = measure.strange_items(grades)
+            continue  # a foreign catalogue has no log
+        items, item_statistics = foreign_items(grades)
         assert grades.items is not None
-        other = by_model(encoder, items, numbers) if encoder else measure.by_words_of(items, task.dataset)
-        yield measure.on_grades(other, task.system, grades.items, grades, on, say)
+        ranker = model_ranker(encoder, items, item_statistics) if encoder else text_ranker(items, task.dataset)
+        yield measure_grades(ranker, task.system, grades.items, grades, name, progress)
 
 
 def _ranker(task: Task, encoder: Encoder | None) -> Ranker:
     if encoder is not None:
-        return by_model(encoder, *measure.known_items(task.dataset))
+        return model_ranker(encoder, *training_items(task.dataset))
     if task.system == "popularity":
-        return by_popularity(ItemStats.open(task.dataset))
+        return popularity_ranker(ItemStats.open(task.dataset))
     assert task.system == "bm25"
-    return measure.by_words_of(measure.known_items(task.dataset)[0], task.dataset)
+    return text_ranker(training_items(task.dataset)[0], task.dataset)

@@ -1,25 +1,25 @@
-"""The data sets of a grid: simulated shops, real ones, and judged catalogues, as they are written in `grid.toml`."""
+"""The data sets of a grid as `grid.toml` has them: simulated shops, real shops, and judged catalogues."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mmse.core.config import build, plain, require
+from mmse.core.config import build, plain_values, require
 from mmse.core.errors import UsageError
-from mmse.lab.compare.variants import merged
-from mmse.lab.simulator.judged import JudgedConfig
-from mmse.lab.simulator.simulate import MarketConfig
+from mmse.lab.compare.variants import merge
+from mmse.lab.simulator.judged_shop import JudgedConfig
+from mmse.lab.simulator.simulate import SimulatorConfig
 
-Kind = Literal["simulated", "shop", "judged"]
+DataKind = Literal["simulated", "shop", "judged"]
 Vary = Literal["training", "world"]
 
 
 @dataclass(frozen=True)
 class Grades:
-    """Human grades to be measured by; `items` is another shop's catalogue, None the one that was trained on."""
+    """Human grades to measure with; `items` is another shop's catalogue, None the one of the training data."""
 
     judgements: Path
     relevant_from: float
@@ -34,52 +34,52 @@ class JudgedSource:
     items: Path
     judgements: Path
     train_split: str | None
-    market: JudgedConfig
+    simulator: JudgedConfig
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """One shop, or one size of one on a learning curve (`family` is then the curve, `size` its requests).
+    """One shop, or one size of it on a learning curve (`family` is then the curve, `size` the number of requests).
 
-    `train` overrides keys of the training config for every system on it. `pooled` says whether it counts in the
-    mean over simulated shops; `grades` is what a judged catalogue is measured by, `others` whose catalogues the
-    model embeds without having been trained on them.
+    `train` overrides keys of the training config for every system. `in_mean` says whether the shop counts in the mean
+    over simulated shops; `grades` measure a judged catalogue, and `foreign_catalogues` are other catalogues that the
+    model embeds without training on them.
     """
 
     name: str
     family: str
-    kind: Kind
-    source: MarketConfig | JudgedSource | Path
+    kind: DataKind
+    source: SimulatorConfig | JudgedSource | Path
     train: Mapping[str, Any] = field(default_factory=dict)
     vary: Vary = "training"
-    pooled: bool = False
+    in_mean: bool = False
     size: int | None = None
     grades: Grades | None = None
-    others: Mapping[str, Grades] = field(default_factory=dict)
+    foreign_catalogues: Mapping[str, Grades] = field(default_factory=dict)
 
     @property
-    def other_names(self) -> list[str]:
-        """What the other catalogues are called in tables."""
-        return [other_name(other, self.name) for other in self.others]
+    def foreign_names(self) -> list[str]:
+        """The names of the foreign catalogues in tables."""
+        return [foreign_name(catalogue, self.name) for catalogue in self.foreign_catalogues]
 
-    def seeded(self, world: int | None) -> MarketConfig | JudgedSource | Path:
-        """Where the shop comes from; with the seed `world` where it varies."""
+    def with_seed(self, world: int | None) -> SimulatorConfig | JudgedSource | Path:
+        """The source of the shop, with the seed `world` unless it is None."""
         source = self.source
         if world is None or isinstance(source, Path):
             return source
-        if isinstance(source, MarketConfig):
+        if isinstance(source, SimulatorConfig):
             return replace(source, seed=world)
-        return replace(source, market=replace(source.market, seed=world))
+        return replace(source, simulator=replace(source.simulator, seed=world))
 
 
-def other_name(other: str, trained_on: str) -> str:
-    """What a catalogue that was never trained on is called in tables."""
-    return f"{other} (trained on {trained_on})"
+def foreign_name(catalogue: str, data: str) -> str:
+    """The name in tables of a catalogue that is never trained on; `data` is the data set of the training."""
+    return f"{catalogue} (trained on {data})"
 
 
 @dataclass(frozen=True)
-class _World:
-    """The keys of `[worlds.NAME]` that are not those of the shop itself."""
+class _WorldTable:
+    """The keys of `[worlds.NAME]` other than those of the simulator."""
 
     requests: tuple[int, ...] = ()
     vary: Vary = "training"
@@ -91,7 +91,7 @@ class _World:
 
 
 @dataclass(frozen=True)
-class _Shop:
+class _ShopTable:
     """The keys of `[shops.NAME]`."""
 
     shop: str
@@ -99,7 +99,7 @@ class _Shop:
 
 
 @dataclass(frozen=True)
-class _Other:
+class _ForeignTable:
     """The keys of one catalogue in `evaluate_on`."""
 
     items: str
@@ -109,7 +109,7 @@ class _Other:
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _JudgedTable:
     """The keys of `[judged.NAME]`."""
 
     items: str
@@ -123,91 +123,90 @@ class _Judged:
     train: dict[str, Any] = field(default_factory=dict)
 
 
-def read_worlds(tables: Mapping[str, Any], path: Path, seeds: Sequence[int]) -> list[DataSet]:
-    """The simulated shops of `[worlds]`; a list of sizes is a data set each."""
-    made = []
-    for name, said in _each(tables, "worlds", path):
-        where = f"{path} [worlds.{name}]"
-        own = {key: value for key, value in said.items() if key in ("requests", "vary", "pooled", "train")}
-        keys = build(_World, own, where)
-        shop = {key: value for key, value in said.items() if key not in own}
-        if keys.requests and "n_requests" in shop:
-            raise UsageError(f"{where}: both 'requests' and 'n_requests' are given.", "Leave one of them out.")
-        if keys.vary == "world" and "seed" in shop:
-            raise UsageError(f"{where}: 'seed' is given, but the world varies with seeds.", "Leave one of them out.")
+def read_worlds(tables: Mapping[str, Any], path: Path) -> list[DataSet]:
+    """The simulated shops of `[worlds]`; each size in a list is a data set of its own."""
+    data_sets = []
+    for name, values in _subtables(tables, "worlds", path):
+        section = f"{path} [worlds.{name}]"
+        grid_values = {key: value for key, value in values.items() if key in ("requests", "vary", "pooled", "train")}
+        keys = build(_WorldTable, grid_values, section)
+        shop_values = {key: value for key, value in values.items() if key not in grid_values}
+        if keys.requests and "n_requests" in shop_values:
+            raise UsageError(f"{section}: both 'requests' and 'n_requests' are given.", "Leave one of them out.")
+        if keys.vary == "world" and "seed" in shop_values:
+            raise UsageError(f"{section}: 'seed' is given, but the world varies with seeds.", "Leave one of them out.")
         for size in keys.requests or (None,):
-            market = build(MarketConfig, shop if size is None else shop | {"n_requests": size}, where)
-            made.append(
+            simulator_values = shop_values if size is None else shop_values | {"n_requests": size}
+            data_sets.append(
                 DataSet(
                     name if size is None else f"{name}@{size}",
                     name,
                     "simulated",
-                    market,
+                    build(SimulatorConfig, simulator_values, section),
                     keys.train,
                     keys.vary,
-                    pooled=keys.pooled and size is None,
+                    in_mean=keys.pooled and size is None,
                     size=size,
                 )
             )
-    return made
+    return data_sets
 
 
 def read_shops(tables: Mapping[str, Any], path: Path) -> list[DataSet]:
     """The real shops of `[shops]`."""
-    made = []
-    for name, said in _each(tables, "shops", path):
-        where = f"{path} [shops.{name}]"
-        keys = build(_Shop, said, where)
-        made.append(DataSet(name, name, "shop", _file(keys.shop, path, where, "shop"), keys.train))
-    return made
+    data_sets = []
+    for name, values in _subtables(tables, "shops", path):
+        section = f"{path} [shops.{name}]"
+        keys = build(_ShopTable, values, section)
+        data_sets.append(DataSet(name, name, "shop", _find_file(keys.shop, path, section, "shop"), keys.train))
+    return data_sets
 
 
 def read_judged_sets(tables: Mapping[str, Any], path: Path) -> list[DataSet]:
-    """The judged catalogues of `[judged]`, each with those that are only evaluated on."""
-    made = []
-    for name, said in _each(tables, "judged", path):
-        where = f"{path} [judged.{name}]"
-        keys = build(_Judged, said, where)
-        items, judgements = (_file(getattr(keys, key), path, where, key) for key in ("items", "judgements"))
-        market = build(JudgedConfig, merged(plain(JudgedConfig()), keys.market), f"{where} market")
-        others = {}
-        for other, found in keys.evaluate_on.items():
-            within = f"{where} evaluate_on.{other}"
-            one = build(_Other, found, within)
-            others[other] = Grades(
-                _file(one.judgements, path, within, "judgements"),
-                one.relevant_from,
-                one.split,
-                _file(one.items, path, within, "items"),
-            )
-        made.append(
+    """The judged catalogues of `[judged]`, each with the foreign catalogues to evaluate on."""
+    data_sets = []
+    for name, values in _subtables(tables, "judged", path):
+        section = f"{path} [judged.{name}]"
+        keys = build(_JudgedTable, values, section)
+        items, judgements = (_find_file(getattr(keys, key), path, section, key) for key in ("items", "judgements"))
+        simulator = build(JudgedConfig, merge(plain_values(JudgedConfig()), keys.market), f"{section} market")
+        data_sets.append(
             DataSet(
                 name,
                 name,
                 "judged",
-                JudgedSource(items, judgements, keys.train_split, market),
+                JudgedSource(items, judgements, keys.train_split, simulator),
                 keys.train,
                 keys.vary,
                 grades=Grades(judgements, keys.relevant_from, keys.split),
-                others=others,
+                foreign_catalogues={
+                    catalogue: _foreign_grades(table, path, f"{section} evaluate_on.{catalogue}")
+                    for catalogue, table in keys.evaluate_on.items()
+                },
             )
         )
-    return made
+    return data_sets
 
 
-def _each(tables: Mapping[str, Any], section: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
-    for name, said in tables.items():
-        if not isinstance(said, dict):
+def _foreign_grades(values: Mapping[str, Any], path: Path, section: str) -> Grades:
+    keys = build(_ForeignTable, values, section)
+    items, judgements = (_find_file(getattr(keys, key), path, section, key) for key in ("items", "judgements"))
+    return Grades(judgements, keys.relevant_from, keys.split, items)
+
+
+def _subtables(tables: Mapping[str, Any], section: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
+    for name, value in tables.items():
+        if not isinstance(value, dict):
             raise UsageError(
-                f"{path} [{section}]: '{name}' is {said!r}, expected a table.",
+                f"{path} [{section}]: '{name}' is {value!r}, expected a table.",
                 f"Write [{section}.NAME] on a line of its own, and its keys below.",
             )
     return list(tables.items())
 
 
-def _file(said: str, path: Path, where: str, key: str) -> Path:
-    """The file that is named relative to the grid file; raises `UsageError` where it is not there."""
-    found = path.parent / said
-    if not found.is_file():
-        raise UsageError(f"{where}: '{key}' names {found}, and there is no such file.", "Mend the path.")
-    return found
+def _find_file(name: str, path: Path, section: str, key: str) -> Path:
+    """The file `name`, relative to the grid file `path`; raises `UsageError` where it is not there."""
+    file = path.parent / name
+    if not file.is_file():
+        raise UsageError(f"{section}: '{key}' names {file}, and there is no such file.", "Correct the path.")
+    return file

@@ -1,4 +1,4 @@
-"""Where a grid was run: machine, versions, and the commit where mmse runs from a checkout."""
+"""The machine and the versions behind a grid's numbers, and the commit where mmse runs from a checkout."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mmse import __version__
 
 
 def facts() -> dict[str, str | int]:
-    """What stands beside every number."""
-    found: dict[str, str | int] = {
+    """The facts that go with every number."""
+    values: dict[str, str | int] = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
         "Python": platform.python_version(),
         "torch": version("torch"),
         "mmse": __version__,
     }
-    if commit := _commit(Path(__file__).parents[1]):
-        found["commit"] = commit
-    return found
+    if commit := _commit(Path(__file__).parents[2]):
+        values["commit"] = commit
+    return values
 
 
 def _commit(folder: Path) -> str | None:
-    """The commit of the checkout that `folder` is tracked in, and whether it was changed; None elsewhere."""
+    """The commit of the checkout that tracks `folder`, with a note if there are changes; None outside a checkout."""
     try:
         head = _git(folder, "log", "-1", "--format=%h", "--", ".")
         return head and head + (" with changes" if _git(folder, "status", "--porcelain", "--", "..") else "")
@@ -36,6 +36,6 @@ def _commit(folder: Path) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", *arguments]  # whichever git the user has
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603
-    return done.stdout.strip()
+    command = ["git", *arguments]  # the git on the user's path
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603
+    return process.stdout.strip()

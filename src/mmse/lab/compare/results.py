@@ -1,4 +1,4 @@
-"""What a grid says: a number for every data set, system and measure, ours against the others, and what failed."""
+"""The results of a grid: a number for every data set, system and measure, the differences, and the failures."""
 
 from __future__ import annotations
 
@@ -13,53 +13,58 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from mmse.core.artifact import writable
-from mmse.evaluation.bootstrap import BootstrapConfig, holm
-from mmse.evaluation.rows import ALL
-from mmse.lab.compare.cells import MEASURED
-from mmse.lab.compare.data import DataSet, Kind
+from mmse.core.artifact import explain_os_errors
+from mmse.evaluation.bootstrap import BootstrapConfig, Estimate, holm
+from mmse.evaluation.rows import ALL, Measure
+from mmse.lab.compare.cells import MEASURED_FILE
+from mmse.lab.compare.data import DataKind
 from mmse.lab.compare.grid import HOLM_SHARE, Grid
 from mmse.lab.compare.measure import KEYS
-from mmse.lab.compare.run import Failed, Outcome
-from mmse.lab.compare.statistics import Drawn, Measures, Stratum, draw, mean_of, sure, systems_and_gaps
+from mmse.lab.compare.run import CellFailure, CellOutcome
+from mmse.lab.compare.statistics import (
+    BootstrapMeans,
+    MeasureKey,
+    Stratum,
+    average,
+    bootstrap_means,
+    estimate,
+    systems_and_gaps,
+)
 
 RESULTS = "results.parquet"
 DIFFERENCES = "differences.parquet"
-POOLED = "mean over shops"
-"""What the mean over simulated shops is called in tables."""
+MEAN_OVER_SHOPS = "mean over shops"
+"""The name of the mean over simulated shops in tables."""
 
-Measure = tuple[str, str, int]
-"""(target, metric, k)."""
-
-HEADLINES: dict[Kind, tuple[Measure, ...]] = {
+HEADLINES: dict[DataKind, tuple[Measure, ...]] = {
     "simulated": (
-        ("truth", "order_rate", 10),
-        ("off_search", "recall", 100),
-        ("truth", "share_of_top", 100),
-        ("ordered", "recall", 100),
-        ("ordered", "recall", 10),
+        Measure("truth", "order_rate", 10),
+        Measure("off_search", "recall", 100),
+        Measure("truth", "share_of_top", 100),
+        Measure("ordered", "recall", 100),
+        Measure("ordered", "recall", 10),
     ),
     "shop": (
-        ("ordered", "recall", 100),
-        ("ordered", "recall", 10),
-        ("clicked", "recall", 100),
-        ("clicked", "ndcg", 10),
+        Measure("ordered", "recall", 100),
+        Measure("ordered", "recall", 10),
+        Measure("clicked", "recall", 100),
+        Measure("clicked", "ndcg", 10),
     ),
-    "judged": (("judged", "recall", 100), ("judged", "recall", 10), ("judged", "mrr", 10)),
+    "judged": (Measure("judged", "recall", 100), Measure("judged", "recall", 10), Measure("judged", "mrr", 10)),
 }
-"""The measures of each kind's table, most telling first; Holm's correction is over these."""
+"""The measures of each kind's table, the most important first; Holm's correction covers these."""
 
 
 @dataclass(frozen=True)
 class Result:
     """A mean over requests and training seeds.
 
-    `low` and `high` bound it over queries, `seed_low` and `seed_high` are the lowest and highest mean of one seed.
-    `seeds` counts those behind it, 0 where nothing is trained.
+    `low` and `high` are its interval over queries, `seed_low` and `seed_high` the lowest and highest mean of one seed.
+    `seeds` is the number of training seeds, 0 where nothing is trained.
     """
 
     data: str
-    kind: Kind
+    kind: DataKind
     system: str
     target: str
     slice: str
@@ -76,14 +81,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Gap:
-    """`system`, which is ours, minus `versus`, paired by request over the seeds that both have.
+    """`system`, the grid's subject, minus `versus`, paired by request over the seeds that both systems have.
 
-    `significant` where the interval leaves 0 out; `holm` where that holds after Holm's correction over all systems of
+    `significant` where the interval excludes 0; `holm` where that holds after Holm's correction over all systems of
     the data set, None where the measure is no headline. `mark` is empty, `*`, or `**` where `holm` holds too.
     """
 
     data: str
-    kind: Kind
+    kind: DataKind
     system: str
     versus: str
     target: str
@@ -99,13 +104,13 @@ class Gap:
 
     @property
     def mark(self) -> str:
-        """How sure it is, in stars."""
+        """The significance as stars."""
         return "" if not self.significant else "**" if self.holm else "*"
 
 
 @dataclass(frozen=True)
 class Training:
-    """How long a system trained on a data set, in seconds: the mean, the shortest and the longest seed."""
+    """The training time of a system on a data set, in seconds: the mean, the shortest and the longest seed."""
 
     data: str
     system: str
@@ -116,129 +121,131 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Everything a grid has to say; `data` are the tables' names in order, the mean over simulated shops first."""
+class Comparison:
+    """All results of a grid; `data` are the tables' names in order, the mean over simulated shops first."""
 
     grid: Grid
-    data: list[tuple[str, Kind]]
+    data: list[tuple[str, DataKind]]
     results: list[Result]
     gaps: list[Gap]
     training: list[Training]
-    failed: list[Outcome]
+    failures: list[CellOutcome]
     cells: int
 
     def result(self, data: str, system: str, measure: Measure, slice_: str = ALL) -> Result | None:
         """One number, None where it was not measured."""
-        return self._results.get((data, system, slice_, *measure))
+        return self._results.get((data, system, slice_, measure))
 
     def gap(self, data: str, versus: str, measure: Measure, slice_: str = ALL) -> Gap | None:
-        """Ours minus `versus`, None where they were not compared."""
-        return self._gaps.get((data, versus, slice_, *measure))
+        """The subject minus `versus`, None where they were not compared."""
+        return self._gaps.get((data, versus, slice_, measure))
 
     def seconds(self, data: str, system: str) -> Training | None:
-        """How long a system trained on a data set, None where it did not."""
-        return next((one for one in self.training if (one.data, one.system) == (data, system)), None)
+        """The training time of a system on a data set, None where it was not trained."""
+        return next((row for row in self.training if (row.data, row.system) == (data, system)), None)
 
     @property
-    def failed_together(self) -> list[tuple[str, Failed, list[str]]]:
-        """The cells that failed, by system and cause: where they stand."""
-        together: dict[tuple[str, Failed], list[str]] = {}
-        for one in self.failed:
-            assert one.failed is not None
-            together.setdefault((one.cell.system, one.failed), []).append(one.cell.where)
-        return [(system, failed, places) for (system, failed), places in together.items()]
+    def grouped_failures(self) -> list[tuple[str, CellFailure, list[str]]]:
+        """The failures by system and cause, each with the labels of its cells."""
+        groups: dict[tuple[str, CellFailure], list[str]] = {}
+        for outcome in self.failures:
+            assert outcome.failure is not None
+            groups.setdefault((outcome.cell.system, outcome.failure), []).append(outcome.cell.label)
+        return [(system, failure, labels) for (system, failure), labels in groups.items()]
 
     def systems(self, data: str) -> list[str]:
-        """The systems of one table: ours first, the others as the grid has them, then what is not trained."""
-        found = dict.fromkeys(one.system for one in self.results if one.data == data)
-        ours = self.grid.ours
-        order = [ours, *(s for s in self.grid.systems if s != ours), *found]
-        return [system for system in dict.fromkeys(order) if system in found]
+        """The systems of one table: the subject, then the others in the grid's order, then the untrained systems."""
+        names = dict.fromkeys(row.system for row in self.results if row.data == data)
+        subject = self.grid.subject
+        order = [subject, *(system for system in self.grid.systems if system != subject), *names]
+        return [system for system in dict.fromkeys(order) if system in names]
 
     @cached_property
-    def _results(self) -> dict[tuple[str | int, ...], Result]:
-        return {(r.data, r.system, r.slice, r.target, r.metric, r.k): r for r in self.results}
+    def _results(self) -> dict[tuple[str, str, str, Measure], Result]:
+        return {(r.data, r.system, r.slice, Measure(r.target, r.metric, r.k)): r for r in self.results}
 
     @cached_property
-    def _gaps(self) -> dict[tuple[str | int, ...], Gap]:
-        return {(g.data, g.versus, g.slice, g.target, g.metric, g.k): g for g in self.gaps}
+    def _gaps(self) -> dict[tuple[str, str, str, Measure], Gap]:
+        return {(g.data, g.versus, g.slice, Measure(g.target, g.metric, g.k)): g for g in self.gaps}
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """One table's means and draws by column (see `systems_and_gaps`), and each seed's means by system."""
+class _TableMeans:
+    """One table: its measures, the bootstrap means by column (`systems_and_gaps`), and each seed's means by system."""
 
-    columns: Mapping[tuple[str, str], Drawn]
+    measures: list[MeasureKey]
+    columns: Mapping[tuple[str, str], BootstrapMeans]
     by_seed: Mapping[str, Mapping[int | None, Float[np.ndarray, " m"]]]
 
 
-def compare(grid: Grid, outcomes: Sequence[Outcome]) -> Compared:
-    """The numbers of all cells that were made; those that failed are told beside them."""
-    made = [one for one in outcomes if one.failed is None]
-    results: list[Result] = []
-    gaps: list[Gap] = []
-    names: list[tuple[str, Kind]] = []
-    pooled: list[tuple[DataSet, list[Measures], _Seen]] = []
+def compare(grid: Grid, outcomes: Sequence[CellOutcome]) -> Comparison:
+    """The results of all cells; those that failed are among the failures."""
+    successes = [outcome for outcome in outcomes if outcome.failure is None]
+    tables: list[tuple[str, DataKind, _TableMeans]] = []
+    mean_parts: dict[str, _TableMeans] = {}
     config = grid.measure.to_bootstrap()
-    for place, data in enumerate(grid.data):
-        theirs = [one for one in made if one.cell.data.name == data.name]
-        for on in ["", *data.other_names]:
-            measures, strata = _strata(theirs, on)
+    for number, data in enumerate(grid.data):
+        data_outcomes = [outcome for outcome in successes if outcome.cell.data.name == data.name]
+        for catalogue in ["", *data.foreign_names]:
+            measures, strata = _strata(data_outcomes, catalogue)
             if not strata:
                 continue
-            seen = _seen(strata, grid.ours, config, place)
-            if data.pooled and not on:
-                pooled.append((data, measures, seen))
-            kind: Kind = "simulated" if any(target == "truth" for _, target, *_ in measures) else data.kind
-            names.append((on or data.name, kind))
-            _tell(on or data.name, kind, measures, seen, grid, results, gaps)
-    if len(pooled) > 1:
-        names.insert(0, (POOLED, "simulated"))
-        measures, seen = _pooled(pooled)
-        _tell(POOLED, "simulated", measures, seen, grid, results, gaps)
-    return Compared(
+            means = _table_means(measures, strata, grid.subject, config, number)
+            if data.in_mean and not catalogue:
+                mean_parts[data.name] = means
+            has_truth = any(target == "truth" for _, target, *_ in measures)
+            tables.append((catalogue or data.name, "simulated" if has_truth else data.kind, means))
+    if len(mean_parts) > 1:
+        tables.insert(0, (MEAN_OVER_SHOPS, "simulated", _mean_over_shops(list(mean_parts.values()))))
+    results: list[Result] = []
+    gaps: list[Gap] = []
+    # The rows of the mean over shops are last in the files; its table is the first one shown.
+    for name, kind, means in sorted(tables, key=lambda table: table[0] == MEAN_OVER_SHOPS):
+        _add_rows(name, kind, means, config.level, results, gaps)
+    return Comparison(
         grid,
-        names,
+        [(name, kind) for name, kind, _ in tables],
         results,
         gaps,
-        _training(made, grid, [data.name for data, _, _ in pooled]),
-        [one for one in outcomes if one.failed is not None],
+        _training(successes, list(mean_parts)),
+        [outcome for outcome in outcomes if outcome.failure is not None],
         len(outcomes),
     )
 
 
-def write_results(compared: Compared, out: Path) -> None:
-    """Writes `results.parquet` and `differences.parquet` into the folder `out`."""
-    with writable(out):
-        for name, rows in ((RESULTS, compared.results), (DIFFERENCES, compared.gaps)):
+def write_results(comparison: Comparison, folder: Path) -> None:
+    """Writes `results.parquet` and `differences.parquet` into `folder`."""
+    with explain_os_errors(folder):
+        for name, rows in ((RESULTS, comparison.results), (DIFFERENCES, comparison.gaps)):
             table = pa.Table.from_pylist([asdict(row) for row in rows]) if rows else pa.table({})
-            pq.write_table(table, out / f".{name}", compression="zstd")
-            (out / f".{name}").replace(out / name)
+            pq.write_table(table, folder / f".{name}", compression="zstd")
+            (folder / f".{name}").replace(folder / name)
 
 
-def _strata(made: Sequence[Outcome], on: str) -> tuple[list[Measures], list[Stratum]]:
-    """The logs of one data set as strata that number the same measures; `on` is the catalogue."""
-    worlds: dict[int | None, list[tuple[Outcome, pa.Table]]] = {}
-    for one in made:
-        table = pq.read_table(one.folder / MEASURED, read_dictionary=["on", "target", "slice", "metric", "query"])
-        table = table.filter(pc.equal(pc.cast(table["on"], pa.string()), on))
+def _strata(outcomes: Sequence[CellOutcome], catalogue: str) -> tuple[list[MeasureKey], list[Stratum]]:
+    """The logs of one data set as strata with the same numbers of measures; `catalogue` selects the values."""
+    worlds: dict[int | None, list[tuple[CellOutcome, pa.Table]]] = {}
+    for outcome in outcomes:
+        columns = ["on", "target", "slice", "metric", "query"]
+        table = pq.read_table(outcome.folder / MEASURED_FILE, read_dictionary=columns)
+        table = table.filter(pc.equal(pc.cast(table["on"], pa.string()), catalogue))
         if len(table):
-            worlds.setdefault(one.cell.world, []).append((one, table))
+            worlds.setdefault(outcome.cell.world, []).append((outcome, table))
     keys = [_keys(tables[0][1]) for tables in worlds.values()]
-    measures = list(dict.fromkeys(key for found in keys for key in found))
+    measures = list(dict.fromkeys(key for world_keys in keys for key in world_keys))
     number = {key: n for n, key in enumerate(measures)}
     strata = []
-    for found, tables in zip(keys, worlds.values(), strict=True):
-        first = tables[0][1]
+    for world_keys, tables in zip(keys, worlds.values(), strict=True):
+        model_table = tables[0][1]
         values: dict[str, dict[int | None, np.ndarray]] = {}
-        for one, table in tables:
-            assert all(_same(table[name], first[name]) for name in ("request", *KEYS)), "cells of one log differ"
-            values.setdefault(one.cell.system, {})[one.cell.seed] = table["value"].to_numpy()
-        query = pc.cast(first["query"], pa.string()).combine_chunks().dictionary_encode().indices
+        for outcome, table in tables:
+            assert all(_same(table[name], model_table[name]) for name in ("request", *KEYS)), "cells of one log differ"
+            values.setdefault(outcome.cell.system, {})[outcome.cell.seed] = table["value"].to_numpy()
+        query = pc.cast(model_table["query"], pa.string()).combine_chunks().dictionary_encode().indices
         strata.append(
             Stratum(
                 measures=measures,
-                measure=np.fromiter((number[key] for key in found), np.int64, len(found)),
+                measure=np.fromiter((number[key] for key in world_keys), np.int64, len(world_keys)),
                 query=query.to_numpy().astype(np.int64),
                 values=values,
             )
@@ -247,109 +254,99 @@ def _strata(made: Sequence[Outcome], on: str) -> tuple[list[Measures], list[Stra
 
 
 def _same(a: pa.ChunkedArray, b: pa.ChunkedArray) -> bool:
-    """Whether two columns say the same, be it by different dictionaries."""
+    """Whether two columns have the same values, perhaps with different dictionaries."""
     return bool(a.equals(b)) or bool(pc.cast(a, pa.string()).equals(pc.cast(b, pa.string())))
 
 
-def _keys(table: pa.Table) -> list[Measures]:
+def _keys(table: pa.Table) -> list[MeasureKey]:
     columns = [table[name].to_pylist() for name in KEYS]
     return list(zip(*columns, strict=True))
 
 
-def _seen(strata: Sequence[Stratum], ours: str, config: BootstrapConfig, place: int) -> _Seen:
-    parts: dict[tuple[str, str], list[Drawn]] = {}
+def _table_means(
+    measures: list[MeasureKey], strata: Sequence[Stratum], subject: str, config: BootstrapConfig, number: int
+) -> _TableMeans:
+    parts: dict[tuple[str, str], list[BootstrapMeans]] = {}
     by_seed: dict[str, dict[int | None, np.ndarray]] = {}
-    for number, stratum in enumerate(strata):
-        columns = systems_and_gaps(stratum, ours)
-        drawn = draw(stratum, list(columns.values()), config, place * 1_000 + number)
-        for key, one in zip(columns, drawn, strict=True):
-            parts.setdefault(key, []).append(one)
+    for i, stratum in enumerate(strata):
+        columns = systems_and_gaps(stratum, subject)
+        means = bootstrap_means(stratum, list(columns.values()), config, number * 1_000 + i)
+        for key, column_means in zip(columns, means, strict=True):
+            parts.setdefault(key, []).append(column_means)
         for system, values in stratum.values.items():
             for seed, column in values.items():
                 by_seed.setdefault(system, {})[seed] = _means(stratum, column)
-    whole = {key: mean_of(found) for key, found in parts.items() if len(found) == len(strata)}
-    return _Seen(whole, by_seed)
+    whole = {key: average(column_parts) for key, column_parts in parts.items() if len(column_parts) == len(strata)}
+    return _TableMeans(measures, whole, by_seed)
 
 
 def _means(stratum: Stratum, column: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " m"]:
     n = len(stratum.measures)
-    above, below = np.bincount(stratum.measure, weights=column, minlength=n), np.bincount(stratum.measure, minlength=n)
-    means: np.ndarray = np.divide(above, below, out=np.full(n, np.nan), where=below > 0)
+    sums = np.bincount(stratum.measure, weights=column, minlength=n)
+    counts = np.bincount(stratum.measure, minlength=n)
+    means: np.ndarray = np.divide(sums, counts, out=np.full(n, np.nan), where=counts > 0)
     return means
 
 
-def _pooled(parts: Sequence[tuple[DataSet, list[Measures], _Seen]]) -> tuple[list[Measures], _Seen]:
-    """The mean over simulated shops, each of the same weight, of what all of them have."""
-    shared = [key for key in parts[0][1] if all(key in measures for _, measures, _ in parts)]
-    places = [np.array([measures.index(key) for key in shared]) for _, measures, _ in parts]
+def _mean_over_shops(parts: Sequence[_TableMeans]) -> _TableMeans:
+    """The mean over simulated shops with equal weights, of the measures and columns that all of them have."""
+    measures = [key for key in parts[0].measures if all(key in part.measures for part in parts)]
+    indices = [np.array([part.measures.index(key) for key in measures]) for part in parts]
     columns = {}
-    for key in parts[0][2].columns:
-        if all(key in seen.columns for _, _, seen in parts):
-            found = [seen.columns[key] for _, _, seen in parts]
-            columns[key] = mean_of(
-                [Drawn(d.mean[at], d.draws[:, at], d.queries[at]) for d, at in zip(found, places, strict=True)]
+    for key in parts[0].columns:
+        if all(key in part.columns for part in parts):
+            shops = [part.columns[key] for part in parts]
+            columns[key] = average(
+                [BootstrapMeans(s.mean[i], s.draws[:, i], s.queries[i]) for s, i in zip(shops, indices, strict=True)]
             )
     by_seed: dict[str, dict[int | None, np.ndarray]] = {}
     for system in {system for system, versus in columns if not versus}:
-        seeds = set.intersection(*(set(seen.by_seed[system]) for _, _, seen in parts))
-        for seed in seeds:
-            means = [seen.by_seed[system][seed][at] for (_, _, seen), at in zip(parts, places, strict=True)]
+        for seed in set.intersection(*(set(part.by_seed[system]) for part in parts)):
+            means = [part.by_seed[system][seed][i] for part, i in zip(parts, indices, strict=True)]
             by_seed.setdefault(system, {})[seed] = np.mean(means, axis=0)
-    return shared, _Seen(columns, by_seed)
+    return _TableMeans(measures, columns, by_seed)
 
 
-def _tell(
-    name: str, kind: Kind, measures: Sequence[Measures], seen: _Seen, grid: Grid, results: list[Result], gaps: list[Gap]
+def _add_rows(
+    name: str, kind: DataKind, table: _TableMeans, level: float, results: list[Result], gaps: list[Gap]
 ) -> None:
     """Adds one table's results and differences."""
-    level = grid.measure.to_bootstrap().level
-    for at, (_, target, slice_, metric, k) in enumerate(measures):
-        where = (target, slice_, metric, k)
-        found = []
-        for (system, versus), drawn in seen.columns.items():
-            one = sure(drawn, at, level, gap=bool(versus))
-            if one is None:
+    for i, (_, target, slice_, metric, k) in enumerate(table.measures):
+        estimates: list[tuple[str, str, Estimate]] = []
+        for (system, versus), means in table.columns.items():
+            number = estimate(means, i, level, is_gap=bool(versus))
+            if number is None:
                 continue
             if versus:
-                found.append((system, versus, one))
+                estimates.append((system, versus, number))
                 continue
-            means = [means[at] for seed, means in seen.by_seed.get(system, {}).items() if seed is not None]
-            spread = (float(min(means)), float(max(means))) if means else (None, None)
-            results.append(
-                Result(name, kind, system, *where, one.value, one.low, one.high, one.queries, len(means), *spread)
-            )
-        headline = slice_ == ALL and (target, metric, k) in HEADLINES[kind]
-        held = holm([1.0 if one.p is None else one.p for _, _, one in found], HOLM_SHARE) if headline else []
-        for n, (system, versus, one) in enumerate(found):
-            gaps.append(
-                Gap(
-                    name,
-                    kind,
-                    system,
-                    versus,
-                    *where,
-                    one.value,
-                    one.low,
-                    one.high,
-                    one.p,
-                    one.significant,
-                    held[n] if headline else None,
-                )
-            )
+            seed_means = [column[i] for seed, column in table.by_seed.get(system, {}).items() if seed is not None]
+            spread = (float(min(seed_means)), float(max(seed_means))) if seed_means else (None, None)
+            columns = (number.value, number.low, number.high, number.queries)
+            results.append(Result(name, kind, system, target, slice_, metric, k, *columns, len(seed_means), *spread))
+        is_headline = slice_ == ALL and Measure(target, metric, k) in HEADLINES[kind]
+        p_values = [1.0 if number.p is None else number.p for _, _, number in estimates]
+        holm_results = holm(p_values, HOLM_SHARE) if is_headline else [None] * len(estimates)
+        for (system, versus, number), holm_result in zip(estimates, holm_results, strict=True):
+            interval = (number.value, number.low, number.high, number.p, number.significant)
+            gaps.append(Gap(name, kind, system, versus, target, slice_, metric, k, *interval, holm_result))
 
 
-def _training(made: Sequence[Outcome], grid: Grid, pooled: Sequence[str]) -> list[Training]:
-    found: dict[tuple[str, str], list[tuple[float, int]]] = {}
-    for one in made:
-        if one.manifest is None or one.cell.seed is None:
+def _training(outcomes: Sequence[CellOutcome], mean_shops: Sequence[str]) -> list[Training]:
+    times: dict[tuple[str, str], list[tuple[float, int]]] = {}
+    for outcome in outcomes:
+        if outcome.manifest is None or outcome.cell.seed is None:
             continue
-        said = (one.manifest.counts["train_seconds"], one.manifest.counts["steps"])
-        names = [one.cell.data.name, *one.cell.data.other_names]
-        for name in names + ([POOLED] if len(pooled) > 1 and one.cell.data.name in pooled else []):
-            found.setdefault((name, one.cell.system), []).append(said)
-    return [_trained(data, system, said) for (data, system), said in found.items()]
+        data = outcome.cell.data
+        names = [data.name, *data.foreign_names]
+        if len(mean_shops) > 1 and data.name in mean_shops:
+            names.append(MEAN_OVER_SHOPS)
+        counts = outcome.manifest.counts
+        for name in names:
+            times.setdefault((name, outcome.cell.system), []).append((counts["train_seconds"], counts["steps"]))
+    return [_summarise_training(data, system, rows) for (data, system), rows in times.items()]
 
 
-def _trained(data: str, system: str, said: Sequence[tuple[float, int]]) -> Training:
-    seconds, steps = [one[0] for one in said], [one[1] for one in said]
+def _summarise_training(data: str, system: str, rows: Sequence[tuple[float, int]]) -> Training:
+    seconds, steps = zip(*rows, strict=True)
     return Training(data, system, float(np.mean(seconds)), min(seconds), max(seconds), round(float(np.mean(steps))))

@@ -1,9 +1,8 @@
-"""A whole grid: every data set and cell that is not up to date is made, several at once where asked, and counted."""
+"""Makes every data set and cell of a grid that is not up to date, several cells at once if asked."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -15,23 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmse.core import artifact
-from mmse.core.artifact import Manifest, writable
+from mmse.core.artifact import Manifest, explain_os_errors
 from mmse.core.errors import MmseError, OutputError
-from mmse.core.locks import if_free
+from mmse.core.locks import try_lock
 from mmse.lab.compare import worker
 from mmse.lab.compare.cells import KIND, Task, make_cell
-from mmse.lab.compare.data import other_name
-from mmse.lab.compare.grid import Cell, Grid, cells_of
-from mmse.lab.compare.shops import Made, make_shop
+from mmse.lab.compare.data import foreign_name
+from mmse.lab.compare.grid import Cell, Grid, list_cells
+from mmse.lab.compare.shops import MinedShop, make_shop
 from mmse.pipeline import Listener
 
-log = logging.getLogger(__name__)
-_ENDING_S = 5.0
-_LAST_WORDS = 3
+_STOP_TIMEOUT_S = 5.0
+_LOG_LINES = 3
 
 
 @dataclass(frozen=True)
-class Failed:
+class CellFailure:
     """Why a cell could not be made."""
 
     cause: str
@@ -39,188 +37,191 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a cell: its manifest and folder, or why there is none."""
+class CellOutcome:
+    """The result of a cell: its folder with its manifest, or the failure."""
 
     cell: Cell
     folder: Path
     manifest: Manifest | None
-    failed: Failed | None = None
+    failure: CellFailure | None = None
 
 
 @dataclass(frozen=True)
-class Watcher:
-    """Who hears of a grid: how many cells there are, why each is made or not, its steps, and what became of it.
+class GridListener:
+    """Callbacks of a grid: the number of cells, why each is made (None: up to date), its steps, and its outcome.
 
-    `listener` hears of the stages of data sets. With several workers the calls come from several threads, one
-    at a time.
+    `shop_listener` gets the steps of data sets, `data` their names. With several workers the calls come from several
+    threads, one at a time.
     """
 
-    listener: Listener = field(default_factory=Listener)
+    shop_listener: Listener = field(default_factory=Listener)
     data: Callable[[str], None] = lambda name: None
-    begun: Callable[[int], None] = lambda cells: None
-    cell: Callable[[Cell, str | None], None] = lambda cell, why: None
-    step: Callable[[Cell, str, int, int], None] = lambda cell, what, done, total: None
-    done: Callable[[Outcome], None] = lambda outcome: None
+    start: Callable[[int], None] = lambda cells: None
+    cell: Callable[[Cell, str | None], None] = lambda cell, reason: None
+    step: Callable[[Cell, str, int, int], None] = lambda cell, part, done, total: None
+    finish: Callable[[CellOutcome], None] = lambda outcome: None
 
 
-def run_grid(grid: Grid, out: Path, workers: int = 1, watcher: Watcher = Watcher()) -> list[Outcome]:
-    """Makes what is missing of `grid` in the folder `out`; gives every cell's outcome, in the grid's order.
+def run_grid(grid: Grid, folder: Path, workers: int = 1, listener: GridListener = GridListener()) -> list[CellOutcome]:
+    """Makes what is missing of `grid` in `folder`; gives every cell's outcome, in the grid's order.
 
-    A cell that fails is an outcome like another. Raises what making a data set raises, and `OutputError` where `out`
-    cannot be written or another process works on it.
+    A cell that fails has an outcome as well. Raises what making a data set raises, and `OutputError` where `folder`
+    cannot be written or another process works in it.
     """
-    with writable(out):
-        out.mkdir(parents=True, exist_ok=True)
-    with if_free(out / "lock") as ours:
-        if not ours:
-            raise OutputError(f"Another `mmse compare` is at work in {out}.", "Wait for it, or name another folder.")
+    with explain_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with try_lock(folder / "lock") as is_ours:
+        if not is_ours:
+            raise OutputError(f"Another `mmse compare` is at work in {folder}.", "Wait for it, or name another folder.")
         tasks: list[tuple[Cell, Task]] = []
         for data in grid.data:
-            made: dict[int | None, Made] = {}
-            for cell in cells_of(grid, data):
-                if cell.world not in made:
-                    place = data.name if cell.world is None else f"{data.name}/world-{cell.world}"
-                    watcher.data(place)
-                    made[cell.world] = make_shop(data, cell.world, out / "data" / place, grid.mine, watcher.listener)
-                tasks.append((cell, _task(grid, cell, made[cell.world], out)))
-        watcher.begun(len(tasks))
-        return _all(tasks, workers, watcher)
+            shops: dict[int | None, MinedShop] = {}
+            for cell in list_cells(grid, data):
+                if cell.world not in shops:
+                    name = data.name if cell.world is None else f"{data.name}/world-{cell.world}"
+                    listener.data(name)
+                    target = folder / "data" / name
+                    shops[cell.world] = make_shop(data, cell.world, target, grid.mine_config, listener.shop_listener)
+                tasks.append((cell, _task(grid, cell, shops[cell.world], folder)))
+        listener.start(len(tasks))
+        return _make_all(tasks, workers, listener)
 
 
-def _task(grid: Grid, cell: Cell, made: Made, out: Path) -> Task:
+def _task(grid: Grid, cell: Cell, shop: MinedShop, folder: Path) -> Task:
+    catalogues = cell.data.foreign_catalogues
     return Task(
-        out=out / "cells" / cell.place,
+        folder=folder / "cells" / cell.path,
         system=cell.system,
-        dataset=made.dataset,
-        truth=made.truth,
+        dataset=shop.dataset,
+        truth=shop.truth,
         train=None if cell.seed is None else grid.config(cell.data, cell.system, cell.seed),
         measure=grid.measure,
         grades=cell.data.grades,
-        others={other_name(name, cell.data.name): grades for name, grades in cell.data.others.items()},
+        foreign_catalogues={foreign_name(name, cell.data.name): grades for name, grades in catalogues.items()},
         keep_model=grid.keep_models,
     )
 
 
-def _all(tasks: Sequence[tuple[Cell, Task]], workers: int, watcher: Watcher) -> list[Outcome]:
-    hall = _Hall(workers, watcher)
+def _make_all(tasks: Sequence[tuple[Cell, Task]], workers: int, listener: GridListener) -> list[CellOutcome]:
+    runner = CellRunner(workers, listener)
     if workers == 1:
-        return [hall.make(cell, task) for cell, task in tasks]
+        return [runner.make(cell, task) for cell, task in tasks]
     pool = ThreadPoolExecutor(workers)
     try:
-        waiting = [pool.submit(hall.make, cell, task) for cell, task in tasks]
-        return [one.result() for one in waiting]
+        futures = [pool.submit(runner.make, cell, task) for cell, task in tasks]
+        return [future.result() for future in futures]
     finally:
-        hall.close()
+        runner.close()
         pool.shutdown(cancel_futures=True)
 
 
-class _Hall:
-    """Where cells are made: in this process, or the trained ones each in its own; those at work are known here."""
+class CellRunner:
+    """Makes cells: with one worker in this process, otherwise each training in a process of its own."""
 
-    def __init__(self, workers: int, watcher: Watcher) -> None:
-        self._workers, self._watcher = workers, watcher
+    def __init__(self, workers: int, listener: GridListener) -> None:
+        self._workers, self._listener = workers, listener
         self._threads = max(1, len(os.sched_getaffinity(0)) // workers)
         self._lock = threading.Lock()
-        self._at_work: set[subprocess.Popen[str]] = set()
-        self._closed = False
+        self._processes: set[subprocess.Popen[str]] = set()
+        self._is_closed = False
 
-    def make(self, cell: Cell, task: Task) -> Outcome:
-        """Makes one cell unless it is up to date, and tells the watcher."""
-        why = task.why
+    def make(self, cell: Cell, task: Task) -> CellOutcome:
+        """Makes one cell unless it is up to date, and tells the listener."""
+        reason = task.reason
         with self._lock:
-            self._watcher.cell(cell, why)
-        failed = None if why is None else self._made(cell, task)
-        manifest = artifact.read_manifest(task.out, KIND) if failed is None else None
-        outcome = Outcome(cell, task.out, manifest, failed)
+            self._listener.cell(cell, reason)
+        failure = None if reason is None else self._make(cell, task)
+        manifest = artifact.read_manifest(task.folder, KIND) if failure is None else None
+        outcome = CellOutcome(cell, task.folder, manifest, failure)
         with self._lock:
-            self._watcher.done(outcome)
+            self._listener.finish(outcome)
         return outcome
 
     def close(self) -> None:
-        """Ends the processes at work; no other begins."""
+        """Stops the running processes; no new one starts."""
         with self._lock:
-            self._closed, at_work = True, list(self._at_work)
-        for process in at_work:
+            self._is_closed, processes = True, list(self._processes)
+        for process in processes:
             process.terminate()
-        for process in at_work:
+        for process in processes:
             try:
-                process.wait(_ENDING_S)
+                process.wait(_STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
 
-    def _made(self, cell: Cell, task: Task) -> Failed | None:
-        said = task.out.parent / f"{task.out.name}.log"
-        with writable(task.out):
-            task.out.parent.mkdir(parents=True, exist_ok=True)
-        here = self._workers == 1 or task.train is None  # what is not trained is soon done
-        failed = self._here(cell, task, said) if here else self._apart(cell, task, said)
-        if failed is None:
-            said.unlink(missing_ok=True)
-        return failed
+    def _make(self, cell: Cell, task: Task) -> CellFailure | None:
+        log = task.folder.parent / f"{task.folder.name}.log"
+        with explain_os_errors(task.folder):
+            task.folder.parent.mkdir(parents=True, exist_ok=True)
+        in_process = self._workers == 1 or task.train is None  # a cell without training takes little time
+        failure = self._make_here(cell, task, log) if in_process else self._make_in_process(cell, task, log)
+        if failure is None:
+            log.unlink(missing_ok=True)
+        return failure
 
-    def _here(self, cell: Cell, task: Task, said: Path) -> Failed | None:
+    def _make_here(self, cell: Cell, task: Task, log: Path) -> CellFailure | None:
         try:
-            make_cell(task, lambda what, done, total: self._heard_step(cell, what, done, total))
+            make_cell(task, lambda part, done, total: self._report_step(cell, part, done, total))
         except OutputError:
             raise
         except MmseError as error:
-            return Failed(error.cause, error.cure)
-        except Exception as error:  # one cell's fault must not cost the others
-            said.write_text(traceback.format_exc(), "utf-8")
-            return Failed(f"{type(error).__name__}: {error}", f"This is a fault of mmse: {said} has the traceback.")
+            return CellFailure(error.cause, error.cure)
+        except Exception as error:  # one cell's fault must not stop the others
+            log.write_text(traceback.format_exc(), "utf-8")
+            return CellFailure(f"{type(error).__name__}: {error}", f"This is a fault of mmse: {log} has the traceback.")
         return None
 
-    def _apart(self, cell: Cell, task: Task, said: Path) -> Failed | None:
-        """Makes the cell in a process of its own, whose diagnostics go to the file `said`."""
-        order = task.out.parent / f"{task.out.name}.task.json"
-        order.write_bytes(worker.written(task))
-        with said.open("w", encoding="utf-8") as log_file, self._lock:
-            if self._closed:
-                return Failed("it was not begun: the grid was ended")
+    def _make_in_process(self, cell: Cell, task: Task, log: Path) -> CellFailure | None:
+        """Makes the cell in a process of its own, whose diagnostics go to the file `log`."""
+        task_file = task.folder.parent / f"{task.folder.name}.task.json"
+        task_file.write_bytes(worker.encode_task(task))
+        with log.open("w", encoding="utf-8") as log_file, self._lock:
+            if self._is_closed:
+                return CellFailure("it was not started: the grid was ended")
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-m", "mmse.lab.compare.worker", str(order), str(self._threads)],
+                [sys.executable, "-m", "mmse.lab.compare.worker", str(task_file), str(self._threads)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log_file,
                 text=True,
                 encoding="utf-8",
-                start_new_session=True,  # Ctrl-C is for this process, which then ends the others
+                start_new_session=True,  # Ctrl-C goes to this process alone, which then stops the others
             )
-            self._at_work.add(process)
-        failed = self._heard(cell, process)
+            self._processes.add(process)
+        failure = self._follow(cell, process)
         with self._lock:
-            self._at_work.discard(process)
-        order.unlink(missing_ok=True)
-        return failed or _left(process.returncode, said)
+            self._processes.discard(process)
+        task_file.unlink(missing_ok=True)
+        return failure or explain_exit(process.returncode, log)
 
-    def _heard(self, cell: Cell, process: subprocess.Popen[str]) -> Failed | None:
-        failed = None
+    def _follow(self, cell: Cell, process: subprocess.Popen[str]) -> CellFailure | None:
+        """Reports the steps that `process` prints until it ends; gives the failure that it prints, if any."""
+        failure = None
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
-                one = json.loads(line)
-                if "failed" in one:
-                    if one["disk"]:
+                message = json.loads(line)
+                if "failed" in message:
+                    if message["disk"]:
                         process.wait()
-                        raise OutputError(one["failed"], one["cure"])
-                    failed = Failed(one["failed"], one["cure"])
+                        raise OutputError(message["failed"], message["cure"])
+                    failure = CellFailure(message["failed"], message["cure"])
                 else:
-                    self._heard_step(cell, one["what"], one["done"], one["total"])
+                    self._report_step(cell, message["part"], message["done"], message["total"])
         process.wait()
-        return failed
+        return failure
 
-    def _heard_step(self, cell: Cell, what: str, done: int, total: int) -> None:
+    def _report_step(self, cell: Cell, part: str, done: int, total: int) -> None:
         with self._lock:
-            self._watcher.step(cell, what, done, total)
+            self._listener.step(cell, part, done, total)
 
 
-def _left(code: int, said: Path) -> Failed | None:
-    """What the exit code of a process that said nothing of a failure means."""
+def explain_exit(code: int, log: Path) -> CellFailure | None:
+    """The failure that the exit code of a process means which printed none itself; None for 0."""
     if code == 0:
         return None
     if code < 0:
         memory = " (the system may have been short of memory: try fewer --workers)" if code == -9 else ""
-        return Failed(f"its process was ended by signal {-code}{memory}", "Run the same command again.")
-    words = said.read_text("utf-8").strip().splitlines()[-_LAST_WORDS:]
-    return Failed(" ".join(words)[-400:] or f"its process left with code {code}", f"{said} has all that it said.")
+        return CellFailure(f"its process was ended by signal {-code}{memory}", "Run the same command again.")
+    lines = log.read_text("utf-8").strip().splitlines()[-_LOG_LINES:]
+    return CellFailure(" ".join(lines)[-400:] or f"its process ended with code {code}", f"{log} has its whole output.")

@@ -1,1 +1,1 @@
-"""A test online, simulated: the shoppers of a simulated shop meet the real server."""
+"""A simulated online test: the shoppers of a simulated shop search on the real server."""

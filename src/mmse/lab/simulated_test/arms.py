@@ -1,4 +1,4 @@
-"""The arms of a simulated test: each recipe trained on the same log, a run folder of its own."""
+"""The arms of a simulated test: one run folder per recipe, all trained on the same log."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmse.core.config import require
+from mmse.core.run_folder import DATASET, INDEX, MODEL, RANKING, SERVING, VECTORS, RunFolder
 from mmse.model.recipes import RECIPES
-from mmse.pipeline import Listener, Shop, embed_stage, index_stage, mine_stage, ranking_stage, train_stage
+from mmse.pipeline import Listener, make
 from mmse.schema.search import Channel
+from mmse.shop import Shop
 
 
 @dataclass(frozen=True)
-class Arm:
-    """What shoppers of an arm are served: a recipe's run, by a channel of it."""
+class SimulatedArm:
+    """The searches of an arm: the run of a recipe, through one of its channels."""
 
     recipe: str = "mmse"
     channel: Channel = "hybrid"
@@ -26,22 +28,22 @@ class Arm:
 
 
 def make_runs(shop: Shop, recipes: Sequence[str], folder: Path, listener: Listener) -> dict[str, Path]:
-    """A run folder for each of `recipes`, below `folder`, with groups mined once; what is up to date stays."""
-    mine_stage(shop, folder / "mined", listener)
-    return {recipe: _run(shop, recipe, folder, listener) for recipe in dict.fromkeys(recipes)}
+    """A run folder for each of `recipes`, below `folder`, with one dataset for all; makes what is not up to date."""
+    make(DATASET, shop, folder / "mined", listener)
+    return {recipe: _make_run(shop, recipe, folder, listener) for recipe in dict.fromkeys(recipes)}
 
 
-def _run(shop: Shop, recipe: str, folder: Path, listener: Listener) -> Path:
+def _make_run(shop: Shop, recipe: str, folder: Path, listener: Listener) -> Path:
     run = folder / recipe
-    _link(folder / "mined" / "dataset", run / "dataset")
-    own = replace(shop, train=replace(shop.train, recipe=recipe))
-    for stage in (train_stage, embed_stage, index_stage, ranking_stage):
-        stage(own, run, listener)
+    _link(RunFolder(folder / "mined").dataset, RunFolder(run).dataset)
+    shop = replace(shop, train=replace(shop.train, recipe=recipe))
+    for kind in (SERVING, MODEL, VECTORS, INDEX, RANKING):
+        make(kind, shop, run, listener)
     return run
 
 
-def _link(dataset: Path, place: Path) -> None:
-    """The groups of all runs are the same files."""
-    if place.is_dir():
-        shutil.rmtree(place)
-    shutil.copytree(dataset, place, copy_function=os.link)
+def _link(dataset: Path, target: Path) -> None:
+    """Makes `target` a copy of `dataset` with hard links, so that all runs share the same files."""
+    if target.is_dir():
+        shutil.rmtree(target)
+    shutil.copytree(dataset, target, copy_function=os.link)

@@ -1,14 +1,16 @@
-"""A test online from end to end, simulated: arms trained on the log, served, met by shoppers, judged; and round again.
+"""A simulated online test: arms are trained on the log, served, used by simulated shoppers, analysed; then again.
 
     OUT/
-      shop/            the simulated shop, its log until now and its truth
-      round-1/         a run folder for each recipe, trained on what was known then
-      site/            what was served, its experiments, and events/: the exposures
-      round-1.html     what the test of the round showed
-      outcome.json     everything that is printed
+      shop/            the simulated shop, its log and its truth
+      round-1/         a run folder for each recipe, trained on the events before the round
+      known-1/         a shop.toml with the events before the round
+      site/            the served versions, the experiments, and events/: the exposures
+      events-1/        the events of the round
+      round-1.html     the analysis of the round
+      outcome.json     every printed number
 
-What a round's shoppers were shown, and did, is part of the log of the next: models are trained on the engine's own log
-and the rounds since, or on the last few of them.
+The events of a round are part of the log of the next: models are trained on the engine's own log and all rounds before,
+or on the last few of them.
 """
 
 from __future__ import annotations
@@ -16,53 +18,52 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from mmse.core.artifact import writable, write_file
+from mmse.core.artifact import explain_os_errors, write_file
 from mmse.core.config import require
 from mmse.core.errors import UsageError
+from mmse.core.progress import Progress
 from mmse.experiment.analysis import Analysis, AnalysisConfig, analyse
-from mmse.experiment.assignment import Arm as Served
-from mmse.experiment.assignment import Experiment
+from mmse.experiment.assignment import Arm, Experiment
 from mmse.experiment.report import write_report
 from mmse.experiment.units import Window, read_units
-from mmse.lab.simulated_test.arms import Arm, make_runs
-from mmse.lab.simulated_test.front import Display, Traffic, visit
-from mmse.lab.simulated_test.process import serving
-from mmse.lab.simulated_test.world import OnlineConfig, Shop, open_shop
-from mmse.pipeline import Listener, read_shop
+from mmse.lab.simulated_test.arms import SimulatedArm, make_runs
+from mmse.lab.simulated_test.online_shop import OnlineConfig, OnlineShop, open_shop
+from mmse.lab.simulated_test.server_process import run_server
+from mmse.lab.simulated_test.traffic import Display, Traffic, simulate_traffic
+from mmse.pipeline import Listener
 from mmse.serving import experiments
 from mmse.serving.versions.publish import publish
 from mmse.serving.versions.site import Site
+from mmse.shop import read_shop
 from mmse.sources.tables import EventsConfig
 
 NEW_DAYS = 14.0
-"""So long after it was listed an item counts as new."""
+"""An item counts as new for this long after it was listed."""
 OUTCOME = "outcome.json"
 MARK = ".simulated-test"
 
-Progress = Callable[[str, int, int], None]
 
-
-def _arms() -> dict[str, Arm]:
-    return {"bm25": Arm("mmse", "lexical"), "dssm": Arm("dssm"), "mmse": Arm("mmse")}
+def _arms() -> dict[str, SimulatedArm]:
+    return {"bm25": SimulatedArm("mmse", "lexical"), "dssm": SimulatedArm("dssm"), "mmse": SimulatedArm("mmse")}
 
 
 @dataclass(frozen=True)
 class TrialConfig:
     """A simulated test; the first arm is the control.
 
-    The ranking stages fill the share `exploration` of slots at random. With `rounds_kept` models forget what is older
-    than so many rounds (the log counts as one); None: nothing.
+    With `ranked` the engine's ranking steps rank the hits and fill the share `exploration` of slots at random. With
+    `rounds_kept` models are trained on that many last rounds (the log counts as one); None means on all.
     """
 
     online: OnlineConfig = field(default_factory=OnlineConfig)
-    arms: Mapping[str, Arm] = field(default_factory=_arms)
+    arms: Mapping[str, SimulatedArm] = field(default_factory=_arms)
     ranked: bool = True
     exploration: float = 0.0
     rounds_kept: int | None = None
@@ -75,12 +76,12 @@ class TrialConfig:
 
 
 @dataclass(frozen=True)
-class ArmWent:
-    """How an arm went in a round: what was counted, what was to be expected by the truth, and what was shown.
+class ArmResult:
+    """The numbers of an arm in a round: counts, expected values by the truth, and the variety of the shown items.
 
-    `new_shown` is the share of slots with items listed in the last fortnight, `new_orders` that of orders.
-    `shown_items` are the different items that were shown, as a share of those on sale; `concentration` is the Gini
-    coefficient of how often each item on sale was shown.
+    `orders`, `true_orders` and `true_clicks` are means per request. `new_shown` is the share of slots with items listed
+    in the last fortnight, `new_orders` that of orders. `shown_items` is the number of different items that were shown,
+    as a share of those on sale; `concentration` is the Gini coefficient of how often each item on sale was shown.
     """
 
     requests: int
@@ -94,100 +95,98 @@ class ArmWent:
 
 
 @dataclass(frozen=True)
-class RoundWent:
+class RoundResult:
     """A round: its arms, and the analysis where there was more than one."""
 
     number: int
-    arms: dict[str, ArmWent]
+    arms: dict[str, ArmResult]
     analysis: Analysis | None
 
 
-def simulate(
-    config: TrialConfig, out: Path, listener: Listener | None = None, progress: Progress | None = None
-) -> list[RoundWent]:
-    """Runs all rounds into the folder `out`, over an earlier test in it; raises what stages, server and analysis raise.
+def run_trial(config: TrialConfig, folder: Path, listener: Listener | None = None) -> list[RoundResult]:
+    """Runs all rounds in `folder` and replaces an earlier test there.
 
-    Raises `UsageError` where `out` holds something else, such as a shop's own site.
+    Raises what steps, server and analysis raise, and `UsageError` where `folder` holds something else, such as a shop's
+    own site.
     """
-    hears, say = listener or Listener(), progress or (lambda what, done, total: None)
-    _claim(out)
-    shop = open_shop(config.online, out / "shop", say)
-    site = out / "site"
-    with writable(site):
+    listener = listener or Listener()
+    _mark_folder(folder)
+    shop = open_shop(config.online, folder / "shop", listener.part)
+    site = folder / "site"
+    with explain_os_errors(site):
         shutil.rmtree(site, ignore_errors=True)
-    went: list[RoundWent] = []
-    for number in range(1, config.online.rounds + 1):
-        toml = _known(out, number, config)
-        runs = make_runs(read_shop(toml), [arm.recipe for arm in config.arms.values()], out / f"round-{number}", hears)
-        traffic = _serve(shop, site, runs, number, config, lambda done, total: say("shoppers", done, total))
-        analysis = None
-        if len(config.arms) > 1:
-            events = EventsConfig(str((site / "events").absolute()))
-            units = read_units(events, out, "user", Window(_name(number)))
-            analysis = analyse(units, AnalysisConfig(control=next(iter(config.arms))))
-            write_report(analysis, f"{out.name}, round {number}", out / f"round-{number}.html", simulated=True)
-        went.append(RoundWent(number, {name: _went(shop, traffic, name, number) for name in config.arms}, analysis))
-    write_file(out / OUTCOME, json.dumps([asdict(one) for one in went], indent=1).encode() + b"\n")
-    return went
+    rounds = [_run_round(shop, folder, number, config, listener) for number in range(1, config.online.rounds + 1)]
+    write_file(folder / OUTCOME, json.dumps([asdict(result) for result in rounds], indent=1).encode() + b"\n")
+    return rounds
 
 
-def _claim(out: Path) -> None:
-    """Marks the folder as a simulated test's own, which the next one may write over."""
-    with writable(out):
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()) and not (out / MARK).is_file():
-            raise UsageError(f"{out} is not empty, and no simulated test made it.", "Give --out a folder of its own.")
-        (out / MARK).touch()
+def _run_round(shop: OnlineShop, folder: Path, number: int, config: TrialConfig, listener: Listener) -> RoundResult:
+    site, name = folder / "site", _name(number)
+    shop_file = _write_known_shop(folder, number, config)
+    runs = make_runs(read_shop(shop_file), [arm.recipe for arm in config.arms.values()], folder / name, listener)
+    traffic = _serve(shop, site, runs, number, config, listener.part)
+    analysis = None
+    if len(config.arms) > 1:
+        units = read_units(EventsConfig(str((site / "events").absolute())), folder, "user", Window(name))
+        analysis = analyse(units, AnalysisConfig(control=next(iter(config.arms))))
+        write_report(analysis, f"{folder.name}, round {number}", folder / f"{name}.html", simulated=True)
+    return RoundResult(number, {arm: _arm_result(shop, traffic, arm, number) for arm in config.arms}, analysis)
 
 
-def _known(out: Path, number: int, config: TrialConfig) -> Path:
-    """The shop.toml of what is known before a round: the same items, and the events until then."""
-    folder = out / f"known-{number}"
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "events").mkdir(parents=True)
-    first = 0 if config.rounds_kept is None else number - config.rounds_kept
-    if first <= 0:
-        for file in (out / "shop" / "events").glob("*.parquet"):
-            os.link(file, folder / "events" / f"log-{file.name}")
-    for earlier in range(max(first, 1), number):
-        for file in (out / f"events-{earlier}").glob("*.parquet"):
-            os.link(file, folder / "events" / f"round-{earlier}-{file.name}")
-    said = (out / "shop" / "shop.toml").read_text("utf-8").replace('"items.parquet"', '"../shop/items.parquet"')
-    trained = "".join(f"{key} = {json.dumps(value)}\n" for key, value in config.train.items())
-    toml = folder / "shop.toml"
-    toml.write_text(said.split("[truth]")[0] + (f"[train]\n{trained}" if trained else ""), "utf-8")
-    return toml
+def _mark_folder(folder: Path) -> None:
+    """Marks `folder` as a simulated test's own, so that the next test may replace it."""
+    with explain_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not (folder / MARK).is_file():
+            raise UsageError(
+                f"{folder} is not empty, and no simulated test made it.", "Give --out a folder of its own."
+            )
+        (folder / MARK).touch()
+
+
+def _write_known_shop(folder: Path, number: int, config: TrialConfig) -> Path:
+    """Writes the shop before a round, with the same items and the events so far; gives its shop.toml."""
+    known_folder = folder / f"known-{number}"
+    shutil.rmtree(known_folder, ignore_errors=True)
+    (known_folder / "events").mkdir(parents=True)
+    oldest = 0 if config.rounds_kept is None else number - config.rounds_kept
+    if oldest <= 0:
+        for file in (folder / "shop" / "events").glob("*.parquet"):
+            os.link(file, known_folder / "events" / f"log-{file.name}")
+    for earlier in range(max(oldest, 1), number):
+        for file in (folder / f"events-{earlier}").glob("*.parquet"):
+            os.link(file, known_folder / "events" / f"round-{earlier}-{file.name}")
+    text = (folder / "shop" / "shop.toml").read_text("utf-8").replace('"items.parquet"', '"../shop/items.parquet"')
+    train_keys = "".join(f"{key} = {json.dumps(value)}\n" for key, value in config.train.items())
+    shop_file = known_folder / "shop.toml"
+    shop_file.write_text(text.split("[truth]")[0] + (f"[train]\n{train_keys}" if train_keys else ""), "utf-8")
+    return shop_file
 
 
 def _serve(
-    shop: Shop,
-    site: Path,
-    runs: Mapping[str, Path],
-    number: int,
-    config: TrialConfig,
-    progress: Callable[[int, int], None],
+    shop: OnlineShop, site: Path, runs: Mapping[str, Path], number: int, config: TrialConfig, progress: Progress
 ) -> Traffic:
-    """Publishes the arms' runs, starts the experiment, and lets the round's shoppers come."""
+    """Publishes the arms' runs, starts the experiment, and simulates the round's requests."""
     names = list(config.arms)
-    for name in reversed(names):  # what is live comes first
+    for name in reversed(names):  # the live version has to be published first
         publish(site, runs[config.arms[name].recipe], arm="live" if name == names[-1] else name)
     arms = {
-        name: Served(serves="live" if name == names[-1] else name, channel=arm.channel)
+        name: Arm(serves="live" if name == names[-1] else name, channel=arm.channel)
         for name, arm in config.arms.items()
     }
     if len(arms) == 1:
         arms |= {"also": next(iter(arms.values()))}
-    before = {path for path in (site / "events").glob("*/*.parquet")}
+    earlier_files = set((site / "events").glob("*/*.parquet"))
     experiments.start(Site.open(site), Experiment(_name(number), arms))
-    with serving(site) as server:
-        display = Display(ranked=config.ranked, exploration=config.exploration, seed=number)
-        traffic = visit(shop, server, shop.round_of(number), display, progress)
+    with run_server(site) as server:
+        display = Display(rerank=config.ranked, exploration=config.exploration, seed=number)
+        traffic = simulate_traffic(shop, server, shop.round_rows(number), display, progress)
     experiments.stop(Site.open(site), _name(number))
-    kept = site.parent / f"events-{number}"
-    shutil.rmtree(kept, ignore_errors=True)
-    kept.mkdir()
-    for place, path in enumerate(sorted({*(site / "events").glob("*/*.parquet")} - before)):
-        os.link(path, kept / f"part-{place:04}.parquet")
+    round_events = site.parent / f"events-{number}"
+    shutil.rmtree(round_events, ignore_errors=True)
+    round_events.mkdir()
+    for i, path in enumerate(sorted(set((site / "events").glob("*/*.parquet")) - earlier_files)):
+        os.link(path, round_events / f"part-{i:04}.parquet")
     return traffic if len(config.arms) > 1 else replace(traffic, arms=np.full(len(traffic.arms), names[0]))
 
 
@@ -195,41 +194,41 @@ def _name(number: int) -> str:
     return f"round-{number}"
 
 
-def _went(shop: Shop, traffic: Traffic, arm: str, number: int) -> ArmWent:
-    mine = traffic.of(traffic.arms == arm)
-    time = shop.world.requests.time[mine.rows]
-    listed, there = shop.world.engine.listed, mine.pages >= 0
-    new = there & (time[:, None] - listed[np.maximum(mine.pages, 0)] < NEW_DAYS)
-    new &= listed[np.maximum(mine.pages, 0)] > 0
-    last = shop.config.log_days + number * shop.config.round_days
-    on_sale = shop.world.engine.alive(np.arange(len(listed)), np.full(len(listed), float(last)))
-    often = np.bincount(mine.pages[there], minlength=len(listed))
-    return ArmWent(
-        requests=len(mine.rows),
-        orders=float(mine.ordered.sum(axis=1).mean()),
-        true_orders=float(mine.orders.mean()),
-        true_clicks=float(mine.clicks.mean()),
-        new_shown=float(new.sum() / max(there.sum(), 1)),
-        new_orders=float((mine.ordered & new).sum() / max(mine.ordered.sum(), 1)),
-        shown_items=float((often[on_sale] > 0).mean()),
-        concentration=gini(often[on_sale].astype(np.float64)),
+def _arm_result(shop: OnlineShop, traffic: Traffic, arm: str, number: int) -> ArmResult:
+    traffic = traffic.select(traffic.arms == arm)
+    time = shop.world.requests.time[traffic.rows]
+    listed_day, has_item = shop.world.engine.listed_day, traffic.pages >= 0
+    page_listed_day = listed_day[np.maximum(traffic.pages, 0)]
+    is_new = has_item & (time[:, None] - page_listed_day < NEW_DAYS) & (page_listed_day > 0)
+    end_day = shop.config.log_days + number * shop.config.round_days
+    on_sale = shop.world.engine.on_sale(np.arange(len(listed_day)), np.full(len(listed_day), float(end_day)))
+    times_shown = np.bincount(traffic.pages[has_item], minlength=len(listed_day))[on_sale]
+    return ArmResult(
+        requests=len(traffic.rows),
+        orders=float(traffic.ordered.sum(axis=1).mean()),
+        true_orders=float(traffic.orders.mean()),
+        true_clicks=float(traffic.clicks.mean()),
+        new_shown=float(is_new.sum() / max(has_item.sum(), 1)),
+        new_orders=float((traffic.ordered & is_new).sum() / max(traffic.ordered.sum(), 1)),
+        shown_items=float((times_shown > 0).mean()),
+        concentration=gini(times_shown.astype(np.float64)),
     )
 
 
 def gini(counts: Float64[np.ndarray, " n"] | Int64[np.ndarray, " n"]) -> float:
-    """The Gini coefficient of counts: 0 where all are equal, towards 1 where one has everything."""
-    ordered = np.sort(counts)
-    if not ordered.sum():
+    """The Gini coefficient of counts: 0 where all are equal, near 1 where one has everything."""
+    in_order = np.sort(counts)
+    total, n = in_order.sum(), len(in_order)
+    if not total:
         return 0.0
-    places = np.arange(1, len(ordered) + 1)
-    return float((2 * (places * ordered).sum()) / (len(ordered) * ordered.sum()) - (len(ordered) + 1) / len(ordered))
+    return float((2 * (np.arange(1, n + 1) * in_order).sum()) / (n * total) - (n + 1) / n)
 
 
-def table_of(went: Sequence[RoundWent]) -> list[tuple[str, ...]]:
-    """The rounds as rows of text: round, arm, requests, orders a request counted and true, new items, variety."""
+def table_rows(rounds: Sequence[RoundResult]) -> list[tuple[str, ...]]:
+    """The rounds as rows of text: round, arm, requests, orders per request counted and true, new items, variety."""
     return [
         (
-            str(one.number),
+            str(result.number),
             name,
             f"{arm.requests:,}",
             f"{arm.orders:.4f}",
@@ -239,6 +238,6 @@ def table_of(went: Sequence[RoundWent]) -> list[tuple[str, ...]]:
             f"{arm.shown_items:.0%}",
             f"{arm.concentration:.2f}",
         )
-        for one in went
-        for name, arm in one.arms.items()
+        for result in rounds
+        for name, arm in result.arms.items()
     ]

@@ -1,1 +1,1 @@
-"""A simulated shop whose truth is known."""
+"""A simulated shop: its items, its shoppers, its log, and the truth behind the log."""

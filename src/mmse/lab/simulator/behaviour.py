@@ -1,4 +1,4 @@
-"""Who examines, clicks and orders what on a page: the position model, and the rates it is calibrated to."""
+"""Which items of a page shoppers examine, click and order: the position model, and the rates it is calibrated to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmse.lab.simulator.preferences import Preferences
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How the shop's pages are made and used.
+    """How the shop's pages are filled and used.
 
     `exploration` is the share of slots filled at random. A shopper examines position p with chance
     p^-`position_bias`, and clicks with examination × attractiveness (Richardson et al., WWW 2007). `click_rate`
@@ -46,7 +46,7 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Actions:
-    """What came of each slot of each page; False past the page's end."""
+    """The clicks and orders by slot of each page; False past the page's end."""
 
     clicked: Bool[np.ndarray, "n page"]
     ordered: Bool[np.ndarray, "n page"]
@@ -57,33 +57,33 @@ def examination(behaviour: Behaviour) -> Float64[np.ndarray, " page"]:
     return np.arange(1, behaviour.page_size + 1, dtype=np.float64) ** -behaviour.position_bias
 
 
-def calibrated(
+def fit_intercepts(
     preferences: Preferences,
     behaviour: Behaviour,
     pages: Pages,
     intents: Int[np.ndarray, " n"],
     shoppers: Int[np.ndarray, " n"],
 ) -> Preferences:
-    """`preferences` with the intercepts that give pilot `pages` the wanted expected rates."""
+    """`preferences` with the intercepts that give the pilot `pages` the expected rates of `behaviour`."""
     preferences = dataclasses.replace(
         preferences,
         bases=(0.0, 0.0),
         order_rate=behaviour.orders_per_click if behaviour.orders_are_coin_flips else None,
     )
-    shown = pages.items >= 0
+    has_item = pages.items >= 0
     odds = preferences.log_odds(intents[:, None], shoppers[:, None], np.maximum(pages.items, 0))
-    examined = np.broadcast_to(examination(behaviour), shown.shape)[shown]
-    stray = preferences.chances(odds)[0][shown]
-    related, click_odds, order_odds = odds.related[shown], odds.click[shown], odds.order[shown]
+    examine_chance = np.broadcast_to(examination(behaviour), has_item.shape)[has_item]
+    stray = preferences.chances(odds)[0][has_item]
+    is_related, click_odds, order_odds = odds.is_related[has_item], odds.click[has_item], odds.order[has_item]
 
     def click_rate(base: float) -> float:
-        return float(np.mean(examined * np.where(related, expit(click_odds + base), stray)))
+        return float(np.mean(examine_chance * np.where(is_related, expit(click_odds + base), stray)))
 
     click_base = _solve(click_rate, behaviour.click_rate)
-    clicks = examined * np.where(related, expit(click_odds + click_base), stray)
+    clicks = examine_chance * np.where(is_related, expit(click_odds + click_base), stray)
 
     def orders_per_click(base: float) -> float:
-        return float((clicks * related * expit(order_odds + base)).sum() / clicks.sum())
+        return float((clicks * is_related * expit(order_odds + base)).sum() / clicks.sum())
 
     order_base = _solve(orders_per_click, behaviour.orders_per_click)
     return dataclasses.replace(preferences, bases=(click_base, order_base))
@@ -97,21 +97,21 @@ def act(
     shoppers: Int[np.ndarray, " n"],
     rng: np.random.Generator,
 ) -> Actions:
-    """What shoppers do with their pages."""
-    shown = pages.items >= 0
+    """Draws the shoppers' clicks and orders on their pages."""
+    has_item = pages.items >= 0
     odds = preferences.log_odds(intents[:, None], shoppers[:, None], np.maximum(pages.items, 0))
     click, order = preferences.chances(odds)
-    drawn: Float32[np.ndarray, "two n page"] = rng.random((2, *shown.shape), dtype=np.float32)
-    clicked = shown & (drawn[0] < examination(behaviour) * click)
-    return Actions(clicked, clicked & (drawn[1] < order))
+    uniform: Float32[np.ndarray, "two n page"] = rng.random((2, *has_item.shape), dtype=np.float32)
+    clicked = has_item & (uniform[0] < examination(behaviour) * click)
+    return Actions(clicked, clicked & (uniform[1] < order))
 
 
-def _solve(rate: Callable[[float], float], wanted: float) -> float:
-    """The intercept at which the increasing `rate` reaches `wanted`, or the nearest within ±15 log odds."""
+def _solve(rate: Callable[[float], float], target: float) -> float:
+    """The intercept at which the increasing `rate` reaches `target`, or the nearest within ±15 log odds."""
     low, high = -15.0, 15.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if rate(middle) < wanted else (low, middle)
+        low, high = (middle, high) if rate(middle) < target else (low, middle)
     return (low + high) / 2
 
 

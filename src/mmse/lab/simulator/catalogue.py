@@ -1,4 +1,4 @@
-"""The items of the simulated shop: what they are, how their sellers title them, and what nobody can see."""
+"""The items of the simulated shop: their attributes, the titles that sellers give them, and their hidden properties."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Float32, Int, Int32
 
-from mmse.lab.simulator.vocabulary import KINDS, STUFFING, Vocabulary, read_vocabulary
-from mmse.lab.simulator.wording import Wording, made_up_names
+from mmse.lab.simulator.vocabulary import FILLERS, KINDS, Vocabulary, read_vocabulary
+from mmse.lab.simulator.wording import Wording, invent_names
 
+DAY_US: Final = 86_400_000_000
 ITEMS_PER_LEAF: Final = 60
 LARGEST_LEAF: Final = 150
 STYLES: Final = 4
 """Width of the vectors of hidden style and of brand taste."""
 ATTRIBUTES: Final = ("colour", "material", "kind", "feature")
-UNCOLOURED: Final = ("Groceries", "Beauty & Health")
-LISTED_BEFORE: Final = 0.85
+COLOURLESS_DEPARTMENTS: Final = ("Groceries", "Beauty & Health")
+INITIAL_SHARE: Final = 0.85
 """Share of the catalogue that the shop opens with; the rest arrives evenly over the log."""
 
 
@@ -27,9 +28,9 @@ LISTED_BEFORE: Final = 0.85
 class Tree:
     """The categories in use.
 
-    `head` and `kind` are concepts of `wording` (kind -1: none); `base` is the leaf
-    without its kind. `options` are the concepts an item of the leaf may have per attribute, -1 padded, and
-    `chances` their cumulative probability.
+    `head` and `kind` are concepts of `wording` (kind -1: none); `base` is the leaf without its kind. `options` are
+    the concepts that an item of the leaf may have per attribute, -1 padded, and `chances` their cumulative
+    probability. `fillers` are the concepts that sellers add to titles to be noticed.
     """
 
     paths: list[str]
@@ -41,17 +42,17 @@ class Tree:
     price: Float[np.ndarray, " n_leaves"]
     options: Int32[np.ndarray, "n_leaves attributes width"]
     chances: Float[np.ndarray, "n_leaves attributes width"]
-    stuffing: Int32[np.ndarray, " n_stuffing"]
+    fillers: Int32[np.ndarray, " n_fillers"]
     brands: Int32[np.ndarray, " n_brands"]
     wording: Wording
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """`table` is what the shop shows; everything else is known to the simulation alone.
+class SimulatedCatalogue:
+    """`table` is the shop's items table; only the simulation knows the rest.
 
-    Times are days since the log's start (negative: before it). `relative_price` is the log of the price over
-    the leaf's typical price. `appeal` is how good the listing looks, `quality` how good the item is.
+    Days count from the log's start (negative: before it). `relative_price` is the log of the price over the leaf's
+    typical price. `appeal` is how good the listing looks, `quality` how good the item is.
     """
 
     table: pa.Table
@@ -65,12 +66,12 @@ class Catalogue:
     quality: Float32[np.ndarray, " n_items"]
     style: Float32[np.ndarray, "n_items styles"]
     brand_taste: Float32[np.ndarray, "n_brands styles"]
-    listed: Float32[np.ndarray, " n_items"]
-    delisted: Float32[np.ndarray, " n_items"]
+    listed_day: Float32[np.ndarray, " n_items"]
+    delisted_day: Float32[np.ndarray, " n_items"]
 
 
-def plant_tree(n_items: int, gap: float, rng: np.random.Generator) -> Tree:
-    """As many categories as `n_items` items fill: a part of the vocabulary's, or all with several kinds each."""
+def build_tree(n_items: int, gap: float, rng: np.random.Generator) -> Tree:
+    """As many categories as `n_items` items fill: some of the vocabulary's, or all of them with several kinds each."""
     vocabulary = read_vocabulary()
     n_bases = int(np.clip(n_items // ITEMS_PER_LEAF, 12, len(vocabulary.leaves)))
     bases = [vocabulary.leaves[i] for i in np.linspace(0, len(vocabulary.leaves) - 1, n_bases).astype(int)]
@@ -78,7 +79,7 @@ def plant_tree(n_items: int, gap: float, rng: np.random.Generator) -> Tree:
     kinds = kinds[: int(np.clip(-(-n_items // (LARGEST_LEAF * n_bases)), 1, len(kinds)))]
     concepts: dict[tuple[str, ...], int] = {}
 
-    def known(names: tuple[str, ...]) -> int:
+    def concept(names: tuple[str, ...]) -> int:
         return concepts.setdefault(names, len(concepts))
 
     leaves = [(number, base, kind) for number, base in enumerate(bases) for kind in kinds]
@@ -87,11 +88,11 @@ def plant_tree(n_items: int, gap: float, rng: np.random.Generator) -> Tree:
     options = np.full((len(leaves), len(ATTRIBUTES), 16), -1, np.int32)
     for row, (_, base, _) in enumerate(leaves):
         for slot, values in enumerate(_values(vocabulary, base.department, base.group)):
-            options[row, slot, : len(values)] = [known(value) for value in values]
-    heads = [known(base.names) for _, base, _ in leaves]
-    kind_concepts = [-1 if kind is None else known((kind,)) for _, _, kind in leaves]
-    stuffing = [known((words.strip(),)) for words in STUFFING.split(",")]
-    brands = [known((name,)) for name in made_up_names(max(40, n_items // 50), rng)]
+            options[row, slot, : len(values)] = [concept(value) for value in values]
+    heads = [concept(base.names) for _, base, _ in leaves]
+    kind_concepts = [-1 if kind is None else concept((kind,)) for _, _, kind in leaves]
+    fillers = [concept((words.strip(),)) for words in FILLERS.split(",")]
+    brands = [concept((name,)) for name in invent_names(max(40, n_items // 50), rng)]
     return Tree(
         paths=[_path(base.department, base.group, base.names[0], kind) for _, base, kind in leaves],
         department=np.array([departments[base.department] for _, base, _ in leaves], np.int32),
@@ -102,14 +103,14 @@ def plant_tree(n_items: int, gap: float, rng: np.random.Generator) -> Tree:
         price=np.array([base.price for _, base, _ in leaves]),
         options=options,
         chances=_chances(options >= 0, rng),
-        stuffing=np.array(stuffing, np.int32),
+        fillers=np.array(fillers, np.int32),
         brands=np.array(brands, np.int32),
         wording=Wording.of(list(concepts), gap, rng),
     )
 
 
-def stock(tree: Tree, n_items: int, days: int, rng: np.random.Generator) -> Catalogue:
-    """`n_items` items over the categories (larger and smaller ones), with their hidden sides and their titles."""
+def build_catalogue(tree: Tree, n_items: int, days: int, rng: np.random.Generator) -> SimulatedCatalogue:
+    """`n_items` items over categories of different sizes, with their hidden properties and their titles."""
     n_leaves = len(tree.paths)
     leaf_share = rng.gamma(2.0, size=n_leaves)
     leaf = rng.choice(n_leaves, n_items, p=leaf_share / leaf_share.sum()).astype(np.int32)
@@ -122,8 +123,8 @@ def stock(tree: Tree, n_items: int, days: int, rng: np.random.Generator) -> Cata
     relative_price = 0.35 * tier + 0.1 * quality + 0.3 * normal[2]
     rating = np.clip(4.0 + 0.35 * quality + 0.1 * appeal + 0.3 * normal[3], 1.0, 5.0).round(1)
     brand_taste = rng.standard_normal((len(tree.brands), STYLES)) / np.sqrt(STYLES)
-    listed, delisted = _listing_times(n_items, days, rng)
-    catalogue = Catalogue(
+    listed_day, delisted_day = _listing_days(n_items, days, rng)
+    catalogue = SimulatedCatalogue(
         table=pa.table({}),
         tree=tree,
         leaf=leaf,
@@ -135,14 +136,14 @@ def stock(tree: Tree, n_items: int, days: int, rng: np.random.Generator) -> Cata
         quality=quality.astype(np.float32),
         style=_styles(tree, attributes, brand, rng),
         brand_taste=brand_taste.astype(np.float32),
-        listed=listed,
-        delisted=delisted,
+        listed_day=listed_day,
+        delisted_day=delisted_day,
     )
     return _with_table(catalogue, days, rng)
 
 
 def _values(vocabulary: Vocabulary, department: str, group: str) -> list[list[tuple[str, ...]]]:
-    colours = [] if department in UNCOLOURED else vocabulary.colours
+    colours = [] if department in COLOURLESS_DEPARTMENTS else vocabulary.colours
     return [
         colours,
         vocabulary.materials[department],
@@ -166,11 +167,11 @@ def _draw_attributes(
     tree: Tree, leaf: Int32[np.ndarray, " n"], rng: np.random.Generator
 ) -> Int32[np.ndarray, "n attributes"]:
     """A value per attribute by the leaf's own chances; one in six items lacks the attribute."""
-    drawn = np.empty((len(leaf), len(ATTRIBUTES)), np.int32)
+    attributes = np.empty((len(leaf), len(ATTRIBUTES)), np.int32)
     for slot in range(len(ATTRIBUTES)):
         choice = (rng.random(len(leaf))[:, None] > tree.chances[leaf, slot, :-1]).sum(axis=1)
-        drawn[:, slot] = np.where(rng.random(len(leaf)) < 1 / 6, -1, tree.options[leaf, slot, choice])
-    return drawn
+        attributes[:, slot] = np.where(rng.random(len(leaf)) < 1 / 6, -1, tree.options[leaf, slot, choice])
+    return attributes
 
 
 def _draw_brands(tree: Tree, leaf: Int32[np.ndarray, " n"], rng: np.random.Generator) -> Int32[np.ndarray, " n"]:
@@ -185,35 +186,34 @@ def _draw_brands(tree: Tree, leaf: Int32[np.ndarray, " n"], rng: np.random.Gener
 def _styles(
     tree: Tree, attributes: Int[np.ndarray, "n attributes"], brand: Int[np.ndarray, " n"], rng: np.random.Generator
 ) -> Float32[np.ndarray, "n styles"]:
-    """The hidden side of fit: partly the brand's, partly the material's, the rest the item's own."""
+    """The hidden part of fit: partly the brand's, partly the material's, the rest the item's own."""
     brands = rng.standard_normal((len(tree.brands), STYLES))
-    concepts = rng.standard_normal((len(tree.wording.first) + 1, STYLES))
+    concepts = rng.standard_normal((len(tree.wording.starts) + 1, STYLES))
     own = rng.standard_normal((len(brand), STYLES))
     style: np.ndarray = 0.55 * brands[brand] + 0.4 * concepts[attributes[:, 1]] + 0.73 * own
     return style.astype(np.float32)
 
 
-def _listing_times(
+def _listing_days(
     n_items: int, days: int, rng: np.random.Generator
 ) -> tuple[Float32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-    """When each item came and went (one in twenty goes during the log; the others stay)."""
-    before = rng.random(n_items) < LISTED_BEFORE
-    listed = np.where(before, -rng.exponential(200.0, n_items) - 0.01, rng.random(n_items) * days)
-    gone = rng.random(n_items) < 0.05
-    delisted = np.where(gone, np.maximum(listed, 0) + rng.random(n_items) * days, np.inf)
-    return listed.astype(np.float32), delisted.astype(np.float32)
+    """The days on which each item was listed and delisted (one in twenty is delisted, the others never: infinity)."""
+    is_initial = rng.random(n_items) < INITIAL_SHARE
+    listed_day = np.where(is_initial, -rng.exponential(200.0, n_items) - 0.01, rng.random(n_items) * days)
+    is_delisted = rng.random(n_items) < 0.05
+    delisted_day = np.where(is_delisted, np.maximum(listed_day, 0) + rng.random(n_items) * days, np.inf)
+    return listed_day.astype(np.float32), delisted_day.astype(np.float32)
 
 
-def _with_table(catalogue: Catalogue, days: int, rng: np.random.Generator) -> Catalogue:
+def _with_table(catalogue: SimulatedCatalogue, days: int, rng: np.random.Generator) -> SimulatedCatalogue:
     tree, n_items = catalogue.tree, len(catalogue.leaf)
     names = tree.wording.names
     price = tree.price[catalogue.leaf] * np.exp(catalogue.relative_price)
-    sellers = pa.array(made_up_names(max(20, n_items // 100), rng)).take(
+    sellers = pa.array(invent_names(max(20, n_items // 100), rng)).take(
         pa.array((max(20, n_items // 100) * rng.random(n_items) ** 2).astype(np.int64))
     )
-    brand = names.take(pa.array(tree.wording.first[tree.brands[catalogue.brand]], mask=rng.random(n_items) < 0.03))
-    day_us = 86_400_000_000
-    from_start = pa.array((catalogue.listed.astype(np.float64) * day_us).astype(np.int64))
+    brand = names.take(pa.array(tree.wording.starts[tree.brands[catalogue.brand]], mask=rng.random(n_items) < 0.03))
+    listed_us = pa.array((catalogue.listed_day.astype(np.float64) * DAY_US).astype(np.int64))
     table = pa.table(
         {
             "item_id": pc.binary_join_element_wise(
@@ -224,28 +224,28 @@ def _with_table(catalogue: Catalogue, days: int, rng: np.random.Generator) -> Ca
             "brand": brand,
             "seller": sellers,
             "price": np.maximum(price, 0.5).round(2),
-            "available": catalogue.delisted > days,
+            "available": catalogue.delisted_day > days,
             "rating": catalogue.rating.astype(np.float64).round(1),
-            "listed_at": from_start,
+            "listed_at": listed_us,
             "colour": _attribute_column(catalogue, 0, rng),
             "material": _attribute_column(catalogue, 1, rng),
         }
     )
-    return Catalogue(**{**vars(catalogue), "table": table})
+    return SimulatedCatalogue(**{**vars(catalogue), "table": table})
 
 
-def _attribute_column(catalogue: Catalogue, slot: int, rng: np.random.Generator) -> pa.StringArray:
+def _attribute_column(catalogue: SimulatedCatalogue, slot: int, rng: np.random.Generator) -> pa.StringArray:
     """The attribute's first name; sellers leave three fields in ten empty."""
     concepts = catalogue.attributes[:, slot]
     empty = (concepts < 0) | (rng.random(len(concepts)) < 0.3)
-    return catalogue.tree.wording.names.take(pa.array(catalogue.tree.wording.first[concepts], mask=empty))
+    return catalogue.tree.wording.names.take(pa.array(catalogue.tree.wording.starts[concepts], mask=empty))
 
 
-def _titles(catalogue: Catalogue, rng: np.random.Generator) -> pa.StringArray:
-    """Brand, feature, material, what it is, for whom, colour, stuffing: some dropped, the order the seller's."""
+def _titles(catalogue: SimulatedCatalogue, rng: np.random.Generator) -> pa.StringArray:
+    """Brand, feature, material, kind, head, audience, colour, fillers: some left out, in the seller's own order."""
     tree, n = catalogue.tree, len(catalogue.leaf)
     colour, material, kind, feature = catalogue.attributes.T
-    stuffing = rng.choice(tree.stuffing, (n, 2))
+    fillers = rng.choice(tree.fillers, (n, 2))
     slots = np.stack(
         [
             tree.brands[catalogue.brand],
@@ -255,18 +255,18 @@ def _titles(catalogue: Catalogue, rng: np.random.Generator) -> pa.StringArray:
             tree.head[catalogue.leaf],
             kind,
             colour,
-            stuffing[:, 0],
-            stuffing[:, 1],
+            fillers[:, 0],
+            fillers[:, 1],
         ],
         axis=1,
     )
-    kept = np.array([0.75, 0.7, 0.6, 0.9, 0.97, 0.6, 0.6, 0.3, 0.1])
-    slots = np.where(rng.random(slots.shape) < kept, slots, -1)
+    chances = np.array([0.75, 0.7, 0.6, 0.9, 0.97, 0.6, 0.6, 0.3, 0.1])
+    slots = np.where(rng.random(slots.shape) < chances, slots, -1)
     keys = np.arange(slots.shape[1]) + rng.normal(0, 1.2, slots.shape)
     names = tree.wording.choose(slots, tree.wording.sellers, rng)
     second = tree.wording.choose(slots[:, 4:5], tree.wording.sellers, rng)
     second = np.where((rng.random((n, 1)) < 0.25) & (second != names[:, 4:5]), second, -1)
     names, keys = np.hstack([names, second]), np.hstack([keys, keys[:, 6:7] + 0.5])
-    bare = (names < 0).all(axis=1)
-    names[bare, 4] = tree.wording.first[tree.head[catalogue.leaf[bare]]]
+    is_empty = (names < 0).all(axis=1)
+    names[is_empty, 4] = tree.wording.starts[tree.head[catalogue.leaf[is_empty]]]
     return pc.utf8_title(tree.wording.join(names, keys))

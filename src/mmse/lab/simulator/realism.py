@@ -1,4 +1,4 @@
-"""One page of charts that shows how like a real shop's a log looks: concentration, position, arrival, length."""
+"""One page of charts to judge how realistic a log looks: concentration, position, arrival, length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 from mmse.core.artifact import read_manifest
 from mmse.sources.tables import files_in
 
-INK, MUTED, ORDERS, GRID = "#1f3a5f", "#7a8794", "#d9722e", "#e8ecf0"
+INK, GREY, ORANGE, GRID = "#1f3a5f", "#7a8794", "#d9722e", "#e8ecf0"
 TITLES = (
     "A few queries and items make much of the traffic",
     "Higher positions are clicked more",
@@ -26,45 +26,45 @@ TITLES = (
 
 
 def realism_figure(shop: Path) -> str:
-    """A self-contained HTML page of charts over the log in a simulated shop's folder.
+    """A self-contained HTML page of charts of the log in a simulated shop's folder.
 
-    Raises `ArtifactError` where the folder is not one. The truth is not read: a real shop's log could be drawn so.
+    Raises `ArtifactError` where the folder is not one. The truth is not read, so a real log could be drawn as well.
     """
     counts = read_manifest(shop, "shop").counts
     figure = make_subplots(rows=2, cols=3, subplot_titles=TITLES, horizontal_spacing=0.07, vertical_spacing=0.17)
     with duckdb.connect() as database:
-        shown = "WHERE position IS NOT NULL"  # what was only retrieved has none
-        for name, path, those in (("items", "items.parquet", ""), ("events", "events/*.parquet", shown)):
-            database.execute(f"CREATE VIEW {name} AS FROM read_parquet({files_in(shop, path)}) {those}")
+        only_shown = "WHERE position IS NOT NULL"  # items that were only retrieved have no position
+        for name, path, condition in (("items", "items.parquet", ""), ("events", "events/*.parquet", only_shown)):
+            database.execute(f"CREATE VIEW {name} AS FROM read_parquet({files_in(shop, path)}) {condition}")
         _concentration(figure, database)
         _positions(figure, database)
         _arrivals(figure, database)
         _lengths(figure, database)
         _visits(figure, database)
-        _disagreement(figure, database)
+        _orders_per_click(figure, database)
     headline = (
         f"Simulated behaviour · {counts['items']:,} items · {counts['requests']:,} requests · "
         f"{counts['click_rate']:.1%} of shown items clicked · {counts['orders_per_click']:.1%} of clicks ordered"
     )
-    _dress(figure, headline)
+    _set_layout(figure, headline)
     return str(figure.to_html(full_html=True, include_plotlyjs=True, config={"displayModeBar": False}))
 
 
 def _concentration(figure: go.Figure, database: duckdb.DuckDBPyConnection) -> None:
-    """Lorenz curves from the head: which share of traffic the most frequent share of queries or items has."""
+    """Lorenz curves: the share of traffic that the most frequent queries or items have."""
     traffic = (
         ("queries · requests", INK, "SELECT count(DISTINCT request_id) FROM events GROUP BY query"),
-        ("items · clicks", MUTED, "SELECT sum(clicked::INT) FROM events GROUP BY item_id"),
-        ("items · orders", ORDERS, "SELECT sum(ordered::INT) FROM events GROUP BY item_id"),
+        ("items · clicks", GREY, "SELECT sum(clicked::INT) FROM events GROUP BY item_id"),
+        ("items · orders", ORANGE, "SELECT sum(ordered::INT) FROM events GROUP BY item_id"),
     )
-    for place, (name, colour, sql) in enumerate(traffic):
+    for row, (name, colour, sql) in enumerate(traffic):
         head, share = _lorenz(np.array(database.execute(sql).fetchall(), np.int64).ravel())
         figure.add_scatter(x=head, y=share, name=name, line={"color": colour, "width": 2.5}, row=1, col=1)
-        at = float(np.interp(0.1, head, share))
+        top_share = float(np.interp(0.1, head, share))
         figure.add_annotation(
             x=0.97,
-            y=0.34 - 0.11 * place,
-            text=f"{name}: top 10% has {at:.0%}",
+            y=0.34 - 0.11 * row,
+            text=f"{name}: top 10% has {top_share:.0%}",
             showarrow=False,
             xanchor="right",
             font={"color": colour, "size": 12},
@@ -78,14 +78,14 @@ def _positions(figure: go.Figure, database: duckdb.DuckDBPyConnection) -> None:
     rows = database.execute("""
         SELECT position, avg(clicked::INT) FILTER (NOT explored), avg(clicked::INT) FILTER (explored)
         FROM events GROUP BY 1 ORDER BY 1""").fetchall()
-    position, ranked, explored = zip(*rows, strict=True)
-    lines = (("ranked slots", ranked, INK), ("explored slots", explored, ORDERS))
-    for place, (name, rate, colour) in enumerate(lines):
+    position, ranked_rate, explored_rate = zip(*rows, strict=True)
+    lines = (("ranked slots", ranked_rate, INK), ("explored slots", explored_rate, ORANGE))
+    for row, (name, rate, colour) in enumerate(lines):
         style = {"color": colour, "width": 2.5}
         figure.add_scatter(x=position, y=rate, name=name, mode="lines+markers", line=style, row=1, col=2)
         figure.add_annotation(
             x=0.97,
-            y=0.95 - 0.11 * place,
+            y=0.95 - 0.11 * row,
             text=name,
             showarrow=False,
             xref="x2 domain",
@@ -125,7 +125,7 @@ def _visits(figure: go.Figure, database: duckdb.DuckDBPyConnection) -> None:
     _axes(figure, 2, 2, "requests of one shopper (40: 40 or more)", "share of shoppers", y=".0%")
 
 
-def _disagreement(figure: go.Figure, database: duckdb.DuckDBPyConnection) -> None:
+def _orders_per_click(figure: go.Figure, database: duckdb.DuckDBPyConnection) -> None:
     """Items in tenths by click rate: the orders per click of each tenth, with two standard errors."""
     rows = database.execute("""
         SELECT tenth, sum(clicks), sum(orders) FROM (
@@ -136,31 +136,33 @@ def _disagreement(figure: go.Figure, database: duckdb.DuckDBPyConnection) -> Non
     tenth, clicks, orders = np.array(rows, np.int64).reshape(-1, 3).T
     rate = orders / np.maximum(clicks, 1)
     error = 2 * np.sqrt(rate * (1 - rate) / np.maximum(clicks, 1))
-    bars = {"type": "data", "array": error, "color": MUTED, "thickness": 1.5}
-    figure.add_bar(x=tenth, y=rate, error_y=bars, marker_color=ORDERS, row=2, col=3)
+    bars = {"type": "data", "array": error, "color": GREY, "thickness": 1.5}
+    figure.add_bar(x=tenth, y=rate, error_y=bars, marker_color=ORANGE, row=2, col=3)
     figure.update_xaxes(tickmode="linear", row=2, col=3)
     _axes(figure, 2, 3, "items by click rate, in tenths (the most clicked: 10)", "orders per click", y="%")
 
 
 def _lorenz(counts: Int[np.ndarray, " n"]) -> tuple[Float64[np.ndarray, " m"], Float64[np.ndarray, " m"]]:
-    """At most 400 points of the curve of cumulated shares, from 0 to 1, the most frequent first."""
-    cumulated = np.concatenate([[0], np.cumsum(np.sort(counts)[::-1])]) / max(int(counts.sum()), 1)
-    head = np.linspace(0, 1, len(cumulated))
-    kept = np.unique(np.linspace(0, len(head) - 1, 400).astype(np.int64))
-    return head[kept], cumulated[kept]
+    """At most 400 points of the curve of cumulative shares, from 0 to 1, the most frequent first."""
+    shares = np.concatenate([[0], np.cumsum(np.sort(counts)[::-1])]) / max(int(counts.sum()), 1)
+    head = np.linspace(0, 1, len(shares))
+    points = np.unique(np.linspace(0, len(head) - 1, 400).astype(np.int64))
+    return head[points], shares[points]
 
 
-def _axes(figure: go.Figure, row: int, col: int, across: str, up: str, *, x: str = "", y: str = "") -> None:
-    # A percent sign alone stands for whole per cents; plotly's own format for that is ".0%".
+def _axes(figure: go.Figure, row: int, col: int, x_title: str, y_title: str, *, x: str = "", y: str = "") -> None:
+    # A percent sign alone means whole per cents, which plotly writes as ".0%".
     formats = {"": None, "%": ".0%"}
-    label: dict[str, Any] = {"font": {"size": 12, "color": MUTED}}
-    figure.update_xaxes(title={"text": across, **label}, tickformat=formats.get(x, x), row=row, col=col)
-    figure.update_yaxes(title={"text": up, **label}, tickformat=formats.get(y, y), row=row, col=col, rangemode="tozero")
+    label: dict[str, Any] = {"font": {"size": 12, "color": GREY}}
+    figure.update_xaxes(title={"text": x_title, **label}, tickformat=formats.get(x, x), row=row, col=col)
+    figure.update_yaxes(
+        title={"text": y_title, **label}, tickformat=formats.get(y, y), row=row, col=col, rangemode="tozero"
+    )
 
 
-def _dress(figure: go.Figure, headline: str) -> None:
+def _set_layout(figure: go.Figure, headline: str) -> None:
     figure.update_annotations(selector=lambda note: note.text in TITLES, font={"size": 15, "color": INK})
-    figure.update_xaxes(showgrid=False, linecolor=MUTED, ticks="outside", tickcolor=MUTED)
+    figure.update_xaxes(showgrid=False, linecolor=GREY, ticks="outside", tickcolor=GREY)
     figure.update_yaxes(gridcolor=GRID, zeroline=False)
     figure.update_layout(
         title={"text": headline, "font": {"size": 17, "color": INK}, "x": 0.02},

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -13,34 +12,32 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float32
 
-from mmse.core.artifact import Draft, writing
-from mmse.core.config import plain, require
-from mmse.lab.simulator.behaviour import Actions, Behaviour, act, calibrated
-from mmse.lab.simulator.catalogue import Catalogue, plant_tree, stock
-from mmse.lab.simulator.engine import Engine, Pages, Pool, TitleRecall
+from mmse.core.artifact import Draft, write_folder
+from mmse.core.config import plain_values, require
+from mmse.core.progress import Progress, silent
+from mmse.lab.simulator.behaviour import Actions, Behaviour, act, fit_intercepts
+from mmse.lab.simulator.catalogue import DAY_US, SimulatedCatalogue, build_catalogue, build_tree
+from mmse.lab.simulator.engine import Engine, Pages, Pool, TitleCandidates
 from mmse.lab.simulator.preferences import Preferences, TreeFits
-from mmse.lab.simulator.shoppers import Requests, form_intents, gather_shoppers, send_requests
+from mmse.lab.simulator.shoppers import SimulatedRequests, draw_intents, draw_requests, draw_shoppers
 from mmse.lab.simulator.truth import write_truth
-from mmse.text.bm25 import Bm25, Ranking
+from mmse.text.bm25 import Bm25, Bm25Hits
 
 KIND = "shop"
 BLOCK_REQUESTS = 65_536
 """Requests of one events file; their queries are looked up together."""
 CHUNK_REQUESTS = 2_048
 PILOT_REQUESTS = 4_000
-DAY_US = 86_400_000_000
-
-Progress = Callable[[str, int, int], None]
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class MarketConfig:
+class SimulatorConfig:
     """A made-up shop. The same config gives the same bytes.
 
-    `n_shoppers` None is one per ten requests, `n_intents` None one per five items. `vocabulary_gap` is how far
-    shoppers' favourite words are from sellers' (0 the same, 1 unrelated); `zipf` the skew of the intents. The log tells
-    of up to `retrieved_logged` items of a request that the engine found next best and did not show.
+    `n_shoppers` None means one per ten requests, `n_intents` None one per five items. `vocabulary_gap` is the
+    distance between the shoppers' favourite words and the sellers' (0: the same, 1: unrelated); `zipf` is the skew of
+    the intents. For each request the log has up to `retrieved_logged` items that the engine ranked next and did not
+    show.
     """
 
     seed: int = 0
@@ -65,8 +62,8 @@ class MarketConfig:
 
 
 @dataclass(frozen=True)
-class World:
-    """A shop ready to run: its `items` table, its engine with the shoppers' preferences, and who asks what.
+class SimulatedWorld:
+    """A shop before its requests are simulated: the `items` table, the engine with the shoppers' preferences, requests.
 
     `texts` are the query wordings that requests point to; `columns` names the further item columns by kind, as
     `shop.toml` does.
@@ -76,37 +73,37 @@ class World:
     columns: Mapping[str, list[str]]
     engine: Engine
     texts: list[str]
-    requests: Requests
+    requests: SimulatedRequests
 
 
-def simulate(config: MarketConfig, out: Path, progress: Progress | None = None) -> None:
-    """Writes the shop folder `out`: `shop.toml`, `items.parquet`, `events/`, and the truth in `truth/`.
+def simulate(config: SimulatorConfig, folder: Path, progress: Progress = silent) -> None:
+    """Writes the shop `folder`: `shop.toml`, `items.parquet`, `events/`, and the truth in `truth/`.
 
-    Raises `OutputError` where it cannot be written, `ArtifactError` where `out` holds something else.
+    Raises `OutputError` where it cannot be written, `ArtifactError` where `folder` holds something else.
     """
-    with writing(out, kind=KIND, config=plain(config), inputs={}) as draft:
-        world = make_world(config, progress)
-        run(world, config.behaviour, config.seed, draft, progress)
+    with write_folder(folder, kind=KIND, config=plain_values(config), inputs={}) as draft:
+        world = build_world(config, progress)
+        simulate_requests(world, config.behaviour, config.seed, draft, progress)
 
 
-def make_world(config: MarketConfig, progress: Progress | None = None) -> World:
-    """The catalogue, the shoppers, what they want and the engine that serves them."""
+def build_world(config: SimulatorConfig, progress: Progress = silent) -> SimulatedWorld:
+    """The catalogue, the shoppers, their requests, and the engine that answers them."""
     rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(0,)))
     days = config.behaviour.days
-    _tell(progress, "catalogue", 0, config.n_items)
-    tree = plant_tree(config.n_items, config.vocabulary_gap, rng)
-    catalogue = stock(tree, config.n_items, days, rng)
-    _tell(progress, "catalogue", config.n_items, config.n_items)
-    shoppers = gather_shoppers(config.n_shoppers or -(-config.n_requests // 10), int(tree.department.max()) + 1, rng)
-    intents = form_intents(catalogue, config.n_intents or max(200, config.n_items // 5), config.zipf, rng)
-    requests = send_requests(tree.department[intents.leaf], intents, shoppers, config.n_requests, days, rng)
+    progress("catalogue", 0, config.n_items)
+    tree = build_tree(config.n_items, config.vocabulary_gap, rng)
+    catalogue = build_catalogue(tree, config.n_items, days, rng)
+    progress("catalogue", config.n_items, config.n_items)
+    shoppers = draw_shoppers(config.n_shoppers or -(-config.n_requests // 10), int(tree.department.max()) + 1, rng)
+    intents = draw_intents(catalogue, config.n_intents or max(200, config.n_items // 5), config.zipf, rng)
+    requests = draw_requests(tree.department[intents.leaf], intents, shoppers, config.n_requests, days, rng)
     preferences = Preferences.of(TreeFits.of(catalogue, intents), catalogue, shoppers)
     engine = Engine(
-        recall=TitleRecall(Bm25.build(catalogue.table["title"].to_pylist()), intents.texts),
+        candidate_source=TitleCandidates(Bm25.build(catalogue.table["title"].to_pylist()), intents.texts),
         preferences=preferences,
         popularity=_popularity(catalogue, rng),
-        listed=catalogue.listed,
-        delisted=catalogue.delisted,
+        listed_day=catalogue.listed_day,
+        delisted_day=catalogue.delisted_day,
         pools=(
             Pool.of(tree.group[catalogue.leaf]),
             Pool.of(tree.department[catalogue.leaf]),
@@ -114,38 +111,41 @@ def make_world(config: MarketConfig, progress: Progress | None = None) -> World:
         ),
         page_size=config.behaviour.page_size,
         exploration=config.behaviour.exploration,
-        n_below=config.retrieved_logged,
+        n_next_best=config.retrieved_logged,
     )
     columns = {"categorical": ["colour", "material"]}
-    return World(_dated(catalogue.table, config.behaviour), columns, engine, intents.texts, requests)
+    items = _with_timestamps(catalogue.table, config.behaviour)
+    return SimulatedWorld(items, columns, engine, intents.texts, requests)
 
 
-def run(world: World, behaviour: Behaviour, seed: int, draft: Draft, progress: Progress | None) -> None:
-    """Lets the requests happen and writes tables and truth into `draft`; memory does not grow with requests."""
+def simulate_requests(
+    world: SimulatedWorld, behaviour: Behaviour, seed: int, draft: Draft, progress: Progress = silent
+) -> None:
+    """Simulates the requests of `world`, writes tables and truth into `draft`; memory does not grow with requests."""
     preferences = calibrate(world, behaviour, seed)
     (draft.folder / "events").mkdir()
     pq.write_table(world.items, draft.folder / "items.parquet", store_schema=False)
     n_requests = len(world.requests.time)
     counts = dict.fromkeys(("requests", "events", "clicks", "orders", "explored"), 0)
-    answered = []
+    answered_rows = []
     for block, start in enumerate(range(0, n_requests, BLOCK_REQUESTS)):
-        _tell(progress, "requests", start, n_requests)
+        progress("requests", start, n_requests)
         rows = np.arange(start, min(start + BLOCK_REQUESTS, n_requests))
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, block)))
-        pages, actions = _run_block(world, preferences, behaviour, rows, rng)
+        pages, actions = _simulate_block(world, preferences, behaviour, rows, rng)
         events = _events(world, behaviour, rows, pages, actions)
         pq.write_table(events, draft.folder / "events" / f"part-{block:05d}.parquet", store_schema=False)
-        answered.append(rows[(pages.items >= 0).any(axis=1)])
-        for name, found in (
-            ("requests", len(answered[-1])),
+        answered_rows.append(rows[(pages.items >= 0).any(axis=1)])
+        for name, count in (
+            ("requests", len(answered_rows[-1])),
             ("events", (pages.items >= 0).sum()),
             ("clicks", actions.clicked.sum()),
             ("orders", actions.ordered.sum()),
             ("explored", pages.explored.sum()),
         ):
-            counts[name] += int(found)
-    _tell(progress, "requests", n_requests, n_requests)
-    rows = np.concatenate(answered)
+            counts[name] += int(count)
+    progress("requests", n_requests, n_requests)
+    rows = np.concatenate(answered_rows)
     requests = pa.table(
         {"request_id": _ids("r", rows), "intent": world.requests.intent[rows], "shopper": world.requests.shopper[rows]}
     )
@@ -157,79 +157,79 @@ def run(world: World, behaviour: Behaviour, seed: int, draft: Draft, progress: P
     draft.counts["orders_per_click"] = counts["orders"] / max(counts["clicks"], 1)
 
 
-def calibrate(world: World, behaviour: Behaviour, seed: int) -> Preferences:
-    """The preferences whose intercepts give requests spread over the log the wanted rates."""
-    n_requests = len(world.requests.time)
+def calibrate(world: SimulatedWorld, behaviour: Behaviour, seed: int) -> Preferences:
+    """The preferences with the intercepts that give a sample of the log's requests the rates of `behaviour`."""
+    requests = world.requests
+    n_requests = len(requests.time)
     rows = np.unique(np.linspace(0, n_requests - 1, min(PILOT_REQUESTS, n_requests)).astype(np.int64))
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
-    asked = world.requests
-    pages = world.engine.pages(
-        world.engine.recall.candidates(asked.text[rows]), asked.intent[rows], asked.shopper[rows], asked.time[rows], rng
-    )
-    return calibrated(world.engine.preferences, behaviour, pages, asked.intent[rows], asked.shopper[rows])
+    candidates = world.engine.candidate_source.candidates(requests.text[rows])
+    intents, shoppers = requests.intent[rows], requests.shopper[rows]
+    pages = world.engine.make_pages(candidates, intents, shoppers, requests.time[rows], rng)
+    return fit_intercepts(world.engine.preferences, behaviour, pages, intents, shoppers)
 
 
-def _run_block(
-    world: World, preferences: Preferences, behaviour: Behaviour, rows: np.ndarray, rng: np.random.Generator
+def _simulate_block(
+    world: SimulatedWorld, preferences: Preferences, behaviour: Behaviour, rows: np.ndarray, rng: np.random.Generator
 ) -> tuple[Pages, Actions]:
-    asked = world.requests
-    texts, text_of = np.unique(asked.text[rows], return_inverse=True)
-    found = world.engine.recall.candidates(texts)
-    done: list[tuple[Pages, Actions]] = []
+    requests = world.requests
+    texts, text_of = np.unique(requests.text[rows], return_inverse=True)
+    hits = world.engine.candidate_source.candidates(texts)
+    parts: list[tuple[Pages, Actions]] = []
     for start in range(0, len(rows), CHUNK_REQUESTS):
-        some, text = rows[start : start + CHUNK_REQUESTS], text_of[start : start + CHUNK_REQUESTS]
-        intent, shopper = asked.intent[some], asked.shopper[some]
-        candidates = Ranking(found.rows[text], found.scores[text])
-        pages = world.engine.pages(candidates, intent, shopper, asked.time[some], rng)
-        done.append((pages, act(preferences, behaviour, pages, intent, shopper, rng)))
+        chunk, text = rows[start : start + CHUNK_REQUESTS], text_of[start : start + CHUNK_REQUESTS]
+        intent, shopper = requests.intent[chunk], requests.shopper[chunk]
+        candidates = Bm25Hits(hits.rows[text], hits.scores[text])
+        pages = world.engine.make_pages(candidates, intent, shopper, requests.time[chunk], rng)
+        parts.append((pages, act(preferences, behaviour, pages, intent, shopper, rng)))
     return (
-        Pages(*(np.vstack([getattr(p, f.name) for p, _ in done]) for f in fields(Pages))),
-        Actions(np.vstack([a.clicked for _, a in done]), np.vstack([a.ordered for _, a in done])),
+        Pages(*(np.vstack([getattr(pages, f.name) for pages, _ in parts]) for f in fields(Pages))),
+        Actions(*(np.vstack([getattr(actions, f.name) for _, actions in parts]) for f in fields(Actions))),
     )
 
 
-def _events(world: World, behaviour: Behaviour, rows: np.ndarray, pages: Pages, actions: Actions) -> pa.Table:
-    """One row per shown item, requests in order of time and items by position, then those below the page."""
-    whole, n_slots = np.hstack([pages.items, pages.below]), pages.items.shape[1]
-    request, slot = np.nonzero(whole >= 0)
-    items, shown = whole[request, slot], slot < n_slots
+def _events(world: SimulatedWorld, behaviour: Behaviour, rows: np.ndarray, pages: Pages, actions: Actions) -> pa.Table:
+    """One row per shown item, requests in order of time and items by position, then those not shown."""
+    all_items, n_slots = np.hstack([pages.items, pages.next_best]), pages.items.shape[1]
+    request, slot = np.nonzero(all_items >= 0)
+    items, is_shown = all_items[request, slot], slot < n_slots
 
     def of_shown(values: np.ndarray) -> np.ndarray:
-        return np.where(shown, values[request, np.minimum(slot, n_slots - 1)], False)
+        return np.where(is_shown, values[request, np.minimum(slot, n_slots - 1)], False)
 
-    asked = world.requests
-    time = _epoch_us(behaviour) + (asked.time[rows] * DAY_US).astype(np.int64)
-    texts, text_of = np.unique(asked.text[rows], return_inverse=True)
-    shoppers, shopper_of = np.unique(asked.shopper[rows], return_inverse=True)
+    requests = world.requests
+    time = _epoch_us(behaviour) + (requests.time[rows] * DAY_US).astype(np.int64)
+    texts, text_of = np.unique(requests.text[rows], return_inverse=True)
+    shoppers, shopper_of = np.unique(requests.shopper[rows], return_inverse=True)
     events = pa.table(
         {
             "request_id": _ids("r", rows).take(pa.array(request)),
             "timestamp": pa.array(time[request], pa.timestamp("us")),
             "query": pa.array([world.texts[text] for text in texts]).take(pa.array(text_of[request])),
             "item_id": world.items["item_id"].combine_chunks().take(pa.array(items)),
-            "position": pa.array(slot + 1, pa.int32(), mask=~shown),
+            "position": pa.array(slot + 1, pa.int32(), mask=~is_shown),
             "clicked": of_shown(actions.clicked),
             "ordered": of_shown(actions.ordered),
             "user_id": _ids("u", shoppers).take(pa.array(shopper_of[request])),
             "explored": of_shown(pages.explored),
         }
     )
-    if pages.below.shape[1]:
-        events = events.append_column("retrieved_only", pa.array(~shown))
+    if pages.next_best.shape[1]:
+        events = events.append_column("retrieved_only", pa.array(~is_shown))
     if "price" not in world.items.column_names:
         return events
     return events.append_column("price", world.items["price"].combine_chunks().take(pa.array(items)))
 
 
-def _popularity(catalogue: Catalogue, rng: np.random.Generator) -> Float32[np.ndarray, " n_items"]:
+def _popularity(catalogue: SimulatedCatalogue, rng: np.random.Generator) -> Float32[np.ndarray, " n_items"]:
     noise = rng.normal(0, 0.8, len(catalogue.leaf))
     return (0.5 * catalogue.appeal + 0.4 * catalogue.quality + noise).astype(np.float32)
 
 
-def _dated(items: pa.Table, behaviour: Behaviour) -> pa.Table:
-    """`items` with `listed_at` as a moment instead of microseconds from the log's start."""
-    moments = pc.add(items["listed_at"], pa.scalar(_epoch_us(behaviour))).cast(pa.timestamp("us"))
-    return items.set_column(items.schema.get_field_index("listed_at"), "listed_at", moments)
+def _with_timestamps(items: pa.Table, behaviour: Behaviour) -> pa.Table:
+    """`items` with `listed_at` as a timestamp instead of microseconds from the log's start."""
+    timestamps = pc.add(items["listed_at"], pa.scalar(_epoch_us(behaviour))).cast(pa.timestamp("us"))
+    return items.set_column(items.schema.get_field_index("listed_at"), "listed_at", timestamps)
 
 
 def _epoch_us(behaviour: Behaviour) -> int:
@@ -241,15 +241,10 @@ def _ids(prefix: str, numbers: np.ndarray) -> pa.StringArray:
 
 
 def _shop_toml(columns: Mapping[str, list[str]]) -> str:
-    declared = "".join(f"{kind} = {names!r}\n".replace("'", '"') for kind, names in columns.items() if names)
+    declarations = "".join(f"{kind} = {names!r}\n".replace("'", '"') for kind, names in columns.items() if names)
     return (
         "# A shop whose shoppers are simulated. The truth is for evaluation alone.\n"
-        f'[items]\nsource = "items.parquet"\n{declared}\n'
+        f'[items]\nsource = "items.parquet"\n{declarations}\n'
         '[events]\nsource = "events/*.parquet"\n\n'
         '[truth]\nsource = "truth"\n'
     )
-
-
-def _tell(progress: Progress | None, what: str, done: int, total: int) -> None:
-    if progress is not None:
-        progress(what, done, total)

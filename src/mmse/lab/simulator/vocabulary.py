@@ -1,7 +1,7 @@
-"""The words of the simulated shop: departments, categories, what things are called and what they can be like.
+"""The words of the simulated shop: departments, categories, their names and their attributes.
 
-Written by hand so that queries and titles read like a shop's. Names joined by `/` mean the same thing; shoppers
-and sellers each have their own favourite among them, which is what opens the gap between query and title.
+Written by hand so that queries and titles read like a shop's. Names joined by `/` mean the same; shoppers and sellers
+have different favourites among them, so queries and titles use different words.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Final
 
-# `# department` with its materials and kinds (for whom, which size), `## group` with its features, then one
-# category a line: its names @ its typical price. An indented line continues the one before.
+# `# department` with its materials and kinds (audience, size), `## group` with its features, then one category a line:
+# its names @ its typical price. An indented line continues the previous line.
 SHOP: Final = """
 # Electronics
 materials: plastic, aluminium/aluminum/metal, carbon fibre/carbon, glass
@@ -430,16 +430,16 @@ KINDS: Final = (
     "soft, hard, slim, wide, tall, low, round, square, curved, flat, twin, triple, solo, quick, slow, dual, micro, mega"
 )
 
-STUFFING: Final = (
+FILLERS: Final = (
     "new, original, best seller, sale, free shipping, top quality, gift idea, 2026 edition, premium, genuine, "
     "hot deal, limited edition, official, upgraded, with warranty, bundle, must have"
 )
-"""What sellers put into titles to be found or noticed; it says nothing of the item."""
+"""Words that sellers add to titles to be found or noticed; they do not describe the item."""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """One category of the tree, its names (the first names it in the tree) and what its items cost, typically."""
+    """One category of the tree: its names (the first is its name in the tree) and the typical price of its items."""
 
     department: str
     group: str
@@ -462,27 +462,27 @@ class Vocabulary:
 
 
 def read_vocabulary(text: str = SHOP) -> Vocabulary:
-    """The vocabulary written as in `SHOP`."""
+    """The vocabulary in `text`, in the notation of `SHOP`."""
     leaves: list[Leaf] = []
-    read = Vocabulary((), {}, {}, {}, _values(COLOURS))
+    vocabulary = Vocabulary((), {}, {}, {}, _values(COLOURS))
     department = group = ""
     for line in text.replace("\n    ", " ").strip().splitlines():
-        mark, _, rest = line.partition(" ")
+        mark, _, content = line.partition(" ")
         match mark:
             case "#":
-                department = rest
+                department = content
             case "##":
-                group = rest
+                group = content
             case "materials:":
-                read.materials[department] = _values(rest)
+                vocabulary.materials[department] = _values(content)
             case "kinds:":
-                read.kinds[department] = _values(rest)
+                vocabulary.kinds[department] = _values(content)
             case "features:":
-                read.features[department, group] = _values(rest)
+                vocabulary.features[department, group] = _values(content)
             case _:
                 names, price = line.split("@")
                 leaves.append(Leaf(department, group, _names(names), float(price)))
-    return dataclasses.replace(read, leaves=tuple(leaves))
+    return dataclasses.replace(vocabulary, leaves=tuple(leaves))
 
 
 def _values(text: str) -> list[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""How sellers and shoppers put things into words: every concept has names, each side its favourites among them."""
+"""The words of sellers and shoppers: every concept has several names, and each side prefers some of them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True)
 class Wording:
-    """`names` in one flat array, a concept's names adjacent from `first`; -1 is no concept and no name.
+    """`names` in one flat array, the names of concept `c` together from `starts[c]`; -1 is no concept and no name.
 
     `sellers` and `shoppers` are, per concept, the cumulative probability of its names.
     """
 
     names: pa.StringArray
-    first: Int[np.ndarray, " n_concepts"]
+    starts: Int[np.ndarray, " n_concepts"]
     sellers: Float[np.ndarray, "n_concepts width"]
     shoppers: Float[np.ndarray, "n_concepts width"]
 
     @classmethod
     def of(cls, concepts: Sequence[tuple[str, ...]], gap: float, rng: np.random.Generator) -> Wording:
-        """Favourites are drawn once per concept, names written first being the likelier ones.
+        """Draws each side's favourites once per concept; names that are written first are likelier.
 
         `gap` 0 gives both sides the same, 1 draws them independently.
         """
@@ -36,9 +36,9 @@ class Wording:
         exists = np.arange(counts.max()) < counts[:, None]
         sellers = _shares(exists, rng)
         shoppers = (1 - gap) * sellers + gap * _shares(exists, rng)
-        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         names = pa.array(list(chain.from_iterable(concepts)), pa.string())
-        return cls(names, first, np.cumsum(sellers, axis=1), np.cumsum(shoppers, axis=1))
+        return cls(names, starts, np.cumsum(sellers, axis=1), np.cumsum(shoppers, axis=1))
 
     def choose(
         self,
@@ -48,27 +48,27 @@ class Wording:
     ) -> Int[np.ndarray, "*shape"]:
         """A name for each concept, drawn by `favourites` (`sellers` or `shoppers`)."""
         limits = favourites[concepts]
-        drawn = rng.random(concepts.shape)[..., None]
-        choice = (drawn > limits[..., :-1]).sum(axis=-1)
-        return np.where(concepts < 0, -1, self.first[concepts] + choice)
+        uniform = rng.random(concepts.shape)[..., None]
+        choice = (uniform > limits[..., :-1]).sum(axis=-1)
+        return np.where(concepts < 0, -1, self.starts[concepts] + choice)
 
     def join(self, names: Int[np.ndarray, "n slots"], keys: Float[np.ndarray, "n slots"]) -> pa.StringArray:
         """One text per row: its names in ascending order of their keys, -1 left out."""
-        ordered = np.take_along_axis(names, np.argsort(keys, axis=1, kind="stable"), axis=1)
-        columns = [self.names.take(pa.array(column, mask=column < 0)) for column in ordered.T]
+        in_order = np.take_along_axis(names, np.argsort(keys, axis=1, kind="stable"), axis=1)
+        columns = [self.names.take(pa.array(column, mask=column < 0)) for column in in_order.T]
         return pc.binary_join_element_wise(*columns, " ", null_handling="skip")
 
 
-def mistyped(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """Each text with one slip of the finger: a letter lost, doubled, swapped with the next, or a wrong one."""
-    places = rng.random(len(texts))
-    slips = rng.integers(0, 4, len(texts))
+def misspell(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """Each text with one typing error: a letter missing, doubled, swapped with the next, or replaced."""
+    offsets = rng.random(len(texts))
+    errors = rng.integers(0, 4, len(texts))
     letters = rng.integers(0, len(LETTERS), len(texts))
-    drawn = zip(texts, places.tolist(), slips.tolist(), letters.tolist(), strict=True)
-    return [_slip(text, int(place * len(text)), slip, LETTERS[letter]) for text, place, slip, letter in drawn]
+    draws = zip(texts, offsets.tolist(), errors.tolist(), letters.tolist(), strict=True)
+    return [_mistype(text, int(offset * len(text)), error, LETTERS[letter]) for text, offset, error, letter in draws]
 
 
-def made_up_names(count: int, rng: np.random.Generator) -> list[str]:
+def invent_names(count: int, rng: np.random.Generator) -> list[str]:
     """Distinct pronounceable names, for brands and sellers."""
     onsets = np.array(["b", "br", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "st", "t", "tr", "v", "z", "h"])
     vowels = np.array(["a", "e", "i", "o", "u", "ea", "io"])
@@ -89,9 +89,10 @@ def _shares(exists: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "
     return shares
 
 
-def _slip(text: str, place: int, slip: int, letter: str) -> str:
-    before, at, after = text[:place], text[place], text[place + 1 :]
-    if at == " ":
-        return before + after if after else text
-    changed = {0: "", 1: at + at, 2: after[:1] + at, 3: letter}[slip]
-    return (before + changed + (after[1:] if slip == 2 else after)).strip()
+def _mistype(text: str, index: int, error: int, letter: str) -> str:
+    """`text` with an error at `index`: 0 drops the letter, 1 doubles it, 2 swaps it with the next, 3 replaces it."""
+    head, char, tail = text[:index], text[index], text[index + 1 :]
+    if char == " ":
+        return head + tail if tail else text
+    replacement = {0: "", 1: char + char, 2: tail[:1] + char, 3: letter}[error]
+    return (head + replacement + (tail[1:] if error == 2 else tail)).strip()

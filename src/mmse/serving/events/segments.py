@@ -2,11 +2,11 @@
 
     events/
       _open/20261126T101500-4711-0001.arrows       an Arrow stream that one process appends to
-      2026-11-26/20261126T100000-4711-0000.parquet a sealed one
+      2026-11-26/20261126T100000-4711-0000.parquet a sealed segment
 
-A segment is locked for as long as its process lives; what a killed one left is sealed by the next that looks. The file
-is named after the segment and renamed into place before the segment goes, so no row is there twice whenever a process
-is killed; a batch that was torn at the end is left out.
+A segment is locked as long as its process lives. Whoever looks next seals the segment of a process that was killed: the
+Parquet file is named after the segment and renamed into place before the segment is removed, so no row is there twice
+at whatever moment a process is killed. A batch that was torn at the end is left out.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmse.core.artifact import sync, writable
+from mmse.core.artifact import explain_os_errors, sync
 
-OPEN = "_open"
+OPEN_FOLDER = "_open"
 _STREAM = ".arrows"
 
 log = logging.getLogger(__name__)
 _numbers = iter(range(10**9))
-_numbering = threading.Lock()
+_numbers_lock = threading.Lock()
 
 
 @final
@@ -38,32 +38,32 @@ class Segment:
     """A stream that this process appends to; one thread at a time."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        """Begins a segment of the log in `folder`; raises `OSError` where it cannot be written."""
-        place = folder / OPEN
-        place.mkdir(parents=True, exist_ok=True)
-        with _numbering:
+        """Opens a new segment of the log in `folder`; raises `OSError` where it cannot be written."""
+        open_folder = folder / OPEN_FOLDER
+        open_folder.mkdir(parents=True, exist_ok=True)
+        with _numbers_lock:
             number = next(_numbers)
         name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{number:04}{_STREAM}"
-        self.path, self.rows, self.begun = place / name, 0, time.monotonic()
-        draft, self._end = place / f".{name}", 0
+        self.path, self.n_rows, self.opened_at = open_folder / name, 0, time.monotonic()
+        draft, self._size = open_folder / f".{name}", 0
         self._file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX)
             self._write(schema.serialize())
-            draft.rename(self.path)  # locked before anybody can take it for a dead one's
-            sync(place)
+            draft.rename(self.path)  # locked before anybody can take it for the segment of a dead process
+            sync(open_folder)
         except BaseException:
             self.close()
             draft.unlink(missing_ok=True)
             raise
 
     def append(self, batch: pa.RecordBatch) -> None:
-        """Puts rows on the disk, all or none; raises `OSError` where it refuses."""
+        """Writes rows to the disk, all or none; raises `OSError` where the disk refuses."""
         self._write(batch.serialize())
-        self.rows += batch.num_rows
+        self.n_rows += batch.num_rows
 
     def close(self) -> None:
-        """Lets go of it: anybody may seal it now."""
+        """Releases the segment: from then on anybody may seal it."""
         os.close(self._file)
 
     def _write(self, data: pa.Buffer) -> None:
@@ -73,37 +73,37 @@ class Segment:
                 view = view[os.write(self._file, view) :]
             os.fsync(self._file)
         except BaseException:
-            os.ftruncate(self._file, self._end)
-            os.lseek(self._file, self._end, os.SEEK_SET)
+            os.ftruncate(self._file, self._size)
+            os.lseek(self._file, self._size, os.SEEK_SET)
             raise
-        self._end += data.size
+        self._size += data.size
 
 
 def seal_orphans(folder: Path, schema: pa.Schema) -> int:
-    """Seals the segments that nobody appends to; gives how many. Any number of threads and processes may look at once.
+    """Seals the segments that nobody appends to; gives how many. Any number of threads and processes may do so at once.
 
     Raises `OutputError` where the disk refuses; the segment stays then.
     """
-    sealed = 0
-    for segment in sorted((folder / OPEN).glob(f"*{_STREAM}")):
+    n_sealed = 0
+    for segment in sorted((folder / OPEN_FOLDER).glob(f"*{_STREAM}")):
         try:
             file = os.open(segment, os.O_RDONLY)
         except FileNotFoundError:
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if segment.exists():  # nobody sealed it between our two looks
+            if segment.exists():  # nobody has sealed it between the opening and the lock
                 _seal(segment, schema)
-                sealed += 1
+                n_sealed += 1
         except BlockingIOError:
             continue
         finally:
             os.close(file)
-    return sealed
+    return n_sealed
 
 
-def batches_of(segment: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of a segment, up to where a killed process tore it; raises nothing for what is torn, but says so."""
+def read_batches(segment: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of a segment, up to where a killed process tore it; a torn end is logged, and raises nothing."""
     data = segment.read_bytes()
     try:
         with pa.ipc.open_stream(pa.py_buffer(data)) as stream:
@@ -112,15 +112,15 @@ def batches_of(segment: Path) -> Iterator[pa.RecordBatch]:
         log.warning("%s was torn by the end of its process: %s. What stands before that is kept.", segment, error)
 
 
-def open_batches(folder: Path) -> list[pa.RecordBatch]:
+def read_open_batches(folder: Path) -> list[pa.RecordBatch]:
     """The rows that are not sealed yet, of living processes and of dead ones."""
-    found: list[pa.RecordBatch] = []
-    for segment in sorted((folder / OPEN).glob(f"*{_STREAM}")):
+    batches: list[pa.RecordBatch] = []
+    for segment in sorted((folder / OPEN_FOLDER).glob(f"*{_STREAM}")):
         try:
-            found += batches_of(segment)
+            batches += read_batches(segment)
         except FileNotFoundError:
-            continue  # sealed since
-    return found
+            continue  # sealed since the listing
+    return batches
 
 
 def sealed_files(folder: Path) -> list[Path]:
@@ -129,16 +129,15 @@ def sealed_files(folder: Path) -> list[Path]:
 
 
 def _seal(segment: Path, schema: pa.Schema) -> None:
-    """Makes a segment a Parquet file, unless it has no row or is one already, and removes it."""
-    folder, stamp = segment.parent.parent, segment.stem
-    place = folder / f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}" / f"{stamp}.parquet"
-    if not place.exists() and (batches := list(batches_of(segment))):
-        with writable(place):
-            place.parent.mkdir(exist_ok=True)
-            draft = place.with_name(f".{place.name}.writing")
+    """Makes a Parquet file of a segment, unless it has no row or there is one already, and removes the segment."""
+    folder, stem = segment.parent.parent, segment.stem
+    target = folder / f"{stem[:4]}-{stem[4:6]}-{stem[6:8]}" / f"{stem}.parquet"
+    if not target.exists() and (batches := list(read_batches(segment))):
+        with explain_os_errors(target):
+            target.parent.mkdir(exist_ok=True)
+            draft = target.with_name(f".{target.name}.writing")
             pq.write_table(pa.Table.from_batches(batches, schema), draft, compression="zstd")
-            with draft.open("rb") as written:
-                os.fsync(written.fileno())
-            draft.replace(place)
-            sync(place.parent)
+            sync(draft)
+            draft.replace(target)
+            sync(target.parent)
     segment.unlink()

@@ -1,1 +1,1 @@
-"""What a server tells its operators: logs, metrics, traces."""
+"""Logs, metrics and traces of a server."""

@@ -1,7 +1,7 @@
-"""Log lines of a server: JSON for machines, or plain text for a terminal, each with the request's id.
+"""Log lines of a server: JSON for machines or plain text for a terminal, each with the request's id.
 
-Lines of `mmse.access` say method, path, status, bytes and milliseconds of each request. What shoppers type is personal
-data, and in none of them unless asked for (gate.py writes them).
+A line of `mmse.access` has method, path, status, bytes and milliseconds of a request. What shoppers type is personal
+data: the lines leave it out unless an option asks for it (`mmse.serving.middleware.telemetry` writes them).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import msgspec
 from mmse.core.errors import UsageError
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the request in hand; lines that are logged meanwhile have it."""
+"""The id of the current request; lines that are logged during the request have it."""
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 _STANDARD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "request_id", "color_message"}
 
 
 def configure(*, json: bool, level: str) -> None:
-    """Sends all lines of `level` and above to standard error in one form, in place of what was set up before."""
+    """Sends all lines of `level` and above to standard error in one form; replaces the handlers set up before."""
     if level.lower() not in LEVELS:
         raise UsageError(f"'{level}' is no level of logging.", f"Write one of: {', '.join(LEVELS)}.")
     handler = logging.StreamHandler(sys.stderr)
@@ -45,8 +45,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if (found := _request_id(record)) is not None:
-            line["request_id"] = found
+        if (line_id := _request_id(record)) is not None:
+            line["request_id"] = line_id
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode({**_extra(record), **line}, enc_hook=str).decode()
@@ -54,15 +54,15 @@ class JsonLines(logging.Formatter):
 
 @final
 class PlainLines(logging.Formatter):
-    """Time, level, logger, message and fields; a line break in what was logged cannot pass for a line of its own."""
+    """Time, level, logger, message and fields; line breaks are escaped, so that a message cannot forge a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of `record`, and below it the exception."""
         fields = _extra(record)
-        if (found := _request_id(record)) is not None:
-            fields["request_id"] = found
-        said = " ".join((record.getMessage(), *(f"{name}={value}" for name, value in fields.items())))
-        safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said)
+        if (line_id := _request_id(record)) is not None:
+            fields["request_id"] = line_id
+        text = " ".join((record.getMessage(), *(f"{name}={value}" for name, value in fields.items())))
+        safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
         line = f"{_time(record):%H:%M:%S} {record.levelname.lower():7} {record.name}: {safe}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
@@ -72,8 +72,8 @@ def _time(record: logging.LogRecord) -> datetime:
 
 
 def _request_id(record: logging.LogRecord) -> str | None:
-    given: str | None = getattr(record, "request_id", None)
-    return given or request_id.get()
+    record_id: str | None = getattr(record, "request_id", None)
+    return record_id or request_id.get()
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry: a span for each request and one for each stage in it, written after the answer is out.
+"""Traces by OpenTelemetry: a span for each request with children for its parts, written after the answer is sent.
 
-The query path notes when its stages began and how long they took, which it does for /metrics anyway; spans are made
-from these notes with their own times. Where tracing is off nothing of this is imported.
+The search handler measures the start and length of each part for /metrics anyway; spans are made from these times
+afterwards. Where tracing is off, OpenTelemetry is not imported.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NS = 1_000_000_000
-_OUR_FAULT = 500
+_SERVER_ERROR = 500
 
 
-class Stage(NamedTuple):
-    """A stage of a request; `started` is in seconds on the clock of `time.perf_counter`."""
+class Span(NamedTuple):
+    """A part of a request whose time was measured; `start_s` is on the clock of `time.perf_counter`."""
 
     name: str
-    started: float
+    start_s: float
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """A request that was answered; `started` as in `Stage`, `traceparent` and `tracestate` as the caller sent them."""
+class RequestRecord:
+    """An answered request; `start_s` as in `Span`, `traceparent` and `tracestate` as the caller sent them."""
 
     method: str
     route: str
     status: int
     request_id: str
-    started: float
+    start_s: float
     seconds: float
-    stages: Sequence[Stage] = ()
+    spans: Sequence[Span] = ()
     traceparent: str | None = None
     tracestate: str | None = None
 
 
-def tracer_of(endpoint: str | None, *, service_name: str = "mmse") -> Tracing | None:
-    """Traces sent to an OTLP endpoint by HTTP, such as `http://localhost:4318`; None, for no tracing, without one.
+def open_tracing(endpoint: str | None, *, service_name: str = "mmse") -> Tracing | None:
+    """Sends traces to an OTLP endpoint by HTTP, such as `http://localhost:4318`; None, no tracing, without an endpoint.
 
-    A process makes its own, after it was forked. Sampling, headers and the like are OpenTelemetry's own variables.
+    Call it in each process, after the fork. Sampling, headers and the like are set by OpenTelemetry's own variables.
     Raises `UsageError` where the packages are missing.
     """
     if endpoint is None:
@@ -64,7 +64,7 @@ def tracer_of(endpoint: str | None, *, service_name: str = "mmse") -> Tracing | 
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise UsageError(
-            f"Traces are asked for (to {endpoint}), but OpenTelemetry is not installed: {error}.",
+            f"Traces go to {endpoint}, but OpenTelemetry is not installed: {error}.",
             "Run `pip install 'mmse[otel]'`, or unset OTEL_EXPORTER_OTLP_ENDPOINT.",
         ) from error
     provider = TracerProvider(
@@ -77,14 +77,14 @@ def tracer_of(endpoint: str | None, *, service_name: str = "mmse") -> Tracing | 
 
 @final
 class Tracing:
-    """Makes spans of requests; `close` sends those that are still here."""
+    """Makes OpenTelemetry spans of requests; `close` sends those that are not sent yet."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
         self._tracer = provider.get_tracer("mmse", __version__)
 
-    def record(self, request: Request) -> None:
-        """The spans of a request: its own, below the caller's where it came with one, and those of its stages."""
+    def record(self, request: RequestRecord) -> None:
+        """Makes the spans of a request: its own, below the caller's span if there is one, and its children."""
         from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
         epoch_s = time.time() - time.perf_counter()
@@ -92,7 +92,7 @@ class Tracing:
             f"{request.method} {request.route}",
             context=_caller(request),
             kind=SpanKind.SERVER,
-            start_time=_ns(epoch_s + request.started),
+            start_time=_ns(epoch_s + request.start_s),
             attributes={
                 "http.request.method": request.method,
                 "http.route": request.route,
@@ -100,31 +100,31 @@ class Tracing:
                 "mmse.request_id": request.request_id,
             },
         )
-        if request.status >= _OUR_FAULT:
+        if request.status >= _SERVER_ERROR:
             span.set_status(StatusCode.ERROR)
-        inside = set_span_in_context(span)
-        for stage in request.stages if span.is_recording() else ():
-            child = self._tracer.start_span(stage.name, context=inside, start_time=_ns(epoch_s + stage.started))
-            child.end(_ns(epoch_s + stage.started + stage.seconds))
-        span.end(_ns(epoch_s + request.started + request.seconds))
+        parent = set_span_in_context(span)
+        for part in request.spans if span.is_recording() else ():
+            child = self._tracer.start_span(part.name, context=parent, start_time=_ns(epoch_s + part.start_s))
+            child.end(_ns(epoch_s + part.start_s + part.seconds))
+        span.end(_ns(epoch_s + request.start_s + request.seconds))
 
     def close(self, wait_s: float = 3.0) -> None:
-        """Sends what is left; gives up after `wait_s`, since a collector that is away must not hold up the server."""
-        ending = threading.Thread(target=self._provider.shutdown, name="mmse-traces", daemon=True)
-        ending.start()
-        ending.join(wait_s)
-        if ending.is_alive():
+        """Sends the remaining spans; gives up after `wait_s`, since a dead collector must not hold up the server."""
+        thread = threading.Thread(target=self._provider.shutdown, name="mmse-traces", daemon=True)
+        thread.start()
+        thread.join(wait_s)
+        if thread.is_alive():
             log.warning("some traces were not sent within %s s", wait_s)
 
 
-def _caller(request: Request) -> Context:
-    """The caller's span; empty where its headers name none, or nonsense."""
+def _caller(request: RequestRecord) -> Context:
+    """The caller's span; empty where the headers name none or are invalid."""
     from opentelemetry.context import Context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     headers = {"traceparent": request.traceparent, "tracestate": request.tracestate}
-    carried = {name: value for name, value in headers.items() if value is not None}
-    return TraceContextTextMapPropagator().extract(carried, context=Context())
+    present = {name: value for name, value in headers.items() if value is not None}
+    return TraceContextTextMapPropagator().extract(present, context=Context())
 
 
 def _ns(seconds: float) -> int:

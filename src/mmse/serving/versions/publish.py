@@ -1,232 +1,211 @@
 """A run published as a version of a site: copied, checked as a whole and searched, before anybody is served from it.
 
-Stage folders never change once they are made, so the copy is links where the disk allows. It is made beside its place
-and renamed, so a version is whole or absent; what a killed publisher left is swept by the next.
+The folders of a run never change once they are made, so the copy is links where the disk allows. It is made in a hidden
+folder and renamed, so a version is whole or absent; the next publisher removes what a killed one left. The copy has
+what a search needs, and nothing of the log but `serving/` (`mmse.dataset.serving_data`).
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from mmse.catalogue import transfer
 from mmse.core import artifact, locks
-from mmse.core.artifact import MANIFEST, Manifest
+from mmse.core.artifact import Manifest
 from mmse.core.errors import ArtifactError, UsageError
+from mmse.core.folder_copy import copy_folder
+from mmse.core.run_folder import INDEX, MAP, SEARCH, SERVING, VECTORS, RunFolder, require_lineage
+from mmse.dataset.serving_data import INTERACTIONS, read_probe_queries
+from mmse.index.embedding import QUERIES
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.http import LIVE
-from mmse.serving.versions import site_file as sitefile
-from mmse.serving.versions.site import Site, go_live, is_site, require_arm
-from mmse.serving.versions.site_file import PUBLISHING, RULES, SERVING, VERSION, VERSIONS, Edition, Published
-from mmse.training.targets import read_logged
+from mmse.serving.versions import site_file
+from mmse.serving.versions.site import Site, is_site, require_arm, switch_arm
+from mmse.serving.versions.site_file import (
+    PUBLISH_LOCK,
+    RULES,
+    SITE_FILE,
+    VERSION_FILE,
+    VERSIONS,
+    Version,
+    VersionRecord,
+)
 
-STAGES = ("dataset", "model", "vectors", "index", "ranking")
-MORE = ("map", "report")
-"""What is published as well, where it is there and was made from the same stage folders."""
-
-ASKED = 5
-LEAST_KEPT = 2
-WAIT_S = 600.0
+N_PROBES = 5
+"""How many queries a version is tried with before it is served."""
+MIN_KEPT = 2
+LOCK_LIMIT_S = 600.0
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A version that is there, and the arms that serve it."""
+class ListedVersion:
+    """A published version, and the arms that serve it."""
 
-    edition: Edition
+    version: Version
     arms: tuple[str, ...]
 
 
 def publish(
-    folder: Path,
+    site: Path,
     run: Path,
     *,
     arm: str = LIVE,
     note: str = "",
     by: str = "",
     edits: Literal["carry", "discard"] = "carry",
+    histories: bool = True,
 ) -> str:
-    """Puts `run` into the site in `folder`, which is made, and lets `arm` serve it; gives the version's name.
+    """Copies `run` into the folder `site`, which is made if need be, and lets `arm` serve it; gives the version's name.
 
-    The edits that were made on the live version go along, unless they are to be discarded (when the tables have them).
-    Raises `ArtifactError` where the run is damaged, its folders do not fit one another, or a search of its own log
-    finds nothing; then nothing has changed.
+    The new version takes over the edits of the live one, unless they are to be discarded (when the tables have them).
+    Without `histories` it knows no shopper: a personal search has only the history that it sends itself. Raises
+    `ArtifactError` where the run is damaged, its folders do not fit one another, or a trial search finds nothing; then
+    nothing has changed.
     """
     require_arm(arm)
-    _require_place(folder, arm)
-    with artifact.writable(folder):
-        (folder / VERSIONS).mkdir(parents=True, exist_ok=True)
-    with locks.alone(folder / PUBLISHING, limit_s=WAIT_S):
-        _served(folder)  # a damaged site is not published into
-        _sweep(folder)
-        name = f"{max(map(int, sitefile.names(folder)), default=0) + 1:04}"
-        draft, place = folder / VERSIONS / f".{name}.writing", folder / VERSIONS / name
-        fresh_rules = False
+    _require_publishable(site, arm)
+    with artifact.explain_os_errors(site):
+        (site / VERSIONS).mkdir(parents=True, exist_ok=True)
+    with locks.lock(site / PUBLISH_LOCK, limit_s=LOCK_LIMIT_S):
+        _served_names(site)  # raises where the site is damaged
+        _sweep(site)
+        name = f"{max(map(int, site_file.version_names(site)), default=0) + 1:04}"
+        draft, target = site / VERSIONS / f".{name}.writing", site / VERSIONS / name
+        has_new_rules = False
         try:
-            with artifact.writable(draft):
-                made = _copied(run, draft)
-                fresh_rules = _rules(folder, run, draft)
-            if own := transfer.pending(run):
-                with transfer.receiving(draft) as receiver:
-                    receiver.take(own.values())
+            with artifact.explain_os_errors(draft):
+                manifests = _copy_run(run, draft, histories=histories)
+                has_new_rules = _link_rules(site, run, draft)
+            if run_edits := transfer.pending_edits(run):
+                with transfer.open_receiver(draft) as receiver:
+                    receiver.take(run_edits.values())
             _require_answers(draft)
-            fingerprint = made["index"].fingerprint
-            sitefile.write(draft / VERSION, Published(sitefile.now(), by, note, fingerprint, str(run.absolute())))
-            with artifact.writable(place):
-                draft.rename(place)
-                artifact.sync(place.parent)
-            edition = sitefile.read_edition(folder, name)
-            with transfer.receiving(place) as receiver, locks.turn(folder):
-                go_live(folder, arm, edition, receiver, "publish", keep=edits == "carry", note=note, by=by)
+            record = VersionRecord(site_file.utc_time(), by, note, manifests[INDEX].fingerprint)
+            site_file.write_json(draft / VERSION_FILE, record)
+            with artifact.explain_os_errors(target):
+                draft.rename(target)
+                artifact.sync(target.parent)
+            version = site_file.read_version(site, name)
+            with transfer.open_receiver(target) as receiver, locks.take_turn(site):
+                switch_arm(site, arm, version, receiver, "publish", keep_edits=edits == "carry", note=note, by=by)
         except BaseException:
-            if name not in _served(folder):
-                for left in (draft, place, *([folder / RULES] if fresh_rules else [])):
-                    shutil.rmtree(left, ignore_errors=True)
+            if name not in _served_names(site):
+                for path in (draft, target, *([site / RULES] if has_new_rules else [])):
+                    shutil.rmtree(path, ignore_errors=True)
             raise
     return name
 
 
 def prune(site: Site, keep: int) -> list[str]:
-    """Removes all but the newest `keep` versions, and gives their names; never one that an arm serves or served last.
+    """Removes all but the newest `keep` versions, and gives their names.
 
-    Two are kept at least: servers may still be answering from the one before.
+    A version that an arm serves stays, and the one that was live before. At least two stay: servers may still be
+    answering from the former one.
     """
     site.require_versions()
-    with locks.alone(site.path / PUBLISHING, limit_s=WAIT_S):
+    with locks.lock(site.path / PUBLISH_LOCK, limit_s=LOCK_LIMIT_S):
         _sweep(site.path)
-        with locks.turn(site.path):
-            serving = sitefile.read_serving(site.path)
-            names = sitefile.names(site.path)
-            kept = {*serving.arms.values(), *serving.before(LIVE)[:1], *names[-max(keep, LEAST_KEPT) :]}
-            removed = [name for name in names if name not in kept]
-            with artifact.writable(site.path / VERSIONS):
-                for name in removed:
+        with locks.take_turn(site.path):
+            record = site_file.read_site(site.path)
+            names = site_file.version_names(site.path)
+            in_use = {*record.arms.values(), *record.versions_before(LIVE)[:1], *names[-max(keep, MIN_KEPT) :]}
+            unused_names = [name for name in names if name not in in_use]
+            with artifact.explain_os_errors(site.path / VERSIONS):
+                for name in unused_names:
                     (site.path / VERSIONS / name).rename(site.path / VERSIONS / f".{name}.removing")
         _sweep(site.path)
-    return removed
+    return unused_names
 
 
-def versions(site: Site) -> list[Listed]:
-    """Every version that is there, oldest first."""
+def list_versions(site: Site) -> list[ListedVersion]:
+    """Every published version, oldest first."""
     site.require_versions()
-    arms = sitefile.read_serving(site.path).arms
+    names_by_arm = site_file.read_site(site.path).arms
+    arms = {
+        name: tuple(sorted(arm for arm in names_by_arm if names_by_arm[arm] == name)) for name in names_by_arm.values()
+    }
     return [
-        Listed(sitefile.read_edition(site.path, name), tuple(sorted(arm for arm, its in arms.items() if its == name)))
-        for name in sitefile.names(site.path)
+        ListedVersion(site_file.read_version(site.path, name), arms.get(name, ()))
+        for name in site_file.version_names(site.path)
     ]
 
 
-def _require_place(folder: Path, arm: str) -> None:
-    if is_site(folder):
-        first = not (folder / SERVING).exists()
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        Site.open(folder).require_versions()
+def _require_publishable(site: Path, arm: str) -> None:
+    """Raises `UsageError` where the folder is no site and cannot become one, or would have no live arm."""
+    if is_site(site):
+        is_new = not (site / SITE_FILE).exists()
+    elif site.exists() and (not site.is_dir() or any(site.iterdir())):
+        Site.open(site).require_versions()
         raise AssertionError("only a run folder is no site")
     else:
-        first = True
-    if first and arm != LIVE:
+        is_new = True
+    if is_new and arm != LIVE:
         raise UsageError(
-            f"{folder} serves nothing yet, and '{arm}' would be its first arm.", f"Publish for '{LIVE}' first."
+            f"{site} serves nothing yet, and '{arm}' would be its first arm.", f"Publish for '{LIVE}' first."
         )
 
 
-def _served(folder: Path) -> set[str]:
+def _served_names(site: Path) -> set[str]:
     """The versions that some arm serves."""
-    return set(sitefile.read_serving(folder).arms.values()) if (folder / SERVING).exists() else set()
+    return set(site_file.read_site(site).arms.values()) if (site / SITE_FILE).exists() else set()
 
 
-def _copied(run: Path, draft: Path) -> dict[str, Manifest]:
-    """The stage folders of `run` in `draft`, linked or copied; raises `ArtifactError` where they are not whole."""
-    made = {}
+def _copy_run(run: Path, draft: Path, *, histories: bool) -> Mapping[str, Manifest]:
+    """Links or copies what a search needs of `run`; raises `ArtifactError` where it is not whole or does not fit.
+
+    Left out are the vectors of logged queries, which only the building of an index reads, and the histories if asked.
+    """
+    leave_out = {VECTORS: [QUERIES], SERVING: [] if histories else [INTERACTIONS]}
     draft.mkdir()
     try:
-        for kind in STAGES:
-            made[kind] = _stage(run / kind, draft / kind, kind)
-            _require_fit(made, kind, run)
-        for kind in MORE:
-            if (run / kind / MANIFEST).is_file():
-                _add_if_sound(run / kind, draft / kind, made)
-        if (run / "shop.json").is_file():
-            shutil.copyfile(run / "shop.json", draft / "shop.json")
+        manifests = {
+            kind: copy_folder(run / kind, draft / kind, kind, leave_out=leave_out.get(kind, [])) for kind in SEARCH
+        }
+        require_lineage(manifests, run)
+        if RunFolder(run).has(MAP):
+            _copy_map(run, draft, manifests)
     except FileNotFoundError as error:
         raise ArtifactError(
             f"{run} changed while it was copied: {error.filename} is gone.",
             "Let `mmse run` finish it, then publish again.",
         ) from error
     artifact.sync(draft)
-    return made
+    return manifests
 
 
-def _stage(source: Path, target: Path, kind: str) -> Manifest:
-    manifest = artifact.read_manifest(source, kind)
-    target.mkdir()
-    for name in (*manifest.files, MANIFEST):
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        _link(source / name, target / name)
-    for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
-        artifact.sync(folder)
-    return artifact.verify(target, kind, content=True)
-
-
-def _link(source: Path, target: Path) -> None:
-    """A hard link, or a copy where the disk has none; to where the source leads, if it is a symlink."""
+def _copy_map(run: Path, draft: Path, manifests: Mapping[str, Manifest]) -> None:
+    """Copies the map. One that is damaged or shows other vectors is left out with a warning: no search needs it."""
     try:
-        os.link(source.resolve(), target)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        shutil.copyfile(source, target)
-        with target.open("rb") as file:
-            os.fsync(file.fileno())
-
-
-def _require_fit(made: dict[str, Manifest], kind: str, run: Path) -> None:
-    """Raises `ArtifactError` where a stage folder was not made from those that it stands beside."""
-    for name, then in made[kind].inputs.items():
-        if name in made and made[name].fingerprint != then:
-            raise ArtifactError(
-                f"{run / kind} was not made from {run / name} as it is now (fingerprint {then}, now "
-                f"{made[name].fingerprint}).",
-                "Let `mmse run` finish it, then publish again.",
-            )
-
-
-def _add_if_sound(source: Path, target: Path, made: dict[str, Manifest]) -> None:
-    """Takes in what the search does not need; what is damaged or of another model is left out, with a word."""
-    kind = str(json.loads((source / MANIFEST).read_text("utf-8"))["kind"])
-    try:
-        found = _stage(source, target, kind)
-        _require_fit(made | {kind: found}, kind, source.parent)
+        require_lineage({**manifests, MAP: copy_folder(run / MAP, draft / MAP, MAP)}, run)
     except ArtifactError as error:
-        shutil.rmtree(target, ignore_errors=True)
-        log.warning("%s is left out: %s", source, error.cause)
+        shutil.rmtree(draft / MAP, ignore_errors=True)
+        log.warning("%s is left out: %s", run / MAP, error.cause)
 
 
-def _rules(folder: Path, run: Path, draft: Path) -> bool:
-    """Lets `draft` show the site's rules; the first version brings them along, which is said by true."""
-    fresh = not (folder / RULES).exists()
-    if fresh:
-        beside = folder / f".{RULES}.writing"
-        shutil.rmtree(beside, ignore_errors=True)
+def _link_rules(site: Path, run: Path, draft: Path) -> bool:
+    """Links the rules of the site into `draft`. The first version brings its own rules along; then it gives true."""
+    is_first = not (site / RULES).exists()
+    if is_first:
+        copied_rules = site / f".{RULES}.writing"
+        shutil.rmtree(copied_rules, ignore_errors=True)
         if (run / RULES).is_dir():
-            shutil.copytree(run / RULES, beside)
+            shutil.copytree(run / RULES, copied_rules)
         else:
-            beside.mkdir()
-        beside.rename(folder / RULES)
+            copied_rules.mkdir()
+        copied_rules.rename(site / RULES)
     (draft / RULES).symlink_to(Path("..") / ".." / RULES)
-    return fresh
+    return is_first
 
 
 def _require_answers(draft: Path) -> None:
-    """Opens the copy and asks it what its log asked; raises `ArtifactError` where it has no answer to anything."""
+    """Opens the copy and searches it; raises `ArtifactError` where it finds nothing for any query."""
     retriever = Retriever.open(draft)
     try:
         problem = retriever.rulebook.status().problem if retriever.rulebook else None
@@ -235,10 +214,10 @@ def _require_answers(draft: Path) -> None:
                 f"The rules of the site do not fit this run: {problem}",
                 "Publish rules that fit both (`mmse rules publish`), then publish the run.",
             )
-        queries = _logged_queries(draft / "dataset")
+        queries = read_probe_queries(RunFolder(draft).serving, N_PROBES)
         if queries and not any(retriever.search(query, 10) for query in queries):
             raise ArtifactError(
-                f"The run finds nothing for any of {len(queries)} queries of its own log, such as '{queries[0]}'.",
+                f"The run finds nothing for any of {len(queries)} queries, such as '{queries[0]}'.",
                 "Look at the run: `mmse search RUN QUERY`, `mmse items status RUN`.",
             )
     finally:
@@ -246,16 +225,8 @@ def _require_answers(draft: Path) -> None:
             retriever.catalogue.close()
 
 
-def _logged_queries(dataset: Path) -> Sequence[str]:
-    for split in ("valid", "train"):
-        found = read_logged(dataset, split, ASKED, clicked_only=False).queries
-        if found:
-            return list(dict.fromkeys(found))
-    return []
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what was begun and not ended; for who alone may publish."""
-    for path in (folder / VERSIONS).iterdir():
+def _sweep(site: Path) -> None:
+    """Removes what other publishers began and did not end; for the process that holds the lock."""
+    for path in (site / VERSIONS).iterdir():
         if path.name.startswith(".") and path.name.endswith((".writing", ".removing")):
             shutil.rmtree(path)

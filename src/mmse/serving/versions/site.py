@@ -1,11 +1,11 @@
 """What is served: the versions of a site folder, by arm, or a run folder as the only version.
 
     site = Site.open(Path("site"))
-    live = site.state().arms["live"]                       # an Edition: its name and run folder
+    live = site.state().live                               # a Version: its name and run folder
     site.apply([Change("i1", {"price": 9.0})])             # for every version that is served
 
-`publish` puts versions in (`mmse.serving.versions.publish`), the functions here say which of them is served. Who edits
-shares a lock; who changes what is served takes it alone, to carry the edits along and switch in one step.
+`mmse.serving.versions.publish` puts versions into a site; the functions here decide which of them is served. An edit
+holds the lock of the site with other edits; a switch holds it alone, carries the edits along and changes the arm.
 """
 
 from __future__ import annotations
@@ -21,66 +21,67 @@ from typing import final
 
 from mmse.catalogue import transfer
 from mmse.catalogue.edits import Edit, id_of
-from mmse.catalogue.live_catalogue import Catalogue, LiveConfig
-from mmse.catalogue.transfer import Carried
+from mmse.catalogue.live_catalogue import LiveCatalogue, LiveConfig
+from mmse.catalogue.transfer import TransferReport
 from mmse.core import artifact, locks
 from mmse.core.errors import ArtifactError, MmseError, UsageError
+from mmse.core.run_folder import INDEX
 from mmse.schema.http import LIVE
-from mmse.serving.versions import site_file as sitefile
-from mmse.serving.versions.site_file import SERVING, VERSIONS, Serving, Step, What
-from mmse.serving.versions.site_file import Edition as Edition
+from mmse.serving.versions import site_file
+from mmse.serving.versions.site_file import SITE_FILE, VERSIONS, Action, ArmChange, SiteRecord, Version
 
 _ARM = re.compile(r"(?=.*[A-Za-z_.-])[A-Za-z0-9_.-]{1,64}")
 _TRIES = 3
 
 log = logging.getLogger(__name__)
 
-Catalogues = Callable[[Edition], Catalogue | None]
+CatalogueLookup = Callable[[Version], LiveCatalogue | None]
 """Gives the catalogue of a version where it is open already."""
 
 
 @dataclass(frozen=True)
-class State:
-    """What each arm serves; there is always a live one."""
+class SiteState:
+    """The version of each arm; the arm `live` is always among them."""
 
-    arms: Mapping[str, Edition]
+    arms: Mapping[str, Version]
 
     @property
-    def live(self) -> Edition:
-        """What is served to whoever is in no experiment."""
+    def live(self) -> Version:
+        """The version for everybody who is in no experiment."""
         return self.arms[LIVE]
 
     @property
-    def editions(self) -> list[Edition]:
+    def versions(self) -> list[Version]:
         """Every version that is served, the live one first."""
         return list(dict.fromkeys([self.live, *self.arms.values()]))
 
 
 @dataclass(frozen=True)
-class Applied:
-    """Edits that were taken in: by the live version `edition`, whose catalogue has them in its version `version`.
+class EditReceipt:
+    """The name of the live version that took the edits, and the state of its catalogue that has them.
 
-    `versions` is that of every version served that took them.
+    `catalogue_versions` has that state for every served version that took edits.
     """
 
-    edition: str
-    version: int
-    versions: Mapping[str, int]
+    version: str
+    catalogue_version: int
+    catalogue_versions: Mapping[str, int]
 
 
 @final
 class Site:
     """A site folder, or a run folder that is served as it is; for any number of threads and processes.
 
-    `problem` says what is wrong with `serving.json`, where that is so; what it said before counts until it is mended.
+    `problem` says what is wrong with `serving.json`, None where nothing is. While it is damaged, the state that was
+    read last stays in force.
     """
 
-    def __init__(self, path: Path, only: Edition | None = None) -> None:
+    def __init__(self, path: Path, run: Version | None = None) -> None:
         self.path = path
         self.problem: str | None = None
-        self._only, self._file = only, str(path / SERVING)
-        self._state = State({LIVE: only}) if only else None
-        self._seen: object = None
+        self._run, self._file = run, str(path / SITE_FILE)
+        self._state = SiteState({LIVE: run}) if run else None
+        self._state_stamp: object = None
 
     @classmethod
     def open(cls, path: Path) -> Site:
@@ -89,75 +90,79 @@ class Site:
             site = cls(path)
             site.state()
             return site
-        if not (path / "index").is_dir():
+        if not (path / INDEX).is_dir():
             raise ArtifactError(
-                f"{path} is neither a site nor a run folder: it has no {SERVING} and no index.",
+                f"{path} is neither a site nor a run folder: it has no {SITE_FILE} and no index.",
                 "Make a run with `mmse run`, or a site with `mmse versions publish SITE RUN`.",
             )
-        index = artifact.read_manifest(path / "index", "index")
-        return cls(path, Edition(index.fingerprint[:8], path, index.made["at"], "", index.fingerprint))
+        index = artifact.read_manifest(path / INDEX, INDEX)
+        return cls(path, Version(index.fingerprint[:8], path, index.origin["at"], "", index.fingerprint))
 
     @property
-    def fixed(self) -> bool:
-        """Whether it is a run folder, with one version for ever."""
-        return self._only is not None
+    def is_run(self) -> bool:
+        """Whether it is a run folder, which always has the same single version."""
+        return self._run is not None
 
     def require_versions(self) -> None:
         """Raises `UsageError` for a run folder."""
-        if self.fixed:
+        if self.is_run:
             raise UsageError(
                 f"{self.path} is a run folder, which has one version.",
                 "Publish it into a site, and serve that: `mmse versions publish SITE RUN`.",
             )
 
-    def state(self) -> State:
-        """What is served now. Cheap; raises `ArtifactError` where `serving.json` is damaged and never was read."""
-        if self._only is None and (seen := self._stamp()) != self._seen:
+    def state(self) -> SiteState:
+        """The versions that are served at this moment. Cheap: the file is read only when it has changed.
+
+        Raises `ArtifactError` where `serving.json` is damaged and was never read before.
+        """
+        if self._run is None and (stamp := self._stamp()) != self._state_stamp:
             try:
-                serving = sitefile.read_serving(self.path)
-                self._state = _state(self.path, serving)
+                self._state = _read_state(self.path)
                 self.problem = None
             except ArtifactError as error:
                 if self._state is None:
                     raise
                 self.problem = error.cause
                 log.error("%s What was served goes on.", error.cause)
-            self._seen = seen
+            self._state_stamp = stamp
         assert self._state is not None
         return self._state
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[State]:
-        """What is served, which nobody changes meanwhile; others may write as well."""
-        if self.fixed:
+    def lock_state(self) -> Iterator[SiteState]:
+        """The state, which nobody changes while the lock is held; several may hold it at once."""
+        if self.is_run:
             yield self.state()
             return
-        with locks.turn(self.path, shared=True):
+        with locks.take_turn(self.path, share=True):
             yield self.state()
 
-    def apply(self, edits: Sequence[Edit], opened: Catalogues = lambda _: None) -> Applied:
-        """Puts `edits` on the disk for every version served: all of them or none, as the live one decides.
+    def apply(self, edits: Sequence[Edit], find_catalogue: CatalogueLookup = lambda _: None) -> EditReceipt:
+        """Writes `edits` to the disk for every served version: all of them or none, as the live version decides.
 
-        Another version takes those that fit it; the others are counted in the log. Raises as `Catalogue.apply` does.
+        The other versions take the edits that fit them; the rest is counted in the log. Raises as
+        `LiveCatalogue.apply` does.
         """
-        with self.writing() as state:
-            live, *others = state.editions
-            with _catalogue(live, opened) as catalogue:
-                version = catalogue.apply(edits)
-            versions = {live.name: version}
-            for edition in others:
+        with self.lock_state() as state:
+            live, *candidates = state.versions
+            with _open_catalogue(live, find_catalogue) as catalogue:
+                live_state = catalogue.apply(edits)
+            catalogue_versions = {live.name: live_state}
+            for version in candidates:
                 try:
-                    with _catalogue(edition, opened) as catalogue:
-                        versions[edition.name] = _apply_fitting(catalogue, edits, edition)
+                    with _open_catalogue(version, find_catalogue) as catalogue:
+                        catalogue_versions[version.name] = _apply_fitting(catalogue, edits, version)
                 except (MmseError, OSError) as error:
                     log.error(
-                        "version %s, which is not live, could not take %d edits: %s", edition.name, len(edits), error
+                        "version %s, which is not live, could not take %d edits: %s", version.name, len(edits), error
                     )
-        return Applied(live.name, version, versions)
+        return EditReceipt(live.name, live_state, catalogue_versions)
 
     def _stamp(self) -> object:
+        """Changes whenever `serving.json` does."""
         try:
-            stat = os.stat(self._file)  # noqa: PTH116  a string is quicker than a path, and this is asked all the time
+            stat = os.stat(self._file)  # noqa: PTH116  a string is quicker than a path, and every search asks
         except OSError as error:
             return error.errno
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
@@ -165,57 +170,73 @@ class Site:
 
 def is_site(path: Path) -> bool:
     """Whether a folder is a site."""
-    return (path / SERVING).is_file() or (path / VERSIONS).is_dir()
+    return (path / SITE_FILE).is_file() or (path / VERSIONS).is_dir()
 
 
-def put_in_service(site: Site, arm: str, version: str, note: str = "", by: str = "") -> Carried:
-    """Lets `arm` serve a version that was published, with the live version's edits; gives how many it took over.
+def put_in_service(site: Site, arm: str, version: str, note: str = "", by: str = "") -> TransferReport:
+    """Lets `arm` serve a published version, which takes over the edits of the live one; reports on these edits.
 
-    Raises `UsageError` for a version that is not there, and for a run folder.
+    Raises `UsageError` for a version that does not exist, and for a run folder.
     """
-    return _switch(site, arm, lambda _: version, "assign", note, by)[1]
+    return _assign(site, arm, lambda _: version, "assign", note, by)[1]
 
 
 def rollback(site: Site, arm: str = LIVE, version: str | None = None, note: str = "", by: str = "") -> str:
-    """Lets `arm` serve the version before again (or the one named), with the edits since; gives its name.
+    """Lets `arm` serve its version before again, or `version`, with the edits since; gives its name.
 
     Raises `UsageError` where there is none, and for a run folder.
     """
 
-    def before(serving: Serving) -> str:
-        there = sitefile.names(site.path)
-        found = next((name for name in serving.before(arm) if name in there), None)
-        if found is None:
+    def find_version_before(record: SiteRecord) -> str:
+        names = site_file.version_names(site.path)
+        name = next((name for name in record.versions_before(arm) if name in names), None)
+        if name is None:
             raise UsageError(f"There is no version before the one that '{arm}' serves.", "See `mmse versions list`.")
-        return found
+        return name
 
-    return _switch(site, arm, before if version is None else lambda _: version, "rollback", note, by)[0]
+    def choose(record: SiteRecord) -> str:
+        return find_version_before(record) if version is None else version
+
+    return _assign(site, arm, choose, "rollback", note, by)[0]
 
 
-def drop(site: Site, arm: str, note: str = "", by: str = "") -> None:
+def drop_arm(site: Site, arm: str, note: str = "", by: str = "") -> None:
     """Ends an arm; raises `UsageError` for the live one, and where there is no such arm."""
     site.require_versions()
     if arm == LIVE:
         raise UsageError("The live arm cannot be dropped.", "Let it serve another version: `mmse versions rollback`.")
-    with locks.turn(site.path):
-        serving = sitefile.read_serving(site.path)
-        if arm not in serving.arms:
-            raise UsageError(f"There is no arm '{arm}'.", f"Arms: {', '.join(serving.arms)}.")
-        step = Step(sitefile.now(), by, note, arm, "drop", serving.arms[arm], None)
-        sitefile.write_serving(site.path, serving.after(step))
+    with locks.take_turn(site.path):
+        record = site_file.read_site(site.path)
+        if arm not in record.arms:
+            raise UsageError(f"There is no arm '{arm}'.", f"Arms: {', '.join(record.arms)}.")
+        change = ArmChange(site_file.utc_time(), by, note, arm, "drop", record.arms[arm], None)
+        site_file.write_site(site.path, record.append(change))
 
 
-def go_live(
-    path: Path, arm: str, edition: Edition, receiver: transfer.Receiver, what: What, *, keep: bool, note: str, by: str
-) -> Carried:
-    """The switch itself, when nobody edits: the live version's edits go to `edition`, which `arm` serves then."""
-    serving = sitefile.read_serving(path) if (path / SERVING).exists() else Serving({})
-    live = serving.arms.get(LIVE)
-    edits = transfer.pending(path / VERSIONS / live) if keep and live not in (None, edition.name) else {}
-    carried = receiver.take(edits.values())
-    step = Step(sitefile.now(), by, note, arm, what, serving.arms.get(arm), edition.name)
-    sitefile.write_serving(path, serving.after(step))
-    return carried
+def switch_arm(
+    path: Path,
+    arm: str,
+    version: Version,
+    receiver: transfer.EditReceiver,
+    action: Action,
+    *,
+    keep_edits: bool,
+    note: str,
+    by: str,
+) -> TransferReport:
+    """Carries the edits of the live version over to `version`, and lets `arm` serve it.
+
+    For a caller that holds the lock of the site alone, so that no edit comes in meanwhile.
+    """
+    record = site_file.read_site(path) if (path / SITE_FILE).exists() else SiteRecord({})
+    live = record.arms.get(LIVE)
+    edits: Mapping[str, Edit] = {}
+    if keep_edits and live is not None and live != version.name:
+        edits = transfer.pending_edits(path / VERSIONS / live)
+    report = receiver.take(edits.values())
+    change = ArmChange(site_file.utc_time(), by, note, arm, action, record.arms.get(arm), version.name)
+    site_file.write_site(path, record.append(change))
+    return report
 
 
 def require_arm(arm: str) -> None:
@@ -226,53 +247,61 @@ def require_arm(arm: str) -> None:
         )
 
 
-def _switch(
-    site: Site, arm: str, chosen: Callable[[Serving], str], what: What, note: str, by: str
-) -> tuple[str, Carried]:
+def _assign(
+    site: Site, arm: str, choose: Callable[[SiteRecord], str], action: Action, note: str, by: str
+) -> tuple[str, TransferReport]:
+    """Lets `arm` serve the version that `choose` names; gives its name, and the report on its edits."""
     site.require_versions()
     require_arm(arm)
-    name = chosen(sitefile.read_serving(site.path))
-    if name not in sitefile.names(site.path):
-        known = ", ".join(sitefile.names(site.path))
-        raise UsageError(f"There is no version '{name}' in {site.path}.", f"Versions: {known}.")
-    edition = sitefile.read_edition(site.path, name)
-    with transfer.receiving(edition.run) as receiver, locks.turn(site.path):
-        return name, go_live(site.path, arm, edition, receiver, what, keep=True, note=note, by=by)
+    name = choose(site_file.read_site(site.path))
+    names = site_file.version_names(site.path)
+    if name not in names:
+        raise UsageError(f"There is no version '{name}' in {site.path}.", f"Versions: {', '.join(names)}.")
+    version = site_file.read_version(site.path, name)
+    with transfer.open_receiver(version.run) as receiver, locks.take_turn(site.path):
+        return name, switch_arm(site.path, arm, version, receiver, action, keep_edits=True, note=note, by=by)
 
 
-def _state(path: Path, serving: Serving) -> State:
-    editions = {name: sitefile.read_edition(path, name) for name in set(serving.arms.values())}
-    return State({arm: editions[name] for arm, name in serving.arms.items()})
+def _read_state(path: Path) -> SiteState:
+    arms = site_file.read_site(path).arms
+    versions = {name: site_file.read_version(path, name) for name in set(arms.values())}
+    return SiteState({arm: versions[name] for arm, name in arms.items()})
 
 
 @contextlib.contextmanager
-def _catalogue(edition: Edition, opened: Catalogues) -> Iterator[Catalogue]:
-    """The catalogue of a version to write into: one that is open already, or for this once."""
-    found = opened(edition)
-    if found is not None:
-        yield found
+def _open_catalogue(version: Version, find_catalogue: CatalogueLookup) -> Iterator[LiveCatalogue]:
+    """The catalogue of a version to write into: one that is open already, or one that is opened for this once."""
+    catalogue = find_catalogue(version)
+    if catalogue is not None:
+        yield catalogue
         return
-    with Catalogue.open(edition.run, writable=True, config=LiveConfig(automatic=False)) as catalogue:
+    with LiveCatalogue.open(version.run, writable=True, config=LiveConfig(automatic=False)) as catalogue:
         yield catalogue
 
 
-def _apply_fitting(catalogue: Catalogue, edits: Sequence[Edit], edition: Edition) -> int:
-    """Applies what fits a version that is not live; another process may change what that is meanwhile."""
+def _apply_fitting(catalogue: LiveCatalogue, edits: Sequence[Edit], version: Version) -> int:
+    """Applies the edits that fit a version which is not live; gives the new state of its catalogue.
+
+    Tried again where another process edits the same catalogue meanwhile, so that something else fits.
+    """
     for tries_left in reversed(range(_TRIES)):
         try:
             catalogue.refresh()
-            now = catalogue.snapshot()
+            snapshot = catalogue.snapshot()
             ids = [id_of(edit) for edit in edits]
-            there = {one for one, row in zip(ids, now.rows(ids).tolist(), strict=True) if row >= 0}
-            found = transfer.fitted(edits, there, now.base.schema)
-            version = catalogue.apply(found.kept)
+            item_ids = {item_id for item_id, row in zip(ids, snapshot.rows(ids).tolist(), strict=True) if row >= 0}
+            fitted_edits = transfer.fit_edits(edits, item_ids, snapshot.base.schema)
+            catalogue_version = catalogue.apply(fitted_edits.edits)
         except UsageError:
             if not tries_left:
                 raise
         else:
-            if found.left:
+            if fitted_edits.rejects:
                 log.warning(
-                    "%d of %d edits do not fit version %s, which is not live", len(found.left), len(edits), edition.name
+                    "%d of %d edits do not fit version %s, which is not live",
+                    len(fitted_edits.rejects),
+                    len(edits),
+                    version.name,
                 )
-            return version
-    raise AssertionError("the last try gives or raises")
+            return catalogue_version
+    raise AssertionError("the last try returns or raises")

@@ -1,4 +1,4 @@
-"""What a site says of itself on the disk: which version each arm serves, how that came about, and what each version is.
+"""The files of a site: which version each arm serves, how that came about, and what each version is.
 
 site/
   serving.json            the version of each arm, and the history; replaced in one step
@@ -22,14 +22,15 @@ from mmse.core.errors import ArtifactError
 from mmse.schema.http import LIVE
 
 SCHEMA_VERSION = 1
-SERVING, VERSIONS, RULES, VERSION, PUBLISHING = "serving.json", "versions", "rules", "version.json", "publishing"
+SITE_FILE, VERSION_FILE = "serving.json", "version.json"
+VERSIONS, RULES, PUBLISH_LOCK = "versions", "rules", "publishing"
 MAX_HISTORY = 500
 
-What = Literal["publish", "rollback", "assign", "drop"]
+Action = Literal["publish", "rollback", "assign", "drop"]
 
 
 @dataclass(frozen=True)
-class Edition:
+class Version:
     """A version that can be served: its run folder, when it was published (UTC, ISO 8601) and why.
 
     `fingerprint` is that of its index.
@@ -43,111 +44,110 @@ class Edition:
 
 
 @dataclass(frozen=True)
-class Published:
-    """What `version.json` holds; `source` is the run folder that it was made from."""
+class VersionRecord:
+    """What `version.json` holds."""
 
     at: str
     by: str
     note: str
     fingerprint: str
-    source: str
     schema_version: int = SCHEMA_VERSION
 
 
-@dataclass(frozen=True)
-class Step:
-    """A change of what an arm serves: `was` and `now` are versions, None for none."""
+class ArmChange(msgspec.Struct, frozen=True):
+    """A change of the version that an arm serves, None for no version."""
 
     at: str
     by: str
     note: str
     arm: str
-    what: What
-    was: str | None
-    now: str | None
+    action: Action = msgspec.field(name="what")
+    version_before: str | None = msgspec.field(name="was")
+    version: str | None = msgspec.field(name="now")
 
 
 @dataclass(frozen=True)
-class Serving:
-    """What `serving.json` holds: the version of each arm, and the steps to it, oldest first."""
+class SiteRecord:
+    """What `serving.json` holds: the version of each arm, and the changes that led there, oldest first."""
 
     arms: Mapping[str, str]
-    history: Sequence[Step] = field(default_factory=list)
+    history: Sequence[ArmChange] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
-    def after(self, step: Step) -> Serving:
-        """With one more step."""
-        arms = {arm: name for arm, name in self.arms.items() if arm != step.arm}
-        if step.now is not None:
-            arms[step.arm] = step.now
-        return Serving(arms, [*self.history[-MAX_HISTORY + 1 :], step])
+    def append(self, change: ArmChange) -> SiteRecord:
+        """The record after one more change."""
+        arms = {arm: name for arm, name in self.arms.items() if arm != change.arm}
+        if change.version is not None:
+            arms[change.arm] = change.version
+        return SiteRecord(arms, [*self.history[-MAX_HISTORY + 1 :], change])
 
-    def before(self, arm: str) -> list[str]:
-        """What `arm` served before, the latest first; to go back takes a version off this list, for good."""
+    def versions_before(self, arm: str) -> list[str]:
+        """The versions that `arm` served before, the latest first. A rollback removes the later ones for good."""
         stack: list[str] = []
-        for step in self.history:
-            if step.arm != arm:
+        for change in self.history:
+            if change.arm != arm:
                 continue
-            if step.now is None:
+            if change.version is None:
                 stack.clear()
-            elif step.what == "rollback" and step.now in stack:
-                del stack[stack.index(step.now) + 1 :]
+            elif change.action == "rollback" and change.version in stack:
+                del stack[stack.index(change.version) + 1 :]
             else:
-                stack = [name for name in stack if name != step.now] + [step.now]
+                stack = [name for name in stack if name != change.version] + [change.version]
         return stack[-2::-1]
 
 
-def read_serving(site: Path) -> Serving:
+def read_site(site: Path) -> SiteRecord:
     """What `serving.json` of `site` holds; raises `ArtifactError` where it is missing or damaged."""
-    path = site / SERVING
+    path = site / SITE_FILE
     cure = "Restore it from a backup; or move it away and publish again: the versions are kept, edits since are not."
     try:
-        serving = msgspec.json.decode(path.read_bytes(), type=Serving)
+        record = msgspec.json.decode(path.read_bytes(), type=SiteRecord)
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise ArtifactError(f"{path} is damaged or missing: {error}.", cure) from error
-    _require_schema(path, serving.schema_version)
-    if LIVE not in serving.arms:
+    _require_schema(path, record.schema_version)
+    if LIVE not in record.arms:
         raise ArtifactError(f"{path} is damaged: it has no arm '{LIVE}'.", cure)
-    return serving
+    return record
 
 
-def write_serving(site: Path, serving: Serving) -> None:
-    """Replaces `serving.json` in one step; raises `OutputError` where the disk refuses, and it is as before then."""
-    write(site / SERVING, serving)
+def write_site(site: Path, record: SiteRecord) -> None:
+    """Replaces `serving.json` in one step. Raises `OutputError` where the disk refuses; the file is unchanged then."""
+    write_json(site / SITE_FILE, record)
 
 
-def read_edition(site: Path, name: str) -> Edition:
+def read_version(site: Path, name: str) -> Version:
     """The version `name`; raises `ArtifactError` where it is missing or damaged."""
     run = site / VERSIONS / name
     try:
-        said = msgspec.json.decode((run / VERSION).read_bytes(), type=Published)
+        record = msgspec.json.decode((run / VERSION_FILE).read_bytes(), type=VersionRecord)
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise ArtifactError(
             f"Version {name} of {site} is damaged or missing: {error}.", "Publish it again, or serve another version."
         ) from error
-    _require_schema(run / VERSION, said.schema_version)
-    return Edition(name, run, said.at, said.note, said.fingerprint)
+    _require_schema(run / VERSION_FILE, record.schema_version)
+    return Version(name, run, record.at, record.note, record.fingerprint)
 
 
-def names(site: Path) -> list[str]:
-    """The versions that are there, oldest first."""
+def version_names(site: Path) -> list[str]:
+    """The versions on the disk, oldest first."""
     folder = site / VERSIONS
-    found = [path.name for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
-    return sorted(found, key=int)
+    names = [path.name for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
+    return sorted(names, key=int)
 
 
-def now() -> str:
-    """The time, as it is written down."""
+def utc_time() -> str:
+    """The time of this moment, as the files write it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def write(path: Path, said: object) -> None:
-    """Writes `said` as JSON, all of it or nothing."""
-    artifact.write_file(path, msgspec.json.format(msgspec.json.encode(said), indent=2) + b"\n")
+def write_json(path: Path, content: object) -> None:
+    """Writes `content` as JSON, all of it or nothing."""
+    artifact.write_file(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
 
 
-def _require_schema(path: Path, found: int) -> None:
-    if found != SCHEMA_VERSION:
+def _require_schema(path: Path, schema_version: int) -> None:
+    if schema_version != SCHEMA_VERSION:
         raise ArtifactError(
-            f"{path} has schema version {found}, this mmse reads {SCHEMA_VERSION}.", "Use the mmse that wrote it."
+            f"{path} has schema version {schema_version}, this mmse reads {SCHEMA_VERSION}.",
+            "Use the mmse that wrote it.",
         )

@@ -11,41 +11,41 @@ export class Problem extends Error {
 export const catalogue = (signal) => call("v1/catalogue", { signal });
 export const versions = (signal) => call("v1/versions", { signal });
 export const item = (id, signal) => call(`v1/items/${encodeURIComponent(id)}`, { signal });
-export const search = (request, signal) => call("v1/search", posted(request, signal));
-export const batch = (searches, signal) => call("v1/search/batch", posted({ searches }, signal));
-export const wholeMap = (version, signal) => call(`v1/map${asked({ version })}`, { signal });
-export const mapPlace = (q, version, signal) => call(`v1/map/place${asked({ q, version })}`, { signal });
+export const search = (request, signal) => call("v1/search", postOptions(request, signal));
+export const batch = (searches, signal) => call("v1/search/batch", postOptions({ searches }, signal));
+export const wholeMap = (version, signal) => call(`v1/map${queryString({ version })}`, { signal });
+export const mapPlace = (q, version, signal) => call(`v1/map/place${queryString({ q, version })}`, { signal });
 
 /**
  * Runs one call at a time: a newer one aborts the one before, which then gives null.
  * `busy` is told when calls begin and end.
  */
 export function latestOnly(busy = () => {}) {
-  let running = null;
+  let current = null;
   return async (act) => {
-    running?.abort();
-    const mine = new AbortController();
-    running = mine;
+    current?.abort();
+    const controller = new AbortController();
+    current = controller;
     busy(true);
     try {
-      const answer = await act(mine.signal);
-      return running === mine ? answer : null;
+      const answer = await act(controller.signal);
+      return current === controller ? answer : null;
     } catch (problem) {
-      if (running !== mine || mine.signal.aborted) return null;
+      if (current !== controller || controller.signal.aborted) return null;
       throw problem;
     } finally {
-      if (running === mine) busy(false);
+      if (current === controller) busy(false);
     }
   };
 }
 
-function posted(body, signal) {
+function postOptions(body, signal) {
   return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal };
 }
 
-function asked(said) {
-  const given = Object.entries(said).filter(([, value]) => value);
-  return given.length ? `?${new URLSearchParams(given)}` : "";
+function queryString(params) {
+  const entries = Object.entries(params).filter(([, value]) => value);
+  return entries.length ? `?${new URLSearchParams(entries)}` : "";
 }
 
 async function call(path, options) {
@@ -60,13 +60,13 @@ async function call(path, options) {
       cure: "See whether `mmse serve` still runs and whether you are online, then try again.",
     });
   }
-  const said = await response.json().catch((cause) => {
+  const body = await response.json().catch((cause) => {
     if (cause.name === "AbortError") throw cause;
     return null;
   });
-  if (response.ok && said !== null) return said;
+  if (response.ok && body !== null) return body;
   throw new Problem(
-    said?.error ?? {
+    body?.error ?? {
       code: `http_${response.status}`,
       message: `The server answered ${response.status} with something that is not of this API.`,
       cure: "See whether something else stands between this page and `mmse serve`, such as a proxy.",

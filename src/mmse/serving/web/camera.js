@@ -1,6 +1,6 @@
 /** Which part of the map is seen: its centre and how far in, and the way between places of the map and of the screen. */
 
-const MOST = 60;
+const MAX_ZOOM = 60;
 
 /** A camera over the square from -1 to 1, which at zoom 1 fills a box of the given size. */
 export class Camera {
@@ -37,7 +37,7 @@ export class Camera {
   /** Zooms by a factor; what is at a place of the screen stays there. */
   zoomAt(factor, px = this.width / 2, py = this.height / 2) {
     const [x, y] = this.toMap(px, py);
-    this.zoom = Math.min(Math.max(this.zoom * factor, 0.8), MOST);
+    this.zoom = Math.min(Math.max(this.zoom * factor, 0.8), MAX_ZOOM);
     const [nx, ny] = this.toMap(px, py);
     this.x += x - nx;
     this.y += y - ny;
@@ -48,7 +48,7 @@ export class Camera {
   look(x, y, zoom = this.zoom) {
     this.x = x;
     this.y = y;
-    this.zoom = Math.min(Math.max(zoom, 0.8), MOST);
+    this.zoom = Math.min(Math.max(zoom, 0.8), MAX_ZOOM);
     this.#keep();
   }
 

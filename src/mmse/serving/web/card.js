@@ -4,21 +4,21 @@ import { el } from "./dom.js";
 import { likelihood, pathEnd, percent, price } from "./format.js";
 import { partsBar } from "./parts.js";
 import { pictureOf } from "./picture.js";
-import { marked, why } from "./why.js";
+import { markWords, reasons } from "./why.js";
 
 /** The card of a hit, as a list item. */
 export function card({ state }, hit) {
   const { item, explanation } = hit;
-  const details = why(hit);
+  const details = reasons(hit);
   const open = () => state.set({ item: hit.item_id });
   const node = el("li", { class: "card", "data-id": hit.item_id },
     el("div", { class: "shot", on: { click: open } }, pictureOf(item), el("span", { class: "rank", "aria-hidden": "true" }, hit.rank),
       item.available === false && el("span", { class: "gone" }, "Sold out")),
     el("div", { class: "about" },
       el("h3", { dir: "auto", title: hit.title }, el("button", { type: "button", class: "title", on: { click: open } },
-        marked(hit.title, explanation?.matched ?? []))),
+        markWords(hit.title, explanation?.matched ?? []))),
       el("p", { class: "facts", dir: "auto" }, facts(item)),
-      worth(item),
+      offerLine(item),
       chance(hit),
       explanation && partsBar(explanation.parts),
       details));
@@ -27,7 +27,7 @@ export function card({ state }, hit) {
 }
 
 /** Price, rating and whether it can be had. */
-export function worth(item) {
+export function offerLine(item) {
   return el("p", { class: "worth" },
     typeof item.price === "number" && el("span", { class: "price" }, price(item.price, item.currency)),
     typeof item.rating === "number" && el("span", { class: "rating" }, el("span", { "aria-hidden": "true" }, "★"),
@@ -59,8 +59,8 @@ export function moveAmong(event) {
   if (!event.target.matches(".title")) return;
   const titles = [...event.currentTarget.querySelectorAll(".title")];
   const at = titles.indexOf(event.target);
-  const across = getComputedStyle(event.currentTarget).gridTemplateColumns.split(" ").length;
-  const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: across, ArrowUp: -across }[event.key];
+  const columns = getComputedStyle(event.currentTarget).gridTemplateColumns.split(" ").length;
+  const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
   if (event.key === "Escape" || (step < 0 && at + step < 0)) document.getElementById("q").focus();
   else if (step && titles[at + step]) titles[at + step].focus();
   else if (!step) return;

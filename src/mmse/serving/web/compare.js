@@ -28,51 +28,51 @@ export function compareView(shop) {
     TOPS.map((number) => el("option", { value: number }, number)));
   const swap = el("button", { type: "button", class: "button", on: { click: () => state.set({ a: state.now.b, b: state.now.a }) } }, "Swap sides");
   const summary = el("div", { class: "summary" });
-  const told = el("div", { class: "told" });
+  const messages = el("div", { class: "told" });
   const active = el("div", { class: "chips-slot" });
   const threads = svg("svg", { class: "threads", "aria-hidden": "true" });
   const lists = el("div", { class: "pair" }, sides.a.node, el("div", { class: "gutter" }, threads), sides.b.node);
   const body = [
     el("div", { class: "compare-head" }, el("h1", {}, "Side by side"),
       el("div", { class: "compare-tools" }, el("label", { for: id }, "Hits"), top, swap)),
-    active, summary, told, lists,
+    active, summary, messages, lists,
   ];
   const node = el("div", { class: "view comparing" });
   lists.addEventListener("pointerover", (event) => light(event.target.closest(".row")?.dataset.id));
   lists.addEventListener("pointerleave", () => light(null));
   lists.addEventListener("focusin", (event) => light(event.target.closest(".row")?.dataset.id));
-  let asked = null;
+  let lastKey = null;
 
   function light(id) {
-    for (const one of lists.querySelectorAll(".lit")) one.classList.remove("lit");
-    if (id) for (const one of lists.querySelectorAll(`[data-id="${CSS.escape(id)}"]`)) one.classList.add("lit");
+    for (const row of lists.querySelectorAll(".lit")) row.classList.remove("lit");
+    if (id) for (const row of lists.querySelectorAll(`[data-id="${CSS.escape(id)}"]`)) row.classList.add("lit");
   }
 
-  async function update(now) {
-    if (!now.q) {
-      asked = null;
+  async function update(params) {
+    if (!params.q) {
+      lastKey = null;
       ask(async () => null);
       fill(node, noQuery(shop, "Compare two ways to search", "Search for something: both sides get the same query, and what differs is marked."));
       return;
     }
     if (!lists.isConnected) fill(node, body);
-    top.value = TOPS.includes(now.top) ? now.top : 10;
-    sides.a.update(now.a);
-    sides.b.update(now.b);
-    fill(active, chips(shop, { ...now, min: 0 }));
-    const searches = [now.a, now.b].map((side) => searchOf({ ...now, ...side, k: now.top }, columns));
+    top.value = TOPS.includes(params.top) ? params.top : 10;
+    sides.a.update(params.a);
+    sides.b.update(params.b);
+    fill(active, chips(shop, { ...params, min: 0 }));
+    const searches = [params.a, params.b].map((side) => searchOf({ ...params, ...side, k: params.top }, columns));
     const key = JSON.stringify(searches);
-    if (key === asked) return;
-    asked = key;
+    if (key === lastKey) return;
+    lastKey = key;
     lists.setAttribute("aria-busy", "true");
     try {
       const outcomes = await ask((signal) => Promise.all(searches.map((search) => outcomeOf(search, signal))));
       if (!outcomes) return;
       draw(outcomes);
     } catch (problem) {
-      asked = null;
+      lastKey = null;
       if (!(problem instanceof api.Problem)) console.error(problem);
-      fill(told, problemBox(problem, () => update(state.now)));
+      fill(messages, problemBox(problem, () => update(state.now)));
       lists.classList.add("stale");
     }
     lists.removeAttribute("aria-busy");
@@ -80,22 +80,22 @@ export function compareView(shop) {
 
   function draw([left, right]) {
     lists.classList.remove("stale");
-    fill(told);
+    fill(messages);
     const ids = [left, right].map((outcome) => outcome.answer?.hits.map((hit) => hit.item_id) ?? []);
     const differs = difference(...ids);
     sides.a.draw(left, differs.places, "left");
     sides.b.draw(right, differs.places, "right");
-    const whole = left.answer && right.answer;
-    fill(summary, whole ? summaryOf(differs, ids) : null);
-    if (whole) shop.say(`${differs.both} items on both sides of ${Math.max(ids[0].length, ids[1].length)}`);
+    const isComplete = left.answer && right.answer;
+    fill(summary, isComplete ? summaryOf(differs, ids) : null);
+    if (isComplete) shop.say(`${differs.both} items on both sides of ${Math.max(ids[0].length, ids[1].length)}`);
     thread(differs.places, Math.max(ids[0].length, ids[1].length));
   }
 
-  function thread(places, rows) {
+  function thread(ranks, rows) {
     threads.setAttribute("viewBox", `0 0 100 ${rows * ROW}`);
     threads.setAttribute("preserveAspectRatio", "none");
     const middle = (rank) => (rank - 0.5) * ROW;
-    fill(threads, [...places].filter(([, at]) => at.left && at.right).map(([id, at]) => svg("path", {
+    fill(threads, [...ranks].filter(([, at]) => at.left && at.right).map(([id, at]) => svg("path", {
       "data-id": id, class: at.left === at.right ? "level" : at.left > at.right ? "up" : "down",
       d: `M0 ${middle(at.left)}C50 ${middle(at.left)} 50 ${middle(at.right)} 100 ${middle(at.right)}`,
     })));
@@ -115,34 +115,34 @@ async function outcomeOf(search, signal) {
 }
 
 /** One side: its settings and its hits. */
-function sideOf({ state, versions }, name, said) {
+function sideOf({ state, versions }, name, label) {
   const change = (changes) => state.set({ [name]: { ...state.now[name], ...changes } });
   const channel = channelPicker((value) => change({ channel: value }));
-  const cut = cutSlider((value) => change({ min: value }));
+  const cutoff = cutSlider((value) => change({ min: value }));
   const version = versionPicker(versions, (value) => change({ version: value }));
   const line = el("p", { class: "line" });
-  const list = el("ol", { class: "rows", "aria-label": `${said}: hits` });
-  const chosen = el("span", { class: "small" });
-  const node = el("section", { class: `side-${name}`, "aria-label": said },
+  const list = el("ol", { class: "rows", "aria-label": `${label}: hits` });
+  const choice = el("span", { class: "small" });
+  const node = el("section", { class: `side-${name}`, "aria-label": label },
     el("details", { class: "side-settings", open: !NARROW.matches },
-      el("summary", {}, said, chosen),
-      el("div", { class: "side-form" }, channel.node, el("div", { class: "two" }, version.node, cut.node), line)), list);
+      el("summary", {}, label, choice),
+      el("div", { class: "side-form" }, channel.node, el("div", { class: "two" }, version.node, cutoff.node), line)), list);
 
   function update(side) {
-    chosen.textContent = [CHANNELS[side.channel], side.version || "live", side.min && side.channel === "hybrid" && `from ${percent(side.min)}`].filter(Boolean).join(" · ");
+    choice.textContent = [CHANNELS[side.channel], side.version || "live", side.min && side.channel === "hybrid" && `from ${percent(side.min)}`].filter(Boolean).join(" · ");
     channel.update(side.channel);
-    cut.update(side.min, side.channel);
+    cutoff.update(side.min, side.channel);
     version.update(side.version);
   }
 
-  function draw({ answer, error }, places, here) {
+  function draw({ answer, error }, ranks, side) {
     if (error) {
       fill(line);
       fill(list, el("li", { class: "wrong" }, problemBox(error)));
       return;
     }
     fill(line, `${answer.hits.length} hits in ${milliseconds(answer.took_ms)}, version ${answer.version}`);
-    fill(list, answer.hits.length ? answer.hits.map((hit) => row(state, hit, markOf(places.get(hit.item_id), here)))
+    fill(list, answer.hits.length ? answer.hits.map((hit) => row(state, hit, markOf(ranks.get(hit.item_id), side)))
       : el("li", { class: "wrong" }, el("p", {}, "No good match on this side.")));
   }
   return { node, update, draw };
@@ -162,20 +162,20 @@ function row(state, hit, mark) {
 }
 
 /** How an item's place differs between the sides, in words. */
-function markOf({ left, right }, here) {
+function markOf({ left, right }, side) {
   if (left === null || right === null) return { kind: "only", text: "only here" };
   if (left === right) return { kind: "level", text: "same place" };
-  const rises = here === "right" ? left - right : right - left;
+  const rises = side === "right" ? left - right : right - left;
   return rises > 0 ? { kind: "up", text: `▲ ${rises} higher` } : { kind: "down", text: `▼ ${-rises} lower` };
 }
 
-function summaryOf({ both, agreement, same }, [left, right]) {
-  const most = Math.max(left.length, right.length);
+function summaryOf({ both: nShared, agreement, same: nSame }, [left, right]) {
+  const length = Math.max(left.length, right.length);
   const figure = (number, text) => el("p", { class: "figure" }, el("strong", {}, number), " ", text);
   return [
-    figure(most ? percent(both / most) : "–", `overlap@${most}: ${both} of ${most} on both sides`),
+    figure(length ? percent(nShared / length) : "–", `overlap@${length}: ${nShared} of ${length} on both sides`),
     figure(agreement === null ? "–" : agreement.toFixed(2).replace("-", "−"), "rank agreement of those (Kendall’s τ)"),
-    figure(String(same), same === 1 ? "stands in the same place" : "stand in the same place"),
-    figure(String(left.length + right.length - 2 * both), "only on one side"),
+    figure(String(nSame), nSame === 1 ? "stands in the same place" : "stand in the same place"),
+    figure(String(left.length + right.length - 2 * nShared), "only on one side"),
   ];
 }

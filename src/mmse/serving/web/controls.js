@@ -15,21 +15,21 @@ const MEANS = {
 /** The controls of the search view. */
 export function controls({ state, versions }) {
   const channel = channelPicker((name) => state.set({ channel: name, k: PAGE }));
-  const cut = cutSlider((min) => state.set({ min, k: PAGE }));
+  const cutoff = cutSlider((min) => state.set({ min, k: PAGE }));
   const version = versionPicker(versions, (name) => state.set({ version: name, k: PAGE }));
   const id = freshId("shopper");
-  const asked = debounced((typing) => state.set({ user: shopper.value.trim(), k: PAGE }, { typing }), 300);
+  const setShopper = debounced((typing) => state.set({ user: shopper.value.trim(), k: PAGE }, { typing }), 300);
   const shopper = el("input", { id, type: "text", autocomplete: "off", spellcheck: "false", placeholder: "nobody in particular",
-    maxlength: 1000, dir: "auto", on: { input: () => asked(true) } });
+    maxlength: 1000, dir: "auto", on: { input: () => setShopper(true) } });
   const node = el("section", { class: "controls" },
-    el("h2", { class: "quiet" }, "Ranking"), channel.node, cut.node,
+    el("h2", { class: "quiet" }, "Ranking"), channel.node, cutoff.node,
     el("div", { class: "field" }, el("label", { for: id }, "Shopper (user id)"), shopper),
     versions.served.length > 1 && version.node);
-  function update(now) {
-    channel.update(now.channel);
-    cut.update(now.min, now.channel);
-    version.update(now.version);
-    if (document.activeElement !== shopper) shopper.value = now.user;
+  function update(params) {
+    channel.update(params.channel);
+    cutoff.update(params.min, params.channel);
+    version.update(params.version);
+    if (document.activeElement !== shopper) shopper.value = params.user;
   }
   return { node, update };
 }
@@ -38,12 +38,12 @@ export function controls({ state, versions }) {
 export function channelPicker(pick) {
   const name = freshId("channel");
   const means = el("p", { class: "small" });
-  const inputs = Object.entries(CHANNELS).map(([value, said]) => {
+  const inputs = Object.entries(CHANNELS).map(([value, label]) => {
     const input = el("input", { type: "radio", name, value, on: { change: () => pick(value) } });
-    return { value, input, node: el("label", {}, input, el("span", {}, said)) };
+    return { value, input, node: el("label", {}, input, el("span", {}, label)) };
   });
   const node = el("fieldset", { class: "field" }, el("legend", {}, "Channel"),
-    el("div", { class: "segments" }, inputs.map((one) => one.node)), means);
+    el("div", { class: "segments" }, inputs.map((option) => option.node)), means);
   function update(channel) {
     for (const { value, input } of inputs) input.checked = value === channel;
     means.textContent = MEANS[channel];
@@ -54,23 +54,23 @@ export function channelPicker(pick) {
 /** The least probability, on a scale that is finer where probabilities are small. */
 export function cutSlider(pick) {
   const id = freshId("cut");
-  const said = el("output", { for: id });
+  const output = el("output", { for: id });
   const slider = el("input", { id, type: "range", min: 0, max: CUTS.length - 1, step: 1, on: {
     input: () => tell(CUTS[slider.value]),
     change: () => pick(CUTS[slider.value]),
   } });
   const node = el("div", { class: "field cut" },
-    el("div", { class: "between" }, el("label", { for: id }, "At least this likely"), said), slider);
-  function tell(min, able = true) {
-    const text = !able ? "hybrid only" : min ? percent(min) : "any";
-    said.textContent = text;
-    slider.setAttribute("aria-valuetext", min && able ? `${text}, ${likelihood(min)}` : text);
+    el("div", { class: "between" }, el("label", { for: id }, "At least this likely"), output), slider);
+  function tell(min, isEnabled = true) {
+    const text = !isEnabled ? "hybrid only" : min ? percent(min) : "any";
+    output.textContent = text;
+    slider.setAttribute("aria-valuetext", min && isEnabled ? `${text}, ${likelihood(min)}` : text);
     slider.style.setProperty("--filled", slider.value / (CUTS.length - 1));
   }
   function update(min, channel) {
     slider.disabled = channel !== "hybrid";
-    const near = CUTS.findIndex((cut) => cut >= min - 1e-9);
-    slider.value = near < 0 ? CUTS.length - 1 : near;
+    const index = CUTS.findIndex((cut) => cut >= min - 1e-9);
+    slider.value = index < 0 ? CUTS.length - 1 : index;
     tell(min, channel === "hybrid");
   }
   return { node, update };
@@ -82,7 +82,7 @@ export function versionPicker({ served, live }, pick) {
   const select = el("select", { id, on: { change: () => pick(select.value) } });
   const node = el("div", { class: "field" }, el("label", { for: id }, "Version"), select);
   function update(version) {
-    const names = served.map((one) => [one.version, one.note ? `${one.version} · ${one.note}` : one.version]);
+    const names = served.map((version) => [version.version, version.note ? `${version.version} · ${version.note}` : version.version]);
     if (version && !names.some(([name]) => name === version)) names.push([version, version]);
     fill(select, el("option", { value: "" }, live ? `live (${live})` : "live"),
       names.map(([name, text]) => el("option", { value: name }, text)));

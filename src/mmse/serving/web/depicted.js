@@ -1,7 +1,7 @@
 /** Which drawing fits an item: the first whose words stand in the end of its category, its title or its category. */
 
 /** Patterns of words and the drawings they call for; the more special ones first. */
-const KNOWN = [
+const PATTERNS = [
   [/\b(t[ -]?shirt|tee|polo)s?\b/, "tshirt"], [/\b(hoodie|sweatshirt)/, "hoodie"], [/\b(tank top|singlet)/, "tank"],
   [/\b(sweater|pullover|cardigan|jumper|knitwear)/, "sweater"], [/\b(dress|gown|jumpsuit)(es|s)?\b/, "dress"], [/\bskirt/, "skirt"],
   [/\bshorts\b/, "shorts"], [/\b(trouser|jean|legging|pants|chino|pyjama|pajama|bottoms)/, "trousers"], [/\b(swimsuit|bikini|swimwear)/, "swimsuit"],
@@ -64,8 +64,8 @@ const ABSTRACT = ["parcel", "prism", "orb", "stack", "column", "arch"];
 export function depicted(steps, title, hash) {
   const texts = [...[...steps].reverse().slice(0, 1), title, ...[...steps].reverse().slice(1)].map((text) => text.toLowerCase());
   for (const text of texts) {
-    const found = KNOWN.find(([words]) => words.test(text));
-    if (found) return found[1];
+    const match = PATTERNS.find(([words]) => words.test(text));
+    if (match) return match[1];
   }
   return ABSTRACT[hash(steps.join(">") || title) % ABSTRACT.length];
 }

@@ -27,12 +27,12 @@ export function icon(path) {
 /** Calls `act` once `wait_ms` have passed since the last call; `cancel` drops a call that waits. */
 export function debounced(act, wait_ms) {
   let timer = 0;
-  const later = (...args) => {
+  const delayed = (...args) => {
     clearTimeout(timer);
     timer = setTimeout(act, wait_ms, ...args);
   };
-  later.cancel = () => clearTimeout(timer);
-  return later;
+  delayed.cancel = () => clearTimeout(timer);
+  return delayed;
 }
 
 let numbered = 0;
@@ -46,7 +46,7 @@ function dressed(node, props, children) {
   for (const [name, value] of Object.entries(props)) {
     if (value === null || value === undefined) continue;
     if (name === "on") for (const [event, act] of Object.entries(value)) node.addEventListener(event, act);
-    else if (name === "vars") for (const [key, said] of Object.entries(value)) node.style.setProperty(key, said);
+    else if (name === "vars") for (const [key, text] of Object.entries(value)) node.style.setProperty(key, text);
     else if (PROPERTIES.has(name)) node[name] = value;
     else if (value !== false) node.setAttribute(name, value === true ? "" : value);
   }

@@ -20,11 +20,11 @@ export function percent(share) {
 
 /** How likely a click is, in words. */
 export function likelihood(probability) {
-  const shown = Math.round(probability * 100);
-  if (shown >= 30) return "Very likely";
-  if (shown >= 15) return "Likely";
-  if (shown >= 6) return "Fair chance";
-  if (shown >= 2) return "Long shot";
+  const percentage = Math.round(probability * 100);
+  if (percentage >= 30) return "Very likely";
+  if (percentage >= 15) return "Likely";
+  if (percentage >= 6) return "Fair chance";
+  if (percentage >= 2) return "Long shot";
   return "Unlikely";
 }
 

@@ -17,9 +17,9 @@ export function header({ state }) {
       field.value = "";
       typed();
     } else if (event.key === "ArrowDown") {
-      const first = document.querySelector("#main .title");
-      if (first) event.preventDefault();
-      first?.focus();
+      const hit = document.querySelector("#main .title");
+      if (hit) event.preventDefault();
+      hit?.focus();
     }
   });
   field.form.addEventListener("submit", (event) => {
@@ -47,11 +47,11 @@ export function header({ state }) {
     });
   themeButton();
 
-  function update(now) {
-    const waits = document.activeElement === field && field.value.trim() === now.q;
-    if (!waits) field.value = now.q;
+  function update(params) {
+    const waits = document.activeElement === field && field.value.trim() === params.q;
+    if (!waits) field.value = params.q;
     for (const link of links) {
-      if (link.dataset.view === now.view) link.setAttribute("aria-current", "page");
+      if (link.dataset.view === params.view) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
       link.href = state.link({ view: link.dataset.view });
     }

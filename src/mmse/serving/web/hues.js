@@ -35,8 +35,8 @@ export function huesOf(words) {
 /** Lightness, chroma and hue of the first of `texts` that names a colour, or else a calm colour that stands for `word`. */
 export function colourOf(texts, word) {
   for (const text of texts) {
-    const known = String(text ?? "").toLowerCase().split(/[^a-z]+/).find((one) => Object.hasOwn(NAMED, one));
-    if (known) return NAMED[known];
+    const name = String(text ?? "").toLowerCase().split(/[^a-z]+/).find((name) => Object.hasOwn(NAMED, name));
+    if (name) return NAMED[name];
   }
   return [0.64, 0.115, hueOf(word)];
 }

@@ -1,14 +1,14 @@
 /** One item in a dialog: everything the catalogue says of it. */
 
 import * as api from "./api.js";
-import { facts, worth } from "./card.js";
+import { facts, offerLine } from "./card.js";
 import { el, fill, icon } from "./dom.js";
 import { count, heading, steps } from "./format.js";
 import { pictureOf } from "./picture.js";
 import { problemBox } from "./problem.js";
 import { PAGE } from "./state.js";
 
-const SAID_ABOVE = new Set(["title", "price", "rating", "available", "currency", "image", "image_url", "item_row"]);
+const IN_HEADER = new Set(["title", "price", "rating", "available", "currency", "image", "image_url", "item_row"]);
 
 /** The dialog; it is open while the state names an item. */
 export function itemDialog(shop) {
@@ -24,36 +24,36 @@ export function itemDialog(shop) {
     },
   } }, el("form", { method: "dialog" }, el("button", { class: "round close", "aria-label": "Close" }, icon("M5 5l10 10M15 5 5 15"))), body);
   document.body.append(dialog);
-  let shown = "";
+  let openItem = "";
 
-  async function update(now) {
-    if (!now.item) {
-      shown = "";
+  async function update(params) {
+    if (!params.item) {
+      openItem = "";
       if (dialog.open) dialog.close();
       return;
     }
-    if (now.item === shown) return;
-    shown = now.item;
+    if (params.item === openItem) return;
+    openItem = params.item;
     try {
-      const answer = await ask((signal) => api.item(now.item, signal));
+      const answer = await ask((signal) => api.item(params.item, signal));
       if (answer) fill(body, about(answer.item));
     } catch (problem) {
       fill(body, problemBox(problem));
     }
-    if (shown === now.item && !dialog.open) dialog.showModal();
+    if (openItem === params.item && !dialog.open) dialog.showModal();
   }
 
   function about(item) {
     const title = String(item.title);
     const kinds = Object.fromEntries(shop.catalogue.columns.map((column) => [column.name, column.kind]));
-    const rows = Object.entries(item).filter(([name, value]) => !SAID_ABOVE.has(name) && value !== null && value !== "");
+    const rows = Object.entries(item).filter(([name, value]) => !IN_HEADER.has(name) && value !== null && value !== "");
     return [
       el("div", { class: "shot" }, pictureOf(item)),
       el("div", { class: "item-text" },
         el("h2", { dir: "auto" }, title),
         el("p", { class: "facts", dir: "auto" }, facts(item)),
-        worth(item),
-        el("dl", {}, rows.map(([name, value]) => [el("dt", {}, heading(name)), el("dd", { dir: "auto" }, said(value, kinds[name]))])),
+        offerLine(item),
+        el("dl", {}, rows.map(([name, value]) => [el("dt", {}, heading(name)), el("dd", { dir: "auto" }, formatValue(value, kinds[name]))])),
         el("button", { type: "button", class: "button strong", on: { click: () => state.set({ q: title, view: "search", item: "", k: PAGE }) } },
           "Search for more like it")),
     ];
@@ -61,7 +61,7 @@ export function itemDialog(shop) {
   return { update };
 }
 
-function said(value, kind) {
+function formatValue(value, kind) {
   if (kind === "path") return steps(value).join(" › ");
   if (typeof value === "number") return count(value);
   if (typeof value === "boolean") return value ? "yes" : "no";

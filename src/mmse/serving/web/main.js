@@ -12,7 +12,7 @@ import { State } from "./state.js";
 
 const main = document.getElementById("main");
 const state = new State();
-const said = document.getElementById("said");
+const announcer = document.getElementById("said");
 
 /** What every view is given: the state, what can be asked of the catalogue, and how to speak to a screen reader. */
 const shop = {
@@ -20,27 +20,27 @@ const shop = {
   catalogue: { items: 0, columns: [], examples: [] },
   versions: { live: "", served: [] },
   say: (text) => {
-    said.textContent = text;
+    announcer.textContent = text;
   },
   busy: (is) => document.body.classList.toggle("waiting", is),
 };
 const top = header(shop);
 const dialog = itemDialog(shop);
 const views = {};
-let shown = "";
+let currentView = "";
 
-function show(now) {
-  top.update(now);
-  dialog.update(now);
-  views[now.view] ??= { search: searchView, compare: compareView, map: mapView }[now.view](shop);
-  if (shown !== now.view) {
-    views[shown]?.leave?.();
-    shown = now.view;
-    fill(main, views[now.view].node);
-    document.body.dataset.view = now.view;
+function show(params) {
+  top.update(params);
+  dialog.update(params);
+  views[params.view] ??= { search: searchView, compare: compareView, map: mapView }[params.view](shop);
+  if (currentView !== params.view) {
+    views[currentView]?.leave?.();
+    currentView = params.view;
+    fill(main, views[params.view].node);
+    document.body.dataset.view = params.view;
   }
-  document.title = now.q ? `${now.q.slice(0, 60)} · Search` : "Search";
-  views[now.view].update(now);
+  document.title = params.q ? `${params.q.slice(0, 60)} · Search` : "Search";
+  views[params.view].update(params);
 }
 
 async function start() {

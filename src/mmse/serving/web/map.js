@@ -1,7 +1,7 @@
 /** The map: all items at their places, names of regions, and where the query and its hits belong. */
 
 import * as api from "./api.js";
-import { paint, paletteOf } from "./atlas.js";
+import { paint, paletteOf } from "./map_canvas.js";
 import { Camera } from "./camera.js";
 import { chance } from "./card.js";
 import { el, fill, icon } from "./dom.js";
@@ -34,17 +34,17 @@ export function mapView(shop) {
       draw();
     } } }, icon("M4 8V4h4M16 8V4h-4M4 12v4h4M16 12v4h-4")));
   const stage = el("div", { class: "stage" }, canvas, tip, buttons);
-  const near = el("ol", { class: "near" });
+  const hitList = el("ol", { class: "near" });
   const nearHead = el("h2", {}, "Hits on the map");
   const line = el("p", { class: "line" });
   const key = el("ul", { class: "map-key", role: "list", "aria-label": "Categories; press one to hide or show it" });
-  const told = el("div", { class: "told" });
-  const aside = el("aside", { class: "map-side", "aria-label": "Hits and categories" }, nearHead, line, told, near, el("h2", {}, "Categories"), key);
+  const messages = el("div", { class: "told" });
+  const aside = el("aside", { class: "map-side", "aria-label": "Hits and categories" }, nearHead, line, messages, hitList, el("h2", {}, "Categories"), key);
   const body = el("div", { class: "mapping" }, stage, aside);
   const node = el("div", { class: "view" });
   const camera = new Camera();
   const scene = { map: null, camera, colours: null, hits: new Map(), place: null, muted: new Set(), pointed: -1, family: "sans-serif" };
-  let [grid, byId, loaded, asked, drawing] = [null, new Map(), null, null, 0];
+  let [grid, byId, loadedVersion, lastKey, drawing] = [null, new Map(), null, null, 0];
 
   const context = canvas.getContext("2d");
   const watcher = new ResizeObserver(() => fit());
@@ -77,12 +77,12 @@ export function mapView(shop) {
   function recolour() {
     scene.colours = paletteOf(scene.map.categories, stage);
     scene.family = getComputedStyle(document.body).fontFamily;
-    const drawn = scene.map.categories.map(() => 0);
-    for (const category of scene.map.category) drawn[category] += 1;
-    fill(key, scene.map.categories.map((name, at) => el("li", { hidden: !drawn[at] }, el("button", {
+    const counts = scene.map.categories.map(() => 0);
+    for (const category of scene.map.category) counts[category] += 1;
+    fill(key, scene.map.categories.map((name, at) => el("li", { hidden: !counts[at] }, el("button", {
       type: "button", class: "swatch", "aria-pressed": String(!scene.muted.has(at)),
       vars: { "--hue": scene.colours.points[at] }, on: { click: () => mute(at) },
-    }, el("bdi", {}, heading(name)), el("span", { class: "count" }, count(drawn[at]))))));
+    }, el("bdi", {}, heading(name)), el("span", { class: "count" }, count(counts[at]))))));
   }
 
   function mute(category) {
@@ -96,21 +96,21 @@ export function mapView(shop) {
     if (!grid) return -1;
     const [x, y] = camera.toMap(px, py);
     const visible = (at) => !scene.muted.has(scene.map.category[at]);
-    const found = hitAt(px, py) ?? grid.nearest(x, y, reach_px / camera.scale, visible);
-    if (found !== scene.pointed) {
-      scene.pointed = found;
-      tip.hidden = found < 0;
-      canvas.classList.toggle("pointing", found >= 0);
+    const index = hitAt(px, py) ?? grid.nearest(x, y, reach_px / camera.scale, visible);
+    if (index !== scene.pointed) {
+      scene.pointed = index;
+      tip.hidden = index < 0;
+      canvas.classList.toggle("pointing", index >= 0);
       draw();
     }
-    if (found >= 0) {
-      const [left, top] = camera.toScreen(scene.map.x[found], scene.map.y[found]);
-      fill(tip, el("strong", {}, scene.map.title[found]), el("span", {}, scene.map.categories[scene.map.category[found]]));
+    if (index >= 0) {
+      const [left, top] = camera.toScreen(scene.map.x[index], scene.map.y[index]);
+      fill(tip, el("strong", {}, scene.map.title[index]), el("span", {}, scene.map.categories[scene.map.category[index]]));
       tip.style.setProperty("--x", `${Math.min(Math.max(left, 100), camera.width - 100)}px`);
       tip.style.setProperty("--y", `${top}px`);
       tip.classList.toggle("under", top < 90);
     }
-    return found;
+    return index;
   }
 
   function hitAt(px, py) {
@@ -129,13 +129,13 @@ export function mapView(shop) {
     shop.say(at < 0 ? "No item here." : `${scene.map.title[at]}, ${scene.map.categories[scene.map.category[at]]}`);
   }
 
-  async function update(now) {
-    await Promise.all([loadMap(now.version), findHits(now)]);
+  async function update(params) {
+    await Promise.all([loadMap(params.version), findHits(params)]);
   }
 
   async function loadMap(version) {
-    if (loaded === version) return;
-    loaded = version;
+    if (loadedVersion === version) return;
+    loadedVersion = version;
     if (!scene.map) fill(node, el("p", { class: "plain small" }, "Fetching the map …"));
     try {
       const map = await askMap((signal) => api.wholeMap(version, signal));
@@ -146,48 +146,48 @@ export function mapView(shop) {
       fill(node, body);
       recolour();
       fit();
-      asked = null;
+      lastKey = null;
       await findHits(state.now);
     } catch (problem) {
-      if (problem.code !== "not_found") loaded = null;
+      if (problem.code !== "not_found") loadedVersion = null;
       scene.map = null;
       fill(node, problem.code === "not_found" ? noMap(problem) : el("div", { class: "plain" }, problemBox(problem, () => update(state.now))));
     }
   }
 
-  async function findHits(now) {
+  async function findHits(params) {
     if (!scene.map) return;
-    const request = searchOf(now, columns, { k: PAGE, explain: false });
-    const wanted = now.q ? JSON.stringify(request) : "";
-    if (wanted === asked) return;
-    asked = wanted;
-    fill(told);
-    if (!now.q) {
+    const request = searchOf(params, columns, { k: PAGE, explain: false });
+    const requestKey = params.q ? JSON.stringify(request) : "";
+    if (requestKey === lastKey) return;
+    lastKey = requestKey;
+    fill(messages);
+    if (!params.q) {
       askHits(async () => null);
-      show(now, [], null);
+      show(params, [], null);
       return;
     }
     try {
-      const found = await askHits((signal) => Promise.all([api.search(request, signal), api.mapPlace(now.q, now.version, signal)]));
-      if (found) show(now, found[0].hits, found[1]);
+      const answers = await askHits((signal) => Promise.all([api.search(request, signal), api.mapPlace(params.q, params.version, signal)]));
+      if (answers) show(params, answers[0].hits, answers[1]);
     } catch (problem) {
-      asked = null;
+      lastKey = null;
       if (!(problem instanceof api.Problem)) console.error(problem);
-      fill(told, problemBox(problem, () => update(state.now)));
+      fill(messages, problemBox(problem, () => update(state.now)));
     }
   }
 
-  function show(now, found, place) {
+  function show(params, hitItems, place) {
     scene.place = place;
-    scene.hits = new Map(found.filter((hit) => byId.has(hit.item_id)).map((hit) => [byId.get(hit.item_id), hit.rank]));
+    scene.hits = new Map(hitItems.filter((hit) => byId.has(hit.item_id)).map((hit) => [byId.get(hit.item_id), hit.rank]));
     scene.pointed = -1;
     tip.hidden = true;
-    const drawn = scene.hits.size;
-    fill(line, now.q ? `${hitsSaid(found.length)}, ${drawn === found.length ? "all" : count(drawn)} of them drawn. The dashed ring is where the query belongs.`
+    const nDrawn = scene.hits.size;
+    fill(line, params.q ? `${hitsSaid(hitItems.length)}, ${nDrawn === hitItems.length ? "all" : count(nDrawn)} of them drawn. The dashed ring is where the query belongs.`
       : `${count(scene.map.item_id.length)} items are drawn; what is alike lies close together. Search to see where a query belongs.`);
-    nearHead.textContent = now.q ? "Hits on the map" : "The catalogue as a map";
-    fill(near, found.map((hit) => nearRow(hit)));
-    if (place) focusOn(found, place);
+    nearHead.textContent = params.q ? "Hits on the map" : "The catalogue as a map";
+    fill(hitList, hitItems.map((hit) => nearRow(hit)));
+    if (place) focusOn(hitItems, place);
     draw();
   }
 
@@ -210,11 +210,11 @@ export function mapView(shop) {
   }
 
   /** Moves so that the query's place and most of its hits are seen. */
-  function focusOn(found, place) {
-    const reach = found.map((hit) => byId.get(hit.item_id)).filter((at) => at !== undefined)
+  function focusOn(hitItems, place) {
+    const reach = hitItems.map((hit) => byId.get(hit.item_id)).filter((at) => at !== undefined)
       .map((at) => Math.hypot(scene.map.x[at] - place.x, scene.map.y[at] - place.y)).sort((a, b) => a - b);
-    const most = Math.max(reach[Math.floor(reach.length * 0.8)] ?? 0, place.spread, 0.06);
-    camera.look(place.x, place.y, Math.min(0.62 / most, 1.9));
+    const radius = Math.max(reach[Math.floor(reach.length * 0.8)] ?? 0, place.spread, 0.06);
+    camera.look(place.x, place.y, Math.min(0.62 / radius, 1.9));
   }
   return { node, update };
 }

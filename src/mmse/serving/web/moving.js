@@ -8,8 +8,8 @@ const SLACK = 5;
  * index, `open` opens an item, `tell` says it aloud.
  */
 export function moveMap(canvas, camera, { draw, point, open, tell }) {
-  const down = new Map();
-  let travelled = 0;
+  const pointers = new Map();
+  let distance = 0;
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
@@ -17,33 +17,33 @@ export function moveMap(canvas, camera, { draw, point, open, tell }) {
 
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
-    if (!down.size) travelled = 0;
-    down.set(event.pointerId, at(event));
+    if (!pointers.size) distance = 0;
+    pointers.set(event.pointerId, at(event));
   });
   canvas.addEventListener("pointermove", (event) => {
-    const here = at(event);
-    const before = down.get(event.pointerId);
-    if (!before) {
-      point(...here);
+    const position = at(event);
+    const former = pointers.get(event.pointerId);
+    if (!former) {
+      point(...position);
       return;
     }
-    const others = [...down].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
-    if (others.length) pinch(before, here, others[0]);
-    else camera.pan(here[0] - before[0], here[1] - before[1]);
-    travelled += Math.hypot(here[0] - before[0], here[1] - before[1]);
-    down.set(event.pointerId, here);
-    if (travelled > SLACK) point(-1e6, -1e6);
+    const otherPointers = [...pointers].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
+    if (otherPointers.length) pinch(former, position, otherPointers[0]);
+    else camera.pan(position[0] - former[0], position[1] - former[1]);
+    distance += Math.hypot(position[0] - former[0], position[1] - former[1]);
+    pointers.set(event.pointerId, position);
+    if (distance > SLACK) point(-1e6, -1e6);
     draw();
   });
-  const up = (event) => {
-    const alone = down.size === 1 && down.has(event.pointerId);
-    down.delete(event.pointerId);
-    if (event.type === "pointerup" && alone && travelled <= SLACK) open(point(...at(event), event.pointerType === "touch" ? 22 : 14));
+  const release = (event) => {
+    const isSingle = pointers.size === 1 && pointers.has(event.pointerId);
+    pointers.delete(event.pointerId);
+    if (event.type === "pointerup" && isSingle && distance <= SLACK) open(point(...at(event), event.pointerType === "touch" ? 22 : 14));
   };
-  canvas.addEventListener("pointerup", up);
-  canvas.addEventListener("pointercancel", up);
+  canvas.addEventListener("pointerup", release);
+  canvas.addEventListener("pointercancel", release);
   canvas.addEventListener("pointerleave", () => {
-    if (!down.size) point(-1e6, -1e6);
+    if (!pointers.size) point(-1e6, -1e6);
   });
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
@@ -51,11 +51,11 @@ export function moveMap(canvas, camera, { draw, point, open, tell }) {
     draw();
   }, { passive: false });
 
-  function pinch(before, here, other) {
-    const was = Math.hypot(before[0] - other[0], before[1] - other[1]);
-    const is = Math.hypot(here[0] - other[0], here[1] - other[1]);
-    camera.zoomAt(is / Math.max(was, 1), (here[0] + other[0]) / 2, (here[1] + other[1]) / 2);
-    camera.pan((here[0] - before[0]) / 2, (here[1] - before[1]) / 2);
+  function pinch(former, position, fixed) {
+    const was = Math.hypot(former[0] - fixed[0], former[1] - fixed[1]);
+    const is = Math.hypot(position[0] - fixed[0], position[1] - fixed[1]);
+    camera.zoomAt(is / Math.max(was, 1), (position[0] + fixed[0]) / 2, (position[1] + fixed[1]) / 2);
+    camera.pan((position[0] - former[0]) / 2, (position[1] - former[1]) / 2);
   }
 
   const middle = () => point(camera.width / 2, camera.height / 2, 60);

@@ -9,14 +9,14 @@ export function gridOf(xs, ys) {
   for (let at = 0; at < xs.length; at += 1) cells[cell(ys[at]) * CELLS + cell(xs[at])].push(at);
 
   function nearest(x, y, reach, allowed = () => true) {
-    let [best, least] = [-1, reach * reach];
+    let [index, smallest] = [-1, reach * reach];
     for (let row = cell(y - reach); row <= cell(y + reach); row += 1)
       for (let column = cell(x - reach); column <= cell(x + reach); column += 1)
         for (const at of cells[row * CELLS + column]) {
           const distance = (xs[at] - x) ** 2 + (ys[at] - y) ** 2;
-          if (distance < least && allowed(at)) [best, least] = [at, distance];
+          if (distance < smallest && allowed(at)) [index, smallest] = [at, distance];
         }
-    return best;
+    return index;
   }
   return { nearest };
 }

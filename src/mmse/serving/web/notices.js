@@ -7,45 +7,45 @@ import { PAGE } from "./state.js";
 const STEPS = [0.3, 0.2, 0.1, 0.05, 0.02];
 
 /** What rules did: another query, a page to go to, their names. */
-export function notices(now, answer) {
+export function notices(params, answer) {
   const leads = answer.redirect_url;
   const safe = leads !== null && /^(https?:\/\/|\/(?!\/))/i.test(leads);
   return [
     leads !== null && el("p", { class: "notice" }, "A rule sends this query to ",
       safe ? el("a", { href: leads, rel: "noopener noreferrer" }, leads) : el("span", { dir: "auto" }, leads), "."),
-    answer.query !== now.q && el("p", { class: "notice" }, "Searched for “", el("bdi", {}, answer.query), "”, as a rule says."),
+    answer.query !== params.q && el("p", { class: "notice" }, "Searched for “", el("bdi", {}, answer.query), "”, as a rule says."),
     answer.rules.length > 0 && el("p", { class: "notice" }, answer.rules.length > 1 ? "Rules at work: " : "Rule at work: ",
       answer.rules.map((rule, place) => [place ? ", " : "", el("bdi", { class: "rule" }, rule)])),
   ];
 }
 
 /** What to say and offer where nothing was found. */
-export function noMatch({ state, say }, now) {
-  const columns = Object.keys(now.filter);
+export function noMatch({ state, say }, params) {
+  const columns = Object.keys(params.filter);
   const offers = [];
   const offer = (text, changes) => offers.push(el("button", { type: "button", class: "button", on: { click: () => {
     state.set({ ...changes, k: PAGE });
     document.getElementById("main").focus();
     say("");
   } } }, text));
-  if (now.min) {
-    const lower = STEPS.find((step) => step < now.min - 1e-9);
+  if (params.min) {
+    const lower = STEPS.find((step) => step < params.min - 1e-9);
     if (lower) offer(`Allow hits from ${percent(lower)} on`, { min: lower });
     offer("No cut-off", { min: 0 });
   }
   for (const column of columns) {
-    const { [column]: _, ...others } = now.filter;
-    offer(`Any ${heading(column).toLowerCase()}`, { filter: others });
+    const { [column]: _, ...otherFilters } = params.filter;
+    offer(`Any ${heading(column).toLowerCase()}`, { filter: otherFilters });
   }
   if (columns.length > 1) offer("Clear all filters", { filter: {} });
-  if (now.channel === "lexical") offer("Search by meaning too", { channel: "hybrid" });
-  const why = now.min && columns.length ? `Nothing that passes the filters is at least ${percent(now.min)} likely to be wanted.`
-    : now.min ? `Nothing in the catalogue is at least ${percent(now.min)} likely to be wanted.`
+  if (params.channel === "lexical") offer("Search by meaning too", { channel: "hybrid" });
+  const reason = params.min && columns.length ? `Nothing that passes the filters is at least ${percent(params.min)} likely to be wanted.`
+    : params.min ? `Nothing in the catalogue is at least ${percent(params.min)} likely to be wanted.`
     : columns.length ? "Nothing passes all of these filters."
-    : now.channel === "lexical" ? "No item has these words." : "Nothing in the catalogue is likely enough to be wanted. Try other words.";
+    : params.channel === "lexical" ? "No item has these words." : "Nothing in the catalogue is likely enough to be wanted. Try other words.";
   return el("section", { class: "nothing" },
     el("h2", {}, "No good match"),
-    el("p", {}, why, offers.length ? " You can loosen what was asked:" : ""),
+    el("p", {}, reason, offers.length ? " You can loosen what was asked:" : ""),
     offers.length > 0 && el("div", { class: "offers" }, offers));
 }
 

@@ -12,11 +12,11 @@ import { el, freshId, svg } from "./dom.js";
 import { steps } from "./format.js";
 import { colourOf, hash, hueOf } from "./hues.js";
 import { HOME } from "./shapes_home.js";
-import { MORE } from "./shapes_more.js";
+import { MORE_SHAPES } from "./shapes_more.js";
 import { WEAR } from "./shapes_wear.js";
 import { backdrop, textureOf } from "./textures.js";
 
-const DRAWINGS = { ...WEAR, ...HOME, ...MORE };
+const DRAWINGS = { ...WEAR, ...HOME, ...MORE_SHAPES };
 const PICTURES = ["image", "image_url"];
 
 /** The item's own picture; a drawing where it has none or where it cannot be loaded. */
@@ -34,7 +34,7 @@ export function picture(item, size = "") {
   const path = steps(item.category ?? "");
   const [lightness, chroma, hue] = colourOf([item.colour ?? item.color, item.title], String(item.brand ?? path.at(-1) ?? item.title));
   const name = depicted(path, String(item.title ?? ""), hash);
-  const turned = (hash(String(item.item_id ?? item.title)) % 9) - 4;
+  const angle = (hash(String(item.item_id ?? item.title)) % 9) - 4;
   const id = freshId("body");
   const grain = textureOf(item.material, id);
   return svg("svg", {
@@ -46,30 +46,30 @@ export function picture(item, size = "") {
   backdrop(path.slice(0, 2).join(">") || name),
   svg("circle", { class: "t-halo", cx: 80, cy: 58, r: 47 }),
   svg("ellipse", { class: "t-ground", cx: 80, cy: 103, rx: 34, ry: 4.5 }),
-  svg("g", { transform: `translate(37 15) scale(.86) rotate(${turned} 50 50)` },
+  svg("g", { transform: `translate(37 15) scale(.86) rotate(${angle} 50 50)` },
     shapes(name, ""), grain));
 }
 
 /** The hue behind a drawing: that of the top category, turned a little by the next one. */
-function backOf([top = "", next = ""]) {
-  return (hueOf(top) + ((hash(next) % 5) - 2) * 18 + 360) % 360;
+function backOf([top = "", sub = ""]) {
+  return (hueOf(top) + ((hash(sub) % 5) - 2) * 18 + 360) % 360;
 }
 
 /** The shapes of a drawing, all or those of one tone. */
 function shapes(name, tone) {
-  return DRAWINGS[name].split("|").filter((one) => !tone || one.startsWith(`${tone} `)).map(shape);
+  return DRAWINGS[name].split("|").filter((part) => !tone || part.startsWith(`${tone} `)).map(shape);
 }
 
 function shape(text) {
-  const [tone, kind, ...said] = text.split(" ");
-  const numbers = said.map(Number);
+  const [tone, kind, ...values] = text.split(" ");
+  const numbers = values.map(Number);
   if (kind === "R") {
     const [x, y, width, height, rx = 0] = numbers;
     return svg("rect", { class: `t-${tone}`, x, y, width, height, rx });
   }
   if (kind === "C") return svg("circle", { class: `t-${tone}`, cx: numbers[0], cy: numbers[1], r: numbers[2] });
   if (kind === "E") return svg("ellipse", { class: `t-${tone}`, cx: numbers[0], cy: numbers[1], rx: numbers[2], ry: numbers[3] });
-  const d = said.join(" ");
+  const d = values.join(" ");
   if (kind === "P") return svg("path", { class: `t-${tone}`, d, "fill-rule": "evenodd" });
   return svg("path", { class: `t-${tone} stroke`, d, "stroke-width": kind.slice(1) });
 }

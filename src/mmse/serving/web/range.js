@@ -11,7 +11,7 @@ export function rangeFilter({ state }, column) {
   const bars = el("div", { class: "bins", "aria-hidden": "true" });
   const ends = ["from", "to"].map((end) => {
     const slider = el("input", { type: "range", min: 0, step: 1, "aria-label": `${heading(column)} ${end}`, on: {
-      input: () => slid(end), change: () => commit(end, at(Number(slider.value))),
+      input: () => readSlider(end), change: () => commit(end, at(Number(slider.value))),
     } });
     const field = el("input", { type: "number", step: "any", "aria-label": `${heading(column)} ${end}, as a number`, on: {
       change: () => commit(end, field.value === "" ? null : Number(field.value)),
@@ -21,7 +21,7 @@ export function rangeFilter({ state }, column) {
   const [low, high] = ends;
   const node = group(column, el("div", { class: "span" }, bars, low.slider, high.slider),
     el("div", { class: "ends" }, low.field, el("span", { "aria-hidden": "true" }, "–"), high.field));
-  let [edges, chosen] = [[0, 1], { from: null, to: null }];
+  let [edges, choice] = [[0, 1], { from: null, to: null }];
 
   /** The number at a place of the sliders, rounded to what can be told apart there. */
   function at(place) {
@@ -39,7 +39,7 @@ export function rangeFilter({ state }, column) {
     return Math.round((bin + (value - edges[bin]) / (edges[bin + 1] - edges[bin] || 1)) * FINE);
   }
 
-  function slid(end) {
+  function readSlider(end) {
     const [from, to] = [Number(low.slider.value), Number(high.slider.value)];
     if (from > to) (end === "from" ? low : high).slider.value = end === "from" ? to : from;
     const moved = end === "from" ? low : high;
@@ -49,10 +49,10 @@ export function rangeFilter({ state }, column) {
   }
 
   function commit(end, value) {
-    const whole = end === "from" ? value === null || value <= edges[0] : value === null || value >= edges[edges.length - 1];
-    const next = { ...chosen, [end]: whole ? null : value };
-    if (next.from !== null && next.to !== null && next.from > next.to) next[end === "from" ? "to" : "from"] = value;
-    state.filterBy(column, next);
+    const isUnbounded = end === "from" ? value === null || value <= edges[0] : value === null || value >= edges[edges.length - 1];
+    const newChoice = { ...choice, [end]: isUnbounded ? null : value };
+    if (newChoice.from !== null && newChoice.to !== null && newChoice.from > newChoice.to) newChoice[end === "from" ? "to" : "from"] = value;
+    state.filterBy(column, newChoice);
   }
 
   function shade() {
@@ -62,21 +62,21 @@ export function rangeFilter({ state }, column) {
     bars.parentNode.style.setProperty("--to", to / Number(low.slider.max));
   }
 
-  function update(only, facet) {
-    chosen = only && !Array.isArray(only) ? only : { from: null, to: null };
+  function update(condition, facet) {
+    choice = condition && !Array.isArray(condition) ? condition : { from: null, to: null };
     const { bins } = facet;
-    node.hidden = !bins.length && chosen.from === null && chosen.to === null;
-    edges = bins.length ? [...bins.map((bin) => bin.low), bins[bins.length - 1].high] : [chosen.from ?? 0, chosen.to ?? (chosen.from ?? 0) + 1];
-    const most = Math.max(...bins.map((bin) => bin.count), 1);
-    fill(bars, bins.map((bin) => el("i", { vars: { "--tall": bin.count ? Math.max(bin.count / most, 0.04) : 0 } })));
+    node.hidden = !bins.length && choice.from === null && choice.to === null;
+    edges = bins.length ? [...bins.map((bin) => bin.low), bins[bins.length - 1].high] : [choice.from ?? 0, choice.to ?? (choice.from ?? 0) + 1];
+    const maximum = Math.max(...bins.map((bin) => bin.count), 1);
+    fill(bars, bins.map((bin) => el("i", { vars: { "--tall": bin.count ? Math.max(bin.count / maximum, 0.04) : 0 } })));
     for (const { end, slider, field } of ends) {
-      const usual = end === "from" ? edges[0] : edges[edges.length - 1];
-      const value = chosen[end] ?? usual;
+      const limit = end === "from" ? edges[0] : edges[edges.length - 1];
+      const value = choice[end] ?? limit;
       slider.max = (edges.length - 1) * FINE;
       slider.value = placeOf(value);
       slider.setAttribute("aria-valuetext", count(value));
-      field.value = chosen[end] ?? "";
-      field.placeholder = count(usual);
+      field.value = choice[end] ?? "";
+      field.placeholder = count(limit);
     }
     shade();
   }

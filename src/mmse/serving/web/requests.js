@@ -26,18 +26,18 @@ export function countedApart(state, columns) {
   return columns
     .filter(({ name }) => name in state.filter)
     .map(({ name }) => {
-      const { [name]: _, ...others } = state.filter;
-      return { ...searchOf({ ...state, filter: others, k: 1 }, columns), explain: false, facets: [name] };
+      const { [name]: _, ...otherFilters } = state.filter;
+      return { ...searchOf({ ...state, filter: otherFilters, k: 1 }, columns), explain: false, facets: [name] };
     });
 }
 
 /** The filter in the API's words, or null where everything is let through. */
 export function filterOf(filter, columns) {
   const kinds = Object.fromEntries(columns.map(({ name, kind }) => [name, kind]));
-  const said = {};
-  for (const [column, only] of Object.entries(filter)) {
-    if (Array.isArray(only)) said[column] = kinds[column] === "flag" ? only.map((value) => value === "true") : only;
-    else said[column] = Object.fromEntries(Object.entries(only).filter(([, end]) => end !== null));
+  const conditions = {};
+  for (const [column, condition] of Object.entries(filter)) {
+    if (Array.isArray(condition)) conditions[column] = kinds[column] === "flag" ? condition.map((value) => value === "true") : condition;
+    else conditions[column] = Object.fromEntries(Object.entries(condition).filter(([, end]) => end !== null));
   }
-  return Object.keys(said).length ? said : null;
+  return Object.keys(conditions).length ? conditions : null;
 }

@@ -31,16 +31,16 @@ export function searchView(shop) {
   const line = el("p", { class: "line" });
   const parts = el("div", { class: "legend-slot" });
   const active = el("div", { class: "chips-slot" });
-  const told = el("div", { class: "told" });
+  const messages = el("div", { class: "told" });
   const list = el("ol", { class: "cards", "aria-label": "Hits", on: { keydown: moveAmong } });
-  const more = el("button", { type: "button", class: "button more", on: { click: showMore } }, "Show more");
-  const found = el("section", { class: "found" },
-    el("div", { class: "bar" }, line, opener), active, told, parts, list, more);
+  const moreButton = el("button", { type: "button", class: "button more", on: { click: showMore } }, "Show more");
+  const results = el("section", { class: "found" },
+    el("div", { class: "bar" }, line, opener), active, messages, parts, list, moreButton);
   const start = welcome(shop);
-  const body = el("div", { class: "searching" }, side, found);
+  const body = el("div", { class: "searching" }, side, results);
   const node = el("div", { class: "view" });
-  let last = { key: null, ids: [], columns: [] };
-  more.hidden = true;
+  let latest = { key: null, ids: [], columns: [] };
+  moreButton.hidden = true;
   place();
   NARROW.addEventListener("change", place);
 
@@ -53,62 +53,62 @@ export function searchView(shop) {
     state.set({ k: Math.min(state.now.k + PAGE, MAX_K) }, { quietly: true });
   }
 
-  async function update(now) {
-    if (!now.q) {
-      last = { key: null, ids: [], columns: [] };
+  async function update(params) {
+    if (!params.q) {
+      latest = { key: null, ids: [], columns: [] };
       ask(async () => null);
       fill(node, start.node);
       return;
     }
     if (body.parentNode !== node) fill(node, body, drawer);
-    settings.update(now);
-    fill(active, chips(shop, now));
-    const request = searchOf(now, columns, { facets: countedAtOnce(now, columns) });
+    settings.update(params);
+    fill(active, chips(shop, params));
+    const request = searchOf(params, columns, { facets: countedAtOnce(params, columns) });
     const key = JSON.stringify(request);
-    if (key === last.key) return;
-    last.key = key;
-    found.setAttribute("aria-busy", "true");
+    if (key === latest.key) return;
+    latest.key = key;
+    results.setAttribute("aria-busy", "true");
     try {
-      const answers = await ask((signal) => bothAnswers(request, countedApart(now, columns), signal));
+      const answers = await ask((signal) => bothAnswers(request, countedApart(params, columns), signal));
       if (!answers) return;
-      draw(now, ...answers);
+      draw(params, ...answers);
     } catch (problem) {
-      last.key = null;
+      latest.key = null;
       if (!(problem instanceof api.Problem)) console.error(problem);
-      fill(told, problemBox(problem, () => update(state.now)));
-      if (!list.children.length) more.hidden = true;
-      found.classList.add("stale");
+      fill(messages, problemBox(problem, () => update(state.now)));
+      if (!list.children.length) moreButton.hidden = true;
+      results.classList.add("stale");
     }
-    found.removeAttribute("aria-busy");
+    results.removeAttribute("aria-busy");
   }
 
-  function draw(now, answer, counts) {
-    found.classList.remove("stale");
+  function draw(params, answer, counts) {
+    results.classList.remove("stale");
     const edits = answer.catalogue ? [`, ${answer.catalogue} edits`] : [];
     fill(line, el("strong", {}, hits(answer.hits.length)), ` in ${milliseconds(answer.took_ms)}, version `,
       el("span", { dir: "auto" }, answer.version), edits);
-    shop.say(answer.no_good_match ? "No good match." : `${hits(answer.hits.length)} for ${now.q.slice(0, 80)}`);
-    fill(told, notices(now, answer), answer.hits.length ? null : noMatch(shop, now));
+    shop.say(answer.no_good_match ? "No good match." : `${hits(answer.hits.length)} for ${params.q.slice(0, 80)}`);
+    fill(messages, notices(params, answer), answer.hits.length ? null : noMatch(shop, params));
     const ids = answer.hits.map((hit) => hit.item_id);
-    const grows = ids.length > last.ids.length && last.ids.length > 0 && last.ids.every((id, rank) => ids[rank] === id);
-    const cards = answer.hits.slice(grows ? last.ids.length : 0).map((hit) => card(shop, hit));
+    const grows = ids.length > latest.ids.length && latest.ids.length > 0 && latest.ids.every((id, rank) => ids[rank] === id);
+    const cards = answer.hits.slice(grows ? latest.ids.length : 0).map((hit) => card(shop, hit));
     if (grows) list.append(...cards);
     else fill(list, cards);
-    if (grows && document.activeElement === more) cards[0].querySelector(".title").focus();
-    last.ids = ids;
+    if (grows && document.activeElement === moreButton) cards[0].querySelector(".title").focus();
+    latest.ids = ids;
     fill(parts, answer.hits.length ? legend(answer.hits) : null);
-    more.hidden = answer.hits.length < now.k || now.k >= MAX_K;
-    filters.update(now, counts);
+    moreButton.hidden = answer.hits.length < params.k || params.k >= MAX_K;
+    filters.update(params, counts);
   }
   return { node, update };
 }
 
-async function bothAnswers(request, apart, signal) {
-  const [answer, others] = await Promise.all([
+async function bothAnswers(request, extraSearches, signal) {
+  const [answer, batch] = await Promise.all([
     api.search(request, signal),
-    apart.length ? api.batch(apart, signal) : { outcomes: [] },
+    extraSearches.length ? api.batch(extraSearches, signal) : { outcomes: [] },
   ]);
-  const counts = [answer, ...others.outcomes.map((outcome) => outcome.answer)].flatMap((one) => one?.facets ?? []);
+  const counts = [answer, ...batch.outcomes.map((outcome) => outcome.answer)].flatMap((result) => result?.facets ?? []);
   return [answer, counts];
 }
 

@@ -1,6 +1,6 @@
 /** Drawings of devices, sports, toys, food, pets and office things, in the notation of `picture.js`. */
 
-export const MORE = {
+export const MORE_SHAPES = {
   phone: "n R 30 6 40 84 8|b R 33 11 34 74 5|l P M33 60 C46 50 54 66 67 54 V80 C67 84 66 85 62 85 H38 C34 85 33 84 33 80Z|a C 54 32 9|n R 44 8 12 3 1.5|y P M36 14 H44 L36 40Z",
   tablet: "n R 18 12 64 76 7|b R 23 18 54 62 2|l P M23 62 C40 46 56 72 77 54 V80 H23Z|a C 62 34 8|m C 50 84 2|y P M26 21 H40 L26 50Z",
   laptop: "n R 18 18 64 46 5|b R 22 22 56 38 2|l P M22 50 C40 38 56 58 78 44 V60 H22Z|a C 64 34 6|m P M6 68 H94 L90 78 H10Z|d P M6 66 H94 V70 H6Z|n R 42 68 16 3 1.5",

@@ -11,28 +11,28 @@ const SIDES = { a: { version: "", channel: "hybrid", min: 0 }, b: { version: "",
  * sides of the comparison. What is missing or makes no sense is as on a fresh page.
  */
 export function parse(search) {
-  const said = new URLSearchParams(search);
+  const params = new URLSearchParams(search);
   return {
-    q: said.get("q") ?? "",
-    view: oneOf(VIEWS, said.get("view")),
-    k: whole(said.get("k"), PAGE, MAX_K),
-    user: said.get("user") ?? "",
-    version: said.get("version") ?? "",
-    channel: oneOf(Object.keys(CHANNELS), said.get("channel")),
-    min: share(said.get("min")),
-    item: said.get("item") ?? "",
-    top: whole(said.get("top"), 10, 50),
-    filter: filterFrom(said),
-    a: sideFrom(said, "a"),
-    b: sideFrom(said, "b"),
+    q: params.get("q") ?? "",
+    view: oneOf(VIEWS, params.get("view")),
+    k: parseCount(params.get("k"), PAGE, MAX_K),
+    user: params.get("user") ?? "",
+    version: params.get("version") ?? "",
+    channel: oneOf(Object.keys(CHANNELS), params.get("channel")),
+    min: share(params.get("min")),
+    item: params.get("item") ?? "",
+    top: parseCount(params.get("top"), 10, 50),
+    filter: filterFrom(params),
+    a: sideFrom(params, "a"),
+    b: sideFrom(params, "b"),
   };
 }
 
 /** The address of a state; what is as on a fresh page is left out. */
 export function serialise(state) {
-  const said = new URLSearchParams();
-  const add = (name, value, usual) => {
-    if (value !== usual) said.append(name, value);
+  const params = new URLSearchParams();
+  const add = (name, value, fallback) => {
+    if (value !== fallback) params.append(name, value);
   };
   add("q", state.q, "");
   add("view", state.view, "search");
@@ -42,14 +42,14 @@ export function serialise(state) {
   add("channel", state.channel, "hybrid");
   add("min", state.min, 0);
   add("top", state.top, 10);
-  for (const [column, only] of Object.entries(state.filter)) {
-    if (Array.isArray(only)) for (const value of only) said.append(`f.${column}`, value);
-    else said.append(`r.${column}`, `${only.from ?? ""}..${only.to ?? ""}`);
+  for (const [column, condition] of Object.entries(state.filter)) {
+    if (Array.isArray(condition)) for (const value of condition) params.append(`f.${column}`, value);
+    else params.append(`r.${column}`, `${condition.from ?? ""}..${condition.to ?? ""}`);
   }
   for (const side of ["a", "b"])
-    for (const [name, usual] of Object.entries(SIDES[side])) add(`${side}.${name}`, state[side][name], usual);
+    for (const [name, fallback] of Object.entries(SIDES[side])) add(`${side}.${name}`, state[side][name], fallback);
   add("item", state.item, "");
-  const text = said.toString();
+  const text = params.toString();
   return text ? `?${text}` : "";
 }
 
@@ -74,12 +74,12 @@ export class State {
 
   /** Changes some of the state. `quietly` adds no step to the history; neither do letters typed one after another. */
   set(changes, { quietly = false, typing = false } = {}) {
-    const before = serialise(this.now);
+    const oldAddress = serialise(this.now);
     this.now = { ...this.now, ...changes };
-    const after = serialise(this.now);
-    if (after !== before) {
+    const newAddress = serialise(this.now);
+    if (newAddress !== oldAddress) {
       const keeps = quietly || (typing && this.#typing);
-      history[keeps ? "replaceState" : "pushState"](null, "", after || location.pathname);
+      history[keeps ? "replaceState" : "pushState"](null, "", newAddress || location.pathname);
       if (!quietly) this.#typing = typing;
     }
     this.#tell();
@@ -91,11 +91,11 @@ export class State {
   }
 
   /** Keeps only hits whose `column` is as `only` says; null or an empty list lets all through. */
-  filterBy(column, only) {
+  filterBy(column, condition) {
     const filter = { ...this.now.filter };
-    const none = only === null || (Array.isArray(only) ? only.length === 0 : only.from === null && only.to === null);
-    if (none) delete filter[column];
-    else filter[column] = only;
+    const isEmpty = condition === null || (Array.isArray(condition) ? condition.length === 0 : condition.from === null && condition.to === null);
+    if (isEmpty) delete filter[column];
+    else filter[column] = condition;
     this.set({ filter, k: PAGE });
   }
 
@@ -109,9 +109,9 @@ export class State {
   }
 }
 
-function filterFrom(said) {
+function filterFrom(params) {
   const filter = {};
-  for (const [name, value] of said) {
+  for (const [name, value] of params) {
     const column = name.slice(2);
     if (name.startsWith("f.") && column) (filter[column] ??= []).push(value);
     else if (name.startsWith("r.") && column) {
@@ -122,21 +122,21 @@ function filterFrom(said) {
   return filter;
 }
 
-function sideFrom(said, side) {
+function sideFrom(params, side) {
   return {
-    version: said.get(`${side}.version`) ?? "",
-    channel: oneOf(Object.keys(CHANNELS), said.get(`${side}.channel`), SIDES[side].channel),
-    min: share(said.get(`${side}.min`)),
+    version: params.get(`${side}.version`) ?? "",
+    channel: oneOf(Object.keys(CHANNELS), params.get(`${side}.channel`), SIDES[side].channel),
+    min: share(params.get(`${side}.min`)),
   };
 }
 
-function oneOf(known, value, usual = known[0]) {
-  return known.includes(value) ? value : usual;
+function oneOf(options, value, fallback = options[0]) {
+  return options.includes(value) ? value : fallback;
 }
 
-function whole(text, usual, most) {
+function parseCount(text, fallback, maximum) {
   const value = Number(text);
-  return text && Number.isInteger(value) && value > 0 ? Math.min(value, most) : usual;
+  return text && Number.isInteger(value) && value > 0 ? Math.min(value, maximum) : fallback;
 }
 
 function share(text) {

@@ -21,20 +21,20 @@ const OF = [
 
 /** The grain of a material over the shape with the clip path `id`, or null where the material shows none. */
 export function textureOf(material, id) {
-  const found = typeof material === "string" && OF.find(([words]) => words.test(material.toLowerCase()));
-  if (!found) return null;
-  return svg("g", { "clip-path": `url(#${id})` }, stored(`grain-${found[1]}`, LINES[found[1]], `grain grain-${found[1]}`));
+  const match = typeof material === "string" && OF.find(([words]) => words.test(material.toLowerCase()));
+  if (!match) return null;
+  return svg("g", { "clip-path": `url(#${id})` }, pattern(`grain-${match[1]}`, LINES[match[1]], `grain grain-${match[1]}`));
 }
 
 /** A quiet pattern that stands for a category. */
 export function backdrop(category) {
   const kind = hash(category) % PATTERNS.length;
-  return stored(`pattern-${kind}`, PATTERNS[kind], kind < 2 ? "t-pattern filled" : "t-pattern");
+  return pattern(`pattern-${kind}`, PATTERNS[kind], kind < 2 ? "t-pattern filled" : "t-pattern");
 }
 
 let store = null;
 /** A use of a path that the page holds once, however many drawings show it. */
-function stored(id, d, look) {
+function pattern(id, d, look) {
   if (!store) {
     store = svg("svg", { class: "store", "aria-hidden": "true" });
     document.body.append(store);
@@ -60,9 +60,9 @@ function grid(step, draw) {
   return path;
 }
 
-function field(across, down, draw) {
+function field(nColumns, nRows, draw) {
   let path = "";
-  for (let row = 0; row * down < 130; row += 1)
-    for (let x = row % 2 ? across / 2 : 0; x < 170; x += across) path += draw(x, row * down + 4);
+  for (let row = 0; row * nRows < 130; row += 1)
+    for (let x = row % 2 ? nColumns / 2 : 0; x < 170; x += nColumns) path += draw(x, row * nRows + 4);
   return path;
 }

@@ -1,8 +1,8 @@
 // The theme that was chosen here before, set before anything is drawn. Not a module: a module would run too late.
 (() => {
   try {
-    const kept = localStorage.getItem("mmse-theme");
-    if (kept === "light" || kept === "dark") document.documentElement.dataset.theme = kept;
+    const theme = localStorage.getItem("mmse-theme");
+    if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   } catch {
     // Storage is closed to this page: the theme of the system stands.
   }

@@ -4,65 +4,65 @@ import { el, fill, freshId, icon } from "./dom.js";
 import { group, tick } from "./group.js";
 import { steps } from "./format.js";
 
-const SHOWN = 7;
+const N_SHOWN = 7;
 
 /** The filter of a column that holds paths `a > b > c`. */
 export function treeFilter({ state }, column) {
   const slot = el("div", { class: "tree" });
   const node = group(column, slot);
-  const unfolded = new Map();
-  let chosen = [];
+  const isUnfolded = new Map();
+  let choices = [];
 
-  function toggle(path, on) {
-    const others = chosen.filter((other) => key(other) !== key(path) && !(on && below(other, path)) && !(on && below(path, other)));
-    state.filterBy(column, on ? [...others, path] : others);
+  function toggle(path, isOn) {
+    const rest = choices.filter((choice) => key(choice) !== key(path) && !(isOn && isBelow(choice, path)) && !(isOn && isBelow(path, choice)));
+    state.filterBy(column, isOn ? [...rest, path] : rest);
   }
 
   function branch(children, depth, where) {
     const sorted = [...children.values()].sort((a, b) => b.count - a.count);
-    const all = unfolded.get(`all ${where}`) || sorted.length <= SHOWN + 1;
-    const shown = all ? sorted : sorted.filter((one, place) => place < SHOWN || touched(one.path));
+    const showsAll = isUnfolded.get(`all ${where}`) || sorted.length <= N_SHOWN + 1;
+    const twigs = showsAll ? sorted : sorted.filter((entry, place) => place < N_SHOWN || isTouched(entry.path));
     const id = freshId("branch");
-    return el("ul", { role: "list", id }, shown.map((one) => twig(one, depth)),
-      shown.length < sorted.length && el("li", {}, el("button", { type: "button", class: "link", on: { click: () => {
-        unfolded.set(`all ${where}`, true);
+    return el("ul", { role: "list", id }, twigs.map((entry) => twig(entry, depth)),
+      twigs.length < sorted.length && el("li", {}, el("button", { type: "button", class: "link", on: { click: () => {
+        isUnfolded.set(`all ${where}`, true);
         draw();
       } } }, `Show all ${sorted.length}`)));
   }
 
-  function twig(one, depth) {
-    const open = unfolded.get(key(one.path)) ?? (touched(one.path) || one.opens);
-    const on = chosen.some((value) => key(value) === key(one.path));
-    const covered = chosen.some((value) => below(one.path, value));
-    const inner = open && one.children.size ? branch(one.children, depth + 1, key(one.path)) : null;
-    const row = tick(one.name, one.count, on || covered, (now) => toggle(one.path, now));
+  function twig(entry, depth) {
+    const open = isUnfolded.get(key(entry.path)) ?? (isTouched(entry.path) || entry.opens);
+    const isOn = choices.some((value) => key(value) === key(entry.path));
+    const isCovered = choices.some((value) => isBelow(entry.path, value));
+    const inner = open && entry.children.size ? branch(entry.children, depth + 1, key(entry.path)) : null;
+    const row = tick(entry.name, entry.count, isOn || isCovered, (isChecked) => toggle(entry.path, isChecked));
     const box = row.querySelector("input");
-    box.indeterminate = !on && !covered && touched(one.path);
-    box.dataset.path = key(one.path);
+    box.indeterminate = !isOn && !isCovered && isTouched(entry.path);
+    box.dataset.path = key(entry.path);
     return el("li", { class: "twig" },
       el("div", { class: "twig-row" },
-        one.children.size ? el("button", { type: "button", class: "fold", "aria-expanded": String(Boolean(open)), "aria-label": `Below ${one.name}`, "data-fold": key(one.path), on: {
+        entry.children.size ? el("button", { type: "button", class: "fold", "aria-expanded": String(Boolean(open)), "aria-label": `Below ${entry.name}`, "data-fold": key(entry.path), on: {
           click: () => {
-            unfolded.set(key(one.path), !open);
+            isUnfolded.set(key(entry.path), !open);
             draw();
           },
         } }, icon("M7 5l6 5-6 5")) : el("span", { class: "fold" }), row),
       inner);
   }
 
-  const touched = (path) => chosen.some((value) => key(value) === key(path) || below(value, path));
+  const isTouched = (path) => choices.some((value) => key(value) === key(path) || isBelow(value, path));
   let root = new Map();
 
   function draw() {
-    const had = slot.contains(document.activeElement) ? document.activeElement.dataset : null;
+    const focus = slot.contains(document.activeElement) ? document.activeElement.dataset : null;
     fill(slot, branch(root, 0, ""));
-    if (had?.path) slot.querySelector(`[data-path="${CSS.escape(had.path)}"]`)?.focus();
-    if (had?.fold) slot.querySelector(`[data-fold="${CSS.escape(had.fold)}"]`)?.focus();
+    if (focus?.path) slot.querySelector(`[data-path="${CSS.escape(focus.path)}"]`)?.focus();
+    if (focus?.fold) slot.querySelector(`[data-fold="${CSS.escape(focus.fold)}"]`)?.focus();
   }
 
-  function update(only, facet) {
-    chosen = Array.isArray(only) ? only : [];
-    root = treeOf([...facet.values, ...chosen.map((value) => ({ value, count: 0 }))]);
+  function update(condition, facet) {
+    choices = Array.isArray(condition) ? condition : [];
+    root = treeOf([...facet.values, ...choices.map((value) => ({ value, count: 0 }))]);
     openLargest(root);
     draw();
     node.hidden = !root.size;
@@ -78,9 +78,9 @@ export function treeOf(values) {
     let [path, twig] = ["", null];
     for (const name of steps(value)) {
       path = path ? `${path} > ${name}` : name;
-      const known = [...children.keys()].find((other) => key(other) === key(name)) ?? name;
-      if (!children.has(known)) children.set(known, { name: known, path, own: null, count: 0, children: new Map() });
-      twig = children.get(known);
+      const existing = [...children.keys()].find((child) => key(child) === key(name)) ?? name;
+      if (!children.has(existing)) children.set(existing, { name: existing, path, own: null, count: 0, children: new Map() });
+      twig = children.get(existing);
       children = twig.children;
     }
     if (twig) twig.own = (twig.own ?? 0) + count;
@@ -96,13 +96,13 @@ export function treeOf(values) {
 
 /** Opens the branch where most candidates are, as far down as there is one such. */
 function openLargest(children) {
-  const all = [...children.values()];
-  const total = all.reduce((sum, one) => sum + one.count, 0);
-  const most = all.sort((a, b) => b.count - a.count)[0];
-  if (!most || most.count < total * 0.5) return;
-  most.opens = true;
-  openLargest(most.children);
+  const twigs = [...children.values()];
+  const total = twigs.reduce((sum, twig) => sum + twig.count, 0);
+  const largest = twigs.sort((a, b) => b.count - a.count)[0];
+  if (!largest || largest.count < total * 0.5) return;
+  largest.opens = true;
+  openLargest(largest.children);
 }
 
 const key = (path) => steps(path).join(" > ").toLowerCase();
-const below = (path, above) => key(path).startsWith(`${key(above)} > `);
+const isBelow = (path, ancestor) => key(path).startsWith(`${key(ancestor)} > `);

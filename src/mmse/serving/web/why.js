@@ -6,31 +6,31 @@ import { partsTable } from "./parts.js";
 const WORD = /[\p{L}\p{N}\p{M}]+/gu;
 
 /** A disclosure that explains a hit, or null where the answer does not. */
-export function why({ explanation, moved_by }) {
+export function reasons({ explanation, moved_by }) {
   if (!explanation) return null;
-  const [first, ...others] = explanation.reason.split("; ").filter((said) => !moved_by.includes(said));
+  const [reason, ...otherReasons] = explanation.reason.split("; ").filter((text) => !moved_by.includes(text));
   return el("details", { class: "why" },
     el("summary", {}, "Why this hit"),
     el("div", { class: "why-body" },
-      el("p", { dir: "auto" }, sentence(first, others)),
+      el("p", { dir: "auto" }, sentence(reason, otherReasons)),
       moved_by.length > 0 && el("p", { class: "moved" }, "Moved: ", moved_by.map((by, place) => [place ? ", " : "", el("bdi", {}, by)])),
       partsTable(explanation.parts)));
 }
 
 /** A title with the words that the query has too marked. */
-export function marked(title, matched) {
-  const wanted = new Set(matched.map((word) => word.toLowerCase()));
+export function markWords(title, matched) {
+  const queryWords = new Set(matched.map((word) => word.toLowerCase()));
   const pieces = [];
-  let done = 0;
+  let end = 0;
   for (const { 0: word, index } of title.matchAll(WORD)) {
-    if (!wanted.has(word.toLowerCase())) continue;
-    pieces.push(title.slice(done, index), el("mark", {}, word));
-    done = index + word.length;
+    if (!queryWords.has(word.toLowerCase())) continue;
+    pieces.push(title.slice(end, index), el("mark", {}, word));
+    end = index + word.length;
   }
-  return [...pieces, title.slice(done)];
+  return [...pieces, title.slice(end)];
 }
 
-function sentence(first = "", others = []) {
-  const said = [first, ...others].filter(Boolean).join("; ");
-  return `${said.charAt(0).toUpperCase()}${said.slice(1)}.`;
+function sentence(reason = "", otherReasons = []) {
+  const text = [reason, ...otherReasons].filter(Boolean).join("; ");
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }

@@ -1,4 +1,4 @@
-"""The grid's report: one HTML file with everything in it, in the style of the report of a run."""
+"""The grid's report: one self-contained HTML file, in the style of a run's report."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mmse.core.artifact import write_file
+from mmse.evaluation.report import plotly_script, signed
 from mmse.evaluation.report.words import INTERVALS_NOTE, METRIC_NAMES, METRIC_NOTES, TARGET_NAMES, TARGET_NOTES
-from mmse.evaluation.rows import ALL
-from mmse.lab.compare.data import Kind
+from mmse.lab.compare.data import DataKind
 from mmse.lab.compare.machine import facts
 from mmse.lab.compare.page import charts
-from mmse.lab.compare.results import HEADLINES, POOLED, Compared, Gap, Result, Training
+from mmse.lab.compare.results import HEADLINES, Comparison, Gap, Result, Training
 from mmse.lab.compare.words import MARKS, long_name
 
 PAGE = "compare.html"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One number of a table, and how ours compares with it."""
+class SheetCell:
+    """One number of a table, and the subject's difference to it."""
 
     result: Result | None
     gap: Gap | None
@@ -33,7 +33,7 @@ class Cell:
 
     @property
     def word(self) -> str:
-        """How ours does against this system: `ahead`, `behind`, `level`, or `untested` without an interval."""
+        """The subject against this system: `ahead`, `behind`, `level`, or `untested` without an interval."""
         assert self.gap is not None
         if self.gap.low is None:
             return "untested"
@@ -42,78 +42,78 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sheet:
-    """The table of one data set: a line a system, a column a headline measure."""
+    """The table of one data set: a line per system, a column per headline measure."""
 
     name: str
-    kind: Kind
+    kind: DataKind
     heads: list[tuple[str, str]]
-    lines: list[tuple[str, list[Cell], Training | None]]
+    lines: list[tuple[str, list[SheetCell], Training | None]]
 
     @property
     def simulated(self) -> bool:
-        """Whether the behaviour that it was measured on was simulated."""
+        """Whether the behaviour behind the numbers was simulated."""
         return self.kind == "simulated"
 
     @property
     def tally(self) -> dict[str, int]:
-        """How many comparisons ours leads, shares and loses."""
+        """How many comparisons the subject wins, draws and loses."""
         words = [cell.word for _, cells, _ in self.lines for cell in cells if cell.gap is not None]
         return {word: words.count(word) for word in ("ahead", "level", "behind")}
 
 
-def write_page(compared: Compared, out: Path) -> None:
-    """Writes the report to the file `out`; raises `OutputError` where it cannot be written."""
-    page = _environment().get_template("compare.html.j2").render(**_sections(compared))
-    write_file(out, page.encode())
+def write_page(comparison: Comparison, path: Path) -> None:
+    """Writes the report to the file `path`; raises `OutputError` where it cannot be written."""
+    page = _environment().get_template("compare.html.j2").render(**_sections(comparison))
+    write_file(path, page.encode())
 
 
-def sheet(compared: Compared, name: str, kind: Kind) -> Sheet:
-    """The table of one data set, with the headline measures that it has."""
-    systems = compared.systems(name)
-    measures = [m for m in HEADLINES[kind] if any(compared.result(name, system, m) for system in systems)]
-    best = {m: max(r.value for s in systems if (r := compared.result(name, s, m))) for m in measures}
+def build_sheet(comparison: Comparison, name: str, kind: DataKind) -> Sheet:
+    """The table of one data set with its headline measures."""
+    systems = comparison.systems(name)
+    measures = [m for m in HEADLINES[kind] if any(comparison.result(name, system, m) for system in systems)]
+    best = {m: max(r.value for s in systems if (r := comparison.result(name, s, m))) for m in measures}
     lines = []
     for system in systems:
         cells = []
         for m in measures:
-            result = compared.result(name, system, m)
-            cells.append(Cell(result, compared.gap(name, system, m), result is not None and result.value == best[m]))
-        lines.append((system, cells, compared.seconds(name, system)))
+            result = comparison.result(name, system, m)
+            cells.append(
+                SheetCell(result, comparison.gap(name, system, m), result is not None and result.value == best[m])
+            )
+        lines.append((system, cells, comparison.seconds(name, system)))
     return Sheet(name, kind, [long_name(m) for m in measures], lines)
 
 
-def _sections(compared: Compared) -> dict[str, Any]:
-    sheets = [sheet(compared, name, kind) for name, kind in compared.data]
-    looks = charts.looks(compared)
-    drawn = {
-        "curves": charts.curves(compared, looks),
-        "gains": charts.slice_gains(compared, looks),
-        "time": charts.time_against_quality(compared, looks),
-        "learning": charts.learning_curves(compared, looks),
+def _sections(comparison: Comparison) -> dict[str, Any]:
+    sheets = [build_sheet(comparison, name, kind) for name, kind in comparison.data]
+    looks = charts.assign_looks(comparison)
+    sections = {
+        "curves": charts.curves(comparison, looks),
+        "gains": charts.slice_gains(comparison, looks),
+        "time": charts.time_against_quality(comparison, looks),
+        "learning": charts.learning_curves(comparison, looks),
     }
-    targets = list(dict.fromkeys(r.target for r in compared.results))
-    metrics = list(dict.fromkeys(r.metric for r in compared.results))
+    targets = list(dict.fromkeys(r.target for r in comparison.results))
+    metrics = list(dict.fromkeys(r.metric for r in comparison.results))
     return {
-        "grid": compared.grid,
-        "ours": compared.grid.ours,
-        "changes": {name: json.dumps(compared.grid.changes(name)) for name in compared.grid.systems},
-        "facts": facts() | {"cells": compared.cells, "seeds": ", ".join(map(str, compared.grid.seeds))},
+        "grid": comparison.grid,
+        "subject": comparison.grid.subject,
+        "changes": {name: json.dumps(comparison.grid.changes(name)) for name in comparison.grid.systems},
+        "facts": facts() | {"cells": comparison.cells, "seeds": ", ".join(map(str, comparison.grid.seeds))},
         "sheets": sheets,
-        "pooled": POOLED,
         "looks": looks,
-        "shown": charts.shown_at_first(compared),
-        "failed": compared.failed_together,
-        "n_failed": len(compared.failed),
-        "charts": drawn,
-        "plots": [chart for group in drawn.values() for chart in group],
-        "simulated": any(one.simulated for one in sheets),
-        "logged": "ordered" in targets,
+        "visible": charts.first_systems(comparison),
+        "failed": comparison.grouped_failures,
+        "n_failed": len(comparison.failures),
+        "charts": sections,
+        "plots": [chart for section in sections.values() for chart in section],
+        "simulated": any(sheet.simulated for sheet in sheets),
+        "has_log": "ordered" in targets,
         "marks": MARKS,
         "intervals_note": INTERVALS_NOTE,
         "target_notes": {TARGET_NAMES[t]: TARGET_NOTES[t] for t in targets},
         "metric_notes": {METRIC_NAMES[m]: METRIC_NOTES[m] for m in metrics if m in METRIC_NOTES},
-        "all": ALL,
-        "plotly": Markup(_plotly()) if any(drawn.values()) else "",  # noqa: S704 - our own dependency's source
+        "plotly": Markup(plotly_script()) if any(sections.values()) else "",  # noqa: S704 - our own dependency's source
     }
 
 
@@ -122,7 +122,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["signed"] = _signed
+    environment.filters["signed"] = signed
     sources = {
         "page_css": resources.files("mmse.evaluation") / "report" / "page.css",
         "compare_css": resources.files("mmse.lab.compare") / "page" / "compare.css",
@@ -131,14 +131,3 @@ def _environment() -> Environment:
     for name, file in sources.items():
         environment.globals[name] = Markup(file.read_text("utf-8"))  # noqa: S704 - our own file
     return environment
-
-
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return str(get_plotlyjs())
-
-
-def _signed(value: float) -> str:
-    """`+0.031` or `−0.031`, the minus as wide as the plus."""
-    return f"{value:+.3f}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""The charts of the grid's page, as Plotly draws them; a colour is a name (`--s0`) that the page looks up by theme."""
+"""The charts of the grid's page for Plotly; a colour is a name (`--s0`) that the page looks up in its theme."""
 
 from __future__ import annotations
 
@@ -7,85 +7,83 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmse.evaluation.report.words import TARGET_NAMES
-from mmse.evaluation.rows import ALL
-from mmse.lab.compare.data import Kind
-from mmse.lab.compare.results import HEADLINES, POOLED, Compared, Result
-from mmse.lab.compare.words import long_name
+from mmse.evaluation.rows import ALL, Measure
+from mmse.lab.compare.data import DataKind
+from mmse.lab.compare.results import HEADLINES, MEAN_OVER_SHOPS, Comparison, Result
+from mmse.lab.compare.words import chart_title
 
 COLOURS = 8
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon", "star")
 SIDES = ("middle left", "middle right")
-"""Where the names of neighbours stand, in turn."""
-SHOWN = 4
-"""So many rivals, the best ones, are shown until a reader asks for others."""
+"""The sides of the names of neighbouring points, in turn."""
+VISIBLE_RIVALS = 4
+"""The page first shows the subject and this many of the best rivals."""
 
 Chart = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a system is drawn; the first colour is for ours alone."""
+    """The style of a system in charts; the first colour is for the subject alone."""
 
     colour: int
     dash: int
     symbol: int
 
 
-def looks(compared: Compared) -> dict[str, Look]:
-    """The look of every system; with more systems than colours a colour comes again with another dash and symbol."""
-    names = list(dict.fromkeys(system for name, _ in compared.data for system in compared.systems(name)))
-    ours = compared.grid.ours
-    others = [name for name in names if name != ours]
-    rounds = COLOURS - 1
-    found = {
-        name: Look(
-            1 + place % rounds, (place // rounds) % len(DASHES), (1 + place + 3 * (place // rounds)) % len(SYMBOLS)
-        )
-        for place, name in enumerate(others)
+def assign_looks(comparison: Comparison) -> dict[str, Look]:
+    """The look of every system; with more systems than colours, colours repeat with other dashes and symbols."""
+    names = list(dict.fromkeys(system for name, _ in comparison.data for system in comparison.systems(name)))
+    subject = comparison.grid.subject
+    rivals = [name for name in names if name != subject]
+    n_colours = COLOURS - 1
+    looks = {
+        name: Look(1 + i % n_colours, (i // n_colours) % len(DASHES), (1 + i + 3 * (i // n_colours)) % len(SYMBOLS))
+        for i, name in enumerate(rivals)
     }
-    return ({ours: Look(0, 0, 0)} if ours in names else {}) | found
+    return ({subject: Look(0, 0, 0)} if subject in names else {}) | looks
 
 
-def shown_at_first(compared: Compared) -> list[str]:
-    """Ours and its best rivals by the first headline of the first table."""
-    if not compared.data:
+def first_systems(comparison: Comparison) -> list[str]:
+    """The subject and its best rivals by the first headline of the first table."""
+    if not comparison.data:
         return []
-    name, kind = compared.data[0]
-    rows = [(s, r.value) for s in compared.systems(name) if (r := compared.result(name, s, HEADLINES[kind][0]))]
-    ours = compared.grid.ours
-    best = sorted((row for row in rows if row[0] != ours), key=lambda row: -row[1])
-    return [ours, *(system for system, _ in best[:SHOWN])]
+    name, kind = comparison.data[0]
+    rows = [(s, r.value) for s in comparison.systems(name) if (r := comparison.result(name, s, HEADLINES[kind][0]))]
+    subject = comparison.grid.subject
+    best = sorted((row for row in rows if row[0] != subject), key=lambda row: -row[1])
+    return [subject, *(system for system, _ in best[:VISIBLE_RIVALS])]
 
 
-def curves(compared: Compared, looks: dict[str, Look]) -> list[Chart]:
-    """Recall over k, a chart a target of the first table of each kind."""
+def curves(comparison: Comparison, looks: dict[str, Look]) -> list[Chart]:
+    """Recall over k: a chart per main table and target."""
     charts = []
-    for name, kind in _firsts(compared):
-        kept = [r for r in compared.results if (r.data, r.slice, r.metric) == (name, ALL, "recall")]
-        for target in dict.fromkeys(r.target for r in kept):
+    for name, kind in _main_tables(comparison):
+        recalls = [r for r in comparison.results if (r.data, r.slice, r.metric) == (name, ALL, "recall")]
+        for target in dict.fromkeys(r.target for r in recalls):
             traces = []
-            for system in compared.systems(name):
-                rows = sorted((r for r in kept if (r.system, r.target) == (system, target)), key=lambda r: r.k)
+            for system in comparison.systems(name):
+                rows = sorted((r for r in recalls if (r.system, r.target) == (system, target)), key=lambda r: r.k)
                 traces += _line(system, [r.k for r in rows], rows, looks[system])
-            ks = sorted({r.k for r in kept if r.target == target})
+            ks = sorted({r.k for r in recalls if r.target == target})
             x = {"type": "log", "tickvals": ks, "ticktext": [str(k) for k in ks], "title": "first k"}
-            charts.append(_chart(f"{TARGET_NAMES[target]}, {_about(name, kind)}", traces, x, {"rangemode": "tozero"}))
+            charts.append(_chart(f"{TARGET_NAMES[target]}, {_label(name, kind)}", traces, x, {"rangemode": "tozero"}))
     return charts
 
 
-def slice_gains(compared: Compared, looks: dict[str, Look]) -> list[Chart]:
-    """Ours minus each other system by slice, of the first table of each kind, for recall of orders and clicks."""
+def slice_gains(comparison: Comparison, looks: dict[str, Look]) -> list[Chart]:
+    """The subject minus each other system by slice: a chart per main table for recall of orders and of clicks."""
     charts = []
-    for name, kind in _firsts(compared):
-        for measure in (("ordered", "recall", 100), ("clicked", "recall", 100)):
-            kept = [g for g in compared.gaps if g.data == name and (g.target, g.metric, g.k) == measure]
-            slices = list(dict.fromkeys(g.slice for g in kept))
+    for name, kind in _main_tables(comparison):
+        for measure in (Measure("ordered", "recall", 100), Measure("clicked", "recall", 100)):
+            data_gaps = [g for g in comparison.gaps if g.data == name and Measure(g.target, g.metric, g.k) == measure]
+            slices = list(dict.fromkeys(g.slice for g in data_gaps))
             if len(slices) < 2:
                 continue
             traces = []
-            for versus in dict.fromkeys(g.versus for g in kept):
-                gaps = [g for g in kept if g.versus == versus]
+            for versus in dict.fromkeys(g.versus for g in data_gaps):
+                gaps = [g for g in data_gaps if g.versus == versus]
                 colour = f"--s{looks[versus].colour}"
                 traces.append(
                     {
@@ -113,42 +111,48 @@ def slice_gains(compared: Compared, looks: dict[str, Look]) -> list[Chart]:
                 "range": [len(slices) - 0.5, -0.5],
                 "zeroline": False,
             }
-            title = f"{long_name(measure)[0]} of {long_name(measure)[1].lower()}, {_about(name, kind)}"
-            x = {"tickformat": "+.2~f", "nticks": 5, "zeroline": True, "title": f"{compared.grid.ours} minus the other"}
+            title = chart_title(measure, " of ", _label(name, kind))
+            x = {
+                "tickformat": "+.2~f",
+                "nticks": 5,
+                "zeroline": True,
+                "title": f"{comparison.grid.subject} minus the other",
+            }
             charts.append(_chart(title, traces, x, y, height=90 + 40 * len(slices)))
     return charts
 
 
-def time_against_quality(compared: Compared, looks: dict[str, Look]) -> list[Chart]:
-    """Training seconds against the first headlines, for the first table of each kind."""
+def time_against_quality(comparison: Comparison, looks: dict[str, Look]) -> list[Chart]:
+    """Training seconds against the two first headlines: a chart per main table."""
     charts = []
-    for name, kind in _firsts(compared):
+    for name, kind in _main_tables(comparison):
         for measure in HEADLINES[kind][:2]:
-            found = [(s, compared.seconds(name, s), compared.result(name, s, measure)) for s in compared.systems(name)]
-            points = sorted(
-                ((spent.seconds, system, row) for system, spent, row in found if spent and row),
-                key=lambda point: point[:2],
-            )
+            points = []
+            for system in comparison.systems(name):
+                training, row = comparison.seconds(name, system), comparison.result(name, system, measure)
+                if training and row:
+                    points.append((training.seconds, system, row))
             if points:
-                left, right = points[0][0], points[-1][0]
-                room = 0.3 * (right - left) + 0.05 * right  # for names
-                title = f"{long_name(measure)[0]}, {long_name(measure)[1].lower()}, {_about(name, kind)}"
-                x = {"title": "seconds of training, mean over seeds", "range": [left - room, right + room]}
+                points.sort(key=lambda point: point[:2])
+                shortest, longest = points[0][0], points[-1][0]
+                margin = 0.3 * (longest - shortest) + 0.05 * longest  # for names
+                title = chart_title(measure, ", ", _label(name, kind))
+                x = {"title": "seconds of training, mean over seeds", "range": [shortest - margin, longest + margin]}
                 traces = [_point(seconds, row, n, looks[system]) for n, (seconds, system, row) in enumerate(points)]
                 charts.append(_chart(title, traces, x, {"tickformat": ".2f"}, height=360))
     return charts
 
 
-def learning_curves(compared: Compared, looks: dict[str, Look]) -> list[Chart]:
-    """The headline measures over the number of requests, for every world that has several sizes."""
+def learning_curves(comparison: Comparison, looks: dict[str, Look]) -> list[Chart]:
+    """The headline measures over the number of requests, for every simulated shop with several sizes."""
     charts = []
-    for family in dict.fromkeys(d.family for d in compared.grid.data if d.size is not None):
-        sizes = sorted((d.size, d.name) for d in compared.grid.data if d.family == family and d.size is not None)
+    for family in dict.fromkeys(d.family for d in comparison.grid.data if d.size is not None):
+        sizes = sorted((d.size, d.name) for d in comparison.grid.data if d.family == family and d.size is not None)
         for measure in HEADLINES["simulated"]:
             traces = []
             for system in looks:
-                found = [(size, r) for size, name in sizes if (r := compared.result(name, system, measure))]
-                traces += _line(system, [size for size, _ in found], [row for _, row in found], looks[system])
+                points = [(size, r) for size, name in sizes if (r := comparison.result(name, system, measure))]
+                traces += _line(system, [size for size, _ in points], [row for _, row in points], looks[system])
             if traces:
                 x = {
                     "type": "log",
@@ -156,17 +160,16 @@ def learning_curves(compared: Compared, looks: dict[str, Look]) -> list[Chart]:
                     "title": "requests simulated",
                     "ticktext": [f"{size:,}" for size, _ in sizes],
                 }
-                title = f"{long_name(measure)[0]}, {long_name(measure)[1].lower()}, {family} (simulated)"
+                title = chart_title(measure, ", ", f"{family} (simulated)")
                 charts.append(_chart(title, traces, x, {"rangemode": "tozero"}))
     return charts
 
 
-def _firsts(compared: Compared) -> list[tuple[str, Kind]]:
-    """What is drawn: the mean over simulated shops if there is one, else every table but those of learning curves."""
-    sized = {d.name for d in compared.grid.data if d.size is not None}
-    names = [name for name, _ in compared.data]
-    pooled = {d.name for d in compared.grid.data if d.pooled} if POOLED in names else set()
-    return [(name, kind) for name, kind in compared.data if name not in sized and name not in pooled]
+def _main_tables(comparison: Comparison) -> list[tuple[str, DataKind]]:
+    """The tables with charts: all but the sizes of learning curves and the shops in the mean over shops."""
+    has_mean = any(name == MEAN_OVER_SHOPS for name, _ in comparison.data)
+    left_out_names = {d.name for d in comparison.grid.data if d.size is not None or (d.in_mean and has_mean)}
+    return [(name, kind) for name, kind in comparison.data if name not in left_out_names]
 
 
 def _line(system: str, x: Sequence[int], rows: Sequence[Result], look: Look) -> list[Chart]:
@@ -201,8 +204,8 @@ def _line(system: str, x: Sequence[int], rows: Sequence[Result], look: Look) -> 
     return [*band, line]
 
 
-def _point(seconds: float, row: Result, place: int, look: Look) -> Chart:
-    """A named point; names of neighbours stand on different sides."""
+def _point(seconds: float, row: Result, number: int, look: Look) -> Chart:
+    """A named point; the names of neighbours are on different sides."""
     colour = f"--s{look.colour}"
     return {
         "system": row.system,
@@ -212,7 +215,7 @@ def _point(seconds: float, row: Result, place: int, look: Look) -> Chart:
         "x": [seconds],
         "y": [row.value],
         "text": [row.system],
-        "textposition": SIDES[place % len(SIDES)],
+        "textposition": SIDES[number % len(SIDES)],
         "textfont": {"color": "--ink", "size": 11.5},
         "cliponaxis": False,
         "error_y": {**_errors([row], colour), "thickness": 1, "width": 0},
@@ -228,14 +231,14 @@ def _errors(rows: Sequence[Any], colour: str) -> dict[str, Any]:
 
 
 def _ends(values: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> dict[str, Any]:
-    above = [max(0.0, high - value) for value, high in zip(values, highs, strict=True)]
-    below = [max(0.0, value - low) for value, low in zip(values, lows, strict=True)]
-    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+    upper = [max(0.0, high - value) for value, high in zip(values, highs, strict=True)]
+    lower = [max(0.0, value - low) for value, low in zip(values, lows, strict=True)]
+    return {"type": "data", "symmetric": False, "array": upper, "arrayminus": lower}
 
 
 def _chart(title: str, traces: list[Chart], x: dict[str, Any], y: dict[str, Any], height: int = 330) -> Chart:
     return {"title": title, "traces": traces, "x": x, "y": y, "height": height}
 
 
-def _about(name: str, kind: Kind) -> str:
-    return f"{name} (simulated)" if kind == "simulated" and name != POOLED else name
+def _label(name: str, kind: DataKind) -> str:
+    return f"{name} (simulated)" if kind == "simulated" and name != MEAN_OVER_SHOPS else name

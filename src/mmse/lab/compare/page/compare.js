@@ -1,13 +1,13 @@
 "use strict";
 (function () {
   const charts = JSON.parse(document.getElementById("charts").textContent);
-  const shown = new Set(JSON.parse(document.getElementById("shown").textContent));
+  const visible = new Set(JSON.parse(document.getElementById("visible").textContent));
 
-  // A colour is a name, perhaps with its opacity: "--s3", "--s3/0.14".
-  function coloured(value, style) {
-    if (Array.isArray(value)) return value.map((one) => coloured(one, style));
+  // Replaces colour names by the theme's colours; a name may have an opacity: "--s3", "--s3/0.14".
+  function resolveColours(value, style) {
+    if (Array.isArray(value)) return value.map((element) => resolveColours(element, style));
     if (value !== null && typeof value === "object") {
-      return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, coloured(one, style)]));
+      return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, resolveColours(field, style)]));
     }
     if (typeof value !== "string" || !value.startsWith("--")) return value;
     const [name, share] = value.split("/");
@@ -16,22 +16,22 @@
     const n = parseInt(colour.slice(1), 16);
     return "rgba(" + (n >> 16) + "," + ((n >> 8) & 255) + "," + (n & 255) + "," + share + ")";
   }
-  // Plotly reads a little HTML in its texts; names are plain text.
-  function plain(text) {
+  // Plotly interprets some HTML in texts; names are plain text.
+  function escapeText(text) {
     return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   }
-  function escaped(trace) {
-    const texts = trace.text ? { text: trace.text.map(plain) } : {};
-    return Object.assign({}, trace, { name: plain(trace.name || "") }, texts);
+  function escapeTrace(trace) {
+    const texts = trace.text ? { text: trace.text.map(escapeText) } : {};
+    return Object.assign({}, trace, { name: escapeText(trace.name || "") }, texts);
   }
-  function axis(given) {
-    const title = given.title ? { title: { text: plain(given.title), font: { color: "--soft", size: 12 }, standoff: 8 } } : {};
-    const texts = given.ticktext ? { ticktext: given.ticktext.map(plain) } : {};
+  function axis(options) {
+    const title = options.title ? { title: { text: escapeText(options.title), font: { color: "--soft", size: 12 }, standoff: 8 } } : {};
+    const texts = options.ticktext ? { ticktext: options.ticktext.map(escapeText) } : {};
     return Object.assign({ gridcolor: "--grid", linecolor: "--grid", zerolinecolor: "--soft", zeroline: false,
-      tickfont: { color: "--soft" }, automargin: true, fixedrange: true }, given, title, texts);
+      tickfont: { color: "--soft" }, automargin: true, fixedrange: true }, options, title, texts);
   }
-  // Systems share a row of slices: they stand a little above and below it.
-  function apart(traces) {
+  // Systems share the row of a slice: moves each a little up or down.
+  function spread(traces) {
     const rows = traces.filter((trace) => trace.row);
     const step = Math.min(0.2, 0.7 / Math.max(1, rows.length));
     rows.forEach((trace, i) => { trace.y = trace.y.map((y) => y + (i - (rows.length - 1) / 2) * step); });
@@ -42,29 +42,29 @@
     if (typeof Plotly === "undefined") return;
     const style = getComputedStyle(document.documentElement);
     const family = getComputedStyle(document.body).fontFamily;
-    for (const place of document.querySelectorAll(".plot")) {
-      const chart = charts[Number(place.dataset.place)];
-      const traces = apart(chart.traces.filter((trace) => shown.has(trace.system)).map(escaped));
+    for (const element of document.querySelectorAll(".plot")) {
+      const chart = charts[Number(element.dataset.chart)];
+      const traces = spread(chart.traces.filter((trace) => visible.has(trace.system)).map(escapeTrace));
       const layout = { height: chart.height, showlegend: false, autosize: true, hovermode: "closest",
         margin: { l: 44, r: 22, t: 18, b: 44 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
         hoverlabel: { bgcolor: "--panel", bordercolor: "--grid", font: { color: "--ink", size: 12.5 }, namelength: -1 },
         font: { family: family, size: 12.5, color: "--soft" }, xaxis: axis(chart.x), yaxis: axis(chart.y) };
-      Plotly.react(place, coloured(traces, style), coloured(layout, style), { displayModeBar: false, responsive: true });
+      Plotly.react(element, resolveColours(traces, style), resolveColours(layout, style), { displayModeBar: false, responsive: true });
     }
   }
 
   const buttons = [...document.querySelectorAll(".toggle")];
-  function press() {
-    for (const button of buttons) button.setAttribute("aria-pressed", String(shown.has(button.dataset.system)));
+  function updateButtons() {
+    for (const button of buttons) button.setAttribute("aria-pressed", String(visible.has(button.dataset.system)));
   }
   for (const button of buttons) {
     button.addEventListener("click", () => {
-      if (!shown.delete(button.dataset.system)) shown.add(button.dataset.system);
-      press();
+      if (!visible.delete(button.dataset.system)) visible.add(button.dataset.system);
+      updateButtons();
       drawAll();
     });
   }
-  press();
+  updateButtons();
   drawAll();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 })();

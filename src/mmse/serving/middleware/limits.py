@@ -1,0 +1,139 @@
+"""Refuses what is too much, too large, of the wrong type or too slow, before any routing, while that costs little."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import final
+
+from mmse.serving.failures import RequestError, overload_error
+from mmse.serving.middleware.asgi import ASGIApp, Message, Receive, Scope, Send
+from mmse.serving.observability import metrics
+from mmse.serving.request_context import context_of
+
+SEARCH_PATHS = ("/v1/search", "/v1/embed")
+EXEMPT_PATHS = ("/v1/health", "/metrics")
+"""Answered whatever the load and the rate."""
+
+_MAX_ADDRESSES = 10_000
+
+
+@final
+class TokenBuckets:
+    """A bucket of tokens for each address: `per_s` requests a second, twice as many at once."""
+
+    def __init__(self, per_s: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s, self._clock = per_s, clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def allow(self, address: str) -> bool:
+        """Whether one more request of `address` is within the rate; if so, it is counted."""
+        if self._per_s == 0:
+            return True
+        time_s = self._clock()
+        tokens, filled_s = self._buckets.pop(address, (2.0 * self._per_s, time_s))
+        tokens = min(tokens + (time_s - filled_s) * self._per_s, 2.0 * self._per_s)
+        self._buckets[address] = (tokens - 1 if tokens >= 1 else tokens, time_s)
+        if len(self._buckets) > _MAX_ADDRESSES:
+            self._buckets.popitem(last=False)
+        return tokens >= 1
+
+
+@final
+class RateLimit:
+    """Refuses a client address that sends more than `per_s` requests a second; 0 for no limit."""
+
+    def __init__(self, app: ASGIApp, per_s: int) -> None:
+        self._app, self._per_s, self._buckets = app, per_s, TokenBuckets(per_s)
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """One request."""
+        client = scope["client"]
+        if not scope["path"].startswith(EXEMPT_PATHS) and not self._buckets.allow(client[0] if client else ""):
+            metrics.refusals.labels("rate").inc()
+            raise RequestError("rate_limited", f"More than {self._per_s} requests a second.", "Send them more slowly.")
+        return self._app(scope, receive, send)
+
+
+@final
+class LoadShedding:
+    """Refuses searches, and nothing else, while `is_full`."""
+
+    def __init__(self, app: ASGIApp, is_full: Callable[[], bool]) -> None:
+        self._app, self._is_full = app, is_full
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """One request."""
+        if scope["path"].startswith(SEARCH_PATHS) and self._is_full():
+            metrics.refusals.labels("overloaded").inc()
+            raise overload_error()
+        return self._app(scope, receive, send)
+
+
+@final
+class BodyLimits:
+    """Refuses bodies that are no JSON or too large; a search may send `search_bytes`, a write `write_bytes`."""
+
+    def __init__(self, app: ASGIApp, *, search_bytes: int, write_bytes: int) -> None:
+        self._app, self._search_bytes, self._write_bytes = app, search_bytes, write_bytes
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """One request."""
+        if scope["method"] in ("POST", "PUT", "PATCH"):
+            max_bytes = self._search_bytes if scope["path"].startswith(SEARCH_PATHS) else self._write_bytes
+            _check_headers(context_of(scope).headers, max_bytes)
+            receive = _limit(receive, max_bytes)
+        return self._app(scope, receive, send)
+
+
+@final
+class TimeLimit:
+    """Refuses a request that is not over after `timeout_s`; what was answered in part is cut off."""
+
+    def __init__(self, app: ASGIApp, timeout_s: float) -> None:
+        self._app, self._timeout_s = app, timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._app(scope, receive, send)
+        except TimeoutError:
+            if not context_of(scope).status:
+                cause = f"The request was not over after {self._timeout_s:g} s."
+                raise RequestError("deadline_exceeded", cause, "Send less at once, or faster.") from None
+
+
+def _check_headers(headers: Mapping[bytes, bytes], max_bytes: int) -> None:
+    content_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    if content_type != b"application/json":
+        raise RequestError(
+            "unsupported_media_type",
+            f"The body is of type '{content_type.decode('latin-1')[:60] or 'none'}', expected application/json.",
+            "Send JSON, with Content-Type: application/json.",
+        )
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit() or int(length) > max_bytes:
+        raise _size_error(max_bytes)
+
+
+def _limit(receive: Receive, max_bytes: int) -> Receive:
+    """`receive`, which refuses a body that turns out larger than its headers say."""
+    remaining_bytes = max_bytes
+
+    async def receive_limited() -> Message:
+        nonlocal remaining_bytes
+        message = await receive()
+        if message["type"] == "http.request":
+            remaining_bytes -= len(message["body"])
+            if remaining_bytes < 0:
+                raise _size_error(max_bytes)
+        return message
+
+    return receive_limited
+
+
+def _size_error(max_bytes: int) -> RequestError:
+    return RequestError("too_large", f"The body is larger than {max_bytes:,} bytes.", "Send less at once.")

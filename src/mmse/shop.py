@@ -1,0 +1,125 @@
+"""A `shop.toml`, read and checked: where the two tables are, and the config of each step."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmse.core import artifact
+from mmse.core.config import build, read_toml, require
+from mmse.core.errors import ArtifactError, UsageError
+from mmse.core.run_folder import RunFolder
+from mmse.dataset.serving_data import ServingConfig
+from mmse.evaluation.offline import EvaluateConfig
+from mmse.index import IndexConfig
+from mmse.index.embedding import EmbedConfig
+from mmse.map.projection import MapConfig
+from mmse.mining.mine import MineConfig
+from mmse.model.recipes import RECIPES
+from mmse.ranking.step import RankingConfig
+from mmse.sources.tables import EventsConfig, ItemsConfig
+from mmse.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class TruthConfig:
+    """`[truth]`: the folder of a simulated shop's truth, relative to shop.toml."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class BaselinesConfig:
+    """`[baselines]`: the recipes that the shop's own is compared with."""
+
+    recipes: tuple[str, ...] = ("dssm",)
+
+    def __post_init__(self) -> None:
+        for recipe in self.recipes:
+            require(recipe in RECIPES, "recipes", recipe, f"one of {', '.join(RECIPES)}")
+
+
+SECTIONS: dict[str, type] = {
+    "items": ItemsConfig,
+    "events": EventsConfig,
+    "truth": TruthConfig,
+    "mine": MineConfig,
+    "serving": ServingConfig,
+    "train": TrainConfig,
+    "embed": EmbedConfig,
+    "index": IndexConfig,
+    "ranking": RankingConfig,
+    "map": MapConfig,
+    "evaluate": EvaluateConfig,
+    "baselines": BaselinesConfig,
+}
+"""The sections of shop.toml; a `Shop` has a field for each."""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What a shop.toml says: the two tables, and a config per step."""
+
+    path: Path
+    items: ItemsConfig
+    events: EventsConfig
+    truth: Path | None = None
+    mine: MineConfig = field(default_factory=MineConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
+    index: IndexConfig = field(default_factory=IndexConfig)
+    ranking: RankingConfig = field(default_factory=RankingConfig)
+    map: MapConfig = field(default_factory=MapConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    baselines: tuple[str, ...] = ("dssm",)
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative sources start from."""
+        return self.path.parent
+
+
+def read_shop(path: Path) -> Shop:
+    """The shop that `path` describes; raises `UsageError` naming the file, the section and the key."""
+    document = read_toml(path)
+    for section, values in document.items():
+        if section not in SECTIONS:
+            raise UsageError(f"{path}: there is no section [{section}].", f"Known sections: {', '.join(SECTIONS)}.")
+        if not isinstance(values, dict):
+            raise UsageError(
+                f"{path} [{section}]: expected a table of keys and values, found {values!r}.",
+                f"Write [{section}] on a line of its own, once, and its keys below.",
+            )
+    for section in ("items", "events"):
+        if section not in document:
+            raise UsageError(f"{path} has no section [{section}].", f'Add [{section}] with source = "…".')
+    configs: dict[str, Any] = {
+        name: build(SECTIONS[name], values, f"{path} [{name}]") for name, values in document.items()
+    }
+    configs["train"] = configs.get("train", TrainConfig()).resolve_paths(path.parent)
+    truth, baselines = configs.pop("truth", None), configs.pop("baselines", BaselinesConfig())
+    truth_folder = path.parent / truth.source if truth else None
+    return Shop(path=path, truth=truth_folder, baselines=baselines.recipes, **configs)
+
+
+def write_shop_path(shop: Shop, run: RunFolder) -> None:
+    """Notes in the run folder which shop it is made from, so that `mmse evaluate RUN` finds config and truth."""
+    with artifact.explain_os_errors(run.path):
+        run.path.mkdir(parents=True, exist_ok=True)
+        run.shop.write_text(json.dumps({"shop": str(shop.path.resolve())}) + "\n", "utf-8")
+
+
+def shop_of(run: Path) -> Shop:
+    """The shop a run folder was made from; `ArtifactError` where it does not say, `UsageError` where it is gone."""
+    file = RunFolder(run).shop
+    try:
+        shop = Path(json.loads(file.read_text("utf-8"))["shop"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{run} is not a run folder: it has no {file.name} that names its shop.",
+            "Make one: mmse run shop.toml --out RUN.",
+        ) from error
+    return read_shop(shop)

@@ -1,0 +1,53 @@
+"""Which rule casts each column of the two tables, by its type in the contract."""
+
+from __future__ import annotations
+
+from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS, ColumnType
+from mmse.sources import values
+from mmse.sources.tables import ItemsConfig, Table
+from mmse.sources.values import CastRule
+
+SQL_TYPES = {
+    ColumnType.TEXT: "VARCHAR",
+    ColumnType.NUMBER: "DOUBLE",
+    ColumnType.WHOLE: "INTEGER",
+    ColumnType.FLAG: "BOOLEAN",
+    ColumnType.TIME: "TIMESTAMP",
+}
+"""DuckDB's type of a column after it was cast."""
+ACTIONS = ("clicked", "carted", "ordered")
+"""The flags of what a shopper did with an item."""
+
+
+def item_rule(table: Table, config: ItemsConfig, name: str) -> CastRule:
+    """The rule for the column `name` of the items, which `table` has: one of the contract, or one that was declared."""
+    raw, type_ = table.column(name), table.types[name]
+    column = ITEM_COLUMNS.get(name)
+    if name in config.numeric or (column and column.type is ColumnType.NUMBER):
+        return values.number(name, raw, type_)
+    if column and column.type is ColumnType.FLAG:
+        return values.flag(name, raw, type_, is_required=column.is_required)
+    return values.text(name, raw, type_, is_required=column is not None and column.is_required)
+
+
+def event_rule(table: Table, name: str, not_shown: str = "") -> CastRule:
+    """The rule for the column `name` of the events, which `table` has.
+
+    `not_shown` is SQL that is true for the rows of items that were retrieved only. They need no position, and they need
+    not say whether the item was clicked or ordered. A row that tells of a click, a cart or an order alone needs no
+    position and no query, because another row shows the item.
+    """
+    column, raw, type_ = EVENT_COLUMNS[name], table.column(name), table.types[name]
+    actions = [f"coalesce({flag}, false)" for flag in ACTIONS if flag in table.columns]
+    if column.type is ColumnType.TIME:
+        return values.time(name, raw, type_)
+    if column.type is ColumnType.FLAG:
+        return values.flag(name, raw, type_, is_required=column.is_required, unless=not_shown)
+    if name == "position":
+        conditions = [not_shown, *actions] if not_shown else actions
+        return values.position(name, raw, type_, unless=" OR ".join(conditions))
+    if column.type in (ColumnType.NUMBER, ColumnType.WHOLE):
+        return values.number(name, raw, type_)
+    assert column.type is ColumnType.TEXT, f"no rule casts {name}"
+    unless = f"position IS NULL AND ({' OR '.join(actions)})" if name == "query" and "position" in table.columns else ""
+    return values.text(name, raw, type_, is_required=column.is_required, unless=unless)
