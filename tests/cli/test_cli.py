@@ -132,7 +132,7 @@ def test_a_fault_of_ours(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path) -> None:
         raise RuntimeError("[red] is not what was meant")
 
-    monkeypatch.setattr("mmse.read_shop", fail)
+    monkeypatch.setattr("mmse.shop.read_shop", fail)
     done = call("run", "shop.toml")
     assert (done.code, done.out) == (1, "")
     first, second = done.err.splitlines()
@@ -152,12 +152,12 @@ def test_ctrl_c_says_what_is_kept(call: Call, monkeypatch: pytest.MonkeyPatch) -
     def interrupt(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmse.read_shop", interrupt)
+    monkeypatch.setattr("mmse.shop.read_shop", interrupt)
     done = call("run", "shop.toml")
-    assert done == Done(1, "", "Interrupted. Finished stages are kept; the same command goes on from there.\n")
+    assert done == Done(1, "", "Interrupted. Finished steps are kept; the same command goes on from there.\n")
 
 
-def test_a_real_ctrl_c_keeps_finished_stages(small_shop: Shop, tmp_path: Path) -> None:
+def test_a_real_ctrl_c_keeps_finished_steps(small_shop: Shop, tmp_path: Path) -> None:
     shop = tmp_path / "shop"
     shutil.copytree(small_shop.base, shop)
     toml = (shop / "shop.toml").read_text().replace("epochs = 2", "epochs = 10000")
@@ -175,7 +175,7 @@ def test_a_real_ctrl_c_keeps_finished_stages(small_shop: Shop, tmp_path: Path) -
         out, rest = child.communicate(timeout=60)
     assert child.returncode == 1, heard
     assert out == ""
-    assert rest.rstrip().endswith("Interrupted. Finished stages are kept; the same command goes on from there.")
+    assert rest.rstrip().endswith("Interrupted. Finished steps are kept; the same command goes on from there.")
     assert "Traceback" not in rest
     verify(shop / "run" / "dataset", "dataset")
     assert not (shop / "run" / "model").exists()
@@ -262,8 +262,8 @@ def test_run_says_what_it_skips_and_shows_the_result(call: Call, small_shop: Sho
     assert "recall@100" in done.out
     assert "What to try next" in done.out
     assert re.findall(r"^(\w+) +(\S+) \(up to date", done.err, re.MULTILINE) == [
-        ("skip", stage)
-        for stage in ("dataset", "model", "baselines/dssm", "vectors", "index", "ranking", "map", "report")
+        ("skip", name)
+        for name in ("dataset", "serving", "model", "baselines/dssm", "vectors", "index", "ranking", "map", "report")
     ]
     assert "up to date" not in done.out
 

@@ -32,8 +32,8 @@ def run(items: list[str], tmp_path: Path) -> Path:
     """What the commands read of a run, and nothing published."""
     columns = {"item_row": [0, 1, 2], "item_id": items, "title": ["x"] * 3, "category": ["a > b"] * 3}
     columns |= {"brand": ["Acme"] * 3, "price": [1.0] * 3, "available": [True] * 3, "colour": ["red"] * 3}
-    (tmp_path / "run" / "dataset").mkdir(parents=True)
-    pq.write_table(pa.table(columns), tmp_path / "run" / "dataset" / "items.parquet")
+    (tmp_path / "run" / "serving").mkdir(parents=True)
+    pq.write_table(pa.table(columns), tmp_path / "run" / "serving" / "items.parquet")
     declare(tmp_path / "run", categorical=["colour"], numeric=[])
     return tmp_path / "run"
 

@@ -71,7 +71,7 @@ def test_edits_of_a_site_reach_all_that_is_served(call: Call, site: Path, small_
         (("drop", "{site}", "live"), 2, "cannot be dropped"),
         (("list", "{site}/versions/0001"), 2, "mmse versions publish SITE RUN"),
         (("list", "{site}/nowhere"), 2, "neither a site nor a run"),
-        (("publish", "{site}", "{site}"), 2, "not a finished 'dataset' folder"),
+        (("publish", "{site}", "{site}"), 2, "not a finished 'model' folder"),
     ],
 )
 def test_what_is_refused_names_cause_and_cure(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmse.text.hashing import bucket
@@ -15,6 +15,7 @@ TOKENIZER = Tokenizer.train(TITLES, vocab_size=300, bigram_buckets=64, max_token
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_any_text_encodes_within_bounds(text: str) -> None:
     bags = TOKENIZER.encode([text, "red"])
     assert len(bags) == 2
@@ -23,6 +24,7 @@ def test_any_text_encodes_within_bounds(text: str) -> None:
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_normalising_twice_is_normalising_once(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
 

@@ -73,22 +73,22 @@ class Retriever:
     helper_thread: HelperThread = field(default_factory=HelperThread)
 
     @classmethod
-    def open(cls, run: Path, *, edits: bool = True, writable: bool = False, cached_queries: int = 0) -> Retriever:
+    def open(cls, run: str | Path, *, edits: bool = True, writable: bool = False, cached_queries: int = 0) -> Retriever:
         """The retriever of a run folder (`model/ vectors/ index/ ranking/ serving/`), with its edits and rules.
 
         Without `edits` it has the catalogue as it was indexed, and no rules. The vectors of the last `cached_queries`
         different queries are cached. Raises `ArtifactError` where a folder is missing or damaged, or was not made from
         the others.
         """
-        folders = RunFolder(run)
+        folders = RunFolder(Path(run))
         folders.verify(SEARCH)
         encoder = Encoder.open(folders.model)
-        catalogue = LiveCatalogue.open(run, writable=writable, encoder=encoder) if edits else None
+        catalogue = LiveCatalogue.open(folders.path, writable=writable, encoder=encoder) if edits else None
         if catalogue:
             indexed_snapshot = catalogue.snapshot()
         else:
             lexical = LexicalIndex.open(folders.index / "lexical")
-            indexed_snapshot = base_snapshot(open_run_base(run), lexical, version=0)
+            indexed_snapshot = base_snapshot(open_run_base(folders.path), lexical, version=0)
         return cls(
             encoder=encoder,
             catalogue=catalogue,
