@@ -17,7 +17,7 @@ from mmse.core.extras import EXTRAS, is_installed
 from mmse.core.progress import Progress, silent
 from mmse.core.run_folder import DATASET, INDEX, MAP, MODEL, RANKING, REPORT, SERVING, VECTORS, RunFolder
 from mmse.dataset.serving_data import write_serving
-from mmse.evaluation.step import evaluate_run
+from mmse.evaluation.step import evaluate_run, report_config
 from mmse.index.embedding import embed as embed_catalogue
 from mmse.index.step import index_catalogue
 from mmse.map.projection import draw_map
@@ -142,6 +142,10 @@ def _evaluate(context: StepContext) -> Manifest:
     return evaluate_run(context.run.path, shop.evaluate, inputs=context.inputs, truth=truth, progress=report)
 
 
+def _configure_report(shop: Shop) -> dict[str, Any]:
+    return report_config(shop.evaluate)
+
+
 def _section(name: str) -> Callable[[Shop], Mapping[str, Any]]:
     return lambda shop: plain_values(getattr(shop, name))
 
@@ -158,7 +162,7 @@ _TABLE = (
     Step(INDEX, "vectors, words, and columns to filter by", _index, _section("index"), _lineage(INDEX)),
     Step(RANKING, "how the channels become one list", _rank, _configure_ranking, _lineage(RANKING)),
     Step(MAP, "the catalogue as a map", _draw_map, _section("map"), _lineage(MAP), extra="map"),
-    Step(REPORT, "the offline evaluation", _evaluate, _section("evaluate"), _fingerprint_report_inputs),
+    Step(REPORT, "the offline evaluation", _evaluate, _configure_report, _fingerprint_report_inputs),
 )
 STEPS: Mapping[str, Step] = {step.kind: step for step in _TABLE}
 """Every step by the kind of folder that it writes, in the order in which they run."""

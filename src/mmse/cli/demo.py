@@ -12,7 +12,7 @@ from mmse.cli.console import answer_table, evaluation_table
 from mmse.core import artifact
 from mmse.core.config import plain_values
 from mmse.core.run_folder import REPORT, RunFolder
-from mmse.evaluation.step import read_report
+from mmse.evaluation.step import PAGE, read_report
 from mmse.lab.simulator.simulate import KIND, SimulatorConfig, simulate
 from mmse.pipeline import Listener
 from mmse.retrieval.retriever import Retriever
@@ -53,10 +53,9 @@ def next_steps(run: Path, seconds: float | None = None) -> RenderableType:
     lines = {f'mmse search {run} "{query}"': "your own words, too"}
     lines[f"mmse serve {run}"] = "the same over HTTP, and a page to search: http://127.0.0.1:8000"
     if RunFolder(run).has(REPORT):
-        lines |= {
-            f"{run}/report/report.html": "in a browser: curves, slices, every number",
-            f"mmse evaluate {run} --json": "the same numbers for a program",
-        }
+        if (RunFolder(run).report / PAGE).is_file():
+            lines[f"{run}/report/report.html"] = "in a browser: curves, slices, every number"
+        lines[f"mmse evaluate {run} --json"] = "the same numbers for a program"
     lines["mmse run shop.toml"] = "the same on your own two tables (docs/tables.md)"
     text = Text("\n").join(
         Text.assemble((command, "bold"), "\n", (f"    {purpose}", "dim")) for command, purpose in lines.items()

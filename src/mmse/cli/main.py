@@ -375,7 +375,8 @@ def evaluate(
         )
     else:
         stdout.print(evaluation_table(evaluation))
-        stdout.print(f"Report: {report}", markup=False, soft_wrap=True)
+        if report.is_file():
+            stdout.print(f"Report: {report}", markup=False, soft_wrap=True)
 
 
 app.command(epilog="Examples: mmse recipes · mmse recipes dssm")(recipes)

@@ -5,7 +5,11 @@ with Client("http://localhost:8000") as shop:
         print(hit.rank, hit.title)
 """
 
-from mmse.client.clients import AsyncClient, Client
-from mmse.client.replies import ServiceError
+from mmse.core.extras import require_extra
+
+require_extra("client")
+
+from mmse.client.clients import AsyncClient, Client  # noqa: E402 - only where httpx is
+from mmse.client.replies import ServiceError  # noqa: E402
 
 __all__ = ["AsyncClient", "Client", "ServiceError"]

@@ -34,7 +34,7 @@ EXTRAS: Mapping[str, Extra] = {
         Extra("serve", "serving over HTTP", ("granian", "litestar", "prometheus_client")),
         Extra("client", "the Python client of a server", ("httpx",)),
         Extra("experiment", "the analysis of online tests", ("tea_tasting", "jinja2")),
-        Extra("report", "reports as HTML pages", ("jinja2", "plotly")),
+        Extra("report", "the report as a page", ("plotly",)),
         Extra("map", "the map of the catalogue", ("openTSNE",)),
         Extra("lab", "the research rig", ("granian", "httpx", "jinja2", "litestar", "plotly", "tea_tasting")),
         Extra("otel", "traces by OpenTelemetry", ("opentelemetry",)),

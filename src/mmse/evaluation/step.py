@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from mmse.core import artifact
 from mmse.core.artifact import Manifest
 from mmse.core.config import plain_values
 from mmse.core.errors import ArtifactError
+from mmse.core.extras import EXTRAS, is_installed
 from mmse.core.progress import Progress
 from mmse.core.run_folder import DATASET, MODEL, REPORT, RunFolder
 from mmse.evaluation.filter_quality import FilterQuality
@@ -42,25 +44,35 @@ _KEYS: dict[str, tuple[str, Any]] = {
 ROWS = "report.json"
 PAGE = "report.html"
 
+log = logging.getLogger(__name__)
+
+
+def report_config(config: EvaluateConfig) -> dict[str, Any]:
+    """What a report depends on besides its inputs: the config, and whether the page can be drawn (`mmse[report]`)."""
+    return plain_values(config) | {"page": is_installed("report")}
+
 
 def evaluate_run(
     run: Path, config: EvaluateConfig, *, inputs: Mapping[str, str], truth: ShopperTruth | None, progress: Progress
 ) -> Manifest:
     """Evaluates `run` on its test window into its report folder; with `truth` also against a simulated shop's truth."""
     evaluation = evaluate_log(run, config, truth, progress)
-    return write_report(run, RunFolder(run).report, evaluation, plain_values(config), inputs)
+    return write_report(run, RunFolder(run).report, evaluation, report_config(config), inputs)
 
 
 def write_report(
     run: Path, folder: Path, evaluation: Evaluation, config: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> Manifest:
-    """Writes `report.json` and `report.html` of `evaluation` into the folder `folder`."""
+    """Writes `report.json` and, where `mmse[report]` is installed, `report.html` of `evaluation` into `folder`."""
     values = {key: getattr(evaluation, field) for key, (field, _) in _KEYS.items()}
     with artifact.write_folder(folder, kind=REPORT, config=config, inputs=inputs) as draft:
         write_rows(draft.folder / ROWS, evaluation.rows, evaluation.differences, **values)
         query_path = query_path_context(evaluation, filters_tried=bool(config.get("filter_requests")))
-        context, page = _context(RunFolder(run), evaluation), draft.folder / PAGE
-        render_report(evaluation.rows, evaluation.differences, context, page, query_path)
+        if is_installed("report"):
+            context, page = _context(RunFolder(run), evaluation), draft.folder / PAGE
+            render_report(evaluation.rows, evaluation.differences, context, page, query_path)
+        else:
+            log.warning("%s is left out: it needs %s", folder / PAGE, EXTRAS["report"].command)
         draft.counts |= {"rows": len(evaluation.rows)} | evaluation.facts
     return artifact.read_manifest(folder, REPORT)
 
