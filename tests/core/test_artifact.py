@@ -297,3 +297,20 @@ def test_files_that_mmse_did_not_make(tmp_path: Path) -> None:
     assert artifact.fingerprint_of_files([file_b, file_a]) == expected_fingerprint
     os.utime(file_b, (1, 1))
     assert artifact.fingerprint_of_files([file_a, file_b]) != expected_fingerprint
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_that_is_taken_is_not_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    draft, target = tmp_path / "draft", tmp_path / "target"
+    draft.write_text("new")
+    artifact.rename_exclusively(draft, target)
+    assert left(tmp_path) == ["target"]
+    draft.write_text("newer")
+    with pytest.raises(FileExistsError):
+        artifact.rename_exclusively(draft, target)
+    assert (draft.read_text(), target.read_text()) == ("newer", "new")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -124,6 +127,60 @@ def test_a_dead_process_s_segment_is_sealed_once_and_without_its_torn_end(tmp_pa
     left.path.write_bytes(again)  # as if it had been killed before the segment was removed
     assert seal_orphans(tmp_path, SCHEMA) == 1
     assert of(tmp_path) == ["r1"]
+
+
+def fix_clock_and_pid(patch: pytest.MonkeyPatch) -> None:
+    """As two servers in containers are: one moment, one process id."""
+    patch.setattr(os, "getpid", lambda: 3)
+    patch.setattr(time, "strftime", lambda *_: "20261126T101500")
+
+
+def test_servers_with_one_pid_at_one_moment_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fix_clock_and_pid(monkeypatch)
+    script = (
+        "import os, sys, time; from pathlib import Path\n"
+        "os.getpid = lambda: 3; time.strftime = lambda *_: '20261126T101500'\n"
+        "from mmse.schema.http_events import Click; from mmse.serving.events.log import EventLog\n"
+        "log = EventLog(Path(sys.argv[1])); log.append([Click(request_id=sys.argv[2], item_id='a')])\n"
+        "print('acknowledged', flush=True); sys.stdin.read(); os._exit(0)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    servers = [subprocess.Popen([*command, f"r{n}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for n in range(2)]
+    for server in servers:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"acknowledged\n"
+    assert len(list((tmp_path / OPEN_FOLDER).iterdir())) == 2
+    for server in servers:
+        server.communicate()
+    assert seal_orphans(tmp_path, SCHEMA) == 2
+    assert sorted(of(tmp_path)) == ["r0", "r1"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no Parquet", None])
+def test_a_segment_whose_name_is_taken_is_sealed_under_another(tmp_path: Path, content: bytes | None) -> None:
+    segment = Segment(tmp_path, SCHEMA)
+    segment.append(pa.RecordBatch.from_pylist([{"request_id": "r1"}], schema=SCHEMA))
+    segment.close()
+    day = segment.path.stem[:8]
+    taken = tmp_path / f"{day[:4]}-{day[4:6]}-{day[6:]}" / f"{segment.path.stem}.parquet"
+    taken.parent.mkdir()
+    if content is None:
+        pq.write_table(pa.Table.from_pylist([{"request_id": "r0"}], schema=SCHEMA), taken)
+    else:
+        taken.write_bytes(content)
+    former = taken.read_bytes()
+    assert seal_orphans(tmp_path, SCHEMA) == 1
+    assert taken.read_bytes() == former
+    (sealed,) = [file for file in sealed_files(tmp_path) if file != taken]
+    assert pq.read_table(sealed)["request_id"].to_pylist() == ["r1"]
+
+
+def test_a_segment_whose_process_was_killed_before_it_began_is_removed(tmp_path: Path) -> None:
+    (tmp_path / OPEN_FOLDER).mkdir()
+    (tmp_path / OPEN_FOLDER / "20261126T101500-0.arrows").touch()
+    assert seal_orphans(tmp_path, SCHEMA) == 1
+    assert not list((tmp_path / OPEN_FOLDER).iterdir())
+    assert not sealed_files(tmp_path)
 
 
 def test_what_the_disk_refuses_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,6 +119,20 @@ def write_file(path: Path, content: bytes) -> None:
         sync(path.parent)
 
 
+def rename_exclusively(source: Path, target: Path) -> None:
+    """Renames a file to a name that nobody has; raises `FileExistsError`, and changes nothing, where it is taken."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without links
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        source.rename(target)
+    else:
+        source.unlink()
+
+
 def read_manifest(folder: Path, kind: str) -> Manifest:
     """The manifest of `folder`, checked to be of `kind`; raises `ArtifactError` otherwise."""
     path = folder / MANIFEST

@@ -1,20 +1,23 @@
 """Rows on their way into Parquet: appended to a segment, synced, and sealed into a file that never changes again.
 
     events/
-      _open/20261126T101500-4711-0001.arrows       an Arrow stream that one process appends to
-      2026-11-26/20261126T100000-4711-0000.parquet a sealed segment
+      _open/20261126T101500-5f1c…e2.arrows          an Arrow stream that one process appends to
+      2026-11-26/20261126T100000-9a04…71.parquet    a sealed segment
 
-A segment is locked as long as its process lives. Whoever looks next seals the segment of a process that was killed: the
-Parquet file is named after the segment and renamed into place before the segment is removed, so no row is there twice
-at whatever moment a process is killed. A batch that was torn at the end is left out.
+A segment has a name of random bytes, made where no such file exists: servers in containers share process ids and
+clocks. It is locked as long as its process lives. Whoever looks next seals the segment of a process that was killed: the
+Parquet file is named after the segment and put into place before the segment is removed. Where a file of that name is
+there already, the segment is removed only if that file has its rows; so no row is there twice, and none is lost, at
+whatever moment a process is killed. A batch that was torn at the end is left out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
-import threading
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +26,12 @@ from typing import final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmse.core.artifact import explain_os_errors, sync
+from mmse.core.artifact import explain_os_errors, rename_exclusively, sync
 
 OPEN_FOLDER = "_open"
 _STREAM = ".arrows"
 
 log = logging.getLogger(__name__)
-_numbers = iter(range(10**9))
-_numbers_lock = threading.Lock()
 
 
 @final
@@ -41,20 +42,14 @@ class Segment:
         """Opens a new segment of the log in `folder`; raises `OSError` where it cannot be written."""
         open_folder = folder / OPEN_FOLDER
         open_folder.mkdir(parents=True, exist_ok=True)
-        with _numbers_lock:
-            number = next(_numbers)
-        name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{number:04}{_STREAM}"
-        self.path, self.n_rows, self.opened_at = open_folder / name, 0, time.monotonic()
-        draft, self._size = open_folder / f".{name}", 0
-        self._file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        self.path, self._file = _create_locked(open_folder)
+        self.n_rows, self.opened_at, self._size = 0, time.monotonic(), 0
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
             self._write(schema.serialize())
-            draft.rename(self.path)  # locked before anybody can take it for the segment of a dead process
             sync(open_folder)
         except BaseException:
+            self.path.unlink(missing_ok=True)
             self.close()
-            draft.unlink(missing_ok=True)
             raise
 
     def append(self, batch: pa.RecordBatch) -> None:
@@ -92,7 +87,7 @@ def seal_orphans(folder: Path, schema: pa.Schema) -> int:
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if segment.exists():  # nobody has sealed it between the opening and the lock
+            if _is_open_file(file, segment):  # nobody has sealed it between the opening and the lock
                 _seal(segment, schema)
                 n_sealed += 1
         except BlockingIOError:
@@ -105,6 +100,8 @@ def seal_orphans(folder: Path, schema: pa.Schema) -> int:
 def read_batches(segment: Path) -> Iterator[pa.RecordBatch]:
     """The rows of a segment, up to where a killed process tore it; a torn end is logged, and raises nothing."""
     data = segment.read_bytes()
+    if not data:
+        return  # its process is about to begin it, or was killed before
     try:
         with pa.ipc.open_stream(pa.py_buffer(data)) as stream:
             yield from stream
@@ -128,16 +125,70 @@ def sealed_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*/*.parquet") if not path.name.startswith("."))
 
 
+def _create_locked(open_folder: Path) -> tuple[Path, int]:
+    """A new file under a name that nobody has, and its descriptor, which holds its lock."""
+    while True:
+        path = open_folder / f"{_new_stem()}{_STREAM}"
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except FileExistsError:
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            os.close(file)
+            raise
+        if _is_open_file(file, path):
+            return path, file
+        os.close(file)  # before it was locked, somebody took the empty file for that of a dead process
+
+
+def _new_stem() -> str:
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(8)}"
+
+
+def _is_open_file(file: int, path: Path) -> bool:
+    """Whether the open `file` is the one that stands at `path`."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file), path.stat())
+    return False
+
+
 def _seal(segment: Path, schema: pa.Schema) -> None:
-    """Makes a Parquet file of a segment, unless it has no row or there is one already, and removes the segment."""
-    folder, stem = segment.parent.parent, segment.stem
-    target = folder / f"{stem[:4]}-{stem[4:6]}-{stem[6:8]}" / f"{stem}.parquet"
-    if not target.exists() and (batches := list(read_batches(segment))):
+    """Makes a Parquet file of a segment, unless it has no row or a file with its rows, and removes the segment."""
+    if batches := list(read_batches(segment)):
+        rows = pa.Table.from_batches(batches, schema)
+        target = _target_of(segment)
         with explain_os_errors(target):
-            target.parent.mkdir(exist_ok=True)
-            draft = target.with_name(f".{target.name}.writing")
-            pq.write_table(pa.Table.from_batches(batches, schema), draft, compression="zstd")
-            sync(draft)
-            draft.replace(target)
-            sync(target.parent)
+            if target.exists() and not _holds(target, rows):
+                log.warning("%s holds other rows than %s, which gets a name of its own", target, segment)
+                target = target.with_stem(_new_stem())
+            if not target.exists():
+                _write_sealed(rows, target)
     segment.unlink()
+
+
+def _target_of(segment: Path) -> Path:
+    stem = segment.stem
+    return segment.parent.parent / f"{stem[:4]}-{stem[4:6]}-{stem[6:8]}" / f"{stem}.parquet"
+
+
+def _write_sealed(rows: pa.Table, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    draft = target.with_name(f".{target.stem}-{secrets.token_hex(4)}.writing")
+    try:
+        pq.write_table(rows, draft, compression="zstd")
+        sync(draft)
+        rename_exclusively(draft, target)
+    finally:
+        draft.unlink(missing_ok=True)
+    sync(target.parent)
+
+
+def _holds(file: Path, rows: pa.Table) -> bool:
+    """Whether a Parquet file has these rows, as it has where a process was killed before it removed their segment."""
+    try:
+        return bool(pq.read_table(file).equals(rows))
+    except (OSError, pa.ArrowException):
+        return False
