@@ -5,9 +5,9 @@
       2026-11-26/20261126T100000-9a04…71.parquet    a sealed segment
 
 A segment has a name of random bytes, made where no such file exists: servers in containers share process ids and
-clocks. It is locked as long as its process lives. Whoever looks next seals the segment of a process that was killed: the
-Parquet file is named after the segment and put into place before the segment is removed. Where a file of that name is
-there already, the segment is removed only if that file has its rows; so no row is there twice, and none is lost, at
+clocks. It is locked as long as its process lives. Whoever looks next seals the segment of a process that was killed:
+the Parquet file is named after the segment and put into place before the segment is removed. Where a file of that name
+is there already, the segment is removed only if that file has its rows; so no row is there twice, and none is lost, at
 whatever moment a process is killed. A batch that was torn at the end is left out.
 """
 
