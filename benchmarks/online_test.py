@@ -14,7 +14,8 @@ from pathlib import Path
 
 from machine import environment, write_result
 
-from mmse.experiment.analysis import AnalysisConfig, analyse
+from mmse.experiment.analysis import analyse
+from mmse.experiment.analysis_config import AnalysisConfig
 from mmse.experiment.units import Window, read_units
 from mmse.sources.tables import EventsConfig
 

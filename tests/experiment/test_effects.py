@@ -14,7 +14,8 @@ import pytest
 from scipy.stats import norm
 
 from mmse.core.errors import UsageError
-from mmse.experiment.analysis import AnalysisConfig, analyse
+from mmse.experiment.analysis import analyse
+from mmse.experiment.analysis_config import AnalysisConfig
 from mmse.experiment.checks import MISMATCH_P
 from mmse.experiment.effects import always_p, estimate_effect, half_width
 from mmse.experiment.interleaving import credit_margins, estimate_preference
@@ -101,10 +102,15 @@ def test_intervals_are_those_of_the_delta_method(name: str) -> None:
         variances.append(((numerator - rate * denominator) / denominator.mean()).var(ddof=1) / len(numerator))
     error = np.sqrt(sum(variances))
     assert effect.absolute == pytest.approx(rates[1] - rates[0])
-    assert effect.absolute_interval.high - effect.absolute == pytest.approx(norm.isf(0.025) * error, rel=1e-6)
-    assert effect.p == pytest.approx(2 * norm.sf(abs(effect.absolute) / error), rel=1e-6)
-    log_error = np.sqrt(sum(v / r**2 for v, r in zip(variances, rates, strict=True)))
-    assert np.log1p(effect.interval.high) == pytest.approx(np.log1p(effect.relative) + norm.isf(0.025) * log_error)
+    log_error, log_ratio = (
+        np.sqrt(sum(v / r**2 for v, r in zip(variances, rates, strict=True))),
+        np.log1p(effect.relative),
+    )
+    statistic = min(abs(effect.absolute) / error, abs(log_ratio) / log_error)
+    half = norm.isf(0.025) / statistic
+    assert effect.absolute_interval.high - effect.absolute == pytest.approx(half * abs(effect.absolute), rel=1e-6)
+    assert effect.p == pytest.approx(2 * norm.sf(statistic), rel=1e-6)
+    assert np.log1p(effect.interval.high) == pytest.approx(log_ratio + half * abs(log_ratio))
 
 
 def test_the_past_narrows_and_moves_nothing() -> None:
@@ -171,7 +177,11 @@ def test_reasons_to_say_nothing() -> None:
     assert off.checks.mismatch_p < MISMATCH_P
     assert analyse(units(4, weights=(1, 1.3)), AnalysisConfig(control="a", weights={"b": 1.3})).outcome != "cannot_say"
     leaked = replace(units(4), n_leaks=200, leak_examples=("u1",))
-    assert "200 of 6200 users were in several arms (u1, …)" in analyse(leaked, AnalysisConfig(control="a")).verdict
+    verdict = analyse(leaked, AnalysisConfig(control="a")).verdict
+    assert "200 of 6200 users were in several arms, more than 1.0%" in verdict
+    assert "--max-leaks 0.033" in verdict
+    assert "u1" not in verdict
+    assert analyse(leaked, AnalysisConfig(control="a", max_leak_share=0.033)).outcome != "cannot_say"
     alone = replace(units(4), arms=np.full(6_000, "a", dtype=object))
     assert "there is one arm alone: a" in analyse(alone, AnalysisConfig()).verdict
     assert "fewer than 100 say nothing" in analyse(units(4, n=120), AnalysisConfig(control="a")).verdict

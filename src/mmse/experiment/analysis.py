@@ -3,52 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.stats import chi2
 
-from mmse.core.config import require
 from mmse.core.errors import UsageError
 from mmse.evaluation.bootstrap import holm
+from mmse.experiment.analysis_config import AnalysisConfig
+from mmse.experiment.capping import HEAVY_SHARE, HeavyUnit, cap_columns, heaviest_units, parts
 from mmse.experiment.checks import Checks, check
-from mmse.experiment.effects import Effect, Interval, estimate_effect
-from mmse.experiment.metrics import METRICS, PRIMARY, Metric, aggregate, find_metric
+from mmse.experiment.effects import Effect, estimate_effect
+from mmse.experiment.metrics import METRICS, Metric, aggregate, find_metric, label
 from mmse.experiment.units import Units
+from mmse.experiment.verdict import primary_findings, significance, state_verdict
 
 MAX_DAYS = 120
 MIN_UNITS_PER_AGE = 30
 _CONTROL_NAMES = ("control", "live", "a", "A")
-
-
-@dataclass(frozen=True)
-class AnalysisConfig:
-    """`primary` decides; the other metrics are corrected for their number (Holm).
-
-    `sequential` says that somebody looked before the end, so that the interval that always holds decides.
-    `planned_effect` is the relative effect that the test was to find. `weights` are those of the arms, equal by
-    default.
-    """
-
-    control: str | None = None
-    primary: str = PRIMARY
-    metrics: tuple[str, ...] = tuple(METRICS)
-    alpha: float = 0.05
-    sequential: bool = False
-    planned_effect: float | None = None
-    planned_units: int | None = None
-    weights: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        require(0 < self.alpha < 0.5, "alpha", self.alpha, "above 0 and below 0.5")
-        require(
-            self.planned_effect is None or self.planned_effect > 0, "planned_effect", self.planned_effect, "above 0"
-        )
-
-    def interval(self, effect: Effect) -> Interval:
-        """The interval of `effect` that decides."""
-        return effect.always if self.sequential else effect.interval
 
 
 @dataclass(frozen=True)
@@ -92,7 +65,10 @@ class ArmTotals:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything that a test has shown; `verdict` is a sentence."""
+    """Everything that a test has shown; `verdict` is a sentence.
+
+    `capped` are the `effects` with the heaviest units' values capped, None where that leaves nothing to compare.
+    """
 
     verdict: str
     outcome: str
@@ -101,6 +77,8 @@ class Analysis:
     arms: list[ArmTotals]
     effects: list[Effect]
     significant: list[bool]
+    capped: list[Effect | None]
+    heaviest: list[HeavyUnit]
     checks: Checks
     cumulative: dict[str, list[DailyEffect]]
     by_age: dict[str, list[DailyEffect]]
@@ -123,16 +101,21 @@ def analyse(units: Units, config: AnalysisConfig) -> Analysis:
     arms = sorted(set(units.arms.tolist()))
     control = _find_control(arms, config.control)
     treatments = [arm for arm in arms if arm != control]
-    checks = check(units, arms, config.weights, primary)
+    checks = check(units, arms, config.weights, primary, max_leak_share=config.max_leak_share)
     effects = [
         effect
         for arm in treatments
         for metric in metrics
         if (effect := _whole_effect(units, metric, arm, control, config)) is not None
     ]
-    significant = _significance(effects, config)
+    significant = significance(effects, config)
+    light_units = replace(units, columns=cap_columns(units.columns))
+    capped = [_whole_effect(light_units, METRICS[e.metric], e.arm, control, config) for e in effects]
+    heaviest = heaviest_units(units)
+    checks = replace(checks, warnings=[*checks.warnings, *_weight_warnings(effects, capped, heaviest, units.unit)])
     by_age = {arm: _effects_by_age(units, arm, control, config) for arm in treatments}
-    outcome, verdict = _verdict(primary, control, effects, significant, checks, config)
+    findings = primary_findings(effects, significant, capped, config)
+    outcome, verdict = state_verdict(units, primary, control, findings, checks, config)
     return Analysis(
         verdict=verdict,
         outcome=outcome,
@@ -141,6 +124,8 @@ def analyse(units: Units, config: AnalysisConfig) -> Analysis:
         arms=[_arm_totals(units, arm) for arm in arms],
         effects=effects,
         significant=significant,
+        capped=capped,
+        heaviest=heaviest,
         checks=checks,
         cumulative={arm: _cumulative_effects(units, primary, arm, control, config) for arm in treatments},
         by_age=by_age,
@@ -173,73 +158,23 @@ def _whole_effect(units: Units, metric: Metric, arm: str, control: str, config: 
     return estimate_effect(metric, arm, a, b, alpha=config.alpha, past=bool(past), planned_n=config.planned_units)
 
 
-def _significance(effects: Sequence[Effect], config: AnalysisConfig) -> list[bool]:
-    """The primary metric by itself (corrected for several arms), the others corrected for all of them."""
-    p = [effect.always_p if config.sequential else effect.p for effect in effects]
-    significant = [False] * len(effects)
-    for is_primary in (True, False):
-        indices = [i for i, effect in enumerate(effects) if (effect.metric == config.primary) == is_primary]
-        for i, holds in zip(indices, holm([p[i] for i in indices], config.alpha), strict=True):
-            significant[i] = holds
-    return significant
-
-
-def _verdict(
-    primary: Metric,
-    control: str,
-    effects: Sequence[Effect],
-    significant: Sequence[bool],
-    checks: Checks,
-    config: AnalysisConfig,
-) -> tuple[str, str]:
-    """The outcome as a word, and the verdict as a sentence."""
-    if checks.refusals:
-        return "cannot_say", f"Cannot say, because {checks.refusals[0]}"
-    results = [(e, holds) for e, holds in zip(effects, significant, strict=True) if e.metric == primary.name]
-    if not results:
-        return "cannot_say", f"Cannot say, because nothing that {primary.name} counts ever happened in both arms."
-    better = [effect for effect, holds in results if holds and effect.relative > 0]
-    worse = [effect for effect, holds in results if holds and effect.relative <= 0]
-    level = [effect for effect, holds in results if not holds]
-    outcome = "better" if better else "worse" if worse else "no_difference"
-    half = max(config.interval(effect).width for effect, _ in results) / 2
-    goal = config.planned_effect
-    if outcome == "no_difference" and goal is not None and half > goal:
-        return "cannot_say", (
-            f"Cannot say, because the interval is too wide: ±{half:.1%} of {primary.description}, where "
-            f"{goal:.1%} was to be found."
-        )
-    return outcome, _comparison(primary, control, better, worse, level, config)
-
-
-def _comparison(
-    metric: Metric,
-    control: str,
-    better: Sequence[Effect],
-    worse: Sequence[Effect],
-    level: Sequence[Effect],
-    config: AnalysisConfig,
-) -> str:
-    """The arms against the control in a sentence, the best first."""
-    interval_name = f"{1 - config.alpha:.0%} interval"
-    effects = [*better, *worse, *level]
-    if len(effects) == 1:
-        (effect,) = effects
-        phrase = "is better than" if better else "is worse than" if worse else "shows no difference to"
-        interval = config.interval(effect)
-        return (
-            f"{effect.arm} {phrase} {control}: {effect.relative:+.1%} {metric.description} ({interval_name} "
-            f"{interval.low:+.1%} to {interval.high:+.1%})."
-        )
-    parts = []
-    for word, group in (("better", better), ("worse", worse), ("no difference shown", level)):
-        arms = []
-        for effect in sorted(group, key=lambda effect: -effect.relative):
-            interval = config.interval(effect)
-            arms.append(f"{effect.arm} {effect.relative:+.1%} ({interval.low:+.1%} to {interval.high:+.1%})")
-        if arms:
-            parts.append(f"{word}: {', '.join(arms)}")
-    return f"Against {control}, in {metric.description} ({interval_name}s), {'; '.join(parts)}."
+def _weight_warnings(
+    effects: Sequence[Effect], capped: Sequence[Effect | None], heaviest: Sequence[HeavyUnit], unit: str
+) -> list[str]:
+    """Which effects few units move, and which unit has much of an arm; units by rank and share alone."""
+    moved = [
+        f"{label(effect.metric)} of {effect.arm} {effect.relative:+.1%}"
+        + (", capped nothing" if light is None else f", capped {light.relative:+.1%}")
+        for effect, light in zip(effects, capped, strict=True)
+        if parts(effect, light)
+    ]
+    warnings = [f"The heaviest {unit}s move these: {'; '.join(moved)}."] if moved else []
+    return warnings + [
+        f"One {unit} has {heavy.share:.0%} of the {heavy.column} of {heavy.arm}: a bot, a test account or a trade "
+        "customer?"
+        for heavy in heaviest
+        if heavy.rank == 1 and heavy.share > HEAVY_SHARE
+    ]
 
 
 def _arm_totals(units: Units, arm: str) -> ArmTotals:
@@ -337,5 +272,4 @@ def _heterogeneity_p(effects: Sequence[Effect]) -> float | None:
 def _log_effects(effects: Sequence[Effect]) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
     """The logarithms of relative effects, and their weights: one over the squared error."""
     values = np.log1p([effect.relative for effect in effects])
-    errors = np.array([np.log1p(e.interval.high) - np.log1p(e.interval.low) for e in effects]) / 3.92
-    return values, errors**-2
+    return values, np.array([effect.log_error for effect in effects]) ** -2

@@ -8,6 +8,9 @@ With n units and a standard error s, half its width is
     s · sqrt( 2 (n ρ² + 1) / (n ρ²) · log( sqrt(n ρ² + 1) / α ) )
 
 where ρ² = (−2 log α + log(−2 log α + 1)) / n* makes it narrowest at n* units.
+
+A difference and the logarithm of a ratio can disagree about one test, where few units carry a sum. The smaller of the
+two statistics counts, and both intervals are widened to it: an interval excludes 0 exactly if its p is below α.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from scipy.stats import norm
 
 from mmse.experiment.metrics import Metric
@@ -24,6 +28,8 @@ from mmse.experiment.units import PAST_PREFIX
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
     from tea_tasting.metrics.mean import MeanResult
+
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class Effect:
     """The effect of an arm on a metric: `treatment` and `control` are its values, the other fields compare them.
 
     `always` is the interval that holds however often somebody looks; `p` belongs to `interval`, `always_p` to `always`.
+    `log_error` is the standard error of log(1 + relative).
     `less_variance` is the share of the variance that the units' past explains, None if it was not used.
     """
 
@@ -59,6 +66,7 @@ class Effect:
     p: float
     always_p: float
     n: int
+    log_error: float
     less_variance: float | None = None
 
 
@@ -77,31 +85,29 @@ def estimate_effect(
     With `past`, the units' past explains a part of the variance. The second interval is narrowest at `planned_n` units,
     by default at the number that there are.
     """
-    result = _compare(metric, control, treatment, alpha, past=past)
-    if result is None:
+    plain = _compare(metric, control, treatment, alpha, past=False)
+    result = (_compare(metric, control, treatment, alpha, past=True) if past else None) or plain
+    if result is None or plain is None:
         return None
     z = float(norm.isf(alpha / 2))
     n = control.count() + treatment.count()
-    width = half_width(n, alpha, planned_n or n) / z
-    log_half = math.log1p(result.rel_effect_size) - math.log1p(result.rel_effect_size_ci_lower)
-    factor = math.exp(log_half * width)
-    ratio = 1 + result.rel_effect_size
-    less_variance = None
-    if past and (plain := _compare(metric, control, treatment, alpha, past=False)) is not None:
-        less_variance = 1 - (_half(result) / _half(plain)) ** 2
+    statistic, error, log_error = _agreement(result, z)
+    less_variance = None if result is plain else 1 - (_half(result) / _half(plain)) ** 2
+    always_z = half_width(n, alpha, planned_n or n)
     return Effect(
         metric=metric.name,
         arm=arm,
         control=result.control,
         treatment=result.treatment,
         absolute=result.effect_size,
-        absolute_interval=Interval(result.effect_size_ci_lower, result.effect_size_ci_upper),
+        absolute_interval=Interval(result.effect_size - z * error, result.effect_size + z * error),
         relative=result.rel_effect_size,
-        interval=Interval(result.rel_effect_size_ci_lower, result.rel_effect_size_ci_upper),
-        always=Interval(ratio / factor - 1, ratio * factor - 1),
-        p=result.pvalue,
-        always_p=always_p(result.statistic, n, alpha, planned_n or n),
+        interval=_relative_interval(result, z * log_error),
+        always=_relative_interval(result, always_z * log_error),
+        p=float(2 * norm.sf(abs(statistic))),
+        always_p=always_p(statistic, n, alpha, planned_n or n),
         n=n,
+        log_error=log_error,
         less_variance=less_variance,
     )
 
@@ -122,6 +128,36 @@ def _rho2(alpha: float, planned_n: int) -> float:
     return (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / planned_n
 
 
+def _agreement(result: MeanResult, z: float) -> tuple[float, float, float]:
+    """The statistic of the difference or of the log ratio, the smaller; and the errors of both that belong to it."""
+    log_ratio = math.log1p(result.rel_effect_size)
+    error, log_error = _half(result) / z, (log_ratio - math.log1p(result.rel_effect_size_ci_lower)) / z
+    slope = result.effect_size / log_ratio if log_ratio else result.control
+    factor = slope * log_error / error
+    if factor > 1:
+        return log_ratio / log_error, error * factor, log_error
+    return result.effect_size / error, error, log_error / factor
+
+
+def _relative_interval(result: MeanResult, log_half: float) -> Interval:
+    """The relative effect, with half a width on the scale of its logarithm."""
+    log_ratio = math.log1p(result.rel_effect_size)
+    return Interval(math.expm1(log_ratio - log_half), math.expm1(min(log_ratio + log_half, 700.0)))
+
+
+def _varies(metric: Metric, control: Aggregates, treatment: Aggregates) -> bool:
+    """Whether the units of an arm differ in the metric by more than rounding."""
+    shares = []
+    for arm in (control, treatment):
+        numerator, denominator = metric.numerator, metric.denominator
+        variance = arm.var(numerator)
+        if denominator is not None:
+            ratio = arm.mean(numerator) / arm.mean(denominator)
+            variance += ratio**2 * arm.var(denominator) - 2 * ratio * arm.cov(numerator, denominator)
+        shares.append(variance / arm.mean(numerator) ** 2)
+    return max(shares) > _ROUNDING
+
+
 def _compare(
     metric: Metric, control: Aggregates, treatment: Aggregates, alpha: float, *, past: bool
 ) -> MeanResult | None:
@@ -132,6 +168,7 @@ def _compare(
         min(control.count(), treatment.count()) < 2
         or control.mean(metric.numerator) <= 0
         or treatment.mean(metric.numerator) <= 0
+        or not _varies(metric, control, treatment)
     ):
         return None
     test = RatioOfMeans(
@@ -144,7 +181,11 @@ def _compare(
         equal_var=False,
         alternative="two-sided",
     )
-    result = test.analyze_aggregates(control, treatment)
+    try:
+        with np.errstate(all="ignore"):
+            result = test.analyze_aggregates(control, treatment)
+    except ValueError:  # the past explains everything, and rounding makes the rest of the variance negative
+        return None
     usable = _half(result) > 0 and math.isfinite(result.pvalue) and result.control > 0 and result.treatment > 0
     return result if usable else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float64, Int64
 
 from mmse.core.errors import UsageError
 from mmse.experiment.assignment import Unit
-from mmse.experiment.exposure_table import read_exposures
+from mmse.experiment.exposure_table import ExposureTable, read_exposures
+from mmse.experiment.gaps import Gaps
 from mmse.sources.duckdb_session import Session, open_session
 from mmse.sources.merging import merge_rows
 from mmse.sources.tables import EventsConfig, Table, identifier
@@ -46,6 +47,7 @@ class Units:
 
     `daily` has a row per unit and day: the `unit_index`, the `day` since the start, the `age` in days since the unit's
     first request, and `COUNTS`. `n_leaks` further units were in several arms; they are in none of the columns.
+    `gaps` is what else was left out. `names` are the shop's own ids, for the terminal alone: no report may show them.
     """
 
     unit: Unit
@@ -59,6 +61,8 @@ class Units:
     n_leaks: int = 0
     leak_examples: tuple[str, ...] = ()
     rejections: dict[str, int] = field(default_factory=dict)
+    gaps: Gaps = field(default_factory=Gaps)
+    names: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.arms)
@@ -89,8 +93,8 @@ def read_units(config: EventsConfig, base: Path, unit: Unit, window: Window, sli
         if window.single_arm:
             session.run("UPDATE exposures SET arm = 'all'")
         _make_requests(session, unit, slices)
-        start, end = _test_period(session, exposures.table, window)
-        return _make_units(session, unit, window, slices, start, end, exposures.rejections)
+        start, end = _test_period(session, exposures.table, unit, window)
+        return _make_units(session, unit, window, slices, start, end, exposures)
 
 
 def _make_requests(session: Session, unit: Unit, slices: Sequence[str]) -> None:
@@ -102,17 +106,24 @@ def _make_requests(session: Session, unit: Unit, slices: Sequence[str]) -> None:
         SELECT {_ID[unit]} AS unit, min(timestamp) AS moment, any_value(arm) AS arm, 1 AS requests,
                CAST(bool_or(ordered) AS INTEGER) AS buying_requests, count(*) AS shown,
                count_if(clicked) AS clicks, count_if(carted) AS carts, count_if(ordered) AS orders,
+               count(*) FILTER (ordered AND price IS NULL) AS unpriced,
                coalesce(sum(price) FILTER (ordered), 0) AS revenue{slice_values}
           FROM ({merge_rows("exposures", [*_MERGED_COLUMNS, *slice_columns])})
          GROUP BY request_id, {_ID[unit]}""")
 
 
-def _test_period(session: Session, table: Table, window: Window) -> tuple[datetime, datetime]:
+def _test_period(session: Session, table: Table, unit: Unit, window: Window) -> tuple[datetime, datetime]:
     """The first moment of the test, and the moment after its last."""
     ((earliest, latest),) = session.run(
         "SELECT min(moment), max(moment) FROM request WHERE arm IS NOT NULL AND unit IS NOT NULL"
     )
     if earliest is None:
+        ((n_anonymous,),) = session.run("SELECT count(*) FROM request WHERE arm IS NOT NULL")
+        if n_anonymous:
+            raise UsageError(
+                f"None of {n_anonymous:,} requests of {table.source} in an arm has a {_ID[unit]}.",
+                f"Log the {_ID[unit]}, or say what was assigned: --unit session, --unit request.",
+            )
         scope = f"'{window.experiment}'" if window.experiment else "an arm"
         names = "" if window.experiment is None else _list_experiments(session, table)
         raise UsageError(f"No request of {table.source} is in {scope}.", f"Check --experiment and --unit.{names}")
@@ -138,7 +149,7 @@ def _make_units(
     slices: Sequence[str],
     start: datetime,
     end: datetime,
-    rejections: dict[str, int],
+    exposures: ExposureTable,
 ) -> Units:
     past_condition = f" AND moment >= TIMESTAMP '{window.past_start}'" if window.past_start else ""
     in_test = f"moment >= TIMESTAMP '{start}' AND moment < TIMESTAMP '{end}'"
@@ -156,8 +167,9 @@ def _make_units(
           SELECT unit, any_value(member.arm) AS arm, any_value(first) AS first, {sums}{slice_values}
             FROM request JOIN member USING (unit)
            WHERE member.arms = 1 AND {in_test} AND moment >= member.first GROUP BY unit)""")
-    leaks = [str(name) for (name,) in session.run("SELECT unit FROM member WHERE arms > 1 ORDER BY unit LIMIT 3")]
-    ((n_leaks,),) = session.run("SELECT count(*) FROM member WHERE arms > 1")
+    leaks = session.run(f"""
+        SELECT unit, count(*) AS n FROM request JOIN member USING (unit) WHERE arms > 1 AND {in_test}
+         GROUP BY unit ORDER BY n DESC, unit""")
     totals = session.arrow("SELECT * FROM total LEFT JOIN past USING (unit) ORDER BY unit_index")
     daily = session.arrow(f"""
         SELECT CAST(unit_index AS DOUBLE) AS unit_index, day, age, {sums}
@@ -179,9 +191,33 @@ def _make_units(
         first_days=((first_moments - np.datetime64(start, "us")) / np.timedelta64(1, "D")).astype(np.int64),
         start=start,
         end=end,
-        n_leaks=int(n_leaks),
-        leak_examples=tuple(leaks),
-        rejections=rejections,
+        n_leaks=len(leaks),
+        leak_examples=tuple(str(name) for name, _ in leaks[:3]),
+        rejections=exposures.rejections,
+        gaps=_add_request_gaps(session, exposures.gaps, [int(n) for _, n in leaks], in_test),
+        names=np.array(totals["unit"].to_pylist(), dtype=object),
+    )
+
+
+def _add_request_gaps(session: Session, gaps: Gaps, leaks: Sequence[int], in_test: str) -> Gaps:
+    """`gaps` with those of the requests of the test; `leaks` are the requests of each unit that was in several arms."""
+    (counts,) = session.run(f"""
+        SELECT count(*) FILTER (arm IS NOT NULL), count(*) FILTER (arm IS NOT NULL AND unit IS NULL),
+               coalesce(sum(orders) FILTER (arm IS NOT NULL AND unit IS NULL), 0),
+               count(*) FILTER (arm IS NULL AND unit IS NULL), coalesce(sum(unpriced) FILTER (arm IS NOT NULL), 0),
+               coalesce(sum(orders - unpriced) FILTER (arm IS NOT NULL), 0)
+          FROM request WHERE {in_test}""")
+    n_requests, n_anonymous, n_anonymous_orders, n_unassigned, n_unpriced, n_priced = (int(n) for n in counts)
+    return replace(
+        gaps,
+        requests=n_requests,
+        anonymous_requests=n_anonymous,
+        anonymous_orders=n_anonymous_orders,
+        unassigned=n_unassigned,
+        unpriced_orders=n_unpriced,
+        priced_orders=n_priced,
+        leaked_requests=sum(leaks),
+        heaviest_leak=max(leaks, default=0),
     )
 
 

@@ -99,7 +99,7 @@ EVENT_COLUMNS = TableColumns(
     Column("clicked", ColumnType.FLAG, "whether the item was clicked", _ALL, is_required=True),
     Column("carted", ColumnType.FLAG, "whether the item was put into the cart", _ALL),
     Column("ordered", ColumnType.FLAG, "whether the item was ordered", _ALL, is_required=True),
-    Column("retrieved_only", ColumnType.FLAG, "the engine found the item and did not show it", _MINING),
+    Column("retrieved_only", ColumnType.FLAG, "the engine found the item and did not show it", _ALL),
     Column("price", ColumnType.NUMBER, "what was paid", _EXPERIMENTS),
     Column("user_id", ColumnType.TEXT, "the shopper", _ALL),
     Column("session_id", ColumnType.TEXT, "the visit", _EXPERIMENTS),

@@ -92,6 +92,20 @@ def read_experiments(site: Path) -> ExperimentsRecord:
     return record
 
 
+def find_described(site: Path, name: str | None, arms: Collection[str]) -> Experiment | None:
+    """The experiment `name` of a site, also one that is over; without a name the only one that has all of `arms`.
+
+    None where there is none. Raises `ArtifactError` where the site's file is damaged.
+    """
+    record = read_experiments(site)
+    by_name = {change.experiment.name: change.experiment for change in record.history if change.experiment}
+    by_name |= {allocation.experiment.name: allocation.experiment for allocation in record.state.experiments}
+    if name is not None:
+        return by_name.get(name)
+    fitting = [experiment for experiment in by_name.values() if set(arms) <= set(experiment.arms)]
+    return fitting[0] if len(fitting) == 1 else None
+
+
 def start(site: Site, experiment: Experiment, by: str = "") -> ExperimentState:
     """Starts an experiment; raises `UsageError` where a version is not served, or it does not fit those that run."""
     state = site.state()

@@ -27,6 +27,8 @@ _BITS = {"clicked": CLICKED, "ordered": ORDERED, "carted": CARTED, "explored": E
 NO_POSITION = 2**31 - 1
 """The position, during mining, of an item that its row does not show: after all others."""
 _REJECTED_FOLDER = "shard=-1"
+NOT_OBJECT = ("raw_line IS NULL OR json_type(raw_line) <> 'OBJECT'", "the line is not a JSON object")
+"""The check of a line of a JSON table; `raw_line` is the line."""
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +133,7 @@ def _cast(table: Table, table_rules: list[CastRule], *, joins_items: bool = Fals
     raw_values = ", ".join(f"{table.column(rule.name)} AS {identifier('raw_' + rule.name)}" for rule in table_rules)
     raw_names = ", ".join(identifier("raw_" + rule.name) for rule in table_rules)
     our_values = ", ".join(f"{rule.value} AS {identifier(rule.name)}" for rule in table_rules)
-    further = _contradictions({rule.name for rule in table_rules})
+    further = contradictions({rule.name for rule in table_rules})
     row = values.raw_row({table.columns[rule.name]: identifier("raw_" + rule.name) for rule in table_rules})
     if table.format == "json":
         raw_values, raw_names, row = f"{raw_values}, json AS raw_line", f"{raw_names}, raw_line", "raw_line"
@@ -141,8 +143,7 @@ def _cast(table: Table, table_rules: list[CastRule], *, joins_items: bool = Fals
         item_row, join = ", items.item_row", "LEFT JOIN items ON items.item_id = cast_rows.item_id"
     reason = values.reason(table_rules, further)
     if table.format == "json":
-        not_object = ("raw_line IS NULL OR json_type(raw_line) <> 'OBJECT'", "the line is not a JSON object")
-        reason = f"coalesce({values.reason([], (not_object,))}, {reason})"
+        reason = f"coalesce({values.reason([], (NOT_OBJECT,))}, {reason})"
     return f"""
         SELECT *, CASE WHEN reason IS NOT NULL THEN CAST({row} AS VARCHAR) END AS row
           FROM (SELECT *, {reason} AS reason
@@ -151,7 +152,7 @@ def _cast(table: Table, table_rules: list[CastRule], *, joins_items: bool = Fals
                             AS cast_rows {join}))"""
 
 
-def _contradictions(columns: set[str]) -> tuple[tuple[str, str], ...]:
+def contradictions(columns: set[str]) -> tuple[tuple[str, str], ...]:
     """Checks over two columns of a row: an item that was not shown cannot have been clicked, carted or ordered."""
     if "retrieved_only" not in columns:
         return ()

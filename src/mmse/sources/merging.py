@@ -18,16 +18,17 @@ _RULES = {
     "carted": "bool_or(coalesce(carted, false))",
     "ordered": "bool_or(ordered)",
     "explored": "bool_or(coalesce(explored, false))",
-    "price": "max(price)",
+    "price": "CASE WHEN count(price) > 0 THEN coalesce(max(price) FILTER (price >= 0), 0) "
+    "+ coalesce(min(price) FILTER (price < 0), 0) END",
 }
 
 
 def merge_rows(relation: str, columns: Iterable[str]) -> str:
     """SQL for `columns` of each request and item that `relation`, an events table, shows: that has a position.
 
-    What was carted or ordered was clicked, too. The position is the smallest and the price the highest, and the item
-    was explored if any row says so. The timestamp, and the value of any other column, is that of the earliest row that
-    shows the item; a row without a value is passed over.
+    What was carted or ordered was clicked, too. The position is the smallest; the price is the highest, less the
+    largest refund (a price below 0); the item was explored if any row says so. The timestamp, and the value of any
+    other column, is that of the earliest row that shows the item; a row without a value is passed over.
     """
     values = ", ".join(_value(name) for name in columns)
     return f"SELECT {values} FROM {relation} GROUP BY {', '.join(_KEYS)} HAVING count(position) > 0"

@@ -39,7 +39,16 @@ def analyse(
         str | None, typer.Option("--before", help="Since when the past counts, for CUPED.")
     ] = None,
     slices: Annotated[list[str] | None, typer.Option("--slice", help="A column, once for each.")] = None,
-    weights: Annotated[list[str] | None, typer.Option("--weight", help="ARM=2: planned shares, if unequal.")] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option("--weight", help="ARM=2: planned shares, if unequal. Default: what the site's experiment says."),
+    ] = None,
+    site: Annotated[
+        Path | None, typer.Option("--site", help="Where the experiment ran. Default: the site of SITE/events.")
+    ] = None,
+    max_leaks: Annotated[
+        float, typer.Option("--max-leaks", help="The share of shoppers in several arms that may be left out.")
+    ] = 0.01,
     planned_effect: Annotated[float | None, typer.Option(help="0.03: the effect that was to be found.")] = None,
     peeked: Annotated[
         bool, typer.Option("--peeked", help="Somebody looked before the end and might have ended it.")
@@ -54,8 +63,8 @@ def analyse(
 
     require_extra("experiment")
     from mmse.core.config import build
-    from mmse.experiment.analysis import AnalysisConfig
     from mmse.experiment.analysis import analyse as analysed
+    from mmse.experiment.analysis_config import AnalysisConfig
     from mmse.experiment.units import Window, read_units
 
     window = Window(experiment, _day(start), _day(end), _day(history_start))
@@ -66,8 +75,10 @@ def analyse(
         "alpha": alpha,
         "sequential": peeked,
         "planned_effect": planned_effect,
+        "max_leak_share": max_leaks,
+        "weights": _weights(weights or []) or _planned_weights(site, table, experiment, set(units.arms.tolist())),
     }
-    config = build(AnalysisConfig, options | {"weights": _weights(weights or [])}, "option")
+    config = build(AnalysisConfig, options, "option")
     analysis = analysed(units, config)
     if report is not None:
         from mmse.experiment.report import write_report
@@ -77,6 +88,9 @@ def analyse(
         stdout.print_json(json.dumps(asdict(analysis)))
         return
     stdout.print(analysis_text(analysis))
+    if units.n_leaks:
+        names = ", ".join(units.leak_examples)
+        stdout.print(f"In several arms (the busiest): {names}", markup=False, soft_wrap=True)
     if report is not None:
         stdout.print(f"Report: {report}", markup=False, soft_wrap=True)
 
@@ -95,6 +109,7 @@ def analysis_text(analysis: Analysis) -> RenderableType:
             parts.append(
                 Text(f"! The effect of {arm} {way} the longer shoppers have it (p {trend.p:.2g}).", style="yellow")
             )
+    parts += [Text(line, style="dim") for line in _heavy_lines(analysis)]
     parts += [_slice(analysis, number) for number in range(len(analysis.slices))]
     sizes = " · ".join(f"{arm_size.name} {arm_size.units:,}" for arm_size in analysis.arms)
     looks = (
@@ -102,7 +117,7 @@ def analysis_text(analysis: Analysis) -> RenderableType:
         if analysis.peeked
         else ("'if peeked' holds at any moment; look before the end and it decides (--peeked)")
     )
-    mismatch = "" if analysis.checks.mismatch_p is None else f" · shares as planned: p {analysis.checks.mismatch_p:.2f}"
+    mismatch = "" if analysis.checks.mismatch_p is None else f" · shares as planned: p {_p(analysis.checks.mismatch_p)}"
     parts.append(Text(f"{analysis.unit}s: {sizes}{mismatch} · {analysis.days:.1f} days", style="dim"))
     parts.append(
         Text(f"* significant; metrics but {analysis.primary} corrected together (Holm). {looks}.", style="dim")
@@ -111,8 +126,10 @@ def analysis_text(analysis: Analysis) -> RenderableType:
 
 
 def _effects(analysis: Analysis, arm: str) -> Table:
+    from mmse.experiment.capping import parts
     from mmse.experiment.metrics import METRICS, label
 
+    parted = any(parts(effect, capped) for effect, capped in zip(analysis.effects, analysis.capped, strict=True))
     table = Table(
         title=Text(f"{arm} against {analysis.control}"),
         title_justify="left",
@@ -123,9 +140,9 @@ def _effects(analysis: Analysis, arm: str) -> Table:
     table.add_column("metric", min_width=10)
     for name in (analysis.control, arm):
         table.add_column(name, justify="right", overflow="fold")
-    for name in ("change", f"{1 - analysis.alpha:.0%} interval", "if peeked", "p"):
+    for name in ("change", f"{1 - analysis.alpha:.0%} interval", "if peeked", "p", *(["capped"] if parted else [])):
         table.add_column(name, justify="right", no_wrap=True)
-    for effect, holds in zip(analysis.effects, analysis.significant, strict=True):
+    for effect, capped, holds in zip(analysis.effects, analysis.capped, analysis.significant, strict=True):
         if effect.arm != arm:
             continue
         style = ("green" if effect.relative > 0 else "red") if holds else ""
@@ -136,9 +153,21 @@ def _effects(analysis: Analysis, arm: str) -> Table:
             Text(f"{effect.relative:+.1%}", style),
             f"{effect.interval.low:+.1%} {effect.interval.high:+.1%}",
             f"{effect.always.low:+.1%} {effect.always.high:+.1%}",
-            ("<.001" if effect.p < 0.001 else f"{effect.p:.3f}") + "*" * holds,
+            _p(effect.p) + "*" * holds,
+            *(["" if capped is None else f"{capped.relative:+.1%}"] if parted else []),
         )
     return table
+
+
+def _heavy_lines(analysis: Analysis) -> list[str]:
+    """The shop's own ids of units with much of an arm, for whoever looks at them; they are in no report."""
+    from mmse.experiment.capping import HEAVY_SHARE
+
+    return [
+        f"  {heavy.share:.0%} of the {heavy.column} of {heavy.arm}: {analysis.unit} {heavy.name}"
+        for heavy in analysis.heaviest
+        if heavy.share > HEAVY_SHARE and heavy.name is not None
+    ]
 
 
 def _slice(analysis: Analysis, number: int) -> RenderableType:
@@ -175,6 +204,21 @@ def source(table: Path, shop: Path | None) -> EventsConfig:
         )
     own = read_shop(shop).events if shop is not None else EventsConfig()
     return EventsConfig(str(table.absolute()), own.columns, own.max_rejected_share)
+
+
+def _p(value: float) -> str:
+    return "<.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _planned_weights(site: Path | None, table: Path, experiment: str | None, arms: set[str]) -> dict[str, float]:
+    """The weights of the arms as the site's experiment has them; none where no site or no such experiment is known."""
+    from mmse.serving.experiments import EXPERIMENTS, find_described
+
+    folder = site or table.absolute().parent
+    if site is None and not (folder / EXPERIMENTS).exists():
+        return {}
+    described = find_described(folder, experiment, arms)
+    return {} if described is None else {name: arm.weight for name, arm in described.arms.items()}
 
 
 def _day(text: str | None) -> datetime | None:

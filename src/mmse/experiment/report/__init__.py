@@ -29,6 +29,7 @@ def write_report(analysis: Analysis, title: str, path: Path, *, simulated: bool 
             forests={arm: charts.forest_chart(analysis, arm) for arm in treatments},
             lines={arm: charts.daily_chart(analysis.cumulative[arm], show_always=True) for arm in treatments},
             ages={arm: charts.daily_chart(analysis.by_age[arm], show_always=False) for arm in treatments},
+            capped={(e.arm, e.metric): light for e, light in zip(analysis.effects, analysis.capped, strict=True)},
             significant={
                 (effect.arm, effect.metric): holds
                 for effect, holds in zip(analysis.effects, analysis.significant, strict=True)

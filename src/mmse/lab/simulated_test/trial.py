@@ -29,7 +29,8 @@ from mmse.core.artifact import explain_os_errors, write_file
 from mmse.core.config import require
 from mmse.core.errors import UsageError
 from mmse.core.progress import Progress
-from mmse.experiment.analysis import Analysis, AnalysisConfig, analyse
+from mmse.experiment.analysis import Analysis, analyse
+from mmse.experiment.analysis_config import AnalysisConfig
 from mmse.experiment.assignment import Arm, Experiment
 from mmse.experiment.report import write_report
 from mmse.experiment.units import Window, read_units
