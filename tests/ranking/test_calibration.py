@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -68,6 +70,18 @@ def test_nothing_to_learn_from_is_a_modest_guess() -> None:
         CalibrationSlots(empty, empty.astype(np.int64), empty.reshape(0, 2), empty, empty), "adapter"
     )
     assert 0 < expit(guess.log_odds(np.array([0.5]), 0, NO_MOMENTS))[0] < 0.5
+    assert not guess.is_learned
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("clicked", [0.0, 1.0])
+def test_a_log_of_clicks_alone_gives_an_order_and_no_probabilities(form: Form, clicked: float) -> None:
+    same = replace(slots(500)[0], clicked=np.full(500, clicked))
+    calibration = learn_calibration(same, form)
+    assert not calibration.is_learned
+    odds = calibration.log_odds(np.linspace(-1, 2, 50), 3, (0.5, 0.2))
+    assert (np.diff(odds) > 0).all()
+    assert learn_calibration(slots(500)[0], form).is_learned
 
 
 def test_moments_by_hand() -> None:

@@ -21,7 +21,7 @@ from mmse.index import IndexConfig
 from mmse.index.embedding import EmbedConfig
 from mmse.pipeline import Listener
 from mmse.retrieval.retriever import Retriever
-from mmse.schema.search import Hit
+from mmse.schema.search import Hit, Search
 from mmse.shop import Shop
 from mmse.text.normalise import words
 from mmse.training.targets import read_logged_requests
@@ -238,3 +238,16 @@ def test_the_reason_in_words(parts: dict[str, float], matched: tuple[str, ...], 
     hit = Hit(1, "i1", "Red tent", sum(parts.values()), 0.5, parts, matched, (), {})
     assert hit.reason == text
     assert replace(hit, moved_by=("at most 2 per brand",)).reason == f"{text}; at most 2 per brand"
+
+
+def test_a_log_without_probabilities_gives_none_and_refuses_to_cut_by_them(small_run: Path) -> None:
+    retriever = Retriever.open(small_run)
+    ranking = retriever.ranking
+    usual = [hit.item_id for hit in retriever.search("tent", 5)]
+    unlearned = replace(ranking.calibration, is_learned=False)
+    retriever = replace(retriever, ranking=replace(ranking, calibration=unlearned))
+    hits = retriever.search("tent", 5)
+    assert [hit.item_id for hit in hits] == usual
+    assert {hit.probability for hit in hits} == {None}
+    with pytest.raises(UsageError, match="gives no probabilities"):
+        retriever.answer(Search("tent", 5, min_probability=0.1))

@@ -18,7 +18,7 @@ from jaxtyping import Int, Int64
 from mmse.core.config import require
 from mmse.core.errors import ArtifactError
 from mmse.core.progress import Progress, silent
-from mmse.core.run_folder import RANKING
+from mmse.core.run_folder import DATASET, RANKING
 from mmse.dataset.folder import TEST
 from mmse.evaluation import metrics
 from mmse.evaluation.bootstrap import BootstrapConfig
@@ -38,6 +38,7 @@ from mmse.evaluation.shortfall import Shortfall, describe, find_shortfall
 from mmse.evaluation.slices import Slice, slices_of
 from mmse.evaluation.systems import open_baselines, rank_all
 from mmse.evaluation.truth import CatalogueTruth, ShopperTruth, true_hits, truth_metrics
+from mmse.ranking.calibration import NO_PROBABILITIES
 from mmse.schema.stages import STAGE_GAINS, Stage
 from mmse.training.targets import LoggedRequests, ShownSlots, read_logged_requests, read_slots
 
@@ -124,11 +125,15 @@ def evaluate_log(
     evaluation.agreement = subject.agreement(vectors, results)
     progress("search under filters", 0, 1)
     evaluation.filters = measure_filters(subject.retriever, log, vectors, config.filter_requests, config.seed)
-    evaluation.reliability = [record for sample in samples for record in measure_reliability(sample)]
-    form = subject.retriever.ranking.calibration.form
-    evaluation.threshold_curve = threshold_curve(results.hits, form, _relevant(log), HITS)
+    calibration = subject.retriever.ranking.calibration
+    if calibration.is_learned:
+        evaluation.reliability = [record for sample in samples for record in measure_reliability(sample)]
+        evaluation.threshold_curve = threshold_curve(results.hits, calibration.form, _relevant(log), HITS)
+    else:
+        evaluation.warnings.append(NO_PROBABILITIES)
     evaluation.facts = {"test requests": len(log), "simulated": truth is not None} | _calibration_facts(subject)
     evaluation.warnings += _warnings(log, simulated=truth is not None)
+    evaluation.warnings += subject.run.manifest(DATASET).counts.get("warnings", [])
     return evaluation
 
 
@@ -201,7 +206,8 @@ def _relevant(log: LoggedRequests) -> metrics.Relevant:
 def _calibration_facts(subject: Subject) -> dict[str, str]:
     counts = subject.run.manifest(RANKING).counts
     source = f"{counts['calibrated_on']} of {counts['requests']:,} validation requests"
-    return {"probability": subject.retriever.ranking.calibration.form, "probability learned on": source}
+    calibration = subject.retriever.ranking.calibration
+    return {"probability": calibration.form if calibration.is_learned else "none", "probability learned on": source}
 
 
 def _warnings(log: LoggedRequests, *, simulated: bool) -> list[str]:

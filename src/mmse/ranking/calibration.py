@@ -29,6 +29,12 @@ Form = Literal["adapter", "distribution"]
 FORMS: tuple[Form, ...] = ("adapter", "distribution")
 N_MOMENTS = 100
 """From how many of a query's best candidates the moments of `distribution` are taken."""
+MIN_OF_EACH = 10
+"""With fewer clicked, or fewer unclicked, shown items than this there is nothing to learn probabilities from."""
+NO_PROBABILITIES = (
+    f"This log gives no probabilities: of the shown items that they are learned on, fewer than {MIN_OF_EACH} were left "
+    "unclicked, or fewer were clicked. Hits have an order and no chance of a click."
+)
 _PENALTY = 1e-4
 
 
@@ -37,7 +43,8 @@ class Calibration:
     """`logit = a + b · frequency + slope · x`, where `slope = log(1 + exp(c + d · frequency))`, which is above 0.
 
     `x` is the score (`adapter`) or its deviations (`distribution`). `frequency` is log(1 + requests of the query in the
-    log), clipped to `known_range`, the range that the calibration was learned on.
+    log), clipped to `known_range`, the range that the calibration was learned on. Where `is_learned` is false, the log
+    has not both clicked and unclicked items: the numbers give an order, and nothing may be read as a probability.
     """
 
     form: Form = "adapter"
@@ -46,6 +53,7 @@ class Calibration:
     c: float = 3.0
     d: float = 0.0
     known_range: tuple[float, float] = (0.0, 0.0)
+    is_learned: bool = True
 
     def log_odds(
         self, scores: Float[np.ndarray, " n"], query_count: int, moments: tuple[float, float]
@@ -83,9 +91,13 @@ def moments_of(scores: Float[np.ndarray, " n"]) -> tuple[float, float]:
 
 
 def learn_calibration(slots: CalibrationSlots, form: Form) -> Calibration:
-    """The calibration of `form` that makes the clicks of `slots` likeliest, with a light penalty on b and d."""
-    if len(slots) == 0:
-        return Calibration(form)
+    """The calibration of `form` that makes the clicks of `slots` likeliest, with a light penalty on b and d.
+
+    It is not learned where too few slots were clicked or too few were not, as in a log of clicks or of orders alone.
+    """
+    n_clicked = float(slots.clicked.sum())
+    if min(n_clicked, len(slots) - n_clicked) < MIN_OF_EACH:
+        return Calibration(form, is_learned=False)
     frequency = np.log1p(slots.query_counts)
     x = slots.scores if form == "adapter" else (slots.scores - slots.moments[:, 0]) / slots.moments[:, 1]
     score, log_count = torch.from_numpy(np.asarray(x, np.float64)), torch.from_numpy(frequency)

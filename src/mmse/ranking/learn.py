@@ -6,6 +6,7 @@ knows what happened in the window. The test window is left for the report.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,15 @@ from mmse.index import IndexConfig, build
 from mmse.index.lexical import FIELDS, LexicalIndex
 from mmse.model.encoder import Encoder
 from mmse.model.features import compute_statistics, look_up_shopper_ids
-from mmse.ranking.calibration import FORMS, Calibration, CalibrationSlots, Form, learn_calibration, moments_of
+from mmse.ranking.calibration import (
+    FORMS,
+    NO_PROBABILITIES,
+    Calibration,
+    CalibrationSlots,
+    Form,
+    learn_calibration,
+    moments_of,
+)
 from mmse.ranking.candidates import MATCH_DEPTH, MIN_DEPTH, Candidates, find_rows, gather, word_shares
 from mmse.ranking.fusion import Choices, Fusion, fuse, learn_fusion
 from mmse.ranking.query_counts import QueryCounts
@@ -37,6 +46,8 @@ MIN_EXPLORED_CLICKS = 100
 """With so many clicks in randomly filled slots, the calibration is learned on those slots alone."""
 
 _BLOCK = 512
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,11 @@ def learn(window: ValidationWindow, lexical: LexicalIndex, progress: Progress) -
         "clicks_in_explored_slots": n_explored_clicks,
         "calibrated_on": "explored slots" if explored_only else "all slots",
     }
-    return LearnedRanking(boosts, fusion, {form: learn_calibration(slots, form) for form in FORMS}, counts)
+    calibrations = {form: learn_calibration(slots, form) for form in FORMS}
+    if not all(calibration.is_learned for calibration in calibrations.values()):
+        counts["calibrated_on"] = "nothing"
+        log.warning(NO_PROBABILITIES)
+    return LearnedRanking(boosts, fusion, calibrations, counts)
 
 
 def tune_boosts(window: ValidationWindow, lexical: LexicalIndex, progress: Progress) -> dict[str, float]:

@@ -45,7 +45,7 @@ def rank(
     fused_scores = context.scores(candidates, "hybrid")
     if search.channel == "hybrid":
         order_scores = context.log_odds(fused_scores)
-        probabilities = expit(order_scores)
+        probabilities = expit(order_scores) if context.ranking.calibration.is_learned else None
     else:
         order_scores, probabilities = context.scores(candidates, search.channel), None
     ranking = rerank(

@@ -27,6 +27,7 @@ from mmse.index.lexical import LexicalIndex, Matches
 from mmse.model.encoder import Encoder
 from mmse.model.features import look_up_shopper_ids
 from mmse.model.query_cache import Lookups, QueryCache, QueryKey
+from mmse.ranking.calibration import NO_PROBABILITIES
 from mmse.ranking.candidates import depth
 from mmse.ranking.rerank import RankedRow
 from mmse.ranking.rulebook import Rulebook
@@ -146,7 +147,7 @@ class Retriever:
         span: `encode`, `vector`, `words`, `rank`, `hits`. May be called from many threads.
         """
         timer = _SpanTimer(report_span)
-        errors = {index: error for index, search in enumerate(searches) if (error := self._column_error(search))}
+        errors = {index: error for index, search in enumerate(searches) if (error := self._search_error(search))}
         prepared_searches = self._prepare([search for index, search in enumerate(searches) if index not in errors])
         timer.end("encode")
         # The lexical channel runs in its own thread while this one searches the vectors.
@@ -212,8 +213,10 @@ class Retriever:
         """The `k` best hits of each query with their probabilities by each form of calibration."""
         return (candidates.calibrate(k) for candidates in self.search_channels(queries, vectors, k))
 
-    def _column_error(self, search: Search) -> UsageError | None:
-        """The error of a cap or a facet of a column that does not exist."""
+    def _search_error(self, search: Search) -> UsageError | None:
+        """The error of a cap or a facet of a column that does not exist, or of a cut where nothing is likely."""
+        if search.cuts and not self.ranking.calibration.is_learned:
+            return UsageError(NO_PROBABILITIES, "Search without min_probability and target_precision.")
         for verb, columns in (("cap", search.caps), ("count", search.facets)):
             for column in columns:
                 if column not in self.kinds:

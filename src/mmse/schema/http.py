@@ -113,10 +113,11 @@ class Explanation(AnswerPart, frozen=True):
 
 
 class SearchHit(AnswerPart, frozen=True):
-    """A hit. `probability` is that of a click by a shopper who looks at it, null where the channel is not calibrated.
+    """A hit. `probability` is that of a click by a shopper who looks at it, null where nothing tells it.
 
-    `explored` and `propensity` (the probability that the item got this rank) are present where slots are filled at
-    random, `team`, `rank_a` and `rank_b` where two rankings are interleaved.
+    Nothing tells it where the channel is not calibrated, or the log is one of clicks or of orders alone. `explored`
+    and `propensity` (the probability that the item got this rank) are present where slots are filled at random, `team`,
+    `rank_a` and `rank_b` where two rankings are interleaved.
     """
 
     rank: int

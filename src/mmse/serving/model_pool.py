@@ -19,6 +19,7 @@ from mmse.core.errors import MmseError
 from mmse.core.run_folder import INDEX, RunFolder
 from mmse.dataset.serving_data import read_popular_queries, read_probe_queries
 from mmse.map.projection import CatalogueMap
+from mmse.ranking.calibration import NO_PROBABILITIES
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.http import LIVE
 from mmse.schema.search import Search
@@ -232,6 +233,8 @@ def load(site_version: Version, config: ServeConfig) -> LoadedVersion:
     """`site_version`, ready for its first search; raises `ArtifactError` where its folders do not fit one another."""
     folder = RunFolder(site_version.run)
     retriever = Retriever.open(folder.path, writable=True, cached_queries=config.cached_queries)
+    if not retriever.ranking.calibration.is_learned:
+        log.warning("%s: %s", site_version.run, NO_PROBABILITIES)
     for query in read_probe_queries(folder.serving, _N_WARMUP):
         retriever.answer(Search(query, 100))
     return LoadedVersion(

@@ -48,7 +48,7 @@ export function facts(item) {
 
 /** How likely a hit is to be clicked, in words and as a number. */
 export function chance({ probability }) {
-  if (probability === null) return el("p", { class: "chance none" }, "This channel gives no probability");
+  if (probability === null) return el("p", { class: "chance none" }, "No probability: neither this channel nor this log gives one");
   return el("p", { class: "chance", vars: { "--share": Math.sqrt(Math.min(probability / 0.6, 1)) } },
     el("span", { class: "gauge", "aria-hidden": "true" }), el("span", {}, likelihood(probability)), " ",
     el("strong", {}, percent(probability)));
