@@ -20,7 +20,21 @@ from mmse.core.errors import UsageError
 from mmse.shop import Shop
 from mmse.training.targets import read_logged_requests
 
-COMMANDS = ["demo", "simulate", "run", "mine", "train", "embed", "index", "rank", "map", "search", "evaluate"]
+COMMANDS = [
+    "demo",
+    "init",
+    "doctor",
+    "simulate",
+    "run",
+    "mine",
+    "train",
+    "embed",
+    "index",
+    "rank",
+    "map",
+    "search",
+    "evaluate",
+]
 ROW = ["system", "target", "slice", "metric", "k", "value", "low", "high", "queries"]
 DIFFERENCE = ["system", "versus", "target", "slice", "metric", "k", "value", "low", "high", "significant"]
 COMMAND_LINE = [sys.executable, "-c", "from mmse.cli import main; main()"]

@@ -21,7 +21,9 @@ from rich.markup import escape
 
 from mmse import __version__
 from mmse.cli.compare import compare
+from mmse.cli.doctor import doctor
 from mmse.cli.experiment import experiment_app
+from mmse.cli.init import init
 from mmse.cli.items import items_app
 from mmse.cli.recipes import recipes
 from mmse.cli.rules import rules_app
@@ -307,6 +309,7 @@ def search(
     """Searches a run: hits, how likely each is, and why it stands where it stands."""
     from mmse.cli import search_options as asking
     from mmse.cli.console import answer_table
+    from mmse.ranking.calibration import NO_PROBABILITIES
     from mmse.retrieval.retriever import Retriever
 
     query, user = _as_text(query), _as_text(user) if user is not None else None
@@ -328,6 +331,8 @@ def search(
         stdout.print_json(json.dumps({"query": query, "user_id": user} | asking.plain_answer(answer), default=str))
     else:
         stdout.print(answer_table(query, answer))
+        if not retriever.ranking.calibration.is_learned:
+            stdout.print(NO_PROBABILITIES, style="dim", soft_wrap=True)
 
 
 @app.command(
@@ -379,6 +384,8 @@ def evaluate(
             stdout.print(f"Report: {report}", markup=False, soft_wrap=True)
 
 
+app.command(epilog="Examples: mmse init exports · mmse init exports --column events.query=city --make-events")(init)
+app.command(epilog="Examples: mmse doctor shop.toml · mmse doctor shop.toml --json")(doctor)
 app.command(epilog="Examples: mmse recipes · mmse recipes dssm")(recipes)
 app.command(epilog="Example: mmse compare grid.toml --out compared --workers 2")(compare)
 app.command(epilog="Examples: mmse serve run · mmse serve site --workers 4 --token-file token.txt")(serve)
@@ -392,7 +399,9 @@ def _make(name: str, shop: Shop, folder: Path | None, *, resume: bool = True) ->
     with progress_on(stderr) as listener:
         manifest = make(name, shop, folder, listener, resume=resume)
     for key, value in manifest.counts.items():
-        if key != "recipe":  # the manifest has it whole; it would fill a screen
+        if key == "lessons":
+            stdout.print("\n".join(value), markup=False, soft_wrap=True)
+        elif key not in ("recipe", "warnings"):  # the manifest has it whole, it would fill a screen; it was logged
             stdout.print(f"{key.replace('_', ' '):>28}  {value}", markup=False)
 
 

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import shutil
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,14 +29,16 @@ from mmse.core.run_folder import DATASET
 from mmse.dataset.folder import TEST, TRAIN, VALID, DatasetFolder
 from mmse.mining.aggregates import count_rows, write_aggregates
 from mmse.mining.examination import ExaminationCurve, fit_curve
+from mmse.mining.lessons import LogTotals, lessons
 from mmse.mining.position_bias import EXPLORED_STRATUM, count_positions, find_positions
 from mmse.mining.reformulations import write_reformulations
 from mmse.mining.requests import MergeCounts, read_shard, write_rows
 from mmse.mining.shards import write_shard
+from mmse.mining.shoppers import STRANGERS, UNCOUNTED, StrangerId, find_strangers, leave_out, stranger_findings
 from mmse.mining.split import Slices, cut
 from mmse.sources.casting import read_events, read_items
 from mmse.sources.duckdb_session import Session, open_session
-from mmse.sources.tables import EventsConfig, ItemsConfig, Table, open_events, open_items
+from mmse.sources.tables import EventsConfig, ItemsConfig, Table, files_in, open_events, open_items
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +56,9 @@ class MineConfig:
     `shards` is the number of files per slice, by default one per 3 million rows of the log; a shard has to fit in
     memory. `memory_limit` bounds DuckDB; `threads` `None` means every core. Position bias is learned from at most
     `max_bias_pairs` pairs of query and item. A query counts as another try of the one before, which took nothing, if
-    the same shopper asks it within `reformulation_minutes`; 0 mines no reformulations.
+    the same shopper asks it within `reformulation_minutes`; 0 mines no reformulations. `leave_out` names what
+    `mmse doctor` finds and mining leaves out: `bots` (their requests) and `guest` (an id that is everybody: its
+    requests stay, without a shopper).
     """
 
     valid_share: float = 0.1
@@ -64,6 +69,7 @@ class MineConfig:
     threads: int | None = None
     max_bias_pairs: int = 200_000
     reformulation_minutes: float = 10.0
+    leave_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(0 <= self.valid_share < 1, "valid_share", self.valid_share, "a share between 0 and 1")
@@ -76,6 +82,8 @@ class MineConfig:
         require(self.max_bias_pairs >= 0, "max_bias_pairs", self.max_bias_pairs, "0 or more")
         minutes = self.reformulation_minutes
         require(0 <= minutes <= 1440, "reformulation_minutes", minutes, "0 to 1440, a day")
+        for kind in self.leave_out:
+            require(kind in STRANGERS, "leave_out", kind, f"a list of {', '.join(STRANGERS)}")
 
 
 def mine_log(
@@ -105,35 +113,50 @@ def mine_log(
             progress("events", 0, 1)
             n_shards = config.shards or _choose_shards(event_table)
             event_counts = read_events(session, event_table, events, n_shards, work.events)
-            merge_counts = _merge_shards(session, work, progress)
+            left_out = _leave_out(session, work, config.leave_out)
+            merge_counts = _merge_shards(session, work, progress, filters=bool(left_out))
             _check_without_page(
                 merge_counts.taken_without_page, event_counts.rows, events.max_rejected_share, event_table
             )
+            warnings = _warnings(merge_counts, find_strangers(session, work.all_requests()))
             timestamps = _read_timestamps(work)
             slices = cut(
                 timestamps, valid_share=config.valid_share, test_share=config.test_share, periods=config.periods
             )
-            curve, bias_from = _learn_examination(session, work, slices, config)
-            _write_shards(work, slices, curve, dataset, progress, config.threads)
+            bias = _learn_examination(session, work, slices, config)
+            _write_shards(work, slices, bias.curve, dataset, progress, config.threads)
             progress("statistics", 0, 1)
-            write_aggregates(session, dataset, work.requests, slices, curve)
+            write_aggregates(session, dataset, work.requests, slices, bias.curve)
             minutes = config.reformulation_minutes
             n_reformulations = write_reformulations(session, dataset, slices, minutes) if minutes else 0
+            row_counts = count_rows(session, dataset, slices)
             draft.counts.update(
                 {
                     "requests": _count_requests(timestamps, slices),
-                    **count_rows(session, dataset, slices),
+                    **row_counts,
                     "read": {"items": item_counts.rows, "events": event_counts.rows},
                     "rejected": {"items": item_counts.rejections, "events": event_counts.rejections},
+                    **({"left_out": left_out} if left_out else {}),
                     **asdict(merge_counts),
-                    "position_bias_from": bias_from,
+                    "position_bias_from": bias.source,
                     "reformulations": n_reformulations,
+                    **({"warnings": warnings} if warnings else {}),
+                    "lessons": _lessons(session, bias, row_counts["stages"]),
                 }
             )
             session.close()
             shutil.rmtree(work.path)
             progress("statistics", 1, 1)
     return read_manifest(target, DATASET)
+
+
+@dataclass(frozen=True)
+class _LearnedBias:
+    """Who looks where, what it was learned from, and how many clicks the slots filled at random have in train."""
+
+    curve: ExaminationCurve
+    source: str
+    n_explored_clicks: int
 
 
 class _WorkFolder:
@@ -149,13 +172,63 @@ class _WorkFolder:
         """The names of the shards that are merged."""
         return sorted(path.stem.removeprefix("rows-") for path in self.requests.glob("rows-*.parquet"))
 
+    def all_events(self) -> str:
+        """SQL for the good rows of every shard."""
+        return f"read_parquet({files_in(self.events, 'shard=[0-9]*/*.parquet')}, hive_partitioning = false)"
+
+    def all_requests(self) -> str:
+        """SQL for the requests of every shard, with what `find_strangers` reads; what came of them is not counted."""
+        files = files_in(self.requests, "requests-*.parquet")
+        return f"(SELECT user_id, query, {UNCOUNTED} FROM read_parquet({files}))"
+
 
 def _choose_shards(events: Table) -> int:
     n_rows = events.n_rows if events.n_rows is not None else (events.n_bytes() or 0) / BYTES_PER_ROW
     return min(999, max(1, math.ceil(n_rows / ROWS_PER_SHARD)))
 
 
-def _merge_shards(session: Session, work: _WorkFolder, progress: Progress) -> MergeCounts:
+def _leave_out(session: Session, work: _WorkFolder, kinds: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """Finds what `kinds` name, and counts it; nothing is looked for where nothing is named."""
+    if not kinds:
+        return {}
+    counts = leave_out(session, work.all_events(), kinds)
+    log.warning("left out, as [mine] leave_out says: %s", counts)
+    return counts
+
+
+def _warnings(counts: MergeCounts, strangers: list[StrangerId]) -> list[str]:
+    """What can be seen without looking for it, also logged: ids that are no shopper, positions of several items."""
+    warnings = [f"{finding.cause} {finding.cure}" for finding in stranger_findings(strangers)]
+    if counts.positions_shared:
+        warnings.append(
+            f"{counts.positions_shared:,} rows stand on a position of their request that another item has, as where "
+            "each page counts from 1: position bias is learned wrongly. `mmse doctor` shows an example."
+        )
+    for warning in warnings:
+        log.warning(warning)
+    return warnings
+
+
+def _lessons(session: Session, bias: _LearnedBias, stages: dict[str, dict[str, int]]) -> list[str]:
+    """Three lines on what the log teaches; `stages` are the rows of each split by stage."""
+    n = Counter[str]()
+    for by_stage in stages.values():
+        n.update(by_stage)
+    n_taken = n["clicked"] + n["carted"] + n["ordered"]
+    (n_users,) = session.run("SELECT count(*) FROM shopper_summary")[0]
+    totals = LogTotals(
+        n_users=int(n_users),
+        n_shown=n_taken + n["unclicked"],
+        n_unclicked=n["unclicked"],
+        n_clicked=n_taken,
+        n_ordered=n["ordered"],
+        n_explored=bias.n_explored_clicks,
+        n_positions=len(bias.curve.positions),
+    )
+    return lessons(totals)
+
+
+def _merge_shards(session: Session, work: _WorkFolder, progress: Progress, *, filters: bool) -> MergeCounts:
     """Merges every shard of good rows, and deletes its events, so that the log is on the disk only once.
 
     While one shard's rows are merged and written in a thread, DuckDB reads the next one.
@@ -166,7 +239,7 @@ def _merge_shards(session: Session, work: _WorkFolder, progress: Progress) -> Me
     with ThreadPoolExecutor(1) as writer:
         for number, folder in enumerate(folders):
             progress("requests", number, len(folders))
-            counts, rows = read_shard(session, folder, work.requests)
+            counts, rows = read_shard(session, folder, work.requests, filters=filters)
             total = sum((write.result() for write in writes), total + counts)
             name = folder.name.removeprefix("shard=")
             writes = [writer.submit(write_rows, rows, work.requests / f"rows-{name}.parquet")]
@@ -202,9 +275,7 @@ def _count_requests(timestamps: Int64[np.ndarray, " n"], slices: Slices) -> dict
     return {TRAIN: train, VALID: int(per_slice[-2]), TEST: int(per_slice[-1])}
 
 
-def _learn_examination(
-    session: Session, work: _WorkFolder, slices: Slices, config: MineConfig
-) -> tuple[ExaminationCurve, str]:
+def _learn_examination(session: Session, work: _WorkFolder, slices: Slices, config: MineConfig) -> _LearnedBias:
     """The curve, and what it was learned from: if they have enough clicks, only the slots that were filled at random.
 
     Only in those does an item's position not depend on who looks. A ranker that knows its shoppers puts an item higher
@@ -214,12 +285,14 @@ def _learn_examination(
     counts = count_positions(session, work.shards(), work.requests, end=train_end, max_pairs=config.max_bias_pairs)
     positions = find_positions(session, work.requests)
     explored = counts.select_stratum(EXPLORED_STRATUM)
-    if explored.clicked.sum() >= ENOUGH_EXPLORED_CLICKS and len(np.unique(explored.position)) > 1:
+    n_clicks = int(explored.clicked.sum())
+    if n_clicks >= ENOUGH_EXPLORED_CLICKS and len(np.unique(explored.position)) > 1:
         curve = fit_curve(explored, positions)
         if curve.is_fitted:
-            return curve, "slots filled at random"
+            return _LearnedBias(curve, "slots filled at random", n_clicks)
     curve = fit_curve(counts, positions)
-    return curve, "the same query and item at several positions" if curve.is_fitted else "none: too few clicks, all 1"
+    source = "the same query and item at several positions" if curve.is_fitted else "none: too few clicks, all 1"
+    return _LearnedBias(curve, source, n_clicks)
 
 
 def _write_shards(

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int8, Int32
 
+from mmse.mining.shoppers import kept_rows
 from mmse.schema.stages import Stage
-from mmse.sources.casting import ANY_ACTION, CARTED, CLICKED, EXPLORED, ORDERED, SHOWN, read_shard_files
+from mmse.sources.casting import ANY_ACTION, CARTED, CLICKED, EXPLORED, NO_POSITION, ORDERED, SHOWN, read_shard_files
 from mmse.sources.duckdb_session import Session
 from mmse.sources.tables import literal
 from mmse.text.normalise import normalise
@@ -27,7 +28,8 @@ class MergeCounts:
     """How often the log said more than one thing about a request or an item of it.
 
     `retrieved_without_page` counts rows of requests that showed nothing, `taken_without_page` rows that tell of a
-    click, a cart or an order of an item that no row shows. Both are left out of the dataset.
+    click, a cart or an order of an item that no row shows. Both are left out of the dataset. `positions_shared` counts
+    rows on a position of their request that an earlier row has, too.
     """
 
     duplicates_merged: int = 0
@@ -37,6 +39,7 @@ class MergeCounts:
     requests_with_several_queries: int = 0
     requests_with_several_users: int = 0
     requests_with_several_timestamps: int = 0
+    positions_shared: int = 0
 
     def __add__(self, counts: MergeCounts) -> MergeCounts:
         return MergeCounts(*(getattr(self, f.name) + getattr(counts, f.name) for f in fields(self)))
@@ -52,15 +55,16 @@ class ShardRows:
     flags: Int8[np.ndarray, " n"]
 
 
-def read_shard(session: Session, shard: Path, target: Path) -> tuple[MergeCounts, ShardRows]:
+def read_shard(session: Session, shard: Path, target: Path, *, filters: bool) -> tuple[MergeCounts, ShardRows]:
     """Writes the requests of one shard to `target/requests-SSS.parquet`, in order of time; gives its unmerged rows.
 
     Requests have `request_no` (from 0 in the shard), `request_id, timestamp, query, user_id`, which rows of items that
-    were retrieved only do not change.
+    were retrieved only do not change. With `filters`, what `mining.shoppers.leave_out` named is left out.
     """
+    files = read_shard_files(shard)
     name = shard.name.removeprefix("shard=")
     session.run(f"""
-        CREATE OR REPLACE VIEW shard_row AS SELECT * FROM {read_shard_files(shard)};
+        CREATE OR REPLACE VIEW shard_row AS SELECT * FROM {kept_rows(files) if filters else files};
         CREATE OR REPLACE VIEW shown_row AS SELECT * FROM shard_row WHERE flags & {SHOWN} > 0""")
     counts = _find_requests(session)
     _normalise_queries(session)
@@ -87,6 +91,7 @@ def write_rows(rows: ShardRows, path: Path) -> MergeCounts:
     """
     items = merge_duplicates(rows)
     n_duplicates = len(rows.flags) - len(items.flags)
+    n_shared = count_shared_positions(items)
     without_page = (items.flags & ANY_ACTION > 0) & (items.flags & SHOWN == 0)
     items = ShardRows(*(getattr(items, f.name)[~without_page] for f in fields(ShardRows)))
     stages = furthest_stages(items.flags)
@@ -101,7 +106,17 @@ def write_rows(rows: ShardRows, path: Path) -> MergeCounts:
     )
     pq.write_table(table, path, compression="lz4", use_dictionary=False)
     n_without_click = int(np.count_nonzero((items.flags & ANY_ACTION) == ORDERED))
-    return MergeCounts(n_duplicates, n_without_click, taken_without_page=int(without_page.sum()))
+    return MergeCounts(
+        n_duplicates, n_without_click, taken_without_page=int(without_page.sum()), positions_shared=n_shared
+    )
+
+
+def count_shared_positions(rows: ShardRows) -> int:
+    """How many rows stand where the row before them, of the same request, stands; rows are sorted by both."""
+    if not len(rows.position) or rows.position[rows.position != NO_POSITION].max(initial=1) <= 1:
+        return 0  # a log that has one position for all says nothing of positions
+    same = (rows.request_no[1:] == rows.request_no[:-1]) & (rows.position[1:] == rows.position[:-1])
+    return int(np.count_nonzero(same & (rows.position[1:] != NO_POSITION)))
 
 
 def furthest_stages(flags: Int8[np.ndarray, " n"]) -> Int8[np.ndarray, " n"]:

@@ -1,0 +1,183 @@
+"""The command that looks at a folder of exports and writes a shop.toml to look at."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from mmse.core.artifact import explain_os_errors
+from mmse.core.errors import TableError, UsageError, suggest
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from mmse.sources.profiles import FileProfile
+    from mmse.sources.proposals import TableProposal
+
+stdout = Console(highlight=False, emoji=False)
+_FILE = "shop.toml"
+_EVENTS, _ITEMS = "events.parquet", "items.parquet"
+_MAX_EXTRA = 12
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="A folder with the shop's exports.", metavar="FOLDER")],
+    columns: Annotated[
+        list[str] | None, typer.Option("--column", help="events.query=city: what init cannot guess, once for each.")
+    ] = None,
+    make_events: Annotated[
+        bool, typer.Option("--make-events", help="Writes events.parquet from a log that lacks columns.")
+    ] = False,
+) -> None:
+    """Looks at the files of a folder, proposes which column is which, and writes a commented shop.toml."""
+    import duckdb
+
+    from mmse.sources.derived_events import derivable
+    from mmse.sources.profiles import profile_folder
+    from mmse.sources.proposals import propose_events, propose_items
+
+    target = folder / _FILE
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}.", "Name the folder that holds the exports of your shop.")
+    if target.exists():
+        raise UsageError(f"{target} exists and is not overwritten.", "Edit it, or move it away and ask again.")
+    connection = duckdb.connect()
+    profiles = profile_folder(folder, connection)
+    for profile in profiles:
+        stdout.print(_summary_of(profile), markup=False, soft_wrap=True)
+    if not any(profile.columns for profile in profiles):
+        raise TableError(
+            f"{folder} has no table that can be read.", "Export CSV (UTF-8), JSON Lines or Parquet into it."
+        )
+    items = propose_items(profiles)
+    events = propose_events(profiles, items, connection)
+    items = _with_columns(items, "items", columns or []) if items else None
+    events = _with_columns(events, "events", columns or []) if events else None
+    if events and make_events and derivable(events):
+        items, events = _make_tables(connection, items, events, folder)
+    with explain_os_errors(target):
+        target.write_text(render_toml(items, events), "utf-8")
+    _print_result(target, items, events, folder)
+
+
+def render_toml(items: TableProposal | None, events: TableProposal | None) -> str:
+    """A shop.toml with the reason and a sample of each column; what was not found is a comment to fill in."""
+    lines = [
+        "# Proposed by `mmse init`: look at each line. Then `mmse doctor shop.toml`, and `mmse run shop.toml`.",
+        "",
+    ]
+    for table, proposal in (("items", items), ("events", events)):
+        lines += [f"[{table}]"]
+        if proposal is None:
+            lines += [f"# No file looks like {table}.", f'source = "{table}.csv"', ""]
+            continue
+        lines += [f"source = {_quote(proposal.file.source)}  # {proposal.file.n_rows:,} rows"]
+        for key in ("text", "categorical", "numeric"):
+            names = [name for name in getattr(proposal, key) if '"' not in name][:_MAX_EXTRA]
+            lines += [f"{key} = [{', '.join(map(_quote, names))}]"] if names else []
+        lines += [f"# {note}." for note in proposal.notes]
+        lines += ["", f"[{table}.columns]"]
+        for mapping in proposal.mappings:
+            lines.append(
+                f"{mapping.ours} = {_quote(mapping.shop)}  # {mapping.reason}{_samples(proposal, mapping.shop)}"
+            )
+        lines += [f'# {name} = "…"  # needed, and not found' for name in proposal.absent]
+        lines.append("")
+    lines += ["[mine]", '# leave_out = ["guest", "bots"]  # what mmse doctor names', ""]
+    return "\n".join(lines)
+
+
+def _make_tables(
+    connection: duckdb.DuckDBPyConnection, items: TableProposal | None, events: TableProposal, folder: Path
+) -> tuple[TableProposal | None, TableProposal]:
+    """Writes the events, and items of ids alone where there is no catalogue."""
+    from mmse.sources.derived_events import as_made, derive_events
+    from mmse.sources.profiles import FileProfile
+    from mmse.sources.proposals import Mapping, TableProposal
+    from mmse.sources.tables import literal
+
+    events_file, items_file = folder / _EVENTS, folder / _ITEMS
+    for file in (events_file, *(() if items else (items_file,))):
+        if file.exists():
+            raise UsageError(f"{file} exists and is not overwritten.", "Move it away and ask again.")
+    with explain_os_errors(events_file):
+        connection.execute(f"COPY ({derive_events(events)}) TO {literal(str(events_file))} (FORMAT parquet)")
+        ((n_rows,),) = connection.execute(f"SELECT count(*) FROM {literal(str(events_file))}").fetchall()
+        if items is None:
+            ids = f"SELECT DISTINCT item_id, item_id AS title FROM {literal(str(events_file))} ORDER BY item_id"
+            connection.execute(f"COPY ({ids}) TO {literal(str(items_file))} (FORMAT parquet)")
+            ((n_items,),) = connection.execute(f"SELECT count(*) FROM {literal(str(items_file))}").fetchall()
+            reason = "made from the log: there is no catalogue"
+            mappings = (Mapping("item_id", "item_id", reason), Mapping("title", "title", "the id: items have no text"))
+            items = TableProposal(FileProfile(_ITEMS, literal(str(items_file)), int(n_items), ()), mappings, ())
+    made = as_made(events, _EVENTS)
+    return items, replace(made, file=replace(made.file, n_rows=int(n_rows)))
+
+
+def _with_columns(proposal: TableProposal, table: str, columns: list[str]) -> TableProposal:
+    """`proposal` with what the user says of `table`, as `events.query=city`."""
+    from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS
+    from mmse.sources.proposals import Mapping
+
+    contract = ITEM_COLUMNS if table == "items" else EVENT_COLUMNS
+    for option in columns:
+        name, _, shop = option.partition("=")
+        where, _, ours = name.partition(".")
+        if where != table:
+            if where not in ("items", "events") or not shop:
+                raise UsageError(f"--column {option} is not understood.", "Write --column events.query=city.")
+            continue
+        if ours not in contract:
+            raise UsageError(
+                f"There is no column '{ours}' of {table}.", suggest(ours, contract.names, "See docs/tables.md.")
+            )
+        names = [column.name for column in proposal.file.columns]
+        if shop not in names:
+            raise UsageError(
+                f"{proposal.file.source} has no column '{shop}'.", suggest(shop, names, f"It has: {', '.join(names)}.")
+            )
+        mappings = (*(m for m in proposal.mappings if m.ours != ours), Mapping(ours, shop, "you said so"))
+        absent = tuple(column for column in proposal.absent if column != ours)
+        proposal = replace(proposal, mappings=mappings, absent=absent)
+    return proposal
+
+
+def _print_result(target: Path, items: TableProposal | None, events: TableProposal | None, folder: Path) -> None:
+    from mmse.sources.derived_events import derivable
+
+    stdout.print(f"\n{target.read_text('utf-8')}", markup=False, soft_wrap=True)
+    absent = [f"{table}.{name}" for table, p in (("items", items), ("events", events)) if p for name in p.absent]
+    absent += [table for table, proposal in (("items", items), ("events", events)) if proposal is None]
+    if events and derivable(events):
+        stdout.print(
+            f"The log has no {', '.join(events.absent)}. Where each row is a click, or holds a list of what was shown, "
+            f"one row for each item can be made: remove {target}, then mmse init {folder} --make-events",
+            markup=False,
+            soft_wrap=True,
+        )
+    elif absent:
+        hint = (
+            f"Not found: {', '.join(absent)}. Fill it in in {target}, or: mmse init {folder} --column events.query=NAME"
+        )
+        stdout.print(hint, markup=False, soft_wrap=True)
+    stdout.print(f"Wrote {target}. Next: mmse doctor {target}", markup=False, soft_wrap=True)
+
+
+def _summary_of(profile: FileProfile) -> str:
+    if profile.problem:
+        return f"{profile.source}: cannot be read: {profile.problem}"
+    return f"{profile.source}: {profile.n_rows:,} rows, {', '.join(column.name for column in profile.columns)}"
+
+
+def _samples(proposal: TableProposal, shop: str) -> str:
+    column = proposal.file.column(shop)
+    return f". For example: {', '.join(map(_quote, column.samples))}" if column and column.samples else ""
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,133 @@
+"""Examines a shop's two tables before an hour is spent on them: what is wrong with the log, and what to do.
+
+The rows are read and checked as mining reads them, without its limit for bad rows, into a temporary folder.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mmse.core.errors import TableError
+from mmse.core.findings import Finding, share, sort_findings
+from mmse.core.progress import Progress, silent
+from mmse.mining.item_checks import ITEM_CHECKS
+from mmse.mining.lessons import LogTotals, lessons
+from mmse.mining.log_checks import CHECKS, read_totals
+from mmse.mining.mine import MineConfig
+from mmse.mining.shoppers import find_strangers, stranger_findings, summarise_requests
+from mmse.sources.casting import RowCounts, read_events, read_items
+from mmse.sources.duckdb_session import Session, open_session
+from mmse.sources.tables import EventsConfig, ItemsConfig, files_in, literal, open_events, open_items
+
+UNKNOWN_ITEM = "item_id is not in the items table"
+NO_TITLE = "title is empty"
+BELOW_ONE = "position is below 1"
+_ALL_ROWS = 1.0
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """The findings, the worst first, and three lines on what the log teaches; `totals` is None if unread."""
+
+    findings: list[Finding]
+    lessons: list[str]
+    totals: LogTotals | None = None
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether something makes mining fail, or its result worthless."""
+        return any(finding.severity == "blocks" for finding in self.findings)
+
+
+def examine_log(
+    items: ItemsConfig, events: EventsConfig, config: MineConfig, *, base: Path, progress: Progress = silent
+) -> Checkup:
+    """What is wrong with the tables of a shop whose shop.toml lies in `base`; an unreadable table is a finding."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mmse-doctor-") as folder,
+        open_session(memory_limit=config.memory_limit, threads=config.threads) as session,
+    ):
+        session.spill_to(Path(folder) / "spill")
+        findings: list[Finding] = []
+        try:
+            _read_tables(session, items, events, findings, base, Path(folder), progress)
+        except TableError as error:
+            findings.append(Finding("unreadable", "blocks", error.cause, error.cure))
+            return Checkup(sort_findings(findings), [])
+        progress("examine", 0, 1)
+        totals = read_totals(session)
+        for check in CHECKS:
+            findings += check(session, totals)
+        for item_check in ITEM_CHECKS:
+            findings += item_check(session, items)
+        findings += _check_strangers(session, config)
+        return Checkup(sort_findings(findings), lessons(totals), totals)
+
+
+def _read_tables(
+    session: Session,
+    items: ItemsConfig,
+    events: EventsConfig,
+    findings: list[Finding],
+    base: Path,
+    folder: Path,
+    progress: Progress,
+) -> None:
+    """Makes `items`, `rejected`, `event` and `request_summary`; adds a finding for each reason of a rejection."""
+    progress("items", 0, 1)
+    item_table, event_table = open_items(session.connection, items, base), open_events(session.connection, events, base)
+    counts = read_items(session, item_table, replace(items, max_rejected_share=_ALL_ROWS))
+    findings += _check_rejections(session, "items", counts, items.max_rejected_share)
+    progress("events", 0, 1)
+    counts = read_events(session, event_table, replace(events, max_rejected_share=_ALL_ROWS), 1, folder / "events")
+    findings += _check_rejections(session, "events", counts, events.max_rejected_share)
+    shards = files_in(folder / "events", "shard=[0-9]*/*.parquet")
+    session.run(f"CREATE VIEW event AS SELECT * FROM read_parquet({shards}, hive_partitioning = false)")
+    summarise_requests(session, "event")
+
+
+def _check_rejections(session: Session, table: str, counts: RowCounts, limit: float) -> list[Finding]:
+    """The rows of `table` that are left aside, by reason; they block where they are more than the limit."""
+    n_bad = sum(counts.rejections.values())
+    blocks = n_bad > limit * counts.rows
+    findings = []
+    for reason, n in counts.rejections.items():
+        severity = "blocks" if blocks and n >= n_bad / 2 else "warns"
+        numbers: dict[str, int | float] = {"rows": n, "of_rows": counts.rows}
+        cause = f"{n:,} of {counts.rows:,} rows of {table} ({share(n, counts.rows)}): {reason}."
+        name, cure = (
+            "rejected_rows",
+            f"Mend these rows, or raise max_rejected_share in [{table}] if they may be dropped.",
+        )
+        if reason == UNKNOWN_ITEM:
+            name, cause = "delisted", f"{cause} The catalogue is of today and the log is older, or the ids differ."
+            cure = (
+                "Bring the delisted items back into the items table with available = false, or let their rows go: "
+                f"max_rejected_share = {min(0.99, n_bad / counts.rows + 0.01):.2f} in [events]."
+            )
+        elif reason == BELOW_ONE:
+            cure = "Positions count from 1: add 1 where they count from 0."
+        elif reason == NO_TITLE:
+            name, cure = "no_text", "An item without text is not found by its words: give it a title."
+        findings.append(Finding(name, severity, cause, cure, example=_example(session, table, reason), numbers=numbers))
+    return findings
+
+
+def _example(session: Session, table: str, reason: str) -> str:
+    rows = session.run(
+        f'SELECT row FROM rejected WHERE "table" = {literal(table)} AND reason = {literal(reason)} LIMIT 1'
+    )
+    return str(rows[0][0])[:200] if rows else ""
+
+
+def _check_strangers(session: Session, config: MineConfig) -> list[Finding]:
+    """Ids that are no shopper; what `leave_out` names already is a note."""
+    findings = stranger_findings(find_strangers(session, "request_summary"))
+    return [
+        replace(finding, severity="notes", cure="[mine] leave_out names it.")
+        if finding.name in config.leave_out
+        else finding
+        for finding in findings
+    ]

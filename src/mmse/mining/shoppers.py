@@ -1,0 +1,185 @@
+"""Ids in the log that are no shopper: one that stands for everybody who is not signed in, and programs.
+
+`guest`: an id that is a placeholder by its name ("guest", "null", "0"), or that has far more requests than any one
+shopper can have. Its history mixes strangers. `bots`: an id whose name is a program's, that asks the same query again
+and again and orders nothing, that clicks everything, or that clicks nothing. Mining names them; `leave_out` in `[mine]`
+leaves them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mmse.core.findings import Finding, share
+from mmse.sources.casting import ANY_ACTION, ORDERED, SHOWN
+from mmse.sources.duckdb_session import Session
+from mmse.sources.tables import literal
+
+Stranger = Literal["guest", "bots"]
+STRANGERS: tuple[Stranger, ...] = ("guest", "bots")
+PLACEHOLDERS = """
+    guest guests anonymous anon anonym nobody null nil none nan na n/a undefined unknown unset empty missing default
+    not_set (not_set) 0 0.0 -1 - _ ? . false 00000000-0000-0000-0000-000000000000
+"""
+"""Ids that stand for no one; blanks count as underscores."""
+PROGRAM_PATTERN = (
+    r"(bot\b|bot/|crawler|spider|slurp|scraper|scrapy|curl/|wget/|python-requests|python-urllib|headless|"
+    r"lighthouse|pingdom|uptimerobot|gtmetrix|apache-httpclient|go-http-client|okhttp|java/)"
+)
+MIN_PROGRAM_REQUESTS = 20
+"""An id with a program's name needs so many requests: a shopper may be called Talbot."""
+MIN_REPEATS = 200
+"""An id that asks hardly anything else is a program from so many requests on, if they are 1% of the log, too."""
+MIN_CLICKS_EXPECTED = 50.0
+"""An id that clicks nothing is a program where others would have clicked so often on what it was shown."""
+MIN_CLICKED = 100
+MIN_GUEST_REQUESTS, MIN_GUEST_SHARE, MIN_GUEST_RATIO = 200, 0.05, 50.0
+"""An id is everybody with so many requests, such a share of the log, and so many times what the median shopper has."""
+MIN_GUEST_QUERIES = 20
+UNCOUNTED = "NULL::BIGINT AS n_shown, NULL::BIGINT AS n_clicked, NULL::BIGINT AS n_ordered"
+"""SQL for the counts of `request_summary` where nobody counted them."""
+
+
+@dataclass(frozen=True)
+class StrangerId:
+    """An id that is no shopper: which of `STRANGERS`, why, and its requests among those of `n_requests` in the log."""
+
+    user_id: str
+    kind: Stranger
+    reason: str
+    requests: int
+    n_requests: int
+
+    @property
+    def share(self) -> str:
+        """Its share of all requests."""
+        return share(self.requests, self.n_requests)
+
+
+def summarise_requests(session: Session, rows: str) -> None:
+    """Makes the table `request_summary`: a row for each request of `rows`, SQL for checked rows of events."""
+    session.run(f"""
+        CREATE OR REPLACE TABLE request_summary AS
+        SELECT request_id, any_value(user_id) AS user_id, any_value(query) AS query,
+               coalesce(min(timestamp) FILTER (flags & {SHOWN} > 0), min(timestamp)) AS timestamp,
+               count(DISTINCT item_row) FILTER (flags & {SHOWN} > 0) AS n_shown,
+               count(DISTINCT item_row) FILTER (flags & {ANY_ACTION} > 0) AS n_clicked,
+               count(DISTINCT item_row) FILTER (flags & {ORDERED} > 0) AS n_ordered
+          FROM {rows} GROUP BY request_id""")
+
+
+def find_strangers(session: Session, requests: str) -> list[StrangerId]:
+    """The ids of `requests` that are no shopper, those with the most requests first; makes the table `stranger`.
+
+    `requests` is SQL with the columns of `request_summary`, of which the counts may be NULL: then only names and
+    numbers of requests tell. Distinct queries are counted for busy ids alone.
+    """
+    session.run(f"""
+        CREATE OR REPLACE TABLE all_shoppers AS
+        SELECT user_id, count(*) AS n_requests, sum(n_shown) AS n_shown, sum(n_clicked) AS n_clicked,
+               sum(n_ordered) AS n_ordered
+          FROM {requests} WHERE user_id IS NOT NULL AND trim(user_id) <> '' GROUP BY user_id;
+        CREATE OR REPLACE TABLE shopper_summary AS
+        SELECT all_shoppers.*, n_queries
+          FROM all_shoppers LEFT JOIN (
+            SELECT user_id, count(DISTINCT query) AS n_queries
+              FROM {requests} SEMI JOIN (FROM all_shoppers WHERE n_requests >= {MIN_REPEATS}) AS busy USING (user_id)
+             GROUP BY user_id) USING (user_id);
+        DROP TABLE all_shoppers""")
+    ((total, median, rate, n_queries),) = session.run(f"""
+        SELECT (SELECT count(*) FROM {requests}), coalesce(median(n_requests), 0),
+               coalesce(median(n_clicked / n_shown) FILTER (n_shown >= 5), 0),
+               (SELECT approx_count_distinct(query) FROM {requests})
+          FROM shopper_summary""")
+    session.run(f"""
+        CREATE OR REPLACE TABLE stranger AS
+        SELECT user_id, CASE WHEN program IS NOT NULL THEN 'bots' ELSE 'guest' END AS kind,
+               coalesce(program, everybody) AS reason, n_requests
+          FROM (SELECT *, {_program(total, rate, n_queries)} AS program, {_everybody(total, median)} AS everybody
+                  FROM shopper_summary)
+         WHERE program IS NOT NULL OR everybody IS NOT NULL""")
+    strangers = session.run("SELECT * FROM stranger ORDER BY n_requests DESC, user_id")
+    return [StrangerId(*values, n_requests=total) for values in strangers]
+
+
+def stranger_findings(strangers: list[StrangerId]) -> list[Finding]:
+    """What to say of them: a finding for `guest` and one for `bots`."""
+    findings = []
+    for kind in STRANGERS:
+        ids = [stranger for stranger in strangers if stranger.kind == kind]
+        if not ids:
+            continue
+        n_requests, total = sum(stranger.requests for stranger in ids), ids[0].n_requests
+        names = ", ".join(repr(stranger.user_id) for stranger in ids[:3]) + (", …" if len(ids) > 3 else "")
+        requests = f"{n_requests:,} of {total:,} requests ({share(n_requests, total)})"
+        consequence = (
+            "is no one shopper: its history and its second tries mix strangers"
+            if kind == "guest"
+            else "is a program: what it asks and clicks is learned as if shoppers had"
+        )
+        findings.append(
+            Finding(
+                name=kind,
+                severity="warns",
+                cause=f"{names} has {requests} and {consequence} ({ids[0].reason}).",
+                cure=f'Write leave_out = ["{kind}"] in [mine] of shop.toml: '
+                + ("these requests stay, without a shopper." if kind == "guest" else "these requests are left out."),
+                example=f"user_id {ids[0].user_id!r}: {ids[0].requests:,} requests",
+                numbers={"ids": len(ids), "requests": n_requests, "of_requests": total},
+            )
+        )
+    return findings
+
+
+def leave_out(session: Session, rows: str, kinds: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """Finds the strangers of `kinds` in `rows` (SQL) and makes what `kept_rows` reads; counts what is left out."""
+    summarise_requests(session, rows)
+    find_strangers(session, "request_summary")
+    guests = "guest" in kinds
+    session.run(f"""
+        CREATE OR REPLACE TABLE guest_id AS SELECT user_id FROM stranger WHERE kind = 'guest' AND {guests};
+        CREATE OR REPLACE TABLE bot_request AS
+        SELECT request_id, n_shown FROM request_summary JOIN stranger USING (user_id)
+         WHERE kind = 'bots' AND {"bots" in kinds}""")
+    counts = {}
+    for kind in kinds:
+        ((n_ids, n_requests),) = session.run(
+            f"SELECT count(*), coalesce(sum(n_requests), 0) FROM stranger WHERE kind = {literal(kind)}"
+        )
+        counts[kind] = {"ids": int(n_ids), "requests": int(n_requests)}
+    return counts
+
+
+def kept_rows(rows: str) -> str:
+    """SQL for `rows` without the requests of bots, and without a shopper where the id is everybody's."""
+    return f"""
+        (SELECT * REPLACE (CASE WHEN user_id IN (SELECT user_id FROM guest_id) THEN NULL ELSE user_id END AS user_id)
+           FROM {rows} ANTI JOIN bot_request USING (request_id))"""
+
+
+def _program(total: int, rate: float, n_queries: int) -> str:
+    """SQL: why an id is a program, NULL for a shopper. `rate` is the median share of shown items that an id clicks."""
+    is_named = f"regexp_matches(lower(user_id), {literal(PROGRAM_PATTERN)}) AND n_requests >= {MIN_PROGRAM_REQUESTS}"
+    repeats = (
+        f"n_requests >= {max(MIN_REPEATS, total / 100)} AND n_queries * 100 <= n_requests "
+        f"AND coalesce(n_ordered, 0) = 0 AND {n_queries} > 2"
+    )
+    takes_all = (
+        f"n_clicked >= {MIN_CLICKED} AND n_clicked >= 0.9 * n_shown AND n_shown >= 3 * n_requests AND {rate} < 0.5"
+    )
+    takes_nothing = f"n_clicked = 0 AND n_shown * {rate} >= {MIN_CLICKS_EXPECTED}"
+    return f"""CASE WHEN {is_named} THEN 'its id names a program'
+        WHEN {repeats} THEN 'distinct queries: ' || n_queries || ' in ' || n_requests || ' requests, and no order'
+        WHEN {takes_all} THEN 'it clicks ' || n_clicked::BIGINT || ' of ' || n_shown::BIGINT || ' shown items'
+        WHEN {takes_nothing} THEN 'it was shown ' || n_shown::BIGINT || ' items and clicked none' END"""
+
+
+def _everybody(total: int, median: float) -> str:
+    """SQL: why an id is everybody's, NULL for one shopper's."""
+    names = ", ".join(literal(name) for name in PLACEHOLDERS.split())
+    least = max(MIN_GUEST_REQUESTS, MIN_GUEST_SHARE * total, MIN_GUEST_RATIO * median)
+    return f"""CASE WHEN replace(lower(trim(user_id)), ' ', '_') IN ({names}) AND n_requests >= 2
+        THEN 'the id is a placeholder'
+        WHEN n_requests >= {least} AND n_queries >= {MIN_GUEST_QUERIES}
+        THEN 'it has ' || n_requests || ' requests, the median shopper {median:g}' END"""

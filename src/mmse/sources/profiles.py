@@ -1,0 +1,131 @@
+"""What the columns of a shop's files look like: samples, how many values, and what they could be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from mmse.sources.tables import FORMATS, identifier, literal
+
+ROWS = 50_000
+"""So many rows of a file are looked at."""
+SAMPLES = 3
+_FLAGS = "('true', 'false', 't', 'f', 'yes', 'no', 'y', 'n', '0', '1')"
+
+
+@dataclass(frozen=True)
+class ColumnProfile:
+    """One column of a file: shares are of the values that are there, `share_filled` of all rows.
+
+    `words` is the mean number of words of a value, `n_distinct` is exact within the rows that were looked at.
+    """
+
+    name: str
+    samples: tuple[str, ...]
+    n_distinct: int
+    share_filled: float
+    share_numbers: float
+    share_times: float
+    share_flags: float
+    share_lists: float
+    words: float
+
+
+@dataclass(frozen=True)
+class FileProfile:
+    """A file, or files of one kind in a folder; `source` is what shop.toml says, `relation` is SQL for all rows.
+
+    `problem` is why it cannot be read, if it cannot; then it has no columns.
+    """
+
+    source: str
+    relation: str
+    n_rows: int
+    columns: tuple[ColumnProfile, ...]
+    problem: str = ""
+
+    def column(self, name: str) -> ColumnProfile | None:
+        """The column `name`, None where the file has none."""
+        return next((column for column in self.columns if column.name == name), None)
+
+
+def profile_folder(folder: Path, connection: duckdb.DuckDBPyConnection) -> list[FileProfile]:
+    """Every readable table in `folder`, files of one folder with the same columns taken together."""
+    profiles = []
+    for source, files in _sources(folder).items():
+        relation = _relation(files)
+        try:
+            profiles.append(_profile(connection, source, relation))
+        except duckdb.Error as error:
+            profiles.append(FileProfile(source, relation, 0, (), str(error).splitlines()[0][:200]))
+    return profiles
+
+
+def _sources(folder: Path) -> dict[str, list[Path]]:
+    """Source to files: a file of the folder itself, or all files of one ending in a folder below."""
+    sources: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        inner = path.relative_to(folder)
+        ending = Path(path.name.lower().removesuffix(".gz")).suffix
+        if ending not in FORMATS or not path.is_file() or any(part.startswith((".", "_")) for part in inner.parts):
+            continue
+        if len(inner.parts) > 3 or "run" in inner.parts[:-1]:
+            continue
+        shown = str(inner) if len(inner.parts) == 1 else str(inner.parent / f"*{''.join(_endings(path))}")
+        sources.setdefault(shown, []).append(path)
+    return sources
+
+
+def _endings(path: Path) -> list[str]:
+    name = path.name.lower()
+    return [*([Path(name.removesuffix(".gz")).suffix] if name.endswith(".gz") else []), path.suffix]
+
+
+def _relation(files: list[Path]) -> str:
+    """SQL for the rows of `files`; CSV and JSON as text, so that ids keep their zeros."""
+    names = "[" + ", ".join(literal(str(file)) for file in files) + "]"
+    format_ = FORMATS[Path(files[0].name.lower().removesuffix(".gz")).suffix]
+    if format_ == "parquet":
+        return f"read_parquet({names}, union_by_name = true)"
+    if format_ == "json":
+        return f"read_json({names}, format = 'newline_delimited', ignore_errors = true, union_by_name = true)"
+    return f"read_csv({names}, header = true, all_varchar = true, ignore_errors = true, union_by_name = true)"
+
+
+def _profile(connection: duckdb.DuckDBPyConnection, source: str, relation: str) -> FileProfile:
+    names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()]
+    (n_rows,) = connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0]
+    texts = ", ".join(f"CAST({identifier(name)} AS VARCHAR) AS {identifier(name)}" for name in names)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE looked_at AS SELECT {texts} FROM {relation} LIMIT {ROWS}")
+    return FileProfile(source, relation, int(n_rows), tuple(_column(connection, name) for name in names))
+
+
+def _column(connection: duckdb.DuckDBPyConnection, name: str) -> ColumnProfile:
+    value = "trim(value)"
+    times = f"TRY_CAST({value} AS TIMESTAMPTZ) IS NOT NULL OR TRY_CAST({value} AS DOUBLE) BETWEEN 9e8 AND 3e18"
+    (counts,) = connection.execute(f"""
+        SELECT count(DISTINCT value), count(*), count(*) FILTER (TRY_CAST({value} AS DOUBLE) IS NOT NULL),
+               count(*) FILTER ({times}), count(*) FILTER (lower({value}) IN {_FLAGS}),
+               count(*) FILTER (value LIKE '%|%|%'),
+               coalesce(avg(length({value}) - length(replace({value}, ' ', ''))), 0)
+          FROM (SELECT {identifier(name)} AS value FROM looked_at) WHERE value IS NOT NULL AND {value} <> ''
+        """).fetchall()
+    ((n_looked_at,),) = connection.execute("SELECT count(*) FROM looked_at").fetchall()
+    samples = connection.execute(f"""
+        SELECT DISTINCT ON (value) value FROM (SELECT {identifier(name)} AS value FROM looked_at LIMIT 1000)
+         WHERE value IS NOT NULL AND {value} <> '' LIMIT {SAMPLES}""").fetchall()
+    n_distinct, n_filled, numbers, n_times, flags, lists, blanks = counts
+    filled = max(1, n_filled)
+    return ColumnProfile(
+        name=name,
+        samples=tuple(" ".join(sample.split())[:60] for (sample,) in samples),
+        n_distinct=int(n_distinct),
+        share_filled=n_filled / max(1, n_looked_at),
+        share_numbers=numbers / filled,
+        share_times=n_times / filled,
+        share_flags=flags / filled,
+        share_lists=lists / filled,
+        words=float(blanks) + 1,
+    )

@@ -1,0 +1,195 @@
+"""Which file is which table, and which column is which: proposed from names and values, with the reason.
+
+A proposal is a guess for a person to look at. Names count most; values can refuse a name (a position that is no number)
+and find what no name tells: the events' item column is the one whose values are the items' ids.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import duckdb
+
+from mmse.schema.columns import EVENT_COLUMNS
+from mmse.sources.profiles import ColumnProfile, FileProfile
+from mmse.sources.tables import identifier
+
+ITEM_NAMES: dict[str, tuple[str, ...]] = {
+    "item_id": ("item_id", "sku", "product_id", "id", "article_id", "article", "asin", "object_id", "handle", "upc"),
+    "title": ("title", "name", "product_title", "product_name", "item_name", "item_title", "label"),
+    "category": ("category", "category_path", "categories", "product_type", "google_product_category", "breadcrumb"),
+    "brand": ("brand", "manufacturer", "vendor", "make", "brand_name", "product_brand"),
+    "seller": ("seller", "merchant", "shop", "store", "seller_name"),
+    "price": ("price", "sale_price", "current_price", "regular_price", "price_value", "unit_price"),
+    "available": ("available", "in_stock", "availability", "online_availability", "is_available", "active"),
+    "rating": ("rating", "review_average", "average_rating", "avg_rating", "stars"),
+}
+EVENT_NAMES: dict[str, tuple[str, ...]] = {
+    "request_id": ("request_id", "search_id", "query_id", "impression_id", "serp_id", "req_id"),
+    "timestamp": ("timestamp", "query_time", "event_time", "time", "ts", "datetime", "created_at", "date"),
+    "query": ("query", "search_term", "search_query", "keywords", "keyword", "search_terms", "term", "user_query", "q"),
+    "item_id": ITEM_NAMES["item_id"] + ("item", "product", "reference", "document_id", "doc_id"),
+    "position": ("position", "rank", "pos", "place", "slot", "ordinal", "click_rank"),
+    "clicked": ("clicked", "click", "is_click", "is_clicked", "clicks"),
+    "carted": ("carted", "add_to_cart", "in_cart", "cart", "added_to_cart"),
+    "ordered": ("ordered", "purchased", "order", "bought", "purchase", "is_purchase", "conversion", "converted"),
+    "user_id": ("user_id", "user", "visitor_id", "customer_id", "client_id", "uid", "anonymous_id", "shopper_id"),
+    "session_id": ("session_id", "session", "visit_id", "session_key"),
+    "explored": ("explored", "is_random", "randomized", "exploration"),
+    "propensity": ("propensity", "propensity_score"),
+}
+_NUMBERS = ("price", "rating", "position", "propensity")
+_FLAGS = ("clicked", "carted", "ordered")
+_TIMES = ("timestamp",)
+MIN_SHARE = 0.9
+MIN_OVERLAP = 0.3
+LATER_WORDS = re.compile(r"(rank|sales|sold|count|clicks|views|orders|popular|trend|best_?seller)", re.IGNORECASE)
+"""Numbers of items that are often counted from the log itself, so that they know the future."""
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """Our column, the shop's, and why."""
+
+    ours: str
+    shop: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TableProposal:
+    """A file as one of the two tables. `absent` are required columns that nothing was found for."""
+
+    file: FileProfile
+    mappings: tuple[Mapping, ...]
+    absent: tuple[str, ...]
+    text: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def shop_column(self, ours: str) -> str | None:
+        """The shop's column behind `ours`, None where none was found."""
+        return next((mapping.shop for mapping in self.mappings if mapping.ours == ours), None)
+
+
+def propose_items(files: list[FileProfile]) -> TableProposal | None:
+    """The file that looks most like a catalogue: an id, a title, and no query beside a time."""
+    proposals = [_items(file) for file in files if file.columns and not _is_log(file)]
+    best = max(proposals, key=lambda proposal: (len(proposal.mappings), proposal.file.n_rows), default=None)
+    return best if best and "title" not in best.absent else None
+
+
+def propose_events(
+    files: list[FileProfile], items: TableProposal | None, connection: duckdb.DuckDBPyConnection
+) -> TableProposal | None:
+    """The file that looks most like a log: a query, a time, items."""
+    logs = [file for file in files if file.columns and (items is None or file.source != items.file.source)]
+    proposals = [_events(file, items, connection) for file in logs if _is_log(file)]
+    return max(proposals, key=lambda proposal: (len(proposal.mappings), proposal.file.n_rows), default=None)
+
+
+def plain_name(name: str) -> str:
+    """A column's name as the lists above write it: `productId`, `Product ID` and `product-id` are one."""
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
+    return re.sub(r"[^a-z0-9]+", "_", snake.lower()).strip("_")
+
+
+def _is_log(file: FileProfile) -> bool:
+    names = {plain_name(column.name) for column in file.columns}
+    has_time = any(name in names for name in EVENT_NAMES["timestamp"])
+    signs = ("query", "clicked", "ordered", "session_id", "user_id", "request_id")
+    return has_time and any(name in names for sign in signs for name in EVENT_NAMES[sign])
+
+
+def _items(file: FileProfile) -> TableProposal:
+    mappings = [mapping for ours in ITEM_NAMES if (mapping := _by_name(file, ours, ITEM_NAMES[ours]))]
+    shop_columns = {mapping.shop for mapping in mappings}
+    others = [column for column in file.columns if column.name not in shop_columns and column.share_filled > 0.02]
+    numbers = [c for c in others if c.share_numbers >= 0.95 and c.n_distinct < 0.9 * file.n_rows]
+    later = [c.name for c in numbers if LATER_WORDS.search(c.name)]
+    numeric = [c.name for c in numbers if c.name not in later and c.share_flags < 1]
+    texts = [c for c in others if c.share_numbers < 0.5 and c.share_times < 0.5 and c.share_flags < 0.9]
+    categorical = [c.name for c in texts if c.words < 4 and c.n_distinct <= max(20, file.n_rows / 10)]
+    text = [c.name for c in texts if c.words >= 4]
+    notes = [f"{name} was left out: it may be counted from the log, and so know the future" for name in later]
+    absent = tuple(name for name in ("item_id", "title") if name not in {mapping.ours for mapping in mappings})
+    return TableProposal(file, tuple(mappings), absent, tuple(text), tuple(categorical), tuple(numeric), tuple(notes))
+
+
+def _events(file: FileProfile, items: TableProposal | None, connection: duckdb.DuckDBPyConnection) -> TableProposal:
+    mappings = [
+        mapping for ours in EVENT_NAMES if ours != "item_id" and (mapping := _by_name(file, ours, EVENT_NAMES[ours]))
+    ]
+    item = _item_column(file, items, connection)
+    mappings += [item] if item else []
+    ours = {mapping.ours for mapping in mappings}
+    absent = tuple(name for name in EVENT_COLUMNS.required_names if name not in ours)
+    shown = [c for c in file.columns if c.share_lists >= MIN_SHARE]
+    notes = [
+        f"{c.name} holds lists ({c.samples[0]}): events have a row for each shown item" for c in shown if c.samples
+    ]
+    return TableProposal(file, tuple(mappings), absent, notes=tuple(notes))
+
+
+def _by_name(file: FileProfile, ours: str, names: tuple[str, ...]) -> Mapping | None:
+    """The column with the first of `names` whose values fit."""
+    by_name = {plain_name(column.name): column for column in file.columns}
+    for name in names:
+        column = by_name.get(name)
+        if column is not None and column.share_filled > 0 and not _refuses(ours, column):
+            reason = "the same name" if column.name == ours else f"{column.name} is a usual name of it"
+            return Mapping(ours, column.name, f"{reason}{_evidence(ours, column, file)}")
+    return None
+
+
+def _refuses(ours: str, column: ColumnProfile) -> bool:
+    """Whether the values of `column` cannot be `ours`."""
+    if ours in _TIMES:
+        return column.share_times < MIN_SHARE
+    if ours in _FLAGS:
+        return column.share_flags < MIN_SHARE
+    if ours == "position":
+        return column.share_numbers < MIN_SHARE
+    return ours == "title" and column.share_numbers > MIN_SHARE
+
+
+def _evidence(ours: str, column: ColumnProfile, file: FileProfile) -> str:
+    n_looked_at = min(file.n_rows, 50_000)
+    if ours == "item_id" and column.n_distinct >= 0.98 * n_looked_at * column.share_filled:
+        return ", and its values do not repeat"
+    if ours in _TIMES:
+        return ", and its values are times"
+    if ours in _NUMBERS and column.share_numbers >= MIN_SHARE:
+        return ", and its values are numbers"
+    if ours in _FLAGS:
+        return ", and its values are true or false"
+    return f", {column.n_distinct:,} values"
+
+
+def _item_column(
+    file: FileProfile, items: TableProposal | None, connection: duckdb.DuckDBPyConnection
+) -> Mapping | None:
+    """The column whose values are ids of the items; by its name alone where there are no items to compare with."""
+    key = items.shop_column("item_id") if items else None
+    if items is None or key is None:
+        return _by_name(file, "item_id", EVENT_NAMES["item_id"])
+    overlaps = {column.name: _overlap(file, column.name, items.file, key, connection) for column in file.columns}
+    name = max(overlaps, key=lambda column: overlaps[column], default=None)
+    if name is None or overlaps[name] < MIN_OVERLAP:
+        return _by_name(file, "item_id", EVENT_NAMES["item_id"])
+    return Mapping("item_id", name, f"{overlaps[name]:.0%} of its values are ids of the items ({key})")
+
+
+def _overlap(
+    file: FileProfile, column: str, items: FileProfile, key: str, connection: duckdb.DuckDBPyConnection
+) -> float:
+    """The share of the distinct values of `column` that are values of the items' `key`."""
+    ((overlap,),) = connection.execute(f"""
+        WITH ids AS (SELECT CAST({identifier(key)} AS VARCHAR) FROM {items.relation})
+        SELECT coalesce(avg(CAST(value IN (FROM ids) AS INTEGER)), 0)
+          FROM (SELECT DISTINCT CAST({identifier(column)} AS VARCHAR) AS value
+                  FROM (SELECT {identifier(column)} FROM {file.relation} LIMIT 20000)) WHERE value IS NOT NULL
+        """).fetchall()
+    return float(overlap)

@@ -1,0 +1,104 @@
+"""`mmse init` on folders as shops have them, and `mmse doctor` on what it wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli.called import Call
+from mining import toy
+from mmse.core.config import read_toml
+
+CLICKS = [
+    {
+        "user": f"u{n % 9}",
+        "sku": "abc"[n % 3],
+        "query": f"shoe {n % 4}",
+        "click_time": f"2026-03-{1 + n // 60:02} 10:{n % 60:02}:05",
+    }
+    | {"query_time": f"2026-03-{1 + n // 60:02} 10:{n % 60:02}:00"}
+    for n in range(300)
+]
+
+
+@pytest.fixture
+def exports(tmp_path: Path) -> Path:
+    """A catalogue and a log of clicks with names of their own."""
+    items = [{"sku": i["item_id"], "name": i["title"], "regularPrice": i["price"], "sales_rank": 1} for i in toy.ITEMS]
+    toy.write_csv(tmp_path / "products.csv", items, ";")
+    toy.write_csv(tmp_path / "clicks.csv", CLICKS)
+    return tmp_path
+
+
+def test_it_proposes_with_a_reason_and_a_sample(call: Call, exports: Path) -> None:
+    done = call("init", exports)
+    assert done.code == 0
+    shop = read_toml(exports / "shop.toml")
+    assert shop["items"]["source"] == "products.csv"
+    assert shop["items"]["columns"] == {"item_id": "sku", "title": "name", "price": "regularPrice"}
+    assert shop["events"]["columns"]["item_id"] == "sku"
+    assert shop["events"]["columns"]["timestamp"] == "query_time"
+    text = (exports / "shop.toml").read_text("utf-8")
+    assert 'item_id = "sku"  # 100% of its values are ids of the items (sku). For example: "' in text
+    assert "sales_rank was left out: it may be counted from the log" in text
+    assert '# clicked = "…"  # needed, and not found' in text
+    assert "--make-events" in done.out
+    assert f"Next: mmse doctor {exports / 'shop.toml'}" in done.out
+
+
+def test_it_overwrites_nothing(call: Call, exports: Path) -> None:
+    (exports / "shop.toml").write_text("mine", "utf-8")
+    done = call("init", exports)
+    assert done.code == 2
+    assert "exists and is not overwritten" in done.err
+    assert (exports / "shop.toml").read_text("utf-8") == "mine"
+
+
+def test_a_log_of_clicks_becomes_events_that_the_doctor_reads(call: Call, exports: Path) -> None:
+    assert call("init", exports, "--make-events").code == 0
+    done = call("doctor", exports / "shop.toml", "--json")
+    assert done.code == 0
+    checkup = json.loads(done.out)
+    assert not checkup["blocked"]
+    assert {"clicks_only", "no_orders", "too_few_clicks"} <= {finding["name"] for finding in checkup["findings"]}
+    assert checkup["totals"]["n_clicked"] == 300
+    assert checkup["lessons"][0].startswith("Learned: which items fit a query")
+
+
+def test_lists_of_what_was_shown_become_positions(call: Call, tmp_path: Path) -> None:
+    rows = [
+        {
+            "session_id": f"s{n}",
+            "timestamp": 1_700_000_000 + n,
+            "reference": "i2",
+            "city": "Rome",
+            "impressions": "i1|i2|i3",
+        }
+        for n in range(40)
+    ]
+    toy.write_csv(tmp_path / "log.csv", rows)
+    assert call("init", tmp_path, "--make-events", "--column", "events.query=city").code == 0
+    checkup = json.loads(call("doctor", tmp_path / "shop.toml", "--json").out)
+    totals = checkup["totals"]
+    assert (totals["n_requests"], totals["n_shown"], totals["n_clicked"], totals["n_positions"]) == (40, 120, 40, 3)
+
+
+def test_the_doctor_leaves_with_1_where_something_blocks(call: Call, exports: Path) -> None:
+    call("init", exports)
+    done = call("doctor", exports / "shop.toml")
+    assert done.code == 1
+    assert "blocks" in done.out
+    assert "request_id" in done.out
+    assert "1 finding blocks" in done.out
+
+
+def test_what_init_is_told_is_checked(call: Call, exports: Path, tmp_path: Path) -> None:
+    assert "no column 'town'" in call("init", exports, "--column", "events.query=town").err
+    assert "There is no column 'quary'" in call("init", exports, "--column", "events.quary=query").err
+    assert "not understood" in call("init", exports, "--column", "query").err
+    assert "no folder" in call("init", tmp_path / "none").err
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no table that can be read" in call("init", empty).err
