@@ -43,9 +43,9 @@ def test_what_is_named_is_left_out_and_counted(tmp_path: Path) -> None:
     toy.write_shop(tmp_path, shop_log())
     manifest = toy.mine_shop(tmp_path, config=config("guest", "bots"))
     assert manifest.counts["left_out"] == {"guest": {"ids": 1, "requests": 20}, "bots": {"ids": 1, "requests": 60}}
-    requests = toy.read(tmp_path, "*/requests/*.parquet") or toy.read(tmp_path, "requests/*/*.parquet")
-    assert {row["user_id"] for row in requests} == {None} | {f"u{n // 2}" for n in range(60) if n % 3}
-    assert len(requests) == 60
+    rows = [row for pattern in ("train/*/*", "valid/*", "test/*") for row in toy.read(tmp_path, pattern)]
+    assert {row["user_id"] for row in rows} == {None} | {f"u{n // 2}" for n in range(60) if n % 3}
+    assert len({row["request_id"] for row in rows}) == 60
 
 
 def test_nothing_is_left_out_that_is_not_named_and_a_warning_names_it(
@@ -75,7 +75,7 @@ def test_a_kind_that_does_not_exist_is_refused() -> None:
 
 
 SHOPPERS = """
-    SELECT 'u' || i // 4 AS user_id, 'q' || i % 97 AS query, 10 AS n_shown, 3 AS n_clicked, i % 9 = 0 AS n_ordered
+    SELECT 'u' || (i // 4) AS user_id, 'q' || (i % 97) AS query, 10 AS n_shown, 3 AS n_clicked, i % 9 = 0 AS n_ordered
       FROM range(4000) r(i)"""
 
 
@@ -83,9 +83,9 @@ SHOPPERS = """
     ("id_", "query", "shown", "clicked", "ordered", "n", "reason"),
     [
         ("77f3", "'mug'", 10, 3, 0, 300, "distinct queries: 1 in 300 requests, and no order"),
-        ("77f3", "'q' || i % 50", 10, 10, 0, 30, "it clicks 300 of 300 shown items"),
-        ("77f3", "'q' || i % 50", 10, 0, 0, 200, "it was shown 2000 items and clicked none"),
-        ("Googlebot/2.1", "'q' || i % 50", 10, 3, 1, 20, "its id names a program"),
+        ("77f3", "'q' || (i % 50)", 10, 10, 0, 30, "it clicks 300 of 300 shown items"),
+        ("77f3", "'q' || (i % 50)", 10, 0, 0, 200, "it was shown 2000 items and clicked none"),
+        ("Googlebot/2.1", "'q' || (i % 50)", 10, 3, 1, 20, "its id names a program"),
     ],
 )
 def test_a_program_is_known_by_what_it_does(
@@ -96,7 +96,7 @@ def test_a_program_is_known_by_what_it_does(
 
 
 def test_everybody_is_known_by_its_size_where_its_name_says_nothing() -> None:
-    everybody = "SELECT 'web', 'q' || i % 50, 10, 3, 1 FROM range(1000) r(i)"
+    everybody = "SELECT 'web', 'q' || (i % 50), 10, 3, 1 FROM range(1000) r(i)"
     assert strangers_of(f"{SHOPPERS} UNION ALL {everybody}")["web"][0] == "guest"
 
 
@@ -107,10 +107,11 @@ def test_a_placeholder_is_everybody(id_: str) -> None:
 
 
 def test_shoppers_are_shoppers() -> None:
-    buyer = "SELECT 'talbot', 'q' || i % 30, 10, 4, 1 FROM range(60) r(i)"
+    buyer = "SELECT 'talbot', 'q' || (i % 30), 10, 4, 1 FROM range(60) r(i)"
     assert strangers_of(f"{SHOPPERS} UNION ALL {buyer}") == {}
-    assert strangers_of("SELECT 'u' || i, 'one', 5, 1, 0 FROM range(500) r(i)") == {}
-    assert strangers_of("SELECT NULL, 'one', 5, 1, 0 FROM range(500) r(i)") == {}
+    counts = "'one' AS query, 5 AS n_shown, 1 AS n_clicked, 0 AS n_ordered FROM range(500) r(i)"
+    assert strangers_of(f"SELECT 'u' || i AS user_id, {counts}") == {}
+    assert strangers_of(f"SELECT NULL::VARCHAR AS user_id, {counts}") == {}
 
 
 def test_findings_say_what_to_write() -> None:

@@ -20,7 +20,7 @@ MIN_CLICKED_REQUESTS = 30
 """With fewer of them no window of the log has anything to learn from or to measure by."""
 GOOD_EXPLORED = 1_000
 LATE_HOURS = 24.0
-MIN_TAIL = 200
+MIN_TAIL = 100
 """The order rate of the log's last twentieth is compared where it has so many clicks."""
 
 

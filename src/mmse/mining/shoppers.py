@@ -24,7 +24,7 @@ PLACEHOLDERS = """
 """
 """Ids that stand for no one; blanks count as underscores."""
 PROGRAM_PATTERN = (
-    r"(bot\b|bot/|crawler|spider|slurp|scraper|scrapy|curl/|wget/|python-requests|python-urllib|headless|"
+    r"(\bbot\b|bot[/;)]|googlebot|bingbot|ahrefs|semrush|crawler|spider|slurp|scraper|scrapy|curl/|wget/|python-requests|python-urllib|headless|"
     r"lighthouse|pingdom|uptimerobot|gtmetrix|apache-httpclient|go-http-client|okhttp|java/)"
 )
 MIN_PROGRAM_REQUESTS = 20
