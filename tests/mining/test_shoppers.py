@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from mining import toy
-from mmse.core.errors import UsageError
 from mmse.mining.mine import MineConfig
 from mmse.mining.shoppers import find_strangers, stranger_findings, summarise_requests
 from mmse.schema.stages import Stage
@@ -70,7 +69,7 @@ def test_nothing_is_left_out_that_is_not_named_and_a_warning_names_it(
 
 
 def test_a_kind_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(UsageError, match="leave_out"):
+    with pytest.raises(ValueError, match="leave_out"):
         MineConfig(leave_out=("ghosts",))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmse.core.errors import TableError
-from mmse.core.findings import Finding, share, sort_findings
+from mmse.core.findings import Finding, Severity, share, sort_findings
 from mmse.core.progress import Progress, silent
 from mmse.mining.item_checks import ITEM_CHECKS
 from mmse.mining.lessons import LogTotals, lessons
@@ -94,7 +94,7 @@ def _check_rejections(session: Session, table: str, counts: RowCounts, limit: fl
     blocks = n_bad > limit * counts.rows
     findings = []
     for reason, n in counts.rejections.items():
-        severity = "blocks" if blocks and n >= n_bad / 2 else "warns"
+        severity: Severity = "blocks" if blocks and n >= n_bad / 2 else "warns"
         numbers: dict[str, int | float] = {"rows": n, "of_rows": counts.rows}
         cause = f"{n:,} of {counts.rows:,} rows of {table} ({share(n, counts.rows)}): {reason}."
         name, cure = (

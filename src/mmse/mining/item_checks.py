@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mmse.core.findings import Finding, share
+from mmse.core.findings import Finding, Severity, share
 from mmse.sources.casting import ANY_ACTION
 from mmse.sources.duckdb_session import Session
 from mmse.sources.tables import ItemsConfig, identifier
@@ -24,7 +24,7 @@ def check_texts(session: Session, config: ItemsConfig) -> list[Finding]:
     if n_wordless:
         cause = f"{n_wordless:,} of {n_items:,} items ({share(n_wordless, n_items)}) have a title without a word."
         cure = "Look whether [items.columns] title names the right column."
-        severity = "warns" if n_wordless > n_items / 100 else "notes"
+        severity: Severity = "warns" if n_wordless > n_items / 100 else "notes"
         numbers = {"items": n_wordless, "of_items": n_items}
         example = f"item {wordless!r}"
         findings.append(Finding("no_words", severity, cause, cure, example=example, numbers=numbers))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 
-from mmse.core.findings import Finding, share
+from mmse.core.findings import Finding, Severity, share
 from mmse.mining.lessons import LogTotals
 from mmse.sources.casting import ANY_ACTION, EXPLORED, ORDERED, SHOWN
 from mmse.sources.duckdb_session import Session
@@ -50,7 +50,7 @@ def check_size(session: Session, totals: LogTotals) -> list[Finding]:
     numbers = {"requests": totals.n_requests, "with_click": n_taken, "with_order": n_ordered, "would_do": GOOD_CLICKS}
     if n_taken < GOOD_CLICKS:
         cause = f"{n_taken:,} of {totals.n_requests:,} requests have a click or an order; {GOOD_CLICKS:,} would do."
-        severity = "blocks" if n_taken < MIN_CLICKED_REQUESTS else "warns"
+        severity: Severity = "blocks" if n_taken < MIN_CLICKED_REQUESTS else "warns"
         findings.append(Finding("too_few_clicks", severity, cause, "Bring a longer log.", numbers=numbers))
     if 0 < n_ordered < GOOD_CLICKS:
         cause = f"{n_ordered:,} requests have an order; {GOOD_CLICKS:,} would do to learn what sells."
@@ -104,7 +104,7 @@ def check_repeats(session: Session, totals: LogTotals) -> list[Finding]:
         SELECT request_id, item_id, count(*) AS n FROM event JOIN items USING (item_row)
          GROUP BY request_id, item_id, position, flags, event.timestamp ORDER BY n DESC, request_id LIMIT 1""")
     cause = f"{n_repeats:,} of {n_rows:,} rows ({share(n_repeats, n_rows)}) repeat another row, which counts once."
-    severity = "warns" if n_repeats > n_rows / 100 else "notes"
+    severity: Severity = "warns" if n_repeats > n_rows / 100 else "notes"
     return [
         Finding(
             "duplicates",
@@ -235,7 +235,7 @@ def _check_tail(session: Session) -> list[Finding]:
         "clicks: the newest orders seem to be missing, and the test window lies there."
     )
     cure = "End the log where the orders are complete."
-    numbers = {"orders": int(tail_orders), "usual": round(usual_orders)}
+    numbers: dict[str, int | float] = {"orders": int(tail_orders), "usual": round(usual_orders)}
     return [Finding("missing_orders", "warns", cause, cure, numbers=numbers)]
 
 

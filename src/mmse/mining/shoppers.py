@@ -100,7 +100,7 @@ def find_strangers(session: Session, requests: str) -> list[StrangerId]:
                   FROM shopper_summary)
          WHERE program IS NOT NULL OR everybody IS NOT NULL""")
     strangers = session.run("SELECT * FROM stranger ORDER BY n_requests DESC, user_id")
-    return [StrangerId(*values, n_requests=total) for values in strangers]
+    return [StrangerId(user_id, kind, reason, requests, total) for user_id, kind, reason, requests in strangers]
 
 
 def stranger_findings(strangers: list[StrangerId]) -> list[Finding]:
