@@ -45,7 +45,7 @@ def _cap(values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     positive = values[values > 0]
     if len(positive) < 2:
         return values
-    return np.minimum(values, np.quantile(positive, CAP_QUANTILE, method="lower"))
+    return np.asarray(np.minimum(values, np.quantile(positive, CAP_QUANTILE, method="lower")), np.float64)
 
 
 def parts(effect: Effect, capped: Effect | None) -> bool:

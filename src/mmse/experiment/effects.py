@@ -155,7 +155,7 @@ def _varies(metric: Metric, control: Aggregates, treatment: Aggregates) -> bool:
             ratio = arm.mean(numerator) / arm.mean(denominator)
             variance += ratio**2 * arm.var(denominator) - 2 * ratio * arm.cov(numerator, denominator)
         shares.append(variance / arm.mean(numerator) ** 2)
-    return max(shares) > _ROUNDING
+    return bool(max(shares) > _ROUNDING)
 
 
 def _compare(
