@@ -155,7 +155,7 @@ def read_csv(folder: Path, rows: list[Row], change: Callable[[Row], Row]) -> Uni
     names = list(change(rows[0]))
     lines = [",".join('"' + ("" if v is None else str(v)) + '"' for v in change(values).values()) for values in rows]
     (folder / "t.csv").write_text(",".join(names) + "\n" + "\n".join(lines) + "\n", "utf-8")
-    config = EventsConfig(str(folder / "t.csv"), {}, 0.9)
+    config = EventsConfig(str(folder / "t.csv"), max_rejected_share=0.9)
     return read_units(config, folder, "user", Window())
 
 
