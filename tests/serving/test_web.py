@@ -188,7 +188,9 @@ def test_more_hits_are_added_below(page: Page, log_queries: list[str]) -> None:
 def test_channel_and_cut_off(page: Page, log_queries: list[str]) -> None:
     search(page, log_queries[0])
     page.get_by_label("Words", exact=True).check(force=True)
-    expect(page.locator("li.card .chance").first).to_have_text("This channel gives no probability")
+    expect(page.locator("li.card .chance").first).to_have_text(
+        "No probability: neither this channel nor this log gives one"
+    )
     expect(page.get_by_role("slider", name="At least this likely")).to_be_disabled()
     assert "channel=lexical" in page.url
 

@@ -19,7 +19,7 @@ MIN_LEFT = 0.5
 
 
 @dataclass(frozen=True)
-class Finding:
+class EffectFinding:
     """An effect on the deciding metric, and the same with the heaviest values `capped`; whether each is significant."""
 
     effect: Effect
@@ -60,19 +60,24 @@ def significance(effects: Sequence[Effect], config: AnalysisConfig) -> list[bool
 
 def primary_findings(
     effects: Sequence[Effect], significant: Sequence[bool], capped: Sequence[Effect | None], config: AnalysisConfig
-) -> list[Finding]:
+) -> list[EffectFinding]:
     """What the primary metric shows, by arm."""
     capped_holds = significance([c or e for e, c in zip(effects, capped, strict=True)], config)
     rows = zip(effects, significant, capped, capped_holds, strict=True)
     return [
-        Finding(effect, holds, light, light is not None and light_holds)
+        EffectFinding(effect, holds, light, light is not None and light_holds)
         for effect, holds, light, light_holds in rows
         if effect.metric == config.primary
     ]
 
 
 def state_verdict(
-    units: Units, primary: Metric, control: str, findings: Sequence[Finding], checks: Checks, config: AnalysisConfig
+    units: Units,
+    primary: Metric,
+    control: str,
+    findings: Sequence[EffectFinding],
+    checks: Checks,
+    config: AnalysisConfig,
 ) -> tuple[str, str]:
     """The outcome as a word, and the verdict as a sentence."""
     if checks.refusals:
@@ -102,7 +107,7 @@ def state_verdict(
     return outcome, " ".join(sentences)
 
 
-def _both_ways(findings: Sequence[Finding], primary: Metric, config: AnalysisConfig) -> str:
+def _both_ways(findings: Sequence[EffectFinding], primary: Metric, config: AnalysisConfig) -> str:
     """The effects as they are, and with the heaviest values capped."""
     parts_ = []
     for finding in findings:
