@@ -19,7 +19,7 @@ from machine import environment, write_result
 
 from mmse.dataset.folder import DatasetFolder
 from mmse.ranking.calibration import FORMS, Form
-from mmse.retrieval.query_context import CalibratedHits
+from mmse.retrieval.channel_rankings import CalibratedHits
 from mmse.retrieval.retriever import Retriever
 from mmse.sources.judgements import JudgedCatalogue, read_judgements
 from mmse.text.normalise import words

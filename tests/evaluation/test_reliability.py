@@ -7,7 +7,7 @@ import pytest
 
 from mmse.evaluation import metrics
 from mmse.evaluation.reliability import CalibrationSample, best_forms, log_loss, measure_reliability, threshold_curve
-from mmse.retrieval.query_context import CalibratedHits
+from mmse.retrieval.channel_rankings import CalibratedHits
 
 TRUE = np.array([0.2] * 10 + [0.6] * 10)
 

@@ -153,7 +153,11 @@ def test_a_given_history_replaces_that_of_the_log(run: Path, retriever: Retrieve
 
 
 def test_facets_count_all_candidates(retriever: Retriever) -> None:
-    every = retriever.answer(Search(QUERY, 1_000, facets=("brand", "category", "price", "available")))
+    condition = parse_filter({"price": {"to": 30}}, retriever.kinds)
+    facets = ("brand", "category", "price", "available")
+    every = retriever.answer(Search(QUERY, 1_000, filter=condition, facets=facets))
+    assert 50 < len(every.hits) < 200, "so few that all are candidates"
+    assert all(facet.exact for facet in every.facets.values())
     brands = Counter(str(hit.item["brand"]).strip().lower() for hit in every.hits if "brand" in hit.item)
     counts = every.facets["brand"].counts
     assert {brand.lower(): n for brand, n in counts.items()} == dict(

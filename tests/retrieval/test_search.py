@@ -16,8 +16,7 @@ import pytest
 from mmse.catalogue import Change, Delete, Upsert
 from mmse.core.errors import UsageError
 from mmse.dataset.folder import DatasetFolder
-from mmse.ranking.rerank import RankedRow
-from mmse.retrieval.rank import keep_likely
+from mmse.retrieval.rank import least_probability
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.filters import And, Between, Filter, OneOf, parse_filter
 from mmse.schema.search import Channel, Search
@@ -104,19 +103,16 @@ def test_unlikely_hits_are_left_out(retriever: Retriever) -> None:
 
 
 def test_as_many_hits_as_are_precise_enough() -> None:
-    ranking = [RankedRow(row, 0.0, ()) for row in (3, 1, 2, 0)]
-    probabilities = {0: 0.1, 1: 0.5, 2: 0.3, 3: 0.9}
+    probabilities = np.array([0.1, 0.5, 0.3, 0.9])
 
-    def rows(share: float, pinned_rows: tuple[int, ...] = ()) -> list[int]:
-        likely_hits = keep_likely(ranking, probabilities, Search("q", target_precision=share), set(pinned_rows))
-        return [hit.row for hit in likely_hits]
+    def least(share: float) -> float:
+        return least_probability(Search("q", target_precision=share), probabilities)
 
-    assert rows(0.9) == [3]
-    assert rows(0.7) == [3, 1], "(0.9 + 0.5) / 2"
-    assert rows(0.6) == [3, 1], "with 0.3 the mean is 0.566"
-    assert rows(0.45) == [3, 1, 2, 0]
-    assert rows(0.95) == []
-    assert rows(0.95, pinned_rows=(2,)) == [2], "what a rule pinned stays"
+    assert least(0.9) == 0.9
+    assert least(0.7) == 0.5, "(0.9 + 0.5) / 2"
+    assert least(0.6) == 0.5, "with 0.3 the mean is 0.566"
+    assert least(0.45) == 0.1
+    assert least(0.95) > 1, "nothing"
 
 
 def test_no_more_hits_of_a_brand_than_capped(retriever: Retriever) -> None:

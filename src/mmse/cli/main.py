@@ -304,6 +304,10 @@ def search(
         list[str] | None, typer.Option(help="1.5:brand=Bosch: multiplies the odds of what the filter lets through.")
     ] = None,
     channel: Annotated[str, typer.Option(help="hybrid, vector, lexical or rrf.")] = "hybrid",
+    offset: Annotated[int, typer.Option(help="So many hits are skipped: the next page.", min=0)] = 0,
+    sort: Annotated[
+        str | None, typer.Option(help="Orders the relevant hits by a number: price, or -rating from high to low.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Searches a run: hits, how likely each is, and why it stands where it stands."""
@@ -325,6 +329,8 @@ def search(
         channel=channel,
         min_probability=min_probability,
         target_precision=target_precision,
+        offset=offset,
+        sort=sort,
     )
     answer = retriever.answer(request)
     if as_json:

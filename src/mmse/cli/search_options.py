@@ -23,6 +23,8 @@ def search_of(
     channel: str,
     min_probability: float,
     target_precision: float | None,
+    offset: int,
+    sort: str | None,
 ) -> Search:
     """The search that the options ask for; raises `UsageError` naming the option that is wrong."""
     if channel not in get_args(Channel):
@@ -37,6 +39,8 @@ def search_of(
         target_precision=target_precision,
         caps=dict(_cap(option, kinds) for option in caps),
         boosts=tuple(_boost(option, kinds) for option in boosts),
+        offset=offset,
+        sort=sort,
     )
 
 

@@ -45,6 +45,8 @@ class SearchFields(TypedDict, total=False):
     caps: Mapping[str, int]
     boosts: Sequence[Mapping[str, Any] | http.FilterBoost]
     facets: Sequence[str]
+    offset: int
+    sort: str | None
     explain: bool
     version: str | None
     session_id: str | None

@@ -15,7 +15,8 @@ from mmse.core.run_folder import INDEX, MODEL, VECTORS, RunFolder
 from mmse.dataset.folder import TEST, DatasetFolder
 from mmse.index import IndexConfig, build
 from mmse.model.features import look_up_shopper_ids
-from mmse.retrieval.query_context import NO_ROWS, CalibratedHits
+from mmse.retrieval.channel_rankings import CalibratedHits
+from mmse.retrieval.query_context import NO_ROWS
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.search import Channel
 
@@ -82,7 +83,7 @@ class Subject:
     def vectors(self, batch: QueryBatch) -> Float32[np.ndarray, "n width"]:
         """The fused vectors of the queries, each with the history that its shopper had then."""
         ids = look_up_shopper_ids(self.retriever.shopper_columns, batch.history)
-        return self.retriever.encoder.embed_queries(batch.queries, batch.users, ids)
+        return self.retriever.encoder.embed_queries_compiled(batch.queries, batch.users, ids)
 
     def rank(
         self,
@@ -98,11 +99,11 @@ class Subject:
         n = len(queries)
         rankings = {channel: np.full((n, DEPTH), -1, np.int64) for channel in self.names}
         hits = []
-        for index, candidates in enumerate(self.retriever.search_channels(queries, vectors, DEPTH)):
+        for index, channel_rankings in enumerate(self.retriever.search_channels(queries, vectors, DEPTH)):
             for channel, ranking in rankings.items():
-                rows = candidates.rows(channel)[:DEPTH]
+                rows = channel_rankings.rows(channel)
                 ranking[index, : len(rows)] = rows
-            hits.append(candidates.calibrate(HITS, NO_ROWS if extra_rows is None else extra_rows[index]))
+            hits.append(channel_rankings.calibrate(HITS, NO_ROWS if extra_rows is None else extra_rows[index]))
             if index % _PROGRESS_EVERY == 0:
                 progress(f"rank with {self.name}", index, n)
         progress(f"rank with {self.name}", n, n)

@@ -18,7 +18,7 @@ from jaxtyping import Float, Float64, Int64
 from mmse.evaluation import metrics
 from mmse.evaluation.metrics import Relevant
 from mmse.ranking.calibration import FORMS, Form
-from mmse.retrieval.query_context import CalibratedHits
+from mmse.retrieval.channel_rankings import CalibratedHits
 
 BINS = 10
 STEPS = 100

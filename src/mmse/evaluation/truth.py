@@ -18,7 +18,7 @@ from mmse.evaluation.channels import CUTS
 from mmse.evaluation.metric_values import MetricValues
 from mmse.evaluation.reliability import CalibrationSample, concatenate_probabilities
 from mmse.evaluation.rows import ALL
-from mmse.retrieval.query_context import CalibratedHits
+from mmse.retrieval.channel_rankings import CalibratedHits
 
 TRUTH_CUTS = (10, 100)
 ORDERS_PER_REQUEST = 5

@@ -5,7 +5,8 @@ The vector score of a lexical hit is looked up, and the lexical score of a vecto
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,9 @@ from mmse.index.lexical import LexicalIndex, LexicalQuery, Matches
 
 MIN_DEPTH = 200
 """At least so many hits of each channel become candidates, however few hits a search wants."""
+FIRST_BLOCK = 100
+BLOCK_GROWTH = 10
+"""The first block of a list has so many places, and the blocks up to the next one together so many times as many."""
 MATCH_DEPTH = 2_000
 """How many lexical matches are fetched where looking up a row's score is slow. If there are fewer, every other item
 lacks all of the words."""
@@ -22,19 +26,38 @@ lacks all of the words."""
 
 @dataclass(frozen=True)
 class Candidates:
-    """Distinct item rows, with the inner product of the embeddings and the share (0 to 1) of the query's words."""
+    """Distinct item rows, with the inner product of the embeddings and the share (0 to 1) of the query's words.
+
+    No other item that the channels can find has a higher inner product than `vector_floor` together with a higher share
+    than `lexical_floor`; a floor of -inf means that there is no other item.
+    """
 
     rows: Int64[np.ndarray, " n"]
     vector: Float32[np.ndarray, " n"]
     lexical: Float32[np.ndarray, " n"]
+    vector_floor: float = math.inf
+    lexical_floor: float = math.inf
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-def depth(k: int) -> int:
-    """How many hits of each channel become candidates for `k` hits."""
-    return max(MIN_DEPTH, k + 100)
+def block_ends(n_hits: int) -> Iterator[int]:
+    """The last places of the blocks that together hold the first `n_hits` places: 100, 1,000, 10,000 and so on.
+
+    A block is ranked as a whole, from candidates of its own depth, and deeper blocks come behind it. So the first
+    places of a list are the same however long a part of it a search asks for.
+    """
+    end = FIRST_BLOCK
+    yield end
+    while end < n_hits:
+        end *= BLOCK_GROWTH
+        yield end
+
+
+def depth(end: int) -> int:
+    """How many hits of each channel become candidates for the block that ends at place `end`."""
+    return max(MIN_DEPTH, end + 100)
 
 
 def word_shares(scores: Float32[np.ndarray, " n"], query: LexicalQuery) -> Float32[np.ndarray, " n"]:
@@ -66,11 +89,21 @@ def gather(
     else:
         vector_row_scores = _lexical_scores(vector_rows, matches, query, lexical)
         scores = np.concatenate([vector_row_scores, matches.scores[new_matches]])
+    shares, n_matches = word_shares(scores, query), min(limit, len(matches.rows))
     return Candidates(
         rows=rows,
         vector=np.concatenate([inner_products, vector_scores(new_rows)]).astype(np.float32),
-        lexical=word_shares(scores, query),
+        lexical=shares,
+        vector_floor=floor_of(inner_products, limit),
+        lexical_floor=0.0
+        if matches.complete and len(matches.rows) <= limit
+        else float(word_shares(matches.scores[n_matches - 1 : n_matches], query).min(initial=math.inf)),
     )
+
+
+def floor_of(scores: Float32[np.ndarray, " n"], limit: int) -> float:
+    """The highest score that an item outside a channel's first `limit` hits may have; -inf where these are all."""
+    return float(scores[-1]) if len(scores) >= limit else -math.inf
 
 
 def find_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,8 +48,12 @@ def rerank(
     boosts: Sequence[tuple[Filter, float]] = (),
     caps: Mapping[str, int] | None = None,
     lead: Bool[np.ndarray, " n"] | None = None,
+    former_rows: Collection[int] = (),
 ) -> list[RankedRow]:
     """The first `k` hits, fewer only where there are fewer candidates; equal scores are ordered by row.
+
+    `former_rows`, which are among the candidates, have the first places already: they count for caps and positions, and
+    the hits behind them are returned, up to place `k`.
 
     `boosts` are the request's own, as (filter, factor of the odds). Rows of `lead` come before the rest, buried rows
     after it. `caps` limit how many hits may share a value of a column: a hit over the cap goes behind the hits within
@@ -65,22 +69,24 @@ def rerank(
         tiers[mask] = _BOTTOM_TIER
         reasons.append((mask, f"buried by rule {bury.head.name}"))
     order: list[int] = np.lexsort((candidates.rows, -scores, tiers)).tolist()
-    pins = _pins_by_index(candidates, effects.pins)
-    if pins:
-        order = [index for index in order if index not in pins]
+    former = np.flatnonzero(np.isin(candidates.rows, list(former_rows))).tolist() if former_rows else []
+    pins = {index: pin for index, pin in _pins_by_index(candidates, effects.pins).items() if index not in former}
+    if pins or former:
+        placed = pins.keys() | set(former)
+        order = [index for index in order if index not in placed]
     cap_reasons: dict[int, tuple[str, ...]] = {}
     if caps:
-        pinned_indices = [index for index, pin in pins.items() if pin.position <= k]
-        cap_reasons = _cap_reasons(order, pinned_indices, caps, candidates.codes, k)
+        counted = former + [index for index, pin in pins.items() if pin.position <= k]
+        cap_reasons = _cap_reasons(order, counted, caps, candidates.codes, k - len(former))
         tier_list = tiers.tolist()
         order.sort(key=lambda index: (tier_list[index], index in cap_reasons))
-    top = _insert_pins(order, pins, k) if pins else order[:k]
+    top = _insert_pins(order, pins, len(former) + 1, k) if pins else order[: k - len(former)]
     rows, values = candidates.rows[top].tolist(), scores[top].tolist()
     if pins or reasons or cap_reasons:
         moved_by = [_moved_by(index, pins, reasons, cap_reasons) for index in top]
     else:
         moved_by = [()] * len(top)
-    return [RankedRow(*fields) for fields in zip(rows, values, moved_by, strict=True)]
+    return list(map(RankedRow._make, zip(rows, values, moved_by, strict=True)))
 
 
 _Reasons = list[tuple[Bool[np.ndarray, " n"], str]]
@@ -119,15 +125,15 @@ def _pins_by_index(candidates: RerankCandidates, pins: Sequence[PinnedItem]) -> 
 
 def _cap_reasons(
     order: Sequence[int],
-    pinned_indices: Sequence[int],
+    counted: Sequence[int],
     caps: Mapping[str, int],
     codes: Callable[[str], Int[np.ndarray, " n"]],
     k: int,
 ) -> dict[int, tuple[str, ...]]:
-    """The candidates over a cap, with the reasons, until `k` are within the caps; `pinned_indices` count first."""
+    """The candidates over a cap, with the reasons, until `k` are within the caps; those of `counted` count first."""
     columns = [(column, cap, codes(column).tolist(), Counter[int]()) for column, cap in caps.items()]
     for _, _, values, counts in columns:
-        counts.update(values[index] for index in pinned_indices)
+        counts.update(values[index] for index in counted)
     cap_reasons = {}
     n_within_caps = 0
     for index in order:
@@ -147,17 +153,17 @@ def _cap_reasons(
     return cap_reasons
 
 
-def _insert_pins(order: Sequence[int], pins: Mapping[int, PinnedItem], k: int) -> list[int]:
-    """The first `k` of `order` with each pin at its position, or behind the last where `order` is too short."""
+def _insert_pins(order: Sequence[int], pins: Mapping[int, PinnedItem], first: int, k: int) -> list[int]:
+    """The places `first` to `k`: `order` with each pin at its position, or behind the last where it is too short."""
     top: list[int] = []
     unpinned_indices, remaining_pins = iter(order), list(pins)[::-1]
-    while len(top) < k:
-        if remaining_pins and pins[remaining_pins[-1]].position <= len(top) + 1:
+    while (place := first + len(top)) <= k:
+        if remaining_pins and pins[remaining_pins[-1]].position <= place:
             top.append(remaining_pins.pop())
             continue
         index = next(unpinned_indices, None)
         if index is None:
-            return top + remaining_pins[::-1][: k - len(top)]
+            return top + remaining_pins[::-1][: k - place + 1]
         top.append(index)
     return top
 

@@ -32,17 +32,18 @@ class ScoredCandidates:
     lead_rows: frozenset[int]
 
 
-def build_hits(
-    scored_candidates: ScoredCandidates,
-    ranking: Sequence[RankedRow],
-    view_widths: Mapping[str, int],
-    space: FeatureSpace,
-    *,
-    explain: bool,
-) -> list[Hit]:
-    """The hits of `ranking`, in its order; `view_widths` are the widths of the views in the fused vectors."""
-    if not ranking:
-        return []
+@dataclass(frozen=True)
+class PagePart:
+    """Hits of a page that were chosen from the same candidates; `first_rank` is the place of the first in the list."""
+
+    scored_candidates: ScoredCandidates
+    hits: list[RankedRow]
+    first_rank: int
+
+
+def build_hits(part: PagePart, view_widths: Mapping[str, int], space: FeatureSpace, *, explain: bool) -> list[Hit]:
+    """The hits of `part`, which has some; `view_widths` are the widths of the views in the fused vectors."""
+    scored_candidates, ranking = part.scored_candidates, part.hits
     context, candidates = scored_candidates.context, scored_candidates.candidates
     rows = np.array([hit.row for hit in ranking], np.int64)
     indices, _ = find_rows(candidates.rows, rows)
@@ -72,7 +73,7 @@ def build_hits(
             moved_by=(*hit.moved_by, LEAD_REASON) if hit.row in scored_candidates.lead_rows else hit.moved_by,
             item=item,
         )
-        for rank, (hit, item, score, probability, shares, item_words) in enumerate(columns, 1)
+        for rank, (hit, item, score, probability, shares, item_words) in enumerate(columns, part.first_rank)
     ]
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
-from scipy.special import expit
 
 from mmse.catalogue.snapshot import Snapshot
 from mmse.index.lexical import Expansions, LexicalQuery, Matches
-from mmse.ranking.calibration import Form, moments_of
-from mmse.ranking.candidates import MATCH_DEPTH, Candidates, depth, find_rows, gather, word_shares
+from mmse.ranking.candidates import MATCH_DEPTH, Candidates, depth, floor_of, gather, word_shares
 from mmse.ranking.fusion import fuse, reciprocal_ranks
 from mmse.ranking.step import Ranking
 from mmse.schema.filters import Filter
@@ -83,7 +81,8 @@ class QueryContext:
         """
         if matches is None:
             assert neighbours is not None
-            return Candidates(*neighbours, np.zeros(len(neighbours.rows), np.float32))
+            no_shares = np.zeros(len(neighbours.rows), np.float32)
+            return Candidates(*neighbours, no_shares, floor_of(neighbours.scores, depth(k)), 0.0)
         return gather(
             neighbours or (NO_ROWS, np.empty(0, np.float32)),
             matches,
@@ -107,10 +106,11 @@ class QueryContext:
         if len(new_rows) == 0:
             return candidates
         shares = word_shares(self.snapshot.lexical.score_rows(self.lexical_query, new_rows), self.lexical_query)
-        return Candidates(
-            np.concatenate([candidates.rows, new_rows]),
-            np.concatenate([candidates.vector, self._inner_products(new_rows)]),
-            np.concatenate([candidates.lexical, shares]),
+        return replace(
+            candidates,
+            rows=np.concatenate([candidates.rows, new_rows]),
+            vector=np.concatenate([candidates.vector, self._inner_products(new_rows)]),
+            lexical=np.concatenate([candidates.lexical, shares]),
         )
 
     def scores(self, candidates: Candidates, channel: Channel) -> Float64[np.ndarray, " n"]:
@@ -123,54 +123,12 @@ class QueryContext:
         weight = self.weight if channel == "hybrid" else 0.0
         return np.asarray(fuse(candidates.vector, candidates.lexical, weight), np.float64)
 
-    def log_odds(self, scores: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-        """The log odds that a shopper who looks at a candidate clicks it; `scores` are the fused ones of all."""
-        return self.ranking.calibration.log_odds(scores, self.query_count, moments_of(scores))
+    def log_odds(self, scores: Float64[np.ndarray, " n"], moments: tuple[float, float]) -> Float64[np.ndarray, " n"]:
+        """The log odds that a shopper who looks at items with these fused `scores` clicks them.
+
+        `moments` are those of the scores of all candidates (`moments_of`).
+        """
+        return self.ranking.calibration.log_odds(scores, self.query_count, moments)
 
     def _inner_products(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, " m"]:
         return np.asarray(self.snapshot.vectors(rows) @ self.vector)
-
-
-@dataclass(frozen=True)
-class CalibratedHits:
-    """The best hits of one query with their probabilities by each form of calibration, and those of some extra rows."""
-
-    rows: Int64[np.ndarray, " m"]
-    probabilities: dict[Form, Float64[np.ndarray, " m"]]
-    extra_probabilities: dict[Form, Float64[np.ndarray, " o"]]
-
-
-@dataclass(frozen=True)
-class ChannelCandidates:
-    """The candidates of one query by each channel and by both, to be ranked by any of these."""
-
-    context: QueryContext
-    vector_rows: Int64[np.ndarray, " a"]
-    lexical_rows: Int64[np.ndarray, " b"]
-    candidates: Candidates
-
-    def rows(self, channel: Channel) -> Int64[np.ndarray, " n"]:
-        """Item rows, best first, by `channel`."""
-        if channel in ("vector", "lexical"):
-            return self.vector_rows if channel == "vector" else self.lexical_rows
-        candidates, lead = self.context.apply_guard(self.candidates, channel)
-        scores = self.context.scores(candidates, channel)
-        order = np.lexsort((candidates.rows, -scores, ~lead))
-        return candidates.rows[order[scores[order] > 0] if channel == "rrf" else order]
-
-    def calibrate(self, k: int, extra_rows: Int64[np.ndarray, " o"] = NO_ROWS) -> CalibratedHits:
-        """The `k` best hits with their probabilities, and the probabilities of `extra_rows`, any distinct rows."""
-        scores = self.context.scores(self.candidates, "hybrid")
-        best, moments = np.argsort(-scores, kind="stable")[:k], moments_of(scores)
-        candidates = self.context.with_rows(self.candidates, extra_rows)
-        all_scores = self.context.scores(candidates, "hybrid")
-        calibrations = self.context.ranking.calibrations
-        log_odds = {
-            form: calibrations[form].log_odds(all_scores, self.context.query_count, moments) for form in calibrations
-        }
-        extra, _ = find_rows(candidates.rows, extra_rows)
-        return CalibratedHits(
-            self.candidates.rows[best],
-            {form: expit(values[best]) for form, values in log_odds.items()},
-            {form: expit(values[extra]) for form, values in log_odds.items()},
-        )

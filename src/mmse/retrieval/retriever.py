@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -28,20 +28,14 @@ from mmse.model.encoder import Encoder
 from mmse.model.features import look_up_shopper_ids
 from mmse.model.query_cache import Lookups, QueryCache, QueryKey
 from mmse.ranking.calibration import NO_PROBABILITIES
-from mmse.ranking.candidates import depth
-from mmse.ranking.rerank import RankedRow
+from mmse.ranking.candidates import FIRST_BLOCK
 from mmse.ranking.rulebook import Rulebook
 from mmse.ranking.rules import Rules
 from mmse.ranking.step import Ranking
-from mmse.retrieval.explain import ScoredCandidates, build_hits
-from mmse.retrieval.query_context import (
-    CalibratedHits,
-    ChannelCandidates,
-    QueryContext,
-    QueryNeighbours,
-    search_vectors,
-)
-from mmse.retrieval.rank import PreparedSearch, rank
+from mmse.retrieval.channel_rankings import BlockFinds, CalibratedHits, ChannelRankings
+from mmse.retrieval.explain import build_hits
+from mmse.retrieval.query_context import QueryContext, QueryNeighbours, search_vectors
+from mmse.retrieval.rank import PreparedSearch, RankedBlock, page, rank
 from mmse.schema.filters import Filter, Kind
 from mmse.schema.search import Answer, Channel, Hit, Search
 from mmse.text.normalise import normalise
@@ -156,10 +150,10 @@ class Retriever:
         matches, words_s = wait_for_matches()
         timer.report("vector", vector_s)
         timer.report("words", words_s)
-        rankings = [rank(*fields) for fields in zip(prepared_searches, neighbours, matches, strict=True)]
+        rankings = [_rank(*fields) for fields in zip(prepared_searches, neighbours, matches, strict=True)]
         timer.end("rank")
         answers = iter(
-            [self._answer(search, *ranking) for search, ranking in zip(prepared_searches, rankings, strict=True)]
+            [self._answer(search, blocks) for search, blocks in zip(prepared_searches, rankings, strict=True)]
         )
         timer.end("hits")
         return [errors[index] if index in errors else next(answers) for index in range(len(searches))]
@@ -170,23 +164,19 @@ class Retriever:
         vectors: Float32[np.ndarray, "n width"],
         k: int,
         filters: Sequence[Filter | None] | None = None,
-    ) -> Iterator[ChannelCandidates]:
-        """The candidates of each query for `k` hits, by each channel and by both.
+    ) -> Iterator[ChannelRankings]:
+        """The first `k` hits of each query by each channel and by both, ranked as `answers` ranks them, without rules.
 
         `vectors` are those of the queries; `filters` has one filter for each query.
         """
         snapshot = self.snapshot()
-        match_cache: dict[tuple[str, Filter | None], Matches] = {}
+        match_cache: dict[tuple[str, Filter | None], dict[int, Matches]] = {}
         for index, (query, vector) in enumerate(zip(queries, vectors, strict=True)):
             filter = filters[index] if filters is not None else None
-            context = QueryContext(snapshot, self.ranking, query, vector, filter)
-            if (query, filter) not in match_cache:
-                if len(match_cache) >= _MATCH_CACHE_SIZE:
-                    match_cache.clear()
-                match_cache[query, filter] = context.matches(k)
-            neighbours, matches = context.neighbours(k), match_cache[query, filter]
-            candidates = context.gather_candidates(neighbours, matches, k)
-            yield ChannelCandidates(context, neighbours.rows, matches.rows, candidates)
+            if len(match_cache) >= _MATCH_CACHE_SIZE:
+                match_cache.clear()
+            matches = match_cache.setdefault((query, filter), {})
+            yield ChannelRankings(k, BlockFinds(QueryContext(snapshot, self.ranking, query, vector, filter), matches))
 
     def rankings(
         self,
@@ -201,20 +191,20 @@ class Retriever:
         The other arguments are those of `search_channels`.
         """
         rankings = {channel: np.full((len(queries), k), -1, np.int64) for channel in channels}
-        for index, candidates in enumerate(self.search_channels(queries, vectors, k, filters)):
+        for index, channel_rankings in enumerate(self.search_channels(queries, vectors, k, filters)):
             for channel in channels:
-                rows = candidates.rows(channel)[:k]
+                rows = channel_rankings.rows(channel)
                 rankings[channel][index, : len(rows)] = rows
         return rankings
 
     def calibrate(
         self, queries: Sequence[str], vectors: Float32[np.ndarray, "n width"], k: int
     ) -> Iterator[CalibratedHits]:
-        """The `k` best hits of each query with their probabilities by each form of calibration."""
-        return (candidates.calibrate(k) for candidates in self.search_channels(queries, vectors, k))
+        """The best hits of each query, `k` of them and at most 100, with their probabilities by each calibration."""
+        return (channel_rankings.calibrate(k) for channel_rankings in self.search_channels(queries, vectors, k))
 
     def _search_error(self, search: Search) -> UsageError | None:
-        """The error of a cap or a facet of a column that does not exist, or of a cut where nothing is likely."""
+        """The error of a column that cannot be capped, counted or sorted by, or of a cut where nothing is likely."""
         if search.cuts and not self.ranking.calibration.is_learned:
             return UsageError(NO_PROBABILITIES, "Search without min_probability and target_precision.")
         for verb, columns in (("cap", search.caps), ("count", search.facets)):
@@ -222,6 +212,13 @@ class Retriever:
                 if column not in self.kinds:
                     names = ", ".join(self.kinds) or "none"
                     return UsageError(f"There is no column '{column}' to {verb}.", f"Columns that can be: {names}.")
+        numbers = [column for column, kind in self.kinds.items() if kind is Kind.NUMBER]
+        if search.sort and search.sort.removeprefix("-") not in numbers:
+            names = ", ".join(numbers) or "none"
+            return UsageError(
+                f"There is no column '{search.sort.removeprefix('-')}' of numbers to sort by.",
+                f"Columns that can be: {names}; a minus before the name orders from high to low.",
+            )
         return None
 
     def _prepare(self, searches: Sequence[Search]) -> list[PreparedSearch]:
@@ -267,15 +264,19 @@ class Retriever:
                 item_rows[index, : len(rows)] = rows
         return look_up_shopper_ids(self.shopper_columns, item_rows)
 
-    def _answer(
-        self, prepared_search: PreparedSearch, scored_candidates: ScoredCandidates, ranking: Sequence[RankedRow]
-    ) -> Answer:
+    def _answer(self, prepared_search: PreparedSearch, blocks: Sequence[RankedBlock]) -> Answer:
         search, effects, snapshot = prepared_search.search, prepared_search.effects, prepared_search.context.snapshot
-        top = ranking[: search.k]
-        hits = build_hits(scored_candidates, top, self.encoder.widths, self.encoder.space, explain=search.explain)
-        rows = np.array([hit.row for hit in ranking], np.int64) if search.cuts else scored_candidates.candidates.rows
-        facets = {column: count_values(self.kinds[column], snapshot.values(column, rows)) for column in search.facets}
-        return Answer(effects.query, hits, not hits, effects.redirect_url, effects.rules, snapshot.version, facets)
+        widths, space = self.encoder.widths, self.encoder.space
+        hits = [hit for part in page(blocks, search) for hit in build_hits(part, widths, space, explain=search.explain)]
+        first = blocks[0]
+        facets = {
+            column: replace(
+                count_values(self.kinds[column], snapshot.values(column, first.found_rows)), exact=first.is_exhaustive
+            )
+            for column in search.facets
+        }
+        no_good_match = not blocks[0].hits
+        return Answer(effects.query, hits, no_good_match, effects.redirect_url, effects.rules, snapshot.version, facets)
 
 
 class _SpanTimer:
@@ -305,30 +306,37 @@ def _time(
 
 
 def _all_matches(prepared_searches: Sequence[PreparedSearch]) -> list[Matches | None]:
-    """The lexical matches of each search; None for a search of the vector channel alone."""
-    return [None if p.search.channel == "vector" else p.context.matches(p.search.k) for p in prepared_searches]
+    """The first block's lexical matches of each search; None for a search of the vector channel alone."""
+    return [None if p.search.channel == "vector" else p.context.matches(FIRST_BLOCK) for p in prepared_searches]
+
+
+def _rank(
+    prepared_search: PreparedSearch, neighbours: QueryNeighbours | None, matches: Matches | None
+) -> list[RankedBlock]:
+    """The blocks that hold the page of the search; `neighbours` and `matches` are those of its first block."""
+    context, channel = prepared_search.context, prepared_search.search.channel
+    finds = BlockFinds(context, {} if matches is None else {FIRST_BLOCK: matches})
+    if neighbours is not None:
+        finds.neighbours[FIRST_BLOCK] = neighbours
+    return rank(prepared_search, lambda end: finds.find(channel, end))
 
 
 def _all_neighbours(prepared_searches: Sequence[PreparedSearch]) -> list[QueryNeighbours | None]:
-    """The vector channel's rows for each search; None for a search of the lexical channel alone.
+    """The first block's neighbours of each search; None for a search of the lexical channel alone.
 
-    Searches without a filter and of equal depth go to the index together.
+    Searches without a filter go to the index together.
     """
     neighbours: list[QueryNeighbours | None] = [None] * len(prepared_searches)
-    batches: dict[int, list[int]] = {}
+    together = []
     for index, p in enumerate(prepared_searches):
-        if p.search.channel == "lexical":
-            continue
-        if p.search.filter is None:
-            batches.setdefault(depth(p.search.k), []).append(index)
-        else:
-            neighbours[index] = p.context.neighbours(p.search.k)
-    for indices in batches.values():
-        for start in range(0, len(indices), VECTOR_BATCH):
-            batch = indices[start : start + VECTOR_BATCH]
-            vectors = np.stack([prepared_searches[index].context.vector for index in batch])
-            head = prepared_searches[batch[0]]
-            results = search_vectors(head.context.snapshot, vectors, head.search.k)
-            for index, result in zip(batch, results, strict=True):
-                neighbours[index] = result
+        if p.search.channel != "lexical" and p.search.filter is None:
+            together.append(index)
+        elif p.search.channel != "lexical":
+            neighbours[index] = p.context.neighbours(FIRST_BLOCK)
+    for start in range(0, len(together), VECTOR_BATCH):
+        batch = together[start : start + VECTOR_BATCH]
+        vectors = np.stack([prepared_searches[index].context.vector for index in batch])
+        results = search_vectors(prepared_searches[batch[0]].context.snapshot, vectors, FIRST_BLOCK)
+        for index, result in zip(batch, results, strict=True):
+            neighbours[index] = result
     return neighbours

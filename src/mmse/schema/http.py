@@ -16,6 +16,7 @@ from mmse.schema.search import Channel
 from mmse.text.normalise import MAX_CHARACTERS
 
 MAX_K = 1_000
+MAX_OFFSET = 10_000
 MAX_BATCH = 64
 MAX_HISTORY = 200
 MAX_FACETS = 16
@@ -75,6 +76,16 @@ class SearchRequest(RequestPart, frozen=True):
     facets: Annotated[
         list[str], Meta(max_length=MAX_FACETS, description="Columns whose values are counted over the candidates.")
     ] = []
+    offset: Annotated[
+        int, Meta(ge=0, le=MAX_OFFSET, description="So many hits are skipped: page 3 of 24 hits each has offset 48.")
+    ] = 0
+    sort: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=1_000)] | None,
+        Meta(
+            description="A number by which the relevant hits are ordered; a minus: from high to low.",
+            examples=["-rating"],
+        ),
+    ] = None
     explain: Annotated[bool, Meta(description="Adds to each hit the reason why it was found.")] = False
     version: Annotated[
         Name | None, Meta(description="A served version or an arm; the search is then in no experiment. Default: live.")
@@ -151,12 +162,16 @@ class FacetBin(AnswerPart, frozen=True):
 
 
 class FacetCounts(AnswerPart, frozen=True):
-    """A column over the candidates of a search: `values` by falling count, or `bins` of a number from low to high."""
+    """A column over the candidates of a search: `values` by falling count, or `bins` of a number from low to high.
+
+    Where `exact`, a search with a filter on a value finds as many items as were counted, otherwise as many or more.
+    """
 
     column: str
     kind: Literal["name", "path", "number", "flag"]
     values: list[FacetValue] = []
     bins: list[FacetBin] = []
+    exact: bool = False
 
 
 class SearchAnswer(AnswerPart, frozen=True):

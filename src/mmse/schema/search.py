@@ -25,6 +25,10 @@ class Search:
     the shopper. Ids that are unknown, or newer than the index, are skipped. Without `explain` hits have no `parts` and
     no `matched`. `facets` are columns whose values are counted over all candidates. The filter holds for facets too: to
     count a column without the filter on that column, search again without it.
+
+    `offset` hits are skipped: the answers for `k` and several offsets are parts of one list. `sort` is a column of
+    numbers, such as `price`, or with a minus `-rating` from high to low: the relevant hits are ordered by it. These are
+    the likely enough ones of the first 1,000; without a cut-off, those at least a quarter as likely as the likeliest.
     """
 
     query: str
@@ -39,10 +43,13 @@ class Search:
     history: tuple[str, ...] = ()
     explain: bool = True
     facets: tuple[str, ...] = ()
+    offset: int = 0
+    sort: str | None = None
 
     def __post_init__(self) -> None:
         _check(bool(self.query.strip()), "The query is empty.", "Give at least one word.")
         _check(self.k >= 1, f"k is {self.k}, expected at least 1.", "Ask for one hit or more.")
+        _check(self.offset >= 0, f"offset is {self.offset}, expected at least 0.", "Skip no hits or more.")
         for name in ("min_probability", "target_precision"):
             share = getattr(self, name)
             _check(share is None or 0 <= share <= 1, f"{name} is {share}, expected 0 to 1.", "Give a share of 1.")
@@ -119,13 +126,15 @@ class Facet:
 
     Of names, paths and flags: how many items hold each value (a path counts at each of its levels, flags are `true` and
     `false`), most first, at most 50 of them. Of numbers: the `low`est, the `high`est, and how many lie in each of ten
-    equal bins from one to the other; without a number, `None` and no bins.
+    equal bins from one to the other; without a number, `None` and no bins. Where `exact`, a search with a filter on a
+    value finds so many items; otherwise it finds so many or more.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     low: float | None = None
     high: float | None = None
     bins: tuple[int, ...] = ()
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,8 +143,8 @@ class Answer:
 
     `query` is the text that was searched for, to which a rule may have redirected; `redirect_url` is a page that a rule
     redirects this query to. `no_good_match` is true where nothing was likely enough. `rules` names the rules that
-    applied, `version` is the state of the catalogue. `facets` are by column, over the candidates of both channels that
-    are likely enough; the hits are the best of these.
+    applied, `version` is the state of the catalogue. `facets` are by column, over the candidates for the first 100 hits
+    that are likely enough, whatever `k` and `offset` are.
     """
 
     query: str

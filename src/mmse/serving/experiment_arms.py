@@ -31,6 +31,10 @@ class ArmAnswer:
     answer: Answer
     placements: Sequence[Placement] = field(default_factory=list)
 
+    def skip(self, n: int) -> ArmAnswer:
+        """The answer without its first `n` hits."""
+        return ArmAnswer(replace(self.answer, hits=self.answer.hits[n:]), self.placements[n:]) if n else self
+
 
 def interleave_answers(a: Answer, b: Answer, k: int, method: Method, seed: str) -> ArmAnswer:
     """The first `k` hits of two answers in one list; the rest of the answer, such as facets, is that of `a`.

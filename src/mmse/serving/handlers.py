@@ -127,14 +127,20 @@ class SearchHandler:
         condition: Filter | None,
     ) -> ArmAnswer:
         """The answer to a search, as the setting of its arm wants it."""
-        depth = max(request.k, setting.explore.pool) if setting.explore else request.k
+        if request.sort:  # an order of the shopper's own is no ranking to compare
+            return ArmAnswer(await self._search_one(version, request, setting, context, condition, request.k))
+        interleave, n_skipped, is_first_page = setting.interleave, request.offset, request.offset == 0
+        if interleave is not None:  # both lists from their first places on, since a page depends on all before it
+            request = msgspec.structs.replace(request, k=request.offset + request.k, offset=0)
+        depth = max(request.k, setting.explore.pool) if setting.explore and is_first_page else request.k
         answer = await self._search_one(version, request, setting, context, condition, depth)
-        if (interleave := setting.interleave) is not None:
+        if interleave is not None:
             setting_b = replace(setting, channel=interleave.channel or setting.channel)
             with self._models.lease(interleave.beside) as version_b:
                 answer_b = await self._search_one(version_b, request, setting_b, context, condition, depth)
-            return interleave_answers(answer, answer_b, request.k, interleave.method, context.request_id)
-        if setting.explore is not None:
+            arm_answer = interleave_answers(answer, answer_b, request.k, interleave.method, context.request_id)
+            return arm_answer.skip(n_skipped)
+        if setting.explore is not None and is_first_page:
             return explore_answer(answer, request.k, setting.explore, context.request_id)
         return ArmAnswer(answer)
 
@@ -221,6 +227,7 @@ class SearchHandler:
                 time.time(),
                 request.query,
                 [hit.item_id for hit in hits],
+                first_position=hits[0].rank,
                 user_id=request.user_id,
                 session_id=request.session_id,
                 version=version.name,

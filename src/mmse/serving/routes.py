@@ -132,6 +132,10 @@ async def search_by_url(
     facets: Annotated[
         list[str] | None, QueryParameter(description="Columns to count.", max_items=http.MAX_FACETS)
     ] = None,
+    offset: Annotated[int, QueryParameter(ge=0, le=http.MAX_OFFSET, description="So many hits are skipped.")] = 0,
+    sort: Annotated[
+        str | None, QueryParameter(description="price, or -rating from high to low.", min_length=1, max_length=1_000)
+    ] = None,
     explain: FromQuery[bool] = False,
     version: Annotated[str | None, QueryParameter(min_length=1, max_length=64)] = None,
     session_id: Annotated[str | None, QueryParameter(min_length=1, max_length=1_000)] = None,
@@ -145,6 +149,8 @@ async def search_by_url(
         channel=channel,
         min_probability=min_probability,
         facets=facets or [],
+        offset=offset,
+        sort=sort,
         explain=explain,
         version=version,
         session_id=session_id,

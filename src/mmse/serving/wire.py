@@ -29,6 +29,8 @@ def build_search(request: SearchRequest, kinds: Mapping[str, Kind]) -> Search:
         boosts=tuple((_parse_boost(boost.filter, kinds), boost.factor) for boost in request.boosts),
         facets=tuple(request.facets),
         explain=request.explain,
+        offset=request.offset,
+        sort=request.sort,
     )
 
 
@@ -93,7 +95,7 @@ def _add_placement(hit: SearchHit, placement: Placement) -> SearchHit:
 
 def _build_facet(column: str, facet: Facet, kind: Kind) -> FacetCounts:
     values = [FacetValue(value=value, count=count) for value, count in facet.counts.items()]
-    return FacetCounts(column=column, kind=kind.value, values=values, bins=_build_bins(facet))
+    return FacetCounts(column=column, kind=kind.value, values=values, bins=_build_bins(facet), exact=facet.exact)
 
 
 def _build_bins(facet: Facet) -> list[FacetBin]:
