@@ -40,7 +40,7 @@ def retriever(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Retr
     ids = [hit.item_id for hit in editor.search(QUERY, 200)]
     pins = "".join(
         f'[[pin]]\nname = "p{place}"\nquery = "{QUERY}"\nitems = ["{item}"]\nplace = {place}\n'
-        for place, item in ((3, ids[150]), (60, ids[9]), (101, ids[4]), (130, ids[199]), (5_000, ids[40]))
+        for place, item in ((3, ids[150]), (60, ids[9]), (101, ids[4]), (130, ids[199]), (1_000, ids[40]))
     )
     editor.rulebook.publish(
         f'{pins}[[bury]]\nname = "b"\nquery = "{QUERY}"\nitems = {ids[:3]}\n'
@@ -101,7 +101,7 @@ def test_pins_keep_their_places_on_every_page(retriever: Retriever) -> None:
     pins = {h.rank: h.moved_by for h in retriever.answer(Search(QUERY, 140)).hits if "pinned" in " ".join(h.moved_by)}
     assert set(pins) == {3, 60, 101, 130}
     last = retriever.answer(Search(QUERY, 1_000)).hits[-1]
-    assert last.moved_by == ("pinned to place 5000 by rule p5000",), "behind the last hit where the list is shorter"
+    assert last.moved_by == ("pinned to place 1000 by rule p1000",), "behind the last hit where the list is shorter"
 
 
 def test_blocks_end_where_the_list_is_long_enough() -> None:
