@@ -86,6 +86,27 @@ def test_get_and_post_agree(service: Service, small_run: Path) -> None:
     assert sum(facet_bin.count for facet_bin in price.bins) > 0
 
 
+def test_pages_are_parts_of_one_list(service: Service, small_run: Path) -> None:
+    query = first_query(small_run)
+    whole = decode(service.post("/v1/search", json={"query": query, "k": 150}), SearchAnswer).hits
+    pages = [
+        decode(service.get("/v1/search", params={"q": query, "k": 50, "offset": offset}), SearchAnswer).hits
+        for offset in (0, 50, 100)
+    ]
+    assert [hit for page in pages for hit in page] == whole
+    deep = decode(service.post("/v1/search", json={"query": query, "offset": 10_000}), SearchAnswer)
+    assert deep.hits == []
+
+
+def test_a_number_sorts_what_is_relevant(service: Service, small_run: Path) -> None:
+    body = {"query": first_query(small_run), "k": 10, "sort": "-price", "facets": ["brand"]}
+    answer = decode(service.post("/v1/search", json=body), SearchAnswer)
+    prices = [hit.item["price"] for hit in answer.hits]
+    assert prices == sorted(prices, reverse=True)
+    by_get = service.get("/v1/search", params={"q": body["query"], "k": 10, "sort": "-price", "facets": ["brand"]})
+    assert decode(by_get, SearchAnswer).hits == answer.hits
+
+
 def test_history_counts_in_place_of_the_logs(service: Service, small_run: Path) -> None:
     query = first_query(small_run)
     items = [hit.item_id for hit in decode(service.post("/v1/search", json={"query": query}), SearchAnswer).hits[-2:]]
@@ -126,6 +147,9 @@ def test_vectors_are_the_encoders(service: Service, small_run: Path) -> None:
         ({"query": "x" * 10_000}, "length <= 2000"),
         ({"query": "x", "k": 0}, "k"),
         ({"query": "x", "k": "ten"}, "k"),
+        ({"query": "x", "offset": -1}, "offset"),
+        ({"query": "x", "offset": 10_001}, "offset"),
+        ({"query": "x", "order_by": "price:asc"}, "order_by"),
         ({"query": "x", "kk": 1}, "kk"),
         ({"query": "x", "channel": "none"}, "channel"),
         ({"query": "x", "caps": {"brand": 0}}, "caps"),
@@ -150,6 +174,7 @@ def test_what_is_not_json_is_refused(service: Service, content: bytes) -> None:
         ({"query": "x", "filter": {"nowhere": 1}}, "no column 'nowhere'"),
         ({"query": "x", "filter": {"price": "cheap"}}, "number"),
         ({"query": "x", "facets": ["nowhere"]}, "nowhere"),
+        ({"query": "x", "sort": "title"}, "no column 'title' of numbers to sort by"),
         ({"query": "x", "caps": {"nowhere": 1}}, "nowhere"),
         ({"query": "x", "channel": "vector", "min_probability": 0.5}, "probabilities"),
         ({"query": "x", "boosts": [{"filter": {}, "factor": 2}]}, "empty filter"),

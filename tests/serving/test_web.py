@@ -185,6 +185,27 @@ def test_more_hits_are_added_below(page: Page, log_queries: list[str]) -> None:
     assert "k=48" in page.url
 
 
+def test_the_shopper_sorts_by_price_and_comes_back(page: Page, log_queries: list[str]) -> None:
+    search(page, log_queries[0])
+    best = page.locator("li.card .title").all_inner_texts()
+    page.get_by_label("Sort by").select_option("Price: low to high")
+    expect(page).to_have_url(re.compile("sort=price"))
+    expect(page.locator(".found")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator("li.card .title").first).not_to_have_text(best[0])
+    prices = [float(text.replace(",", "")) for text in page.locator("li.card .price").all_inner_texts()]
+    assert prices == sorted(prices)
+    page.go_back()
+    expect(page.locator("li.card .title").first).to_have_text(best[0])
+
+
+def test_a_count_that_may_be_more_says_so(page: Page, log_queries: list[str]) -> None:
+    search(page, log_queries[0])
+    count = page.locator("details.group", has=page.get_by_text("Brand", exact=True)).locator(".count").first
+    expect(count).to_have_text(re.compile(r"^\d+\+$"))
+    page.get_by_label("Words", exact=True).check(force=True)
+    expect(count).to_have_text(re.compile(r"^\d+$"))
+
+
 def test_channel_and_cut_off(page: Page, log_queries: list[str]) -> None:
     search(page, log_queries[0])
     page.get_by_label("Words", exact=True).check(force=True)

@@ -60,7 +60,7 @@ export function compareView(shop) {
     sides.a.update(params.a);
     sides.b.update(params.b);
     fill(active, chips(shop, { ...params, min: 0 }));
-    const searches = [params.a, params.b].map((side) => searchOf({ ...params, ...side, k: params.top }, columns));
+    const searches = [params.a, params.b].map((side) => searchOf({ ...params, ...side, sort: "", k: params.top }, columns));
     const key = JSON.stringify(searches);
     if (key === lastKey) return;
     lastKey = key;

@@ -1,7 +1,7 @@
 /** How hits are found: the channel, the cut-off, the shopper and the version. */
 
 import { debounced, el, fill, freshId } from "./dom.js";
-import { likelihood, percent } from "./format.js";
+import { heading, likelihood, percent } from "./format.js";
 import { CHANNELS, PAGE } from "./state.js";
 
 const CUTS = [0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75, 0.9];
@@ -72,6 +72,22 @@ export function cutSlider(pick) {
     const index = CUTS.findIndex((cut) => cut >= min - 1e-9);
     slider.value = index < 0 ? CUTS.length - 1 : index;
     tell(min, channel === "hybrid");
+  }
+  return { node, update };
+}
+
+/** The order of the hits: by relevance, or the relevant ones by a number; null where the catalogue has no number. */
+export function sortPicker(columns, pick) {
+  const orders = columns.filter(({ kind }) => kind === "number").flatMap(({ name }) => [
+    [name, `${heading(name)}: low to high`], [`-${name}`, `${heading(name)}: high to low`],
+  ]);
+  const id = freshId("sort");
+  const select = el("select", { id, on: { change: () => pick(select.value) } },
+    [["", "Relevance"], ...orders].map(([value, text]) => el("option", { value }, text)));
+  const node = orders.length ? el("div", { class: "sort" }, el("label", { for: id }, "Sort by"), select) : null;
+  function update(sort) {
+    select.value = sort;
+    if (select.selectedIndex < 0) select.value = "";
   }
   return { node, update };
 }

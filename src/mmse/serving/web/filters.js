@@ -2,7 +2,7 @@
 
 import { el, fill, freshId } from "./dom.js";
 import { count, heading } from "./format.js";
-import { group, tick } from "./group.js";
+import { countOf, group, tick } from "./group.js";
 import { rangeFilter } from "./range.js";
 import { treeFilter } from "./tree.js";
 
@@ -37,7 +37,7 @@ function namesFilter({ state }, column) {
   const searchBox = el("input", { type: "search", class: "seek", "aria-label": `Find in ${heading(column)}`, placeholder: "Find", on: { input: draw } });
   const node = group(column, searchBox, list, moreButton);
   let isUnfolded = false;
-  let [choices, values] = [[], []];
+  let [choices, values, isExact] = [[], [], false];
 
   function toggle(value, isOn) {
     state.filterBy(column, isOn ? [...choices, value] : choices.filter((choice) => !isSame(choice, value)));
@@ -52,7 +52,7 @@ function namesFilter({ state }, column) {
     const focused = list.contains(document.activeElement) ? document.activeElement.closest("li").dataset.value : null;
     const visible = isUnfolded || text ? entries.slice(0, 200) : shortList;
     fill(list, visible.map((entry) => el("li", { "data-value": String(entry.value) },
-      tick(entry.value, entry.count, isOn(entry), (checked) => toggle(String(entry.value), checked)))));
+      tick(entry.value, entry.count, isExact, isOn(entry), (checked) => toggle(String(entry.value), checked)))));
     if (focused !== null) [...list.children].find((row) => row.dataset.value === focused)?.querySelector("input").focus();
     searchBox.hidden = values.length < SEARCHED_FROM;
     moreButton.hidden = Boolean(text) || entries.length <= shortList.length;
@@ -62,7 +62,7 @@ function namesFilter({ state }, column) {
   }
 
   function update(condition, facet) {
-    [choices, values] = [Array.isArray(condition) ? condition : [], facet.values];
+    [choices, values, isExact] = [Array.isArray(condition) ? condition : [], facet.values, facet.exact];
     draw();
   }
   return { node, update };
@@ -70,12 +70,12 @@ function namesFilter({ state }, column) {
 
 /** A switch: on, only items whose flag is set. */
 function flagFilter({ state }, column) {
-  const number = el("span", { class: "count" });
+  const number = el("span", {});
   const input = el("input", { type: "checkbox", role: "switch", on: { change: () => state.filterBy(column, input.checked ? ["true"] : null) } });
   const node = el("label", { class: "switch" }, el("span", { class: "name" }, `${heading(column)} only`), number, input);
   function update(condition, facet) {
     input.checked = Array.isArray(condition) && condition.includes("true");
-    number.textContent = count(facet.values.find((entry) => String(entry.value) === "true")?.count ?? 0);
+    fill(number, countOf(facet.values.find((entry) => String(entry.value) === "true")?.count ?? 0, facet.exact));
     node.hidden = !facet.values.length && !input.checked;
   }
   return { node, update };

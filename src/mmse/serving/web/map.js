@@ -157,7 +157,7 @@ export function mapView(shop) {
 
   async function findHits(params) {
     if (!scene.map) return;
-    const request = searchOf(params, columns, { k: PAGE, explain: false });
+    const request = searchOf({ ...params, sort: "" }, columns, { k: PAGE, explain: false });
     const requestKey = params.q ? JSON.stringify(request) : "";
     if (requestKey === lastKey) return;
     lastKey = requestKey;

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { card, moveAmong } from "./card.js";
 import { chips } from "./chips.js";
-import { controls } from "./controls.js";
+import { controls, sortPicker } from "./controls.js";
 import { el, fill, icon } from "./dom.js";
 import { filterPanel } from "./filters.js";
 import { hits, milliseconds } from "./format.js";
@@ -22,6 +22,7 @@ export function searchView(shop) {
   const columns = shop.catalogue.columns;
   const ask = api.latestOnly(shop.busy);
   const settings = controls(shop);
+  const order = sortPicker(columns, (sort) => state.set({ sort, k: PAGE }));
   const filters = filterPanel(shop);
   const panel = el("div", { class: "panel" }, settings.node, filters.node);
   const side = el("aside", { class: "side", "aria-label": "Ranking and filters" });
@@ -35,7 +36,7 @@ export function searchView(shop) {
   const list = el("ol", { class: "cards", "aria-label": "Hits", on: { keydown: moveAmong } });
   const moreButton = el("button", { type: "button", class: "button more", on: { click: showMore } }, "Show more");
   const results = el("section", { class: "found" },
-    el("div", { class: "bar" }, line, opener), active, messages, parts, list, moreButton);
+    el("div", { class: "bar" }, line, order.node, opener), active, messages, parts, list, moreButton);
   const start = welcome(shop);
   const body = el("div", { class: "searching" }, side, results);
   const node = el("div", { class: "view" });
@@ -62,6 +63,7 @@ export function searchView(shop) {
     }
     if (body.parentNode !== node) fill(node, body, drawer);
     settings.update(params);
+    order.update(params.sort);
     fill(active, chips(shop, params));
     const request = searchOf(params, columns, { facets: countedAtOnce(params, columns) });
     const key = JSON.stringify(request);

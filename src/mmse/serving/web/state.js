@@ -20,6 +20,7 @@ export function parse(search) {
     version: params.get("version") ?? "",
     channel: oneOf(Object.keys(CHANNELS), params.get("channel")),
     min: share(params.get("min")),
+    sort: params.get("sort") ?? "",
     item: params.get("item") ?? "",
     top: parseCount(params.get("top"), 10, 50),
     filter: filterFrom(params),
@@ -41,6 +42,7 @@ export function serialise(state) {
   add("version", state.version, "");
   add("channel", state.channel, "hybrid");
   add("min", state.min, 0);
+  add("sort", state.sort, "");
   add("top", state.top, 10);
   for (const [column, condition] of Object.entries(state.filter)) {
     if (Array.isArray(condition)) for (const value of condition) params.append(`f.${column}`, value);

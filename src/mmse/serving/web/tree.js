@@ -11,7 +11,7 @@ export function treeFilter({ state }, column) {
   const slot = el("div", { class: "tree" });
   const node = group(column, slot);
   const isUnfolded = new Map();
-  let choices = [];
+  let [choices, isExact] = [[], false];
 
   function toggle(path, isOn) {
     const rest = choices.filter((choice) => key(choice) !== key(path) && !(isOn && isBelow(choice, path)) && !(isOn && isBelow(path, choice)));
@@ -35,7 +35,7 @@ export function treeFilter({ state }, column) {
     const isOn = choices.some((value) => key(value) === key(entry.path));
     const isCovered = choices.some((value) => isBelow(entry.path, value));
     const inner = open && entry.children.size ? branch(entry.children, depth + 1, key(entry.path)) : null;
-    const row = tick(entry.name, entry.count, isOn || isCovered, (isChecked) => toggle(entry.path, isChecked));
+    const row = tick(entry.name, entry.count, isExact, isOn || isCovered, (isChecked) => toggle(entry.path, isChecked));
     const box = row.querySelector("input");
     box.indeterminate = !isOn && !isCovered && isTouched(entry.path);
     box.dataset.path = key(entry.path);
@@ -61,7 +61,7 @@ export function treeFilter({ state }, column) {
   }
 
   function update(condition, facet) {
-    choices = Array.isArray(condition) ? condition : [];
+    [choices, isExact] = [Array.isArray(condition) ? condition : [], facet.exact];
     root = treeOf([...facet.values, ...choices.map((value) => ({ value, count: 0 }))]);
     openLargest(root);
     draw();
