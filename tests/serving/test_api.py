@@ -99,7 +99,7 @@ def test_pages_are_parts_of_one_list(service: Service, small_run: Path) -> None:
 
 
 def test_a_number_sorts_what_is_relevant(service: Service, small_run: Path) -> None:
-    body = {"query": first_query(small_run), "k": 10, "sort": "-price", "facets": ["brand"]}
+    body: dict[str, Any] = {"query": first_query(small_run), "k": 10, "sort": "-price", "facets": ["brand"]}
     answer = decode(service.post("/v1/search", json=body), SearchAnswer)
     prices = [hit.item["price"] for hit in answer.hits]
     assert prices == sorted(prices, reverse=True)
