@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from mmse.core import artifact
 from mmse.core.artifact import Manifest
 from mmse.core.config import plain_values
+from mmse.core.errors import UsageError
 from mmse.core.extras import EXTRAS, is_installed
+from mmse.core.plugins import import_object
 from mmse.core.progress import Progress, silent
 from mmse.core.run_folder import DATASET, INDEX, MAP, MODEL, RANKING, REPORT, SERVING, VECTORS, RunFolder
+from mmse.dataset.adoption import adopt_dataset, dataset_files
 from mmse.dataset.serving_data import write_serving
 from mmse.evaluation.step import evaluate_run, report_config
 from mmse.index.embedding import embed as embed_catalogue
@@ -51,30 +55,59 @@ class Listener:
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a step works on: the shop, the run, the folder to write, and the fingerprints of what it reads."""
+    """What a step works on: the shop, the run, the folder to write, and what its manifest says of config and inputs."""
 
     shop: Shop
     run: RunFolder
     target: Path
+    config: Mapping[str, Any]
     inputs: Mapping[str, str]
     listener: Listener
     resume: bool
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step: the kind of folder that it writes, what for, and how.
+class Engine:
+    """One way to make a step's folder; `inputs` where it reads other things than the step's usual engine."""
 
-    `config` is what the folder depends on besides its inputs, whose fingerprints `inputs` gives as they are now.
-    `extra` names the optional part of mmse that the step needs.
+    make_folder: Callable[[StepContext], Manifest]
+    inputs: Callable[[Shop, RunFolder], Mapping[str, str]] | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: the kind of folder that it writes, its section of shop.toml, what for, and how.
+
+    `engines` are the ways to make the folder by name, the usual one first. `config` is what the folder depends on
+    besides its inputs, whose fingerprints `inputs` gives as they are now. `extra` names the optional part of mmse that
+    the step needs.
     """
 
     kind: str
+    section: str
     purpose: str
-    make_folder: Callable[[StepContext], Manifest]
+    engines: Mapping[str, Engine]
     config: Callable[[Shop], Mapping[str, Any]]
     inputs: Callable[[Shop, RunFolder], Mapping[str, str]]
     extra: str | None = None
+
+    def engine(self, shop: Shop) -> Engine:
+        """The engine that the shop names, or else the first; raises `UsageError` where there is none of that name."""
+        name = shop.engines.get(self.section, next(iter(self.engines)))
+        if name in self.engines:
+            return self.engines[name]
+        form = (
+            f"Engines of [{self.section}]: {', '.join(self.engines)}; or module:NAME, a function of your own "
+            "(docs/engines.md)."
+        )
+        if ":" not in name:
+            raise UsageError(f"{shop.path} [{self.section}]: there is no engine '{name}'.", form)
+        return Engine(import_object(name, FunctionType, f"{shop.path} [{self.section}] engine", form))
+
+    def full_config(self, shop: Shop) -> dict[str, Any]:
+        """What the folder depends on besides its inputs, with the engine's name where it is not the first."""
+        name = shop.engines.get(self.section)
+        return {**self.config(shop), **({"engine": name} if name not in (None, next(iter(self.engines))) else {})}
 
 
 def _fingerprint_tables(shop: Shop, run: RunFolder) -> dict[str, str]:
@@ -95,6 +128,27 @@ def _mine(context: StepContext) -> Manifest:
     return mine_log(shop.items, shop.events, shop.mine, context.target, base=shop.base, progress=report)
 
 
+def _adopt(context: StepContext) -> Manifest:
+    source, config = _adopted(context.shop), context.shop.mine
+    return adopt_dataset(
+        *(source, context.target, context.config, context.inputs),
+        memory_limit=config.memory_limit,
+        threads=config.threads,
+    )
+
+
+def _fingerprint_adopted(shop: Shop, run: RunFolder) -> dict[str, str]:
+    return {"dataset": artifact.fingerprint_of_files(dataset_files(_adopted(shop)))}
+
+
+def _adopted(shop: Shop) -> Path:
+    if shop.mine.dataset is None:
+        raise UsageError(
+            f"{shop.path} [mine]: the engine 'adopt' needs the folder to adopt.", 'Add dataset = "…" below [mine].'
+        )
+    return shop.base / shop.mine.dataset
+
+
 def _keep_serving_data(context: StepContext) -> Manifest:
     return write_serving(context.run.dataset, context.target, context.shop.serving)
 
@@ -102,6 +156,10 @@ def _keep_serving_data(context: StepContext) -> Manifest:
 def _train(context: StepContext) -> Manifest:
     config, on_step = context.shop.train, context.listener.training
     return train_model(context.run.dataset, context.target, config, resume=context.resume, on_step=on_step)
+
+
+def _configure_training(shop: Shop) -> dict[str, Any]:
+    return shop.train.to_manifest()
 
 
 def _embed(context: StepContext) -> Manifest:
@@ -154,17 +212,33 @@ def _lineage(kind: str) -> Callable[[Shop, RunFolder], Mapping[str, str]]:
     return lambda shop, run: run.fingerprints(kind)
 
 
-_TABLE = (
-    Step(DATASET, "requests by stage, item statistics, histories", _mine, _configure_mining, _fingerprint_tables),
-    Step(SERVING, "what a search needs of the log", _keep_serving_data, _section("serving"), _lineage(SERVING)),
-    Step(MODEL, "the trained towers", _train, lambda shop: shop.train.to_manifest(), _lineage(MODEL)),
-    Step(VECTORS, "the catalogue as vectors", _embed, _section("embed"), _lineage(VECTORS)),
-    Step(INDEX, "vectors, words, and columns to filter by", _index, _section("index"), _lineage(INDEX)),
-    Step(RANKING, "how the channels become one list", _rank, _configure_ranking, _lineage(RANKING)),
-    Step(MAP, "the catalogue as a map", _draw_map, _section("map"), _lineage(MAP), extra="map"),
-    Step(REPORT, "the offline evaluation", _evaluate, _configure_report, _fingerprint_report_inputs),
+_MINING_ENGINES = {"duckdb": Engine(_mine), "adopt": Engine(_adopt, _fingerprint_adopted)}
+
+
+def _built_in(make_folder: Callable[[StepContext], Manifest]) -> dict[str, Engine]:
+    return {"built-in": Engine(make_folder)}
+
+
+_STEPS = (
+    Step(
+        *(DATASET, "mine", "requests by stage, item statistics, histories", _MINING_ENGINES),
+        *(_configure_mining, _fingerprint_tables),
+    ),
+    Step(
+        *(SERVING, "serving", "what a search needs of the log", _built_in(_keep_serving_data)),
+        *(_section("serving"), _lineage(SERVING)),
+    ),
+    Step(MODEL, "train", "the trained towers", _built_in(_train), _configure_training, _lineage(MODEL)),
+    Step(VECTORS, "embed", "the catalogue as vectors", _built_in(_embed), _section("embed"), _lineage(VECTORS)),
+    Step(INDEX, "index", "vectors, words, columns to filter by", _built_in(_index), _section("index"), _lineage(INDEX)),
+    Step(RANKING, "ranking", "how channels become one list", _built_in(_rank), _configure_ranking, _lineage(RANKING)),
+    Step(MAP, "map", "the catalogue as a map", _built_in(_draw_map), _section("map"), _lineage(MAP), extra="map"),
+    Step(
+        *(REPORT, "evaluate", "the offline evaluation", _built_in(_evaluate)),
+        *(_configure_report, _fingerprint_report_inputs),
+    ),
 )
-STEPS: Mapping[str, Step] = {step.kind: step for step in _TABLE}
+STEPS: Mapping[str, Step] = {step.kind: step for step in _STEPS}
 """Every step by the kind of folder that it writes, in the order in which they run."""
 
 
@@ -177,6 +251,8 @@ def run(
     A step whose optional part of mmse is not installed is left out, with the command that installs it.
     """
     shop = _as_shop(shop)
+    for step in STEPS.values():
+        step.engine(shop)  # a name that does not exist is told before hours of work
     manifests: dict[str, Manifest] = {}
     for kind, step in STEPS.items():
         if step.extra and not is_installed(step.extra):
@@ -209,14 +285,17 @@ def make(
     step = STEPS[MODEL if recipe else kind]
     if recipe:
         shop = replace(shop, train=replace(shop.train, recipe=recipe, objective={}))
-    inputs, target = step.inputs(shop, run_folder), run_folder.path / name
+    engine = step.engine(shop)
+    inputs, target = (engine.inputs or step.inputs)(shop, run_folder), run_folder.path / name
     if kind == DATASET:
         write_shop_path(shop, run_folder)
-    reason = artifact.reason_to_make(target, step.kind, step.config(shop), inputs)
+    config = step.full_config(shop)
+    reason = artifact.reason_to_make(target, step.kind, config, inputs)
     listener.step(name, reason or UP_TO_DATE, reason is not None)
     if reason is None:
         return artifact.read_manifest(target, step.kind)
-    return step.make_folder(StepContext(shop, run_folder, target, inputs, listener, resume))
+    engine.make_folder(StepContext(shop, run_folder, target, config, inputs, listener, resume))
+    return artifact.read_manifest(target, step.kind)
 
 
 def mine(shop: Shop | str | Path, folder: str | Path | None = None) -> Manifest:

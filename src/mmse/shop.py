@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,13 @@ SECTIONS: dict[str, type] = {
     "baselines": BaselinesConfig,
 }
 """The sections of shop.toml; a `Shop` has a field for each."""
+STEP_SECTIONS = ("mine", "serving", "train", "embed", "index", "ranking", "map", "evaluate")
+"""The sections of the steps, whose `engine` may be replaced by name (`mmse.pipeline`)."""
 
 
 @dataclass(frozen=True)
 class Shop:
-    """What a shop.toml says: the two tables, and a config per step."""
+    """What a shop.toml says: the two tables, a config per step, and the `engine` of each section that names one."""
 
     path: Path
     items: ItemsConfig
@@ -75,6 +78,7 @@ class Shop:
     map: MapConfig = field(default_factory=MapConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     baselines: tuple[str, ...] = ("dssm",)
+    engines: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def base(self) -> Path:
@@ -93,16 +97,32 @@ def read_shop(path: Path) -> Shop:
                 f"{path} [{section}]: expected a table of keys and values, found {values!r}.",
                 f"Write [{section}] on a line of its own, once, and its keys below.",
             )
-    for section in ("items", "events"):
+    engines = _take_engines(document, path)
+    required = ("items", "events") if engines.get("mine", "duckdb") == "duckdb" else ("items",)
+    for section in required:
         if section not in document:
             raise UsageError(f"{path} has no section [{section}].", f'Add [{section}] with source = "…".')
-    configs: dict[str, Any] = {
+    configs: dict[str, Any] = {"events": EventsConfig()} | {
         name: build(SECTIONS[name], values, f"{path} [{name}]") for name, values in document.items()
     }
     configs["train"] = configs.get("train", TrainConfig()).resolve_paths(path.parent)
     truth, baselines = configs.pop("truth", None), configs.pop("baselines", BaselinesConfig())
     truth_folder = path.parent / truth.source if truth else None
-    return Shop(path=path, truth=truth_folder, baselines=baselines.recipes, **configs)
+    return Shop(path=path, truth=truth_folder, baselines=baselines.recipes, engines=engines, **configs)
+
+
+def _take_engines(document: Mapping[str, dict[str, Any]], path: Path) -> dict[str, str]:
+    """Takes the `engine` out of each step's section: it says who makes the folder, the rest says how."""
+    engines = {}
+    for section in STEP_SECTIONS:
+        if "engine" in document.get(section, {}):
+            name = document[section].pop("engine")
+            if not isinstance(name, str):
+                raise UsageError(
+                    f"{path} [{section}]: 'engine' is {name!r}, expected a name.", 'Write engine = "duckdb".'
+                )
+            engines[section] = name
+    return engines
 
 
 def write_shop_path(shop: Shop, run: RunFolder) -> None:

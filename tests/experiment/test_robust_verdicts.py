@@ -80,7 +80,7 @@ def test_capping_spares_who_is_not_among_the_heaviest() -> None:
 
 def test_intervals_and_p_agree_also_with_whales() -> None:
     rng = np.random.default_rng(0)
-    for seed in range(60):
+    for seed in range(20):
         sample = units(seed, n=800, lift=float(rng.uniform(-0.3, 0.4)))
         if seed % 2:
             sample = changed(sample, "ab"[seed % 4 // 2], revenue=float(rng.uniform(500, 50_000)))
@@ -92,12 +92,12 @@ def test_intervals_and_p_agree_also_with_whales() -> None:
 
 def test_whales_in_tests_without_a_difference_claim_nothing() -> None:
     claims = []
-    for seed in range(120):
+    for seed in range(40):
         sample = changed(units(seed, n=1_000), "ab"[seed % 2], revenue=20_000.0, requests=3_000.0, orders=300.0)
         claims += [
             by(sample, name).outcome in ("better", "worse") for name in ("revenue_per_unit", "orders_per_request")
         ]
-    assert np.mean(claims) < 0.07
+    assert sum(claims) <= 10, claims  # of 80, binomial(80, .05) is above that twice in 1,000
 
 
 def everybody(sample: Units) -> Units:

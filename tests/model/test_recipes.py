@@ -122,7 +122,7 @@ def test_a_recipe_of_ones_own_is_found_in_the_current_folder(folder: Path) -> No
     assert "house_recipes:CALM" not in list(RECIPES)
     for name, message in (
         ("house_recipes:CLAM", "'house_recipes' has no 'CLAM'; it has CALM"),
-        ("house_recipes:OTHER", "'OTHER' is a int, expected mmse.model.recipes.Recipe"),
+        ("house_recipes:OTHER", "'OTHER' is a int, expected Recipe"),
         ("house_recipes:", "has no ''"),
         ("home_recipes:CALM", "cannot import 'home_recipes'"),
         (":CALM", "cannot import ''"),

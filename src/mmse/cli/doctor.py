@@ -55,7 +55,7 @@ def plain_checkup(checkup: Checkup) -> dict[str, object]:
 
 def describe_checkup(checkup: Checkup, shop_file: Path) -> Text:
     """The findings for people, the worst first, then what the log teaches and what to do next."""
-    lines = [_describe(finding) for finding in checkup.findings] or [Text("Nothing is wrong with this log.")]
+    lines = [describe_finding(finding) for finding in checkup.findings] or [Text("Nothing is wrong with this log.")]
     lines += [Text(), *(Text(lesson) for lesson in checkup.lessons)]
     n_blocks = sum(finding.severity == "blocks" for finding in checkup.findings)
     verdict = (
@@ -66,7 +66,8 @@ def describe_checkup(checkup: Checkup, shop_file: Path) -> Text:
     return Text("\n").join([*lines, Text(verdict, style="bold")])
 
 
-def _describe(finding: Finding) -> Text:
+def describe_finding(finding: Finding) -> Text:
+    """A finding for people: how bad, what, an example, and what to do."""
     text = Text.assemble((f"{finding.severity:6}", _STYLES[finding.severity]), " ", finding.cause)
     if finding.example:
         text.append(f"\n       for example {finding.example[:_EXAMPLE]}", style="dim")

@@ -21,6 +21,7 @@ from rich.markup import escape
 
 from mmse import __version__
 from mmse.cli.compare import compare
+from mmse.cli.dataset import dataset_app
 from mmse.cli.doctor import doctor
 from mmse.cli.experiment import experiment_app
 from mmse.cli.init import init
@@ -48,6 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(dataset_app)
 app.add_typer(items_app)
 app.add_typer(rules_app)
 app.add_typer(versions_app)

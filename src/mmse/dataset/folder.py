@@ -41,6 +41,31 @@ STATS_SCHEMA = pa.schema(
 )
 """The item statistics; an item that was not shown before a snapshot has no row of it."""
 
+INTERACTIONS_SCHEMA = pa.schema(
+    [("user_id", pa.string()), ("timestamp", pa.timestamp("us")), ("item_row", pa.int32()), ("stage", pa.int8())]
+)
+QUERIES_SCHEMA = pa.schema([("query", pa.string()), ("requests", pa.int64())])
+SNAPSHOTS_SCHEMA = pa.schema([("snapshot", pa.int16()), ("before", pa.timestamp("us"))])
+EXAMINATION_SCHEMA = pa.schema(
+    [
+        ("position", pa.int32()),
+        ("examination", pa.float32()),
+        ("shown", pa.int64()),
+        ("clicked", pa.int64()),
+        ("standard_error", pa.float32()),
+    ]
+)
+REFORMULATIONS_SCHEMA = pa.schema(
+    [
+        ("slice", pa.int16()),
+        ("request_id", pa.string()),
+        ("next_request_id", pa.string()),
+        ("item_row", pa.int32()),
+        ("stage", pa.int8()),
+    ]
+)
+REJECTED_SCHEMA = pa.schema([("table", pa.string()), ("reason", pa.string()), ("row", pa.string())])
+
 
 @dataclass(frozen=True)
 class DatasetFolder:

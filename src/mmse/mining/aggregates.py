@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
-from mmse.dataset.folder import ITEM_COUNTS, STATS_SCHEMA, TEST, TRAIN, VALID, DatasetFolder
+from mmse.dataset.contract import select_rows
+from mmse.dataset.folder import EXAMINATION_SCHEMA, ITEM_COUNTS, SNAPSHOTS_SCHEMA, STATS_SCHEMA, TRAIN, DatasetFolder
 from mmse.mining.examination import ExaminationCurve
 from mmse.mining.split import Slices
 from mmse.schema.stages import Stage
@@ -19,8 +19,6 @@ from mmse.sources.tables import files_in, literal
 
 ITEMS_AT_ONCE = 2_000_000
 """Item statistics are summed for this many items at a time, at 24 bytes each."""
-
-_LOGGED_STAGES = (Stage.RETRIEVED, Stage.UNCLICKED, Stage.CLICKED, Stage.CARTED, Stage.ORDERED)
 
 _ITEMS = """
     SELECT items.*, first_seen
@@ -47,7 +45,7 @@ def write_aggregates(
     _count_items(session, dataset, slices)
     _write_item_stats(session, dataset.item_stats, slices)
     _copy(session, _ITEMS, dataset.items)
-    interactions = _INTERACTIONS.format(rows=select_rows(dataset, slices), lowest=Stage.CLICKED.value)
+    interactions = _INTERACTIONS.format(rows=select_rows(dataset.path, slices.periods), lowest=Stage.CLICKED.value)
     _copy(session, interactions, dataset.interactions)
     requests = files_in(requests_folder, "requests-*.parquet")
     _copy(session, _QUERIES.format(requests=requests, end=slices.starts[slices.periods]), dataset.queries)
@@ -55,37 +53,14 @@ def write_aggregates(
     _write_examination(session, dataset, curve)
 
 
-def count_rows(session: Session, dataset: DatasetFolder, slices: Slices) -> dict[str, Any]:
-    """Facts for the manifest: items, and rows and stages of each split."""
-    (n_items,) = session.run("SELECT count(*) FROM items")[0]
-    totals = f"SELECT slice, stage, count(*) FROM ({select_rows(dataset, slices)}) GROUP BY ALL"
-    n_rows = {(slice_, stage): n for slice_, stage, n in session.run(totals)}
-    members = {TRAIN: range(slices.periods), VALID: [slices.periods], TEST: [slices.periods + 1]}
-    rows, stages = {}, {}
-    for split, numbers in members.items():
-        by_stage = {stage: sum(n_rows.get((slice_, stage), 0) for slice_ in numbers) for stage in _LOGGED_STAGES}
-        rows[split] = sum(by_stage.values())
-        stages[split] = {stage.name.lower(): n for stage, n in by_stage.items()}
-    return {"items": n_items, "rows": rows, "stages": stages}
-
-
-def select_rows(dataset: DatasetFolder, slices: Slices) -> str:
-    """SQL for the rows of all shards of `dataset`, with the number of their slice."""
-    parts = (
-        f"SELECT {number} AS slice, * FROM read_parquet({files_in(dataset.path / name, '*.parquet')}, "
-        "hive_partitioning = false)"
-        for number, name in enumerate(slices.names())
-    )
-    return " UNION ALL ".join(parts)
-
-
 def _count_items(session: Session, dataset: DatasetFolder, slices: Slices) -> None:
     """Makes `item_slices`: how often each slice of the log showed an item, and how often it was clicked and ordered."""
+    rows = select_rows(dataset.path, slices.periods)
     session.run(f"""
         CREATE OR REPLACE TABLE item_slices AS
         SELECT slice, item_row, count(*) AS shown, count(*) FILTER (stage >= {Stage.CLICKED:d}) AS clicked,
                count(*) FILTER (stage >= {Stage.ORDERED:d}) AS ordered, min(timestamp) AS first_seen
-          FROM ({select_rows(dataset, slices)}) WHERE stage >= {Stage.UNCLICKED:d} GROUP BY slice, item_row""")
+          FROM ({rows}) WHERE stage >= {Stage.UNCLICKED:d} GROUP BY slice, item_row""")
 
 
 def _write_item_stats(session: Session, path: Path, slices: Slices) -> None:
@@ -116,9 +91,8 @@ def _copy(session: Session, sql: str, path: Path) -> None:
 
 def _write_snapshots(dataset: DatasetFolder, slices: Slices) -> None:
     moments = np.asarray(slices.boundaries, np.int64)
-    numbers = pa.array(np.arange(len(moments)), pa.int16())
-    table = pa.table({"snapshot": numbers, "before": pa.array(moments).cast(pa.timestamp("us"))})
-    pq.write_table(table, dataset.snapshots)
+    columns = [pa.array(np.arange(len(moments)), pa.int16()), pa.array(moments).cast(pa.timestamp("us"))]
+    pq.write_table(pa.table(columns, schema=SNAPSHOTS_SCHEMA), dataset.snapshots)
 
 
 def _write_examination(session: Session, dataset: DatasetFolder, curve: ExaminationCurve) -> None:
@@ -130,13 +104,11 @@ def _write_examination(session: Session, dataset: DatasetFolder, curve: Examinat
     by_position = {position: (n_shown, n_clicked) for position, n_shown, n_clicked in rows}
     counts = [by_position.get(int(position), (0, 0)) for position in curve.positions]
     error = pa.array(curve.error, pa.float32(), mask=np.isnan(curve.error))
-    table = pa.table(
-        {
-            "position": pa.array(curve.positions, pa.int32()),
-            "examination": pa.array(curve.examination, pa.float32()),
-            "shown": pa.array([n_shown for n_shown, _ in counts], pa.int64()),
-            "clicked": pa.array([n_clicked for _, n_clicked in counts], pa.int64()),
-            "standard_error": error,
-        }
-    )
-    pq.write_table(table, dataset.examination)
+    columns = [
+        pa.array(curve.positions, pa.int32()),
+        pa.array(curve.examination, pa.float32()),
+        pa.array([n_shown for n_shown, _ in counts], pa.int64()),
+        pa.array([n_clicked for _, n_clicked in counts], pa.int64()),
+        error,
+    ]
+    pq.write_table(pa.table(columns, schema=EXAMINATION_SCHEMA), dataset.examination)

@@ -26,8 +26,9 @@ from mmse.core.config import plain_values, require
 from mmse.core.errors import TableError
 from mmse.core.progress import Progress, silent
 from mmse.core.run_folder import DATASET
+from mmse.dataset.contract import check_files, count_rows
 from mmse.dataset.folder import TEST, TRAIN, VALID, DatasetFolder
-from mmse.mining.aggregates import count_rows, write_aggregates
+from mmse.mining.aggregates import write_aggregates
 from mmse.mining.examination import ExaminationCurve, fit_curve
 from mmse.mining.lessons import LogTotals, lessons
 from mmse.mining.position_bias import EXPLORED_STRATUM, count_positions, find_positions
@@ -58,7 +59,7 @@ class MineConfig:
     `max_bias_pairs` pairs of query and item. A query counts as another try of the one before, which took nothing, if
     the same shopper asks it within `reformulation_minutes`; 0 mines no reformulations. `leave_out` names what
     `mmse doctor` finds and mining leaves out: `bots` (their requests) and `guest` (an id that is everybody: its
-    requests stay, without a shopper).
+    requests stay, without a shopper). `dataset` is the folder that the engine `adopt` takes, relative to shop.toml.
     """
 
     valid_share: float = 0.1
@@ -70,6 +71,7 @@ class MineConfig:
     max_bias_pairs: int = 200_000
     reformulation_minutes: float = 10.0
     leave_out: tuple[str, ...] = ()
+    dataset: str | None = None
 
     def __post_init__(self) -> None:
         require(0 <= self.valid_share < 1, "valid_share", self.valid_share, "a share between 0 and 1")
@@ -129,7 +131,7 @@ def mine_log(
             write_aggregates(session, dataset, work.requests, slices, bias.curve)
             minutes = config.reformulation_minutes
             n_reformulations = write_reformulations(session, dataset, slices, minutes) if minutes else 0
-            row_counts = count_rows(session, dataset, slices)
+            row_counts = count_rows(session, dataset.path, slices.periods)
             draft.counts.update(
                 {
                     "requests": _count_requests(timestamps, slices),
@@ -146,6 +148,8 @@ def mine_log(
             )
             session.close()
             shutil.rmtree(work.path)
+            faults = list(check_files(draft.folder))
+            assert not faults, faults
             progress("statistics", 1, 1)
     return read_manifest(target, DATASET)
 

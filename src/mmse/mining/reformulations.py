@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import pyarrow.parquet as pq
 
+from mmse.dataset.contract import select_rows
 from mmse.dataset.folder import DatasetFolder
-from mmse.mining.aggregates import select_rows
 from mmse.mining.split import Slices
 from mmse.schema.stages import Stage
 from mmse.sources.duckdb_session import Session
@@ -26,7 +26,7 @@ def write_reformulations(session: Session, dataset: DatasetFolder, slices: Slice
     `next_request_id`, with another query, at most `minutes` later and in the same slice, took `item_row` to `stage`.
     Items that the first request showed are left out, because the shopper passed them over.
     """
-    rows = select_rows(dataset, slices)
+    rows = select_rows(dataset.path, slices.periods)
     session.run(f"""
         COPY (WITH request AS (
                 SELECT slice, request_id, any_value(query) AS query, any_value(user_id) AS user_id,

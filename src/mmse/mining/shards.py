@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmse.dataset.contract import slice_names
 from mmse.mining.examination import ExaminationCurve
 from mmse.mining.split import Slices
 
@@ -27,7 +28,7 @@ def write_shard(
     timestamps = requests.column("timestamp").cast(pa.int64()).to_numpy()
     bounds = np.searchsorted(timestamps, [*slices.starts, slices.end])
     row_bounds = np.searchsorted(request_no, bounds)
-    for index, name in enumerate(slices.names()):
+    for index, name in enumerate(slice_names(slices.periods)):
         start, end = int(row_bounds[index]), int(row_bounds[index + 1])
         if end > start or number == 0:
             path = dataset / name / f"shard-{number:03d}.parquet"

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Int64
 
 from mmse.core.errors import TableError
-from mmse.dataset.folder import TEST, VALID, period_name
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,6 @@ class Slices:
     def boundaries(self) -> tuple[int, ...]:
         """One per snapshot: a request of slice `i` may use only what came strictly before `boundaries[i]`."""
         return (*self.starts, self.end)
-
-    def names(self) -> list[str]:
-        """The folder of each slice, below the dataset folder."""
-        return [*map(period_name, range(self.periods)), VALID, TEST]
 
     def slice_of(self, timestamps: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """The slice of each timestamp of this log."""

@@ -6,15 +6,12 @@ equations use the symbols of `objectives`, and numbers that a paper does not giv
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from mmse.core.config import build, plain_values
-from mmse.core.errors import UsageError
+from mmse.core.plugins import import_object
 from mmse.model.objectives import BatchScores
 from mmse.model.recipe import OBJECTIVES, HardNegatives, Objective, Recipe, StageWeights, Thresholds, objective
 from mmse.model.towers import VIEWS
@@ -226,24 +223,5 @@ def _merge(config: Any, overrides: Mapping[str, Any], section: str) -> dict[str,
 
 def _import_recipe(name: str) -> Recipe:
     """The recipe `NAME` of the user's `module`; raises `UsageError` where there is none."""
-    module_name, _, attribute = name.partition(":")
     form = 'Write recipe = "module:NAME": a module that can be imported from here, and a Recipe in it.'
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except UsageError:
-        raise
-    except Exception as error:  # the user's module may raise anything
-        reason = f"{type(error).__name__}: {error}"
-        raise UsageError(f"recipe '{name}': cannot import '{module_name}' ({reason}).", form) from error
-    finally:
-        sys.path.remove(str(Path.cwd()))
-    if not hasattr(module, attribute):
-        names = [key for key, value in vars(module).items() if isinstance(value, Recipe)]
-        listing = f"it has {', '.join(names)}" if names else "it has no Recipe"
-        raise UsageError(f"recipe '{name}': '{module_name}' has no '{attribute}'; {listing}.", form)
-    recipe = getattr(module, attribute)
-    if not isinstance(recipe, Recipe):
-        kind = type(recipe).__name__
-        raise UsageError(f"recipe '{name}': '{attribute}' is a {kind}, expected mmse.model.recipes.Recipe.", form)
-    return recipe
+    return import_object(name, Recipe, "recipe", form)

@@ -1,0 +1,59 @@
+"""A dataset folder that another engine made, taken over whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmse.core.artifact import Manifest, read_manifest, write_folder
+from mmse.core.errors import ArtifactError
+from mmse.core.run_folder import DATASET
+from mmse.dataset.contract import check_dataset, count_periods, count_requests, count_rows, slice_names
+from mmse.dataset.folder import DatasetFolder
+from mmse.sources.duckdb_session import open_session
+
+_N_TOLD = 10
+
+
+def adopt_dataset(
+    source: Path,
+    target: Path,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    *,
+    memory_limit: str,
+    threads: int | None,
+) -> Manifest:
+    """Copies the dataset folder `source` to `target` with a manifest, where the copy keeps every rule of the contract.
+
+    Raises `ArtifactError` with every rule that is broken; `target` stays as it was then.
+    """
+    with write_folder(target, kind=DATASET, config=config, inputs=inputs) as draft:
+        for file in dataset_files(source):
+            copy = draft.folder / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        findings = check_dataset(draft.folder, memory_limit=memory_limit, threads=threads)
+        if findings:
+            lines = [finding.cause.replace(str(draft.folder), str(source)) for finding in findings[:_N_TOLD]]
+            examples = [f"\n  for example {finding.example}" if finding.example else "" for finding in findings]
+            told = "\n".join(line + example for line, example in zip(lines, examples, strict=False))
+            raise ArtifactError(
+                f"{source} is no dataset that mmse can train on:\n{told}", f"Mend it: `mmse dataset check {source}`."
+            )
+        n_periods = count_periods(draft.folder)
+        with open_session(memory_limit=memory_limit, threads=threads) as session:
+            draft.counts["requests"] = count_requests(session, draft.folder, n_periods)
+            draft.counts.update(count_rows(session, draft.folder, n_periods))
+    return read_manifest(target, DATASET)
+
+
+def dataset_files(dataset: Path) -> list[Path]:
+    """The files of the contract that a folder has, in a fixed order; others are none of its own."""
+    layout = DatasetFolder(dataset)
+    tables = [layout.items, layout.interactions, layout.item_stats, layout.queries, layout.snapshots]
+    tables += [layout.examination, layout.reformulations, layout.rejected]
+    rows = [path for name in slice_names(count_periods(dataset)) for path in sorted((dataset / name).glob("*.parquet"))]
+    return [path for path in (*tables, *rows) if path.is_file()]
