@@ -41,13 +41,15 @@ log = logging.getLogger(__name__)
 class RowCounts:
     """How many rows of a table were read, and how many were rejected for each reason.
 
-    `emptied` counts the bad values of optional columns by reason, `marked_up` the texts with HTML by column.
+    `emptied` counts the bad values of optional columns by reason, `marked_up` the texts with HTML by column, and
+    `kinds` the events of each kind.
     """
 
     rows: int
     rejections: dict[str, int]
     emptied: dict[str, int] = field(default_factory=dict)
     marked_up: dict[str, int] = field(default_factory=dict)
+    kinds: tuple[KindCount, ...] = ()
 
 
 def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts:
@@ -116,12 +118,10 @@ def read_events(session: Session, table: Table, config: EventsConfig, shards: in
     _reject_bad_lines(session, table, is_declared=config.encoding is not None)
     n_rows, kinds = _count_kinds(session, target)
     counts = _count_rejected(session, table, n_rows, config.max_rejected_share)
-    if any(kind.rejected for kind in kinds):
-        reasons = {kind.kind: _explain_kind(session, target, kind.kind) for kind in kinds if kind.rejected}
-        losses.check_kinds(table, kinds, reasons, config.max_rejected_share)
+    losses.check_kinds(table, kinds, config.max_rejected_share)
     if kinds[-1].rows == kinds[-1].rejected:
         raise TableError(f"No row of the events table ({table.source}) was shown.", "Log the rows that were shown.")
-    return counts
+    return replace(counts, kinds=tuple(kinds))
 
 
 def _count_kinds(session: Session, target: Path) -> tuple[int, list[KindCount]]:
@@ -132,7 +132,10 @@ def _count_kinds(session: Session, target: Path) -> tuple[int, list[KindCount]]:
         n, *by_kind = session.run(f"SELECT count(*), {per_kind} FROM {read_shard_files(folder)}")[0]
         sums = bad if folder.name == _REJECTED_FOLDER else good
         n_rows, sums[:] = n_rows + n, [a + b for a, b in zip(sums, by_kind, strict=True)]
-    return n_rows, [KindCount(k, g + b, b) for k, g, b in zip(_KINDS, good, bad, strict=True)]
+    return n_rows, [
+        KindCount(kind, n_good + n_bad, n_bad, _explain_kind(session, target, kind) if n_bad else "")
+        for kind, n_good, n_bad in zip(_KINDS, good, bad, strict=True)
+    ]
 
 
 def _explain_kind(session: Session, target: Path, kind: str) -> str:

@@ -5,7 +5,7 @@ A limit on the share of all rows does not see that every order is lost, if order
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mmse.core.errors import TableError
@@ -20,28 +20,39 @@ UNKNOWN_ITEM = "item_id is not in the items table"
 
 @dataclass(frozen=True)
 class KindCount:
-    """How many rows of a table tell of one kind of event, and how many of them were rejected."""
+    """How many rows of a table tell of one kind of event, how many of them were rejected, and why, with examples."""
 
     kind: str
     rows: int
     rejected: int
+    reasons: str = ""
+
+    @property
+    def which(self) -> str:
+        """`All 9` or `8 of the 9`: how many rows are rejected."""
+        return f"All {self.rows}" if self.rejected == self.rows else f"{self.rejected} of the {self.rows}"
 
 
-def check_kinds(table: Table, kinds: list[KindCount], reasons: Mapping[str, str], limit: float) -> None:
-    """Raises `TableError` where more than `limit` of a kind's rows are rejected, or all.
+def check_kinds(table: Table, kinds: Sequence[KindCount], limit: float) -> None:
+    """Raises `TableError` where a kind of event is lost."""
+    for count in lost_kinds(kinds, limit):
+        raise TableError(
+            f"{count.which} rows of the events table ({table.source}) that tell of {count.kind} are bad, "
+            f"more than the limit of {limit:.0%}:{count.reasons}",
+            "Mend these rows; without them nothing is learned from that kind. "
+            "Or raise max_rejected_share in [events] of shop.toml if they may be dropped (1 if all may).",
+        )
 
-    `reasons` says for each kind why, with an example.
-    """
-    for count in kinds:
-        share = count.rejected / max(count.rows, 1)
-        if count.rejected and (count.rejected == count.rows or (share > limit and count.rejected > FEW)):
-            which = "All" if share == 1 else f"{count.rejected} of the"
-            raise TableError(
-                f"{which} {count.rows} rows of the events table ({table.source}) that tell of {count.kind} are bad, "
-                f"more than the limit of {limit:.0%}:{reasons[count.kind]}",
-                "Mend these rows; without them nothing is learned from that kind. "
-                "Or raise max_rejected_share in [events] of shop.toml if they may be dropped.",
-            )
+
+def lost_kinds(kinds: Sequence[KindCount], limit: float) -> list[KindCount]:
+    """The kinds of which more than `limit` of the rows are rejected, or all; a limit of 1 allows that, too."""
+    return [
+        count
+        for count in kinds
+        if limit < 1
+        and count.rejected
+        and (count.rejected == count.rows or (count.rejected > limit * count.rows and count.rejected > FEW))
+    ]
 
 
 def check_column(table: Table, name: str, n_values: int, reasons: Mapping[str, tuple[int, str]], limit: float) -> None:
