@@ -17,6 +17,7 @@ from mmse.mining.mine import MineConfig
 from mmse.sources.tables import EventsConfig, ItemsConfig
 
 N_REQUESTS, N_ITEMS, PAGE = 1_500, 40, 4
+TOMORROW = dt.datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(hours=36)
 ITEMS: list[toy.Row] = [
     {"item_id": f"i{n}", "title": f"Mug {'abcdefgh'[n % 8]} {n}", "price": float(n), "sold": n * 1.0}
     for n in range(N_ITEMS)
@@ -130,12 +131,28 @@ def test_rows_that_are_sent_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("moment", "name"),
-    [(toy.DAY, "one_moment"), (dt.datetime(2612, 1, 1), "future"), (dt.datetime(1970, 1, 1), "ancient")],
+    ("moment", "name"), [(toy.DAY, "one_moment"), (TOMORROW, "future"), (dt.datetime(1999, 1, 1), "ancient")]
 )
 def test_times_that_cannot_be(tmp_path: Path, moment: dt.datetime, name: str) -> None:
     finding = find(examine(tmp_path, healthy_log(timestamp=moment)), name)
     assert finding.severity == "blocks"
+
+
+@pytest.mark.parametrize(("year", "name"), [(2612, "future"), (1970, "ancient")])
+def test_some_times_that_cannot_be(tmp_path: Path, year: int, name: str) -> None:
+    rows = [row | ({"timestamp": dt.datetime(year, 1, 1)} if i % 5 == 0 else {}) for i, row in enumerate(healthy_log())]
+    finding = find(examine(tmp_path, rows), name)
+    assert finding.severity == "blocks"
+    assert finding.numbers == {"rows": N_REQUESTS * PAGE / 5, "of_rows": N_REQUESTS * PAGE}
+
+
+def test_all_orders_lost_are_a_finding_of_their_own(tmp_path: Path) -> None:
+    rows = healthy_log(ordered=False)
+    rows += [row | {"ordered": True, "item_id": "gone"} for row in rows[:90]]
+    finding = find(examine(tmp_path, rows), "lost_orders")
+    assert finding.severity == "blocks"
+    assert "All 90 rows that tell of orders are bad" in finding.cause
+    assert "90 × item_id is not in the items table" in finding.example
 
 
 def test_days_without_times(tmp_path: Path) -> None:
@@ -160,6 +177,11 @@ def test_orders_that_have_not_arrived(tmp_path: Path) -> None:
     tail = int(len(rows) * 0.94)
     rows = [row | {"ordered": row["ordered"] and number < tail} for number, row in enumerate(rows)]
     assert "the newest orders seem to be missing" in find(examine(tmp_path, rows), "missing_orders").cause
+
+
+def test_prices_that_are_no_numbers(tmp_path: Path) -> None:
+    items = [item | {"price": "ask" if n < 4 else str(item["price"])} for n, item in enumerate(ITEMS)]
+    assert find(examine(tmp_path, healthy_log(), items), "bad_values").numbers == {"values": 4, "of_rows": N_ITEMS}
 
 
 def test_items_without_words_and_titles_of_many(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from mmse.serving.events.rows import SCHEMA, ExposureRecord
 from mmse.serving.events.segments import OPEN_FOLDER, Segment, seal_orphans, sealed_files
 from mmse.sources.tables import EventsConfig, ItemsConfig
 
+SPRING_2025 = 1_741_000_000.0
+
 
 def shown(request: str, *items: str, at: float = 100.0, first: int = 1) -> Exposure:
     return Exposure(request_id=request, query="kettle", items=list(items), timestamp=at, first_position=first, arm="b")
@@ -229,8 +231,9 @@ def mined(folder: Path, **events: Any) -> tuple[dict[str, Any], list[tuple[Any, 
 
 def test_mining_reads_the_log_as_it_is(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "events", seal_rows=3)
-    log.append([shown("r1", "a", "b", "c")])
-    log.append([Click(request_id="r1", item_id="b"), Cart(request_id="r1", item_id="c"), shown("r2", "a", at=9e9)])
+    log.append([shown("r1", "a", "b", "c", at=SPRING_2025)])
+    later = shown("r2", "a", at=SPRING_2025 + 60)
+    log.append([Click(request_id="r1", item_id="b"), Cart(request_id="r1", item_id="c"), later])
     log.append([Order(request_id="r2", item_id="a", price=3.0)])
     log.close()
     counts, rows = mined(tmp_path)
@@ -245,7 +248,7 @@ def test_mining_reads_the_log_as_it_is(tmp_path: Path) -> None:
 
 def test_what_was_taken_and_never_shown_is_left_out_and_counted(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "events")
-    log.append([shown("r1", "a")])
+    log.append([shown("r1", "a", at=SPRING_2025)])
     log.append([Click(request_id="r1", item_id="b"), Order(request_id="unknown", item_id="c")])
     log.close()
     counts, rows = mined(tmp_path, max_rejected_share=0.9)

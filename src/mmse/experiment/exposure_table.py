@@ -52,7 +52,7 @@ def read_exposures(
         raise UsageError("Slices need a table with columns.", "Give Parquet or CSV, or leave --slice out.")
     names = _names_in_mining_order(table)
     not_shown = "coalesce(retrieved_only, false)" if "retrieved_only" in names else ""
-    used = [event_rule(table, name, not_shown) for name in names]
+    used = [event_rule(table, name, not_shown, empty_means_no=config.empty_means_no) for name in names]
     raws = [f"{rule.raw} AS {identifier('raw_' + rule.name)}" for rule in used]
     values = [f"{rule.value} AS {identifier(rule.name)}" for rule in used]
     for name in slices:

@@ -19,11 +19,12 @@ from mmse.mining.mine import MineConfig
 from mmse.mining.shoppers import find_strangers, stranger_findings, summarise_requests
 from mmse.sources.casting import RowCounts, read_events, read_items
 from mmse.sources.duckdb_session import Session, open_session
+from mmse.sources.losses import UNKNOWN_ITEM, lost_kinds
 from mmse.sources.tables import EventsConfig, ItemsConfig, files_in, literal, open_events, open_items
 
-UNKNOWN_ITEM = "item_id is not in the items table"
 NO_TITLE = "title is empty"
 BELOW_ONE = "position is below 1"
+_TIMES = {"timestamp is before 1995": "ancient", "timestamp is in the future": "future"}
 _ALL_ROWS = 1.0
 
 
@@ -79,10 +80,11 @@ def _read_tables(
     progress("items", 0, 1)
     item_table, event_table = open_items(session.connection, items, base), open_events(session.connection, events, base)
     counts = read_items(session, item_table, replace(items, max_rejected_share=_ALL_ROWS))
-    findings += _check_rejections(session, "items", counts, items.max_rejected_share)
+    findings += _check_rejections(session, "items", counts, items.max_rejected_share) + _check_emptied(counts)
     progress("events", 0, 1)
     counts = read_events(session, event_table, replace(events, max_rejected_share=_ALL_ROWS), 1, folder / "events")
     findings += _check_rejections(session, "events", counts, events.max_rejected_share)
+    findings += _check_kinds(counts, events.max_rejected_share)
     shards = files_in(folder / "events", "shard=[0-9]*/*.parquet")
     session.run(f"CREATE VIEW event AS SELECT * FROM read_parquet({shards}, hive_partitioning = false)")
     summarise_requests(session, "event")
@@ -109,10 +111,41 @@ def _check_rejections(session: Session, table: str, counts: RowCounts, limit: fl
             )
         elif reason == BELOW_ONE:
             cure = "Positions count from 1: add 1 where they count from 0."
+        elif reason in _TIMES:
+            name, cure = _TIMES[reason], "Look at the unit and the time zone of the column timestamp."
         elif reason == NO_TITLE:
             name, cure = "no_text", "An item without text is not found by its words: give it a title."
         findings.append(Finding(name, severity, cause, cure, example=_example(session, table, reason), numbers=numbers))
     return findings
+
+
+def _check_emptied(counts: RowCounts) -> list[Finding]:
+    """Bad values of optional columns of the items, which are left empty."""
+    return [
+        Finding(
+            "bad_values",
+            "warns",
+            f"{n:,} items ({share(n, counts.rows)}) lose a value: {reason}.",
+            "Mend the values, or leave the column out: ignore in [items].",
+            numbers={"values": n, "of_rows": counts.rows},
+        )
+        for reason, n in counts.emptied.items()
+    ]
+
+
+def _check_kinds(counts: RowCounts, limit: float) -> list[Finding]:
+    """Kinds of events that are lost, though they may be few of the rows."""
+    return [
+        Finding(
+            f"lost_{count.kind.replace(' ', '_')}",
+            "blocks",
+            f"{count.which} rows that tell of {count.kind} are bad.",
+            "Mend these rows: without them nothing is learned from that kind.",
+            example=" ".join(count.reasons.split())[:200],
+            numbers={"rows": count.rejected, "of_rows": count.rows},
+        )
+        for count in lost_kinds(counts.kinds, limit)
+    ]
 
 
 def _example(session: Session, table: str, reason: str) -> str:

@@ -139,6 +139,8 @@ def mine_log(
                     "read": {"items": item_counts.rows, "events": event_counts.rows},
                     "rejected": {"items": item_counts.rejections, "events": event_counts.rejections},
                     **({"left_out": left_out} if left_out else {}),
+                    "emptied": {"items": item_counts.emptied},
+                    "marked_up": {"items": item_counts.marked_up},
                     **asdict(merge_counts),
                     "position_bias_from": bias.source,
                     "reformulations": n_reformulations,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS, ColumnType
 from mmse.sources import values
-from mmse.sources.tables import ItemsConfig, Table
+from mmse.sources.tables import ItemsConfig, Table, json_path, literal
 from mmse.sources.values import CastRule
 
 SQL_TYPES = {
@@ -24,25 +24,28 @@ def item_rule(table: Table, config: ItemsConfig, name: str) -> CastRule:
     raw, type_ = table.column(name), table.types[name]
     column = ITEM_COLUMNS.get(name)
     if name in config.numeric or (column and column.type is ColumnType.NUMBER):
-        return values.number(name, raw, type_)
+        if table.format == "json":  # a number of JSON has a decimal point; an exponent keeps 1.125 from being 1125
+            is_double = f"json_type(json, {literal(json_path(table.columns[name]))}) = 'DOUBLE'"
+            raw = f"CASE WHEN {is_double} AND NOT contains(lower({raw}), 'e') THEN {raw} || 'e0' ELSE {raw} END"
+        return values.optional_number(name, raw, type_)
     if column and column.type is ColumnType.FLAG:
-        return values.flag(name, raw, type_, is_required=column.is_required)
+        return values.availability(name, raw, type_)
     return values.text(name, raw, type_, is_required=column is not None and column.is_required)
 
 
-def event_rule(table: Table, name: str, not_shown: str = "") -> CastRule:
+def event_rule(table: Table, name: str, not_shown: str = "", *, empty_means_no: bool = False) -> CastRule:
     """The rule for the column `name` of the events, which `table` has.
 
     `not_shown` is SQL that is true for the rows of items that were retrieved only. They need no position, and they need
     not say whether the item was clicked or ordered. A row that tells of a click, a cart or an order alone needs no
-    position and no query, because another row shows the item.
+    position and no query, because another row shows the item. With `empty_means_no`, an empty flag is no.
     """
     column, raw, type_ = EVENT_COLUMNS[name], table.column(name), table.types[name]
     actions = [f"coalesce({flag}, false)" for flag in ACTIONS if flag in table.columns]
     if column.type is ColumnType.TIME:
         return values.time(name, raw, type_)
     if column.type is ColumnType.FLAG:
-        return values.flag(name, raw, type_, is_required=column.is_required, unless=not_shown)
+        return values.flag(name, raw, type_, is_required=column.is_required and not empty_means_no, unless=not_shown)
     if name == "position":
         conditions = [not_shown, *actions] if not_shown else actions
         return values.position(name, raw, type_, unless=" OR ".join(conditions))

@@ -6,6 +6,7 @@ only through `identifier` and `literal`. `mmse.schema.columns` has the columns o
 
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
 import glob
@@ -24,8 +25,17 @@ from mmse.core.artifact import fingerprint_of_files
 from mmse.core.config import require
 from mmse.core.errors import TableError
 from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS, MADE_BY_MINING, TableColumns
+from mmse.sources import encodings
 
-FORMATS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json"}
+FORMATS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+}
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -34,8 +44,9 @@ class ItemsConfig:
     """`[items]` of shop.toml.
 
     `source` is a file, folder, glob or URL, relative to shop.toml; `columns` maps our name to the shop's;
-    `text`, `categorical` and `numeric` name further columns to keep. Mining stops if a larger share of the rows than
-    `max_rejected_share` is bad.
+    `text`, `categorical` and `numeric` name further columns to keep, `ignore` columns to leave out. `decimal_mark` is
+    what stands before the decimals of a number, `None` to find it from the whole column. `encoding` is that of CSV and
+    JSON files, `None` for UTF-8. Mining stops if a larger share of the rows than `max_rejected_share` is bad.
     """
 
     source: str = "items.parquet"
@@ -43,10 +54,18 @@ class ItemsConfig:
     text: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    decimal_mark: str | None = None
+    encoding: str | None = None
     max_rejected_share: float = 0.05
 
     def __post_init__(self) -> None:
         _check(self.source, self.max_rejected_share)
+        _check_encoding(self.encoding)
+        require(self.decimal_mark in (None, ".", ","), "decimal_mark", self.decimal_mark, '"." or ","')
+        for name in self.ignore:
+            optional = [name for name in ITEM_COLUMNS.names if name not in ITEM_COLUMNS.required_names]
+            require(name in optional, "ignore", name, f"one of {', '.join(optional)}")
         for name in self.extra:
             require(name not in MADE_BY_MINING, "columns", name, f"another name: mine makes {name} itself")
             require(
@@ -66,14 +85,20 @@ class ItemsConfig:
 
 @dataclass(frozen=True)
 class EventsConfig:
-    """`[events]` of shop.toml: one row per item shown; the fields are those of `ItemsConfig`."""
+    """`[events]` of shop.toml: one row per item shown; the fields are those of `ItemsConfig`.
+
+    With `empty_means_no`, a row that does not say whether its item was clicked or ordered says no.
+    """
 
     source: str = "events/*.parquet"
     columns: dict[str, str] = field(default_factory=dict)
+    empty_means_no: bool = False
+    encoding: str | None = None
     max_rejected_share: float = 0.05
 
     def __post_init__(self) -> None:
         _check(self.source, self.max_rejected_share)
+        _check_encoding(self.encoding)
         _check_mapping(self.columns, EVENT_COLUMNS.names, "use a known name")
 
 
@@ -83,6 +108,7 @@ class Table:
 
     `scan` is SQL for its rows. For each column that the shop has, `columns` maps our name to the shop's, and `types`
     maps our name to DuckDB's type. `format` is parquet, csv or json. `n_rows` is known for Parquet, otherwise `None`.
+    `copies` keeps the files as UTF-8 as long as the table is used, where they have another encoding.
     """
 
     name: str
@@ -93,11 +119,12 @@ class Table:
     columns: Mapping[str, str]
     types: Mapping[str, str]
     n_rows: int | None
+    copies: encodings.CopiesFolder | None = None
 
     def column(self, name: str) -> str:
         """SQL for the shop's column behind our `name`, as it is in the file; CSV and JSON hold text."""
         if self.format == "json":
-            return f"(json ->> {literal(_json_path(self.columns[name]))})"
+            return f"(json ->> {literal(json_path(self.columns[name]))})"
         return identifier(self.columns[name])
 
     def fingerprint(self) -> str:
@@ -183,22 +210,44 @@ def _open(
     """The table `name`, which must have the required columns of `contract` and the `extra` ones of the shop."""
     files = locate(config.source, base, name)
     format_ = _one_format(files, name)
-    scan = _scan(files, format_, name)
+    copies = _copy_texts(files, format_, config.encoding, name)
+    read_files = files if copies is None else sorted(str(path) for path in copies.path.glob("*/*"))
+    scan = _scan(read_files, format_, name)
     try:
         shop_types = _shop_types(connection, scan, format_)
-        n_rows = _count_rows(connection, files, format_)
+        n_rows = _count_rows(connection, read_files, format_)
     except duckdb.Error as error:
-        raise _find_unreadable(connection, files, format_, name, error) from error
+        raise _find_unreadable(connection, read_files, format_, name, error) from error
     required_columns = (*contract.required_names, *extra)
     columns = {}
+    ignored = config.ignore if isinstance(config, ItemsConfig) else ()
     for column in dict.fromkeys((*required_columns, *contract.names)):
+        if column in ignored:
+            continue
         shop_column = config.columns.get(column, column)
         if shop_column in shop_types:
             columns[column] = shop_column
         elif column in required_columns or column in config.columns:
             raise _missing_column(name, files[0], column, shop_column, list(shop_types))
     types = {column: shop_types[shop_column] for column, shop_column in columns.items()}
-    return Table(name, config.source, tuple(files), format_, scan, columns, types, n_rows)
+    return Table(name, config.source, tuple(files), format_, scan, columns, types, n_rows, copies)
+
+
+def _copy_texts(files: list[str], format_: str, encoding: str | None, table: str) -> encodings.CopiesFolder | None:
+    """A folder with the text files as UTF-8 if another `encoding` is declared; else they are checked to be UTF-8."""
+    if format_ == "parquet" or _is_url(files[0]):
+        return None
+    if encoding is None:
+        for file in files:
+            encodings.check_head(file, table)
+    if encoding is None or codecs.lookup(encoding).name == "utf-8":
+        return None
+    folder = encodings.CopiesFolder()
+    for number, file in enumerate(files):
+        part = folder.path / f"{number:06d}"
+        part.mkdir()
+        encodings.copy_as_utf8(file, encoding, table, part / re.sub(r"(?i)\.gz$", "", Path(file).name))
+    return folder
 
 
 def _scan(files: list[str], format_: str, table: str) -> str:
@@ -206,6 +255,8 @@ def _scan(files: list[str], format_: str, table: str) -> str:
     if format_ == "parquet":
         return f"read_parquet({file_list}, union_by_name = true, hive_partitioning = false)"
     if format_ == "json":
+        if _is_array(files[0]):
+            return f"read_json_objects({file_list}, format = 'array')"
         return f"read_ndjson_objects({file_list}, ignore_errors = true)"
     delimiter = "," if _is_url(files[0]) else _delimiter(files[0])
     return (
@@ -249,9 +300,16 @@ def _header(file: str, delimiter: str) -> list[str]:
 def _shop_types(connection: duckdb.DuckDBPyConnection, scan: str, format_: str) -> dict[str, str]:
     """DuckDB's type of each column of the files, by the shop's name."""
     if format_ == "json":
-        sample = f"SELECT DISTINCT unnest(json_keys(json)) FROM (SELECT json FROM {scan} LIMIT 10000)"
-        return {row[0]: "VARCHAR" for row in connection.execute(sample).fetchall()}
+        keys = f"SELECT DISTINCT unnest(json_keys(json)) FROM {scan}"
+        return {row[0]: "VARCHAR" for row in connection.execute(keys).fetchall()}
     return {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()}
+
+
+def _is_array(file: str) -> bool:
+    """Whether a JSON file is one array of objects, and not an object a line."""
+    if _is_url(file):
+        return False
+    return encodings.read_head(file).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
 
 
 def _count_rows(connection: duckdb.DuckDBPyConnection, files: list[str], format_: str) -> int | None:
@@ -343,6 +401,11 @@ def _check(source: str, max_rejected_share: float) -> None:
     require(0 <= max_rejected_share <= 1, "max_rejected_share", max_rejected_share, "a share between 0 and 1")
 
 
+def _check_encoding(encoding: str | None) -> None:
+    known = encoding is None or encodings.is_known(encoding)
+    require(known, "encoding", encoding, 'an encoding such as "utf-8", "windows-1252" or "utf-16"')
+
+
 def _check_mapping(columns: Mapping[str, str], names: tuple[str, ...], cure: str) -> None:
     for name in columns:
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -350,7 +413,8 @@ def _check_mapping(columns: Mapping[str, str], names: tuple[str, ...], cure: str
         require(name in names, "columns", name, f"one of {', '.join(names)}{hint}; or {cure}")
 
 
-def _json_path(key: str) -> str:
+def json_path(key: str) -> str:
+    """The path of the member `key` of a JSON object."""
     return '$."' + key.replace('"', '\\"') + '"'
 
 

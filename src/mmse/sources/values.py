@@ -14,8 +14,15 @@ from mmse.sources.tables import identifier, literal
 INTEGERS = frozenset(
     ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
 )
+EARLIEST = "1995-01-01"
+"""No shop logged searches before; an earlier time was counted in another unit, or is a date without its century."""
+CLOCK_SKEW_DAYS = 2
 _TRUE = "('true', 't', 'yes', 'y', '1', '1.0')"
 _FALSE = "('false', 'f', 'no', 'n', '0', '0.0')"
+_IN_STOCK = (
+    "('instock', 'available', 'limitedavailability', 'preorder', 'presale', 'backorder', 'onbackorder', 'onlineonly')"
+)
+_OUT_OF_STOCK = "('outofstock', 'soldout', 'unavailable', 'notavailable', 'discontinued')"
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,10 @@ def text(name: str, raw: str, type_: str, *, is_required: bool, unless: str = ""
     """
     column, raw_column = identifier(name), _raw_column(name)
     value = raw_column if type_ == "VARCHAR" else f"CAST({raw_column} AS VARCHAR)"
+    if type_ in ("DOUBLE", "FLOAT"):  # whole numbers beside a missing one: 100434.0 is the id 100434
+        is_whole = f"{raw_column} = floor({raw_column}) AND abs({raw_column}) < 9007199254740992"
+        whole = f"CAST(TRY_CAST({raw_column} AS BIGINT) AS VARCHAR)"
+        value = f"CASE WHEN {is_whole} THEN {whole} WHEN NOT isnan({raw_column}) THEN {value} END"
     if not is_required:
         return CastRule(name, raw, f"nullif({value}, '')", ())
     empty = f"({column} IS NULL OR {_blank(column)})" + (f" AND NOT ({unless})" if unless else "")
@@ -71,6 +82,35 @@ def flag(name: str, raw: str, type_: str, *, is_required: bool, unless: str = ""
     return CastRule(name, raw, value, (*presence, bad))
 
 
+def optional_number(name: str, raw: str, type_: str) -> CastRule:
+    """A number of an item, never a reason to drop it; text stays text: its whole column tells the decimal mark."""
+    raw_column = _raw_column(name)
+    if type_ == "VARCHAR":
+        return CastRule(name, raw, raw_column, ())
+    value = number(name, raw, type_).value
+    return CastRule(name, raw, f"CASE WHEN isfinite({value}) THEN {value} END", ())
+
+
+def availability(name: str, raw: str, type_: str) -> CastRule:
+    """Whether an item can be bought: a flag, a word of a feed (`in_stock`, `preorder`), or how many there are."""
+    plain = flag(name, raw, type_, is_required=False)
+    if type_ == "BOOLEAN":
+        return plain
+    text_ = f"CAST({_raw_column(name)} AS VARCHAR)"
+    word = f"regexp_replace(lower({text_}), '^\\s*https?://schema\\.org/|[\\s_-]', '', 'g')"
+    value = (
+        f"coalesce({plain.value}, CASE WHEN {word} IN {_IN_STOCK} THEN true WHEN {word} IN {_OUT_OF_STOCK} THEN false "
+        f"WHEN regexp_full_match({text_}, '\\s*\\d{{1,9}}(\\.0+)?\\s*') THEN TRY_CAST({text_} AS DOUBLE) > 0 END)"
+    )
+    return CastRule(name, raw, value, ())
+
+
+def fault(name: str, type_: str, value: str) -> str:
+    """SQL: the shop's value of the optional column `name` is there, and `value` (SQL), which should be ours, is not."""
+    not_nan = f" AND NOT isnan({_raw_column(name)})" if type_ in ("DOUBLE", "FLOAT") else ""
+    return f"{_has_value(name, type_)}{not_nan} AND ({value}) IS NULL"
+
+
 def position(name: str, raw: str, type_: str, *, unless: str = "") -> CastRule:
     """A whole number from 1; `unless` is SQL that is true for the rows that need no value."""
     column, raw_column = identifier(name), _raw_column(name)
@@ -101,6 +141,8 @@ def time(name: str, raw: str, type_: str) -> CastRule:
     checks = (
         (f"NOT ({_has_value(name, type_)})", f"{name} is missing"),
         (f"{column} IS NULL OR NOT isfinite({column})", f"{name} is not a time"),
+        (f"{column} < TIMESTAMP '{EARLIEST}'", f"{name} is before {EARLIEST:.4}"),
+        (f"{column} > CAST(now() AS TIMESTAMP) + INTERVAL {CLOCK_SKEW_DAYS} DAY", f"{name} is in the future"),
     )
     return CastRule(name, raw, value, checks)
 

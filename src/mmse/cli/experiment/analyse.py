@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -203,7 +203,7 @@ def source(table: Path, shop: Path | None) -> EventsConfig:
             f"Wait, or give what `mmse events export {table.parent} events.parquet` writes.",
         )
     own = read_shop(shop).events if shop is not None else EventsConfig()
-    return EventsConfig(str(table.absolute()), own.columns, own.max_rejected_share)
+    return replace(own, source=str(table.absolute()))
 
 
 def _p(value: float) -> str:

@@ -1,0 +1,66 @@
+"""The values of items that were read: plain text out of HTML, numbers by a decimal mark, bad ones empty.
+
+All of it is done on the table `items_read`, so that a column can be judged as a whole and the files are read once.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from mmse.schema.columns import ITEM_COLUMNS, ColumnType
+from mmse.sources import losses, numbers, values
+from mmse.sources.duckdb_session import Session
+from mmse.sources.markup import clean_markup
+from mmse.sources.tables import ItemsConfig, Table, identifier, literal
+
+log = logging.getLogger(__name__)
+
+
+def is_optional(name: str, config: ItemsConfig) -> bool:
+    """Whether a bad value of the item column `name` is emptied; any text is a good one."""
+    column = ITEM_COLUMNS.get(name)
+    return name in config.numeric or (column is not None and column.type in (ColumnType.NUMBER, ColumnType.FLAG))
+
+
+def clean_texts(session: Session, table: Table, config: ItemsConfig) -> dict[str, int]:
+    """Makes plain text of HTML in the items' texts; gives how many values of each column had any."""
+    texts = [name for name in table.columns if name != "item_id" and not is_optional(name, config)]
+    counts = {name: clean_markup(session, "items_read", name) for name in texts}
+    counts = {name: n for name, n in counts.items() if n}
+    if counts:
+        log.warning("items: HTML tags and entities made plain text, values by column: %s", counts)
+    if counts.get("title"):
+        session.run(f"""
+            UPDATE items_read SET reason = 'title is empty',
+                   row = {values.raw_row({name: identifier(name) for name in table.columns})}
+             WHERE reason IS NULL AND trim(title) = ''""")
+    return counts
+
+
+def optional_value(session: Session, table: Table, config: ItemsConfig, name: str) -> str:
+    """SQL for the value of an optional column in `items_read`; a column of text tells its decimal mark as a whole."""
+    if table.types[name] != "VARCHAR" or ITEM_COLUMNS.get(name) == ITEM_COLUMNS["available"]:
+        return identifier(name)
+    raw = identifier("raw_" + name)
+    marks = config.decimal_mark or numbers.find_marks(session, "items_read", raw)
+    return numbers.number_of(raw, marks)
+
+
+def count_emptied(session: Session, table: Table, name: str, value: str, limit: float) -> dict[str, int]:
+    """How many values of an optional column are bad, by reason; raises `TableError` where most are."""
+    type_, raw = table.types[name], identifier("raw_" + name)
+    is_flag = name in ITEM_COLUMNS and ITEM_COLUMNS[name].type is ColumnType.FLAG
+    reason = literal(f"{name} is not {'true or false' if is_flag else 'a number'}")
+    if type_ == "VARCHAR" and not is_flag:
+        two = literal(f"{name} may be two numbers, by its decimal mark")
+        reason = f"CASE WHEN {numbers.is_ambiguous(raw)} THEN {two} ELSE {reason} END"
+    rows = session.run(f"""
+        SELECT {reason} AS fault, count(*), CAST(any_value({raw}) AS VARCHAR) FROM items_read
+         WHERE reason IS NULL AND {values.fault(name, type_, value)} GROUP BY fault ORDER BY fault""")
+    if not rows:
+        return {}
+    ((n_values,),) = session.run(f"SELECT count(*) FROM items_read WHERE reason IS NULL AND {raw} IS NOT NULL")
+    losses.check_column(table, name, n_values, {fault: (n, example) for fault, n, example in rows}, limit)
+    for fault, n, example in rows:
+        log.warning("items: %d of %d values left empty: %s, for example %r", n, n_values, fault, example)
+    return {fault: int(n) for fault, n, _ in rows}
