@@ -222,3 +222,11 @@ def test_a_wrong_shop_names_file_section_and_key(tmp_path: Path, toml: str, said
     assert str(file) in caught.value.cause
     assert said in caught.value.cause
     assert cure in caught.value.cure
+
+
+def test_two_do_not_make_one_run_at_once(copied: tuple[Shop, Path]) -> None:
+    shop, out = copied
+    for work in (lambda: run(shop, out), lambda: make(INDEX, shop, out)):
+        with RunFolder(out).lock(), pytest.raises(OutputError, match=r"Another process is making folders of .*run at"):
+            work()
+    make(INDEX, shop, out)

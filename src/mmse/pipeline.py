@@ -30,6 +30,7 @@ from mmse.ranking.step import learn_ranking
 from mmse.shop import Shop, read_shop, write_shop_path
 from mmse.sources.duckdb_session import open_session
 from mmse.sources.tables import open_events, open_items
+from mmse.training.distributed import current_team
 from mmse.training.loop import train as train_model
 from mmse.training.meter import TrainingStep
 
@@ -248,11 +249,17 @@ def run(
     """Makes every folder of a run that is not up to date; gives all manifests by folder name.
 
     `shop` is a `Shop` or the path of its shop.toml; `folder` is the run folder, by default `run` beside shop.toml.
-    A step whose optional part of mmse is not installed is left out, with the command that installs it.
+    A step whose optional part of mmse is not installed is left out, with the command that installs it. Raises
+    `OutputError` where another process is making the same run.
     """
     shop = _as_shop(shop)
     for step in STEPS.values():
         step.engine(shop)  # a name that does not exist is told before hours of work
+    with _run_folder(shop, folder).lock():
+        return _run(shop, folder, listener)
+
+
+def _run(shop: Shop, folder: str | Path | None, listener: Listener) -> dict[str, Manifest]:
     manifests: dict[str, Manifest] = {}
     for kind, step in STEPS.items():
         if step.extra and not is_installed(step.extra):
@@ -260,9 +267,9 @@ def run(
         elif kind == REPORT and not manifests[DATASET].counts["requests"]["test"]:
             listener.step(kind, "no test window to evaluate on: mine.test_share is 0, or the log is too short", False)
         else:
-            manifests[kind] = make(kind, shop, folder, listener)
+            manifests[kind] = _make(kind, shop, folder, listener)
         if kind == MODEL:
-            manifests |= {name: make(name, shop, folder, listener) for name in map(baseline_name, shop.baselines)}
+            manifests |= {name: _make(name, shop, folder, listener) for name in map(baseline_name, shop.baselines)}
     return manifests
 
 
@@ -277,10 +284,18 @@ def make(
     """Makes one folder of a run unless it is up to date, tells the listener which and why, and gives its manifest.
 
     `name` is a key of `STEPS`, or `baselines/RECIPE`: another recipe with the same towers, data and budget. `shop` and
-    `folder` are those of `run`. With `resume` an interrupted training with the same data and config goes on.
+    `folder` are those of `run`. With `resume` an interrupted training with the same data and config goes on. Raises
+    `OutputError` where another process is making the same run.
     """
     shop = _as_shop(shop)
-    run_folder = RunFolder(Path(folder) if folder is not None else shop.base / "run")
+    if not current_team().leads:  # the leader, which writes, holds the lock
+        return _make(name, shop, folder, listener, resume=resume)
+    with _run_folder(shop, folder).lock():
+        return _make(name, shop, folder, listener, resume=resume)
+
+
+def _make(name: str, shop: Shop, folder: str | Path | None, listener: Listener, *, resume: bool = True) -> Manifest:
+    run_folder = _run_folder(shop, folder)
     kind, _, recipe = name.partition("/")
     step = STEPS[MODEL if recipe else kind]
     if recipe:
@@ -321,6 +336,10 @@ def evaluate(shop: Shop | str | Path, folder: str | Path | None = None) -> Manif
 def baseline_name(recipe: str) -> str:
     """The folder of a baseline, below the run."""
     return f"baselines/{recipe}"
+
+
+def _run_folder(shop: Shop, folder: str | Path | None) -> RunFolder:
+    return RunFolder(Path(folder) if folder is not None else shop.base / "run")
 
 
 def _as_shop(shop: Shop | str | Path) -> Shop:

@@ -139,10 +139,12 @@ def test_a_failure_between_the_two_renames_puts_the_former_folder_back(
 
 
 def test_the_draft_of_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:
-    draft = tmp_path / f".thing.writing-{os.getppid()}"
-    draft.mkdir()
-    write(tmp_path / "thing")
-    assert left(tmp_path) == [draft.name, "thing"]
+    with write_folder(tmp_path / "thing", kind="thing", config={}, inputs={}) as draft:
+        (draft.folder / "data.bin").write_bytes(b"longer")
+        write(tmp_path / "thing")
+        assert left(tmp_path) == [draft.folder.name, "thing"]
+    assert left(tmp_path) == ["thing"]
+    assert (tmp_path / "thing" / "data.bin").read_bytes() == b"longer"
 
 
 def test_a_hidden_folder_of_another_kind_of_name_is_left_alone(tmp_path: Path) -> None:
@@ -207,6 +209,112 @@ def test_a_manifest_that_cannot_be_read(tmp_path: Path, content: str | None, mes
     file.unlink() if content is None else file.write_bytes(content.encode("latin-1"))
     with pytest.raises(ArtifactError, match=message):
         read_manifest(tmp_path / "thing", "thing")
+
+
+def change_manifest(folder: Path, **fields: object) -> None:
+    file = folder / MANIFEST
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret",
+        "deep/../../secret",
+        "/etc/hostname",
+        "deep//more.txt",
+        "./data.bin",
+        "",
+        ".",
+        "a\0b",
+        "manifest.json",
+    ],
+)
+def test_a_name_that_leaves_the_folder(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "thing")
+    change_manifest(tmp_path / "thing", files={name: f"4:{'0' * 32}"})
+    with pytest.raises(ArtifactError, match=r"manifest\.json is damaged: it names .*no file in this folder"):
+        read_manifest(tmp_path / "thing", "thing")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"files": ["data.bin"]}, {"files": {"data.bin": "x"}}, {"files": {"data.bin": 7}}, {"inputs": 1}, {"made": "now"}],
+)
+def test_a_manifest_with_values_of_another_kind(tmp_path: Path, fields: dict[str, object]) -> None:
+    write(tmp_path / "thing")
+    change_manifest(tmp_path / "thing", **fields)
+    with pytest.raises(ArtifactError, match=r"manifest\.json is damaged"):
+        read_manifest(tmp_path / "thing", "thing")
+
+
+def test_a_manifest_that_is_nested_without_end(tmp_path: Path) -> None:
+    write(tmp_path / "thing")
+    (tmp_path / "thing" / MANIFEST).write_text("[" * 1_000_000)
+    with pytest.raises(ArtifactError, match=r"manifest\.json is damaged"):
+        read_manifest(tmp_path / "thing", "thing")
+
+
+@pytest.mark.parametrize("fields", [{"files": {}}, {"left_out": ["data.bin", "deep/more.txt"]}])
+def test_a_manifest_without_files(tmp_path: Path, fields: dict[str, object]) -> None:
+    write(tmp_path / "thing")
+    change_manifest(tmp_path / "thing", **fields)
+    with pytest.raises(ArtifactError, match=r"manifest\.json is damaged: it names no file"):
+        verify(tmp_path / "thing", "thing")
+
+
+@pytest.mark.parametrize("name", ["data.bin", "deep"])
+def test_a_link_among_the_files(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "thing")
+    (tmp_path / "thing" / name).rename(tmp_path / "elsewhere")
+    (tmp_path / "thing" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match=rf"{name}.* is a link to .*elsewhere"):
+        verify(tmp_path / "thing", "thing")
+
+
+def test_a_folder_that_is_reached_by_a_link_is_whole(tmp_path: Path) -> None:
+    write(tmp_path / "thing")
+    (tmp_path / "link").symlink_to("thing")
+    verify(tmp_path / "link", "thing", content=True)
+
+
+def test_by_content_a_changed_byte_and_a_changed_manifest_are_found(tmp_path: Path) -> None:
+    write(tmp_path / "thing")
+    (tmp_path / "thing" / "data.bin").write_bytes(b"c0ntent")
+    verify(tmp_path / "thing", "thing")
+    with pytest.raises(ArtifactError, match=r"data\.bin is damaged: its content is not what was written"):
+        verify(tmp_path / "thing", "thing", content=True)
+    write(tmp_path / "thing")
+    change_manifest(tmp_path / "thing", inputs={"log": "beef"})
+    with pytest.raises(ArtifactError, match=r"manifest\.json is damaged: it was changed after it was written"):
+        verify(tmp_path / "thing", "thing", content=True)
+
+
+def test_a_failure_of_reading_names_the_damaged_file(tmp_path: Path) -> None:
+    folder = tmp_path / "thing"
+    write(folder)
+    for content, expected_error in ((b"c0ntent", ArtifactError), (b"content", RuntimeError)):
+        (folder / "data.bin").write_bytes(content)
+        with (
+            pytest.raises(expected_error, match=r"thing/data\.bin is damaged|cannot parse it"),
+            artifact.name_damage({folder: "thing"}),
+        ):
+            raise RuntimeError("cannot parse it")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("100000 requested and 4096 written"),
+        RuntimeError("write error in index.faiss: 0 != 1024 (No space left on device)"),
+        ValueError("An IO error occurred: 'No space left on device (os error 28)'"),
+    ],
+)
+def test_a_library_that_finds_the_disk_full(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(OutputError, match=r"No space left on the disk while writing .*thing"):  # noqa: SIM117
+        with write_folder(tmp_path / "thing", kind="thing", config={}, inputs={}):
+            raise error
+    assert left(tmp_path) == []
 
 
 def test_another_kind_and_another_schema(tmp_path: Path) -> None:

@@ -62,3 +62,12 @@ def test_a_disk_without_links_gets_copies(folder: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "link", refuse)
     copy_folder(folder, tmp_path / "copy", "toy")
     assert not (tmp_path / "copy" / "secret.txt").samefile(folder / "secret.txt")
+
+
+def test_a_link_is_not_followed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "foreign.txt").write_text("secret")
+    (folder / "secret.txt").unlink()
+    (folder / "secret.txt").symlink_to(tmp_path / "foreign.txt")
+    with pytest.raises(ArtifactError, match=r"secret\.txt is a link to .*foreign\.txt"):
+        copy_folder(folder, tmp_path / "copy", "toy")
+    assert not (tmp_path / "copy" / "secret.txt").exists()

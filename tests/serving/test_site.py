@@ -369,7 +369,7 @@ def test_a_run_that_is_not_whole_is_refused(
     said = {
         "content": "its content is not what was written",
         "missing": "changed while it was copied",
-        "fingerprint": "was made from another",
+        "fingerprint": "was changed after it was written",
         "changed": "damaged",
         "nothing found": "finds nothing for any of",
         "rules": "The rules of the site do not fit",
@@ -377,6 +377,62 @@ def test_a_run_that_is_not_whole_is_refused(
     with pytest.raises(ArtifactError, match=said):
         publish(site, run)
     assert files(site) == before
+
+
+def own_index(run: Path) -> Path:
+    """The index of `run` as a folder of its own, to be changed."""
+    linked_index = (run / "index").resolve()
+    (run / "index").unlink()
+    shutil.copytree(linked_index, run / "index")
+    return run / "index"
+
+
+@pytest.mark.parametrize("name", ["../../../../planted", "{tmp}/planted"])
+def test_a_manifest_writes_nothing_outside_the_site(run: Path, site: Path, tmp_path: Path, name: str) -> None:
+    file = own_index(run) / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["files"][name.format(tmp=tmp_path)] = f"8:{'0' * 32}"
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=r"manifest\.json is damaged: it names .*planted"):
+        publish(site, run)
+    assert not list(tmp_path.rglob("planted"))
+    assert not list((site / "versions").iterdir())
+
+
+def test_links_in_a_run_are_not_followed(run: Path, site: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "0001.toml").write_text("secret")
+    index = own_index(run)
+    (index / "index.json").rename(foreign / "index.json")
+    (index / "index.json").symlink_to(foreign / "index.json")
+    with pytest.raises(ArtifactError, match=r"index\.json is a link"):
+        publish(site, run)
+    (index / "index.json").unlink()
+    (foreign / "index.json").rename(index / "index.json")
+    (run / "live").symlink_to(foreign)
+    with pytest.raises(ArtifactError, match="live is a link"):
+        publish(site, run)
+    with pytest.raises(ArtifactError, match="live is a link"):
+        LiveCatalogue.open(run, writable=True)
+    (run / "live").unlink()
+    (run / "rules").mkdir()
+    (run / "rules" / "0001.toml").symlink_to(foreign / "0001.toml")
+    (run / "rules" / "else").symlink_to(foreign)
+    publish(site, run)
+    assert not list((site / "rules").iterdir())
+    assert [path.name for path in foreign.iterdir()] == ["0001.toml"]
+
+
+@pytest.mark.parametrize("name", ["../../run", "{tmp}/run", "", "0002"])
+def test_a_version_lies_in_the_site(run: Path, site: Path, tmp_path: Path, name: str) -> None:
+    publish(site, run)
+    (site / "versions" / "0002").symlink_to(site / "versions" / "0001")
+    record = site_file.read_site(site)
+    site_file.write_site(site, site_file.SiteRecord({"live": name.format(tmp=tmp_path)}, record.history))
+    with pytest.raises(ArtifactError, match="is no version of"):
+        Site.open(site).state()
+    assert site_file.version_names(site) == ["0001"]
 
 
 def test_a_damaged_site_goes_on_with_what_it_knew(run: Path, site: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float32, Int64
 from mmse.catalogue import layout
 from mmse.catalogue.id_index import IdIndex
 from mmse.core import artifact
+from mmse.core.artifact import Manifest
 from mmse.core.errors import ArtifactError
 from mmse.core.run_folder import INDEX, RunFolder
 from mmse.index import Index, open_index
@@ -68,7 +69,8 @@ def open_run_base(run: Path) -> CatalogueBase:
     for kind in layout.KINDS:
         artifact.verify(run / kind, kind)
     origin = layout.read_origin(run)
-    base = _open_base(folder.serving / ITEMS, open_array(folder.vectors), folder.index, origin)
+    with folder.name_damage(layout.KINDS):
+        base = _open_base(folder.serving / ITEMS, open_array(folder.vectors), folder.index, origin)
     require_unchanged(run, base)
     return base
 
@@ -76,6 +78,11 @@ def open_run_base(run: Path) -> CatalogueBase:
 def open_folded_base(folder: Path) -> CatalogueBase:
     """The base that `compaction.write_base` wrote; raises `ArtifactError` where it is missing or damaged."""
     manifest = artifact.verify(folder, "live")
+    with artifact.name_damage({folder: "live"}):
+        return _open_folded(folder, manifest)
+
+
+def _open_folded(folder: Path, manifest: Manifest) -> CatalogueBase:
     try:
         vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
         dead_rows = np.load(folder / DEAD, allow_pickle=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Int64
 
 from mmse.catalogue import wal
 from mmse.catalogue.base import DEAD, ITEMS, VECTORS
@@ -60,11 +61,24 @@ def _write_rows(snapshot: Snapshot, folder: Path) -> None:
     pq.write_table(items, folder / ITEMS)
     FilterColumns.from_table(items, snapshot.kinds).save(folder / INDEX / COLUMNS)
     np.save(folder / DEAD, np.flatnonzero(~snapshot.alive(rows)), allow_pickle=False)
-    shape = (snapshot.n_rows, snapshot.base.vectors.shape[1])
-    vectors = np.lib.format.open_memmap(folder / VECTORS, "w+", np.float32, shape)
-    for start in range(0, len(rows), CHUNK):
-        vectors[start : start + CHUNK] = snapshot.vectors(rows[start : start + CHUNK])
-    vectors.flush()
+    _write_vectors(snapshot, rows, folder / VECTORS)
+
+
+def _write_vectors(snapshot: Snapshot, rows: Int64[np.ndarray, " n"], file: Path) -> None:
+    """The vectors of `rows` as a NumPy file, a chunk at a time.
+
+    Not through a memory map: on a full disk that kills the process (SIGBUS), where a write raises.
+    """
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
+        "fortran_order": False,
+        "shape": (len(rows), snapshot.base.vectors.shape[1]),
+    }
+    with file.open("wb") as handle:
+        np.lib.format.write_array_header_1_0(handle, header)
+        for start in range(0, len(rows), CHUNK):
+            chunk = np.ascontiguousarray(snapshot.vectors(rows[start : start + CHUNK]), np.float32)
+            handle.write(chunk.tobytes())
 
 
 def _write_vector_index(snapshot: Snapshot, folder: Path) -> None:

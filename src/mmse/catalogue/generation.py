@@ -17,7 +17,7 @@ from mmse.catalogue.delta import ChangedRows, extend_parts, new_part
 from mmse.catalogue.edits import Edit
 from mmse.catalogue.embedder import Embedder
 from mmse.catalogue.snapshot import Snapshot
-from mmse.catalogue.working_index import WorkingIndex
+from mmse.catalogue.working_index import WorkingIndex, begin_working_index
 from mmse.core.errors import ArtifactError, UsageError
 from mmse.index.lexical import LexicalIndex
 
@@ -29,7 +29,8 @@ class Generation:
     """A base with the log of the edits made on it, read up to byte `wal_end`.
 
     `has_wal` is false while there is no such log: no edit was made, or none since the step folders were made again.
-    `working_index` is None while there are no edited words.
+    `working_index` is None while there are no edited words. `problem` says that the log had a torn end when it was
+    opened, "" where it had none.
     """
 
     number: int
@@ -37,6 +38,7 @@ class Generation:
     snapshot: Snapshot
     working_index: WorkingIndex | None
     wal_end: int
+    problem: str = ""
 
 
 def open_generation(run: Path, embedder: Embedder) -> Generation:
@@ -45,6 +47,7 @@ def open_generation(run: Path, embedder: Embedder) -> Generation:
     Raises `ArtifactError` where something is missing or damaged, or where the edits belong to step folders that have
     been replaced.
     """
+    layout.require_own_live_folder(run)
     for _ in range(_TRIES):
         number = layout.newest_generation(run)
         try:
@@ -78,15 +81,10 @@ def advance(
     base_current = snapshot.base_current.copy()
     base_current[table.rows[table.rows < len(base_current)]] = False
     parts = extend_parts(snapshot.parts, new_part(table, vectors, snapshot.kinds))
-    is_new = working_index is None
-    working_index = working_index or WorkingIndex(run, snapshot.base.lexical_folder, embedder.attributes)
-    try:
-        if is_new:
-            require_unchanged(run, snapshot.base)  # after the copy: it was made of the words of this base
-        lexical = working_index.write([part.table for part in parts] if is_new else [table])
-    except BaseException:
-        working_index.close()
-        raise
+    if working_index is None:
+        working_index, lexical = _begin_words(run, snapshot.base, embedder, [part.table for part in parts])
+    else:
+        lexical = _add_words(working_index, table)
     added_rows = {**snapshot.added_rows, **changes.added_rows} if changes.added_rows else snapshot.added_rows
     return Snapshot(version, changes.n_rows, snapshot.base, base_current, parts, added_rows, lexical), working_index
 
@@ -99,12 +97,7 @@ def rebase(
         return base_snapshot(base, LexicalIndex.open(base.lexical_folder), snapshot.version), None
     table = ChangedRows(rows, snapshot.table(rows), snapshot.alive(rows))
     part = new_part(table, snapshot.vectors(rows), base.kinds)
-    working_index = WorkingIndex(run, base.lexical_folder, embedder.attributes)
-    try:
-        lexical = working_index.write([table])
-    except BaseException:
-        working_index.close()
-        raise
+    working_index, lexical = begin_working_index(run, base.lexical_folder, embedder.attributes, [table])
     base_current = ~base.dead
     base_current[rows[rows < len(base)]] = False
     ids = zip(rows.tolist(), table.items["item_id"].to_pylist(), strict=True)
@@ -140,6 +133,26 @@ def replay(
     return advance(run, embedder, snapshot, working_index, changes, snapshot.version + len(calls))
 
 
+def _begin_words(
+    run: Path, base: CatalogueBase, embedder: Embedder, tables: Sequence[ChangedRows]
+) -> tuple[WorkingIndex, LexicalIndex]:
+    working_index, lexical = begin_working_index(run, base.lexical_folder, embedder.attributes, tables)
+    try:
+        require_unchanged(run, base)  # after the copy: it was made of the words of this base
+    except BaseException:
+        working_index.close()
+        raise
+    return working_index, lexical
+
+
+def _add_words(working_index: WorkingIndex, table: ChangedRows) -> LexicalIndex:
+    try:
+        return working_index.write([table])
+    except BaseException:
+        working_index.close()
+        raise
+
+
 def _open_numbered(run: Path, number: int | None, embedder: Embedder) -> Generation:
     origin = layout.read_origin(run)
     if number is None:
@@ -160,7 +173,8 @@ def _open_numbered(run: Path, number: int | None, embedder: Embedder) -> Generat
         )
     snapshot = base_snapshot(base, LexicalIndex.open(base.lexical_folder), header.version)
     snapshot, working_index = replay(run, embedder, snapshot, None, edits.calls)
-    return Generation(number, True, snapshot, working_index, edits.end)
+    problem = wal.torn_problem(file, edits.end, edits.n_torn) if edits.n_torn else ""
+    return Generation(number, True, snapshot, working_index, edits.end, problem)
 
 
 def _open_unedited(run: Path, number: int, version: int) -> Generation:

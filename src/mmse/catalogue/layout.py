@@ -24,12 +24,15 @@ from pathlib import Path
 from typing import IO
 
 from mmse.core import artifact, locks
+from mmse.core.errors import ArtifactError
 from mmse.core.run_folder import DATASET, INDEX, MODEL, SERVING, VECTORS, RunFolder, require_lineage
+from mmse.core.scratch import scratch_parents
 
 KINDS = (MODEL, VECTORS, INDEX, SERVING)
 """The folders of a run that its catalogue is made of; all of them stem from one dataset."""
 
 FOLD_LOCK = "folding"
+LIVE_FOLDER = "live"
 _WAL_NAME = re.compile(r"journal-(\d+)")
 _OWNER_LOCK = "held"
 
@@ -74,8 +77,18 @@ def read_origin(run: Path) -> str:
     return "-".join(fingerprints[kind][:16] for kind in (DATASET, MODEL, VECTORS, INDEX))
 
 
+def require_own_live_folder(run: Path) -> None:
+    """Raises `ArtifactError` where the folder of the live catalogue is a link: whoever made the run chose where to."""
+    if (folder := live_folder(run)).is_symlink():
+        raise ArtifactError(
+            f"{folder} is a link to {folder.resolve()}: expected a folder in {run} itself.",
+            "Put the folder itself there; to keep it on another disk, put the whole run there.",
+        )
+
+
 def make_live_folder(run: Path) -> None:
     """Makes the folder of the live catalogue; raises `OutputError` where that is not allowed."""
+    require_own_live_folder(run)
     with artifact.explain_os_errors(live_folder(run)):
         live_folder(run).mkdir(parents=True, exist_ok=True)
 
@@ -106,17 +119,21 @@ def sweep(run: Path) -> None:
             _remove_abandoned(live_folder(run) / name)
 
 
-def make_working_folder(run: Path) -> tuple[Path, IO[str]]:
-    """A new folder of this process, and the open file whose lock says that it is in use.
+def working_parents(run: Path) -> list[Path]:
+    """Where a process may have its working folder, the better place first: the run, other disks, the memory.
 
-    The folder is in the run, or among the system's temporary files where the run may not be written.
+    A search must not need room on the disk of the run.
     """
+    return [live_folder(run), *scratch_parents()]
+
+
+def make_working_folder(parent: Path) -> tuple[Path, IO[str]]:
+    """A new folder of this process in `parent`, and the open file whose lock says that it is in use."""
+    is_own = parent.name == LIVE_FOLDER
     while True:
-        try:
-            live_folder(run).mkdir(exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix="scratch-", dir=live_folder(run)))
-        except OSError:
-            folder = Path(tempfile.mkdtemp(prefix="mmse-"))
+        if is_own:
+            parent.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="scratch-" if is_own else "mmse-", dir=parent))
         owner_lock = (folder / _OWNER_LOCK).open("w", encoding="utf-8")
         fcntl.flock(owner_lock, fcntl.LOCK_EX)
         if (folder / _OWNER_LOCK).exists():

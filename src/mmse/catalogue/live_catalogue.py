@@ -28,8 +28,9 @@ from mmse.catalogue.embedder import Embedder
 from mmse.catalogue.generation import Generation, advance, changes_of, open_generation, rebase, replay
 from mmse.catalogue.snapshot import Snapshot
 from mmse.catalogue.wal import WalHeader, WalSlice
+from mmse.core.artifact import says_full
 from mmse.core.config import require
-from mmse.core.errors import ArtifactError, MmseError, UsageError
+from mmse.core.errors import ArtifactError, MmseError, OutputError, UsageError
 from mmse.core.run_folder import RunFolder
 from mmse.model.encoder import Encoder
 
@@ -103,7 +104,10 @@ class LiveCatalogue:
                 with layout.try_fold_lock(run) as has_lock:
                     if has_lock:
                         layout.sweep(run)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, OutputError) and error.__cause__ is not None and says_full(error.__cause__):
+                    log.warning("%s Searches need none; edits are refused meanwhile.", error.cause)
+                    return catalogue
                 catalogue.close()
                 raise
         return catalogue
@@ -118,6 +122,31 @@ class LiveCatalogue:
     def encoder(self) -> Encoder:
         """The run's model."""
         return self._embedder.encoder
+
+    @property
+    def problem(self) -> str:
+        """What an operator should know of the log of edits, "" where nothing is wrong."""
+        return self._generation.problem
+
+    def describe_replacement(self) -> str:
+        """What to do where the step folders were made again since this was opened, "" where they were not.
+
+        What is open goes on with the former ones; only who opens the run from now on meets the new ones.
+        """
+        base = self.snapshot().base
+        try:
+            if layout.read_origin(self.run) == base.origin:
+                return ""
+        except (ArtifactError, OSError):
+            return (
+                "The step folders are being made again, or are damaged: who opens the run now does not find them whole."
+            )
+        if not self._generation.has_wal:
+            return "The step folders were made again: to serve the new ones, start the server again."
+        return (
+            "The step folders were made again, and the edits belong to the former ones: a worker or server that "
+            "starts now is refused. Carry them over with `mmse items carry-over RUN`, then start the server again."
+        )
 
     def snapshot(self) -> Snapshot:
         """The catalogue as it is now; later edits do not change what this returned."""
@@ -180,6 +209,7 @@ class LiveCatalogue:
         """Commits the edits of `calls` with one write to the disk; a call that does not fit fails alone."""
         try:
             self._require_writable()
+            layout.make_live_folder(self.run)  # not when it was opened, if the disk was full then
             self._catch_up()  # before the turn: opening another base and embedding many edits take a while
             with layout.take_turn(self.run):
                 self._write(calls, self._read_unread())

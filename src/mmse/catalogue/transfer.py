@@ -95,6 +95,7 @@ def pending_edits(run: Path) -> dict[str, Edit]:
 
     Raises `ArtifactError` where the edits belong to step folders that have been replaced.
     """
+    layout.require_own_live_folder(run)
     while (number := layout.newest_generation(run)) is not None:
         try:
             edits = generation_edits(run, number)

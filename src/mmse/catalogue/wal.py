@@ -2,8 +2,9 @@
 
 A frame is a mark, a length, two checksums and a body. The first frame holds the header. Each further one holds one
 commit, of however many callers. It is on the disk before any of them is told so. A frame is begun only when the one
-before is on the disk; so a broken frame at the end was never acknowledged, and is dropped. A broken frame that has
-whole ones after it, or bytes in it that an interrupted write cannot leave, is damage.
+before is on the disk; so a broken frame at the end was never acknowledged, unless the file was cut. It is dropped,
+which is said, and its bytes are kept aside. A broken frame that has whole ones after it, or bytes in it that an
+interrupted write cannot leave, is damage.
 
 A writer locks the file until its frame is on the disk or removed again, so that a reader sees neither.
 """
@@ -11,6 +12,7 @@ A writer locks the file until its frame is on the disk or removed again, so that
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 import zlib
@@ -31,6 +33,11 @@ SCHEMA_VERSION = 1
 MARK = b"\xf5mj\n"
 MAX_BYTES = 1 << 30
 """The size limit of one commit. The length field would overflow at four billion; no shop has a batch of that size."""
+
+MAX_KEPT = 16 << 20
+"""How many bytes of a torn commit are kept aside."""
+
+log = logging.getLogger(__name__)
 
 _HEAD = Struct("<4sIII")  # mark, length, checksum of the body, checksum of the three
 _SECTOR = 512
@@ -60,10 +67,14 @@ class WalCommit(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class WalSlice:
-    """Consecutive commits of a log, and the byte at which the next one begins."""
+    """Consecutive commits of a log, and the byte at which the next one begins.
+
+    `n_torn` bytes follow there that are no whole commit.
+    """
 
     commits: list[WalCommit]
     end: int
+    n_torn: int = 0
 
     @property
     def calls(self) -> list[list[Edit]]:
@@ -93,11 +104,12 @@ def append(path: Path, end: int, calls: Sequence[Sequence[Edit]]) -> Iterator[in
     """
     frame = _frame(msgspec.msgpack.encode(WalCommit([list(call) for call in calls], time.time())))
     with _output_errors(path):
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         locks.lock_file(file, path)
         with _output_errors(path):
             if os.fstat(file).st_size != end:
+                _keep_torn(path, end)
                 _truncate(file, end)
         try:
             with _output_errors(path):
@@ -165,7 +177,7 @@ def read(path: Path, start: int, end: int | None = None) -> WalSlice:
         except msgspec.MsgspecError as error:
             raise _damage_error(path, start + offset, str(error)) from error
         offset += _HEAD.size + len(body)
-    return WalSlice(commits, start + offset)
+    return WalSlice(commits, start + offset, len(data) - offset)
 
 
 def read_frames(path: Path, start: int, end: int) -> bytes:
@@ -173,6 +185,30 @@ def read_frames(path: Path, start: int, end: int) -> bytes:
     with path.open("rb") as file:
         file.seek(start)
         return file.read(end - start)
+
+
+def torn_problem(path: Path, end: int, n_torn: int) -> str:
+    """What the `n_torn` bytes after byte `end` of a log mean."""
+    return (
+        f"The last {n_torn:,} bytes of {path}, from byte {end} on, are no whole commit. Either a process was ended "
+        "in the middle of an edit, which it never acknowledged; or the file was cut, and its last edits are lost."
+    )
+
+
+def _keep_torn(path: Path, end: int) -> None:
+    """Keeps the bytes after `end`, which are about to be cut off, in a file beside the log, as far as there is room."""
+    with path.open("rb") as file:
+        file.seek(end)
+        data = file.read(MAX_KEPT)
+    if not data:
+        return
+    log.warning("%s They are cut off, and kept in %s.", torn_problem(path, end, len(data)), _torn_file(path, end))
+    with contextlib.suppress(OSError):
+        _torn_file(path, end).write_bytes(data)
+
+
+def _torn_file(path: Path, end: int) -> Path:
+    return path.with_name(f"torn-{path.name}-{end}")
 
 
 def _truncate(file: int, end: int) -> None:

@@ -6,6 +6,7 @@ It is made at the first edit and lives as long as its catalogue; it can always b
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import weakref
@@ -20,17 +21,23 @@ from mmse.catalogue.delta import ChangedRows
 from mmse.core.errors import OutputError
 from mmse.index.lexical import LexicalIndex
 
+log = logging.getLogger(__name__)
+
 
 @final
 class WorkingIndex:
-    """A copy of the lexical index in `base` that takes edits.
+    """A copy of the lexical index in `base` that takes edits, in a folder in `parent`.
 
     `attributes` names the columns that make the field of that name.
     """
 
-    def __init__(self, run: Path, base: Path, attributes: list[str]) -> None:
+    def __init__(self, parent: Path, base: Path, attributes: list[str]) -> None:
         self._attributes = attributes
-        self.folder, owner_lock = layout.make_working_folder(run)
+        try:
+            self.folder, owner_lock = layout.make_working_folder(parent)
+        except OSError as error:
+            self.folder = parent
+            raise self._output_error(error) from error
         self._remove = weakref.finalize(self, _remove_folder, self.folder, owner_lock)
         try:
             copy_lexical_index(base, self.folder)
@@ -66,6 +73,33 @@ class WorkingIndex:
             f"Cannot write the words of the edits into {self.folder}: {error}.",
             "Free some space on that disk, then apply the edits again.",
         )
+
+
+def begin_working_index(
+    run: Path, base: Path, attributes: list[str], tables: Sequence[ChangedRows]
+) -> tuple[WorkingIndex, LexicalIndex]:
+    """A working index over `base` with the words of `tables`, and what it holds, in the first place that has room.
+
+    Raises `OutputError` where none has.
+    """
+    *parents, last_parent = layout.working_parents(run)
+    for parent in parents:
+        try:
+            return _begin(parent, base, attributes, tables)
+        except OutputError as error:
+            log.info("%s Another place is tried.", error.cause)
+    return _begin(last_parent, base, attributes, tables)
+
+
+def _begin(
+    parent: Path, base: Path, attributes: list[str], tables: Sequence[ChangedRows]
+) -> tuple[WorkingIndex, LexicalIndex]:
+    working_index = WorkingIndex(parent, base, attributes)
+    try:
+        return working_index, working_index.write(tables)
+    except BaseException:
+        working_index.close()
+        raise
 
 
 def copy_lexical_index(source: Path, target: Path) -> None:

@@ -80,6 +80,8 @@ def status(path: Shop) -> None:
             f"{len(snapshot):,} items, version {snapshot.version}; "
             f"{snapshot.n_changed:,} changed since the index was made."
         )
+        if catalogue.problem:
+            stdout.print(catalogue.problem)
 
 
 @items_app.command("carry-over", epilog="Example: mmse items carry-over run")

@@ -29,6 +29,7 @@ from mmse.cli.items import items_app
 from mmse.cli.recipes import recipes
 from mmse.cli.rules import rules_app
 from mmse.cli.serve import Port, events_app, serve
+from mmse.cli.verify import verify
 from mmse.cli.versions import versions_app
 from mmse.core.config import build, plain_values
 from mmse.core.errors import MmseError, UsageError
@@ -396,6 +397,7 @@ app.command(epilog="Examples: mmse init exports · mmse init exports --column ev
 app.command(epilog="Examples: mmse doctor shop.toml · mmse doctor shop.toml --json")(doctor)
 app.command(epilog="Examples: mmse recipes · mmse recipes dssm")(recipes)
 app.command(epilog="Example: mmse compare grid.toml --out compared --workers 2")(compare)
+app.command(epilog="Examples: mmse verify run · mmse verify site")(verify)
 app.command(epilog="Examples: mmse serve run · mmse serve site --workers 4 --token-file token.txt")(serve)
 
 

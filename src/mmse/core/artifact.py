@@ -1,32 +1,48 @@
 """The folders that steps write: whole or absent, each with a readable `manifest.json`.
 
 A step writes into a hidden folder next to its target. That folder is renamed to the target only when everything is on
-disk, so a killed process leaves the former folder as it was, or none. The next run of the same step removes the hidden
-folder that the killed process left.
+disk, so a killed process leaves the former folder as it was, or none. A hidden folder is locked while its process
+lives; the next run of the same step removes one that a killed process left. Process ids say nothing here: containers
+that share a disk have the same ones.
+
+A manifest may come from anybody. The files that it names must lie in its folder, and none may be a link.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import logging
 import os
+import re
+import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
+
 from mmse import __version__
-from mmse.core.errors import ArtifactError, OutputError
+from mmse.core.errors import ArtifactError, MmseError, OutputError, UsageError
 
 SCHEMA_VERSIONS = {"dataset": 3}
 """The schema version of each kind of folder, 1 where it is not named."""
 MANIFEST = "manifest.json"
 _WRITE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_MESSAGE = re.compile(
+    rf"{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EDQUOT)}|os error {errno.ENOSPC}\b|"
+    r"^\d+ requested and \d+ written"
+)
+"""How libraries say that a disk is full; the last is NumPy's."""
+_FILE_RECORD = re.compile(r"\d+:[0-9a-f]{32}")
+_DRAFT_TOKEN = re.compile(r"\d+|[0-9a-f]{16}")
 
 log = logging.getLogger(__name__)
 
@@ -76,35 +92,51 @@ def write_folder(target: Path, *, kind: str, config: Mapping[str, Any], inputs: 
     with explain_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
-        draft = Draft(target.parent / f".{target.name}.writing-{os.getpid()}")
-        draft.folder.mkdir()
+        folder, lock = _make_locked(target)
     try:
         with explain_os_errors(target):
+            draft = Draft(folder)
             yield draft
             _write_manifest(draft, kind=kind, config=config, inputs=inputs)
-            _replace(draft.folder, target)
+            _replace(folder, target)
     except BaseException:
-        shutil.rmtree(draft.folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
+    finally:
+        _release(lock)
 
 
 @contextlib.contextmanager
 def explain_os_errors(target: Path) -> Iterator[None]:
-    """Turns an `OSError` of writing `target` into an `OutputError`; other `OSError`s pass."""
+    """Turns an `OSError` of writing `target` into an `OutputError`; other `OSError`s pass.
+
+    So does whatever a library raises to say that the disk is full.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except MmseError:
+        raise
+    except Exception as error:
+        if says_full(error):
             raise OutputError(
                 f"No space left on the disk while writing {target}.",
                 "Free some space or choose an output folder on another disk, then run the same command again.",
             ) from error
+        if not isinstance(error, OSError):
+            raise
         if error.errno in _WRITE_ERRORS and _concerns(error.filename, target):
             raise OutputError(
                 f"Cannot write {target}: {error.strerror} ({error.filename}).",
                 "Choose an output folder that you may write to.",
             ) from error
         raise
+
+
+def says_full(error: BaseException) -> bool:
+    """Whether an error, of the system or of a library that wrote, says that the disk is full."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    return _FULL_MESSAGE.search(str(error)) is not None
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -143,9 +175,12 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
         )
     try:
         values = json.loads(path.read_text("utf-8"))
-        manifest = Manifest(origin=values.pop("made"), **values)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ArtifactError(f"{path} is damaged: {error}.", f"Delete {folder} and run its step again.") from error
+        manifest = msgspec.convert(values | {"origin": values.pop("made")}, Manifest)
+        _check_files(manifest.files)
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}.", "Look after that file.") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, msgspec.MsgspecError) as error:
+        raise ArtifactError(f"{path} is damaged: {error}.", _remake_cure(folder)) from error
     if manifest.kind != kind:
         raise ArtifactError(
             f"{folder} holds '{manifest.kind}', expected '{kind}'.", f"Give the folder that holds '{kind}'."
@@ -163,24 +198,73 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
 def verify(folder: Path, kind: str, *, content: bool = False) -> Manifest:
     """The manifest of `folder`, every file checked against the size in it; raises `ArtifactError` naming the file.
 
-    With `content` every file is read and its digest compared as well.
+    With `content` every file is read and its digest compared as well, and so is the manifest's own. A folder without
+    files is refused, and so is a file that is a link.
     """
     manifest = read_manifest(folder, kind)
-    for name, record in manifest.files.items():
-        if name in manifest.left_out:
-            continue
-        size = int(record.split(":", 1)[0])
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != size:
-            state = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
-            raise ArtifactError(
-                f"{path} is damaged: expected {size} bytes, found {state}.", f"Delete {folder} and run its step again."
-            )
-        if content and _file_record(path) != record:
-            raise ArtifactError(
-                f"{path} is damaged: its content is not what was written.", f"Delete {folder} and run its step again."
-            )
+    names = [name for name in manifest.files if name not in manifest.left_out]
+    if not names:
+        raise ArtifactError(f"{folder / MANIFEST} is damaged: it names no file.", _remake_cure(folder))
+    for name in names:
+        _verify_file(folder, name, manifest.files[name], content=content)
+    if content and _fingerprint(manifest) != manifest.fingerprint:
+        reason = "it was changed after it was written (its fingerprint is another)"
+        raise ArtifactError(f"{folder / MANIFEST} is damaged: {reason}.", _remake_cure(folder))
     return manifest
+
+
+@contextlib.contextmanager
+def name_damage(folders: Mapping[Path, str]) -> Iterator[None]:
+    """Where reading `folders` (each with its kind) fails, raises `ArtifactError` for the file whose content is damaged.
+
+    Sizes alone are checked before reading, and a library says little of what it cannot read. Where every file is what
+    was written, the failure goes on.
+    """
+    try:
+        yield
+    except (OutputError, UsageError):
+        raise
+    except Exception as error:
+        for folder, kind in folders.items():
+            try:
+                verify(folder, kind, content=True)
+            except ArtifactError as damage:
+                raise damage from error
+        raise
+
+
+def own_file(folder: Path, name: str) -> Path:
+    """The file `name` of an artifact's folder; raises `ArtifactError` where it is a link, or lies behind one."""
+    path = folder / name
+    if os.path.realpath(path) != os.path.join(os.path.realpath(folder), name):  # noqa: PTH118
+        raise ArtifactError(
+            f"{path} is a link to {os.path.realpath(path)}: expected a file in {folder} itself.",
+            "If you trust where it leads, put a copy of that file there.",
+        )
+    return path
+
+
+def _verify_file(folder: Path, name: str, record: str, *, content: bool) -> None:
+    path, size = own_file(folder, name), int(record.split(":", 1)[0])
+    if not path.is_file() or path.stat().st_size != size:
+        state = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
+        raise ArtifactError(f"{path} is damaged: expected {size} bytes, found {state}.", _remake_cure(folder))
+    if content and _file_record(path) != record:
+        raise ArtifactError(f"{path} is damaged: its content is not what was written.", _remake_cure(folder))
+
+
+def _check_files(files: Mapping[str, str]) -> None:
+    """Raises `ValueError` for the name of a file that is not in the folder, and for a record that is none."""
+    for name, record in files.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or str(path) != name or name in (".", MANIFEST) or "\0" in name:
+            raise ValueError(f"it names {name!r}, which is no file in this folder")
+        if not _FILE_RECORD.fullmatch(record):
+            raise ValueError(f"the size and digest of {name!r} are {record!r}")
+
+
+def _remake_cure(folder: Path) -> str:
+    return f"Delete {folder} and run its step again."
 
 
 def reason_to_make(folder: Path, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str | None:
@@ -229,18 +313,28 @@ def _write_manifest(draft: Draft, *, kind: str, config: Mapping[str, Any], input
     covered_fields = {
         "kind": kind,
         "schema_version": SCHEMA_VERSIONS.get(kind, 1),
-        "config": config,
+        "config": json.loads(json.dumps(config)),
         "inputs": inputs,
         "files": files,
     }
-    canonical = json.dumps(covered_fields, sort_keys=True, ensure_ascii=False)
     origin = {"mmse": __version__, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    fingerprint = hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
-    fields = {**covered_fields, "counts": draft.counts, "fingerprint": fingerprint, "made": origin}
+    fields = {**covered_fields, "counts": draft.counts, "fingerprint": _digest_fields(covered_fields), "made": origin}
     text = json.dumps(fields, indent=2, ensure_ascii=False)
     (draft.folder / MANIFEST).write_text(text + "\n", "utf-8")
     sync(draft.folder / MANIFEST)
     sync(draft.folder)
+
+
+def _fingerprint(manifest: Manifest) -> str:
+    """The fingerprint that `manifest` has to have."""
+    return _digest_fields(
+        {name: getattr(manifest, name) for name in ("kind", "schema_version", "config", "inputs", "files")}
+    )
+
+
+def _digest_fields(fields: Mapping[str, Any]) -> str:
+    canonical = json.dumps(fields, sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
 def _file_record(path: Path) -> str:
@@ -251,7 +345,7 @@ def _file_record(path: Path) -> str:
 
 
 def _replace(source: Path, target: Path) -> None:
-    former = target.parent / f".{target.name}.former-{os.getpid()}"
+    former = target.parent / f".{target.name}.former-{secrets.token_hex(8)}"
     if target.exists():
         target.rename(former)
     try:
@@ -273,19 +367,40 @@ def _sweep(target: Path) -> None:
             former.rename(target)
             log.warning("%s was put back: a former run was killed while replacing it", target)
     for draft in target.parent.glob(f".{target.name}.writing-*"):
-        owner = draft.name.rsplit("-", 1)[1]
-        if owner.isdecimal() and not _alive(int(owner)):
+        if _DRAFT_TOKEN.fullmatch(draft.name.rsplit("-", 1)[1]) and (lock := _lock_folder(draft)) is not None:
             shutil.rmtree(draft)
+            _release(lock)
 
 
-def _alive(pid: int) -> bool:
+def _make_locked(target: Path) -> tuple[Path, int | None]:
+    """A new hidden folder next to `target`, and its lock, None where the disk has no locks of folders."""
+    while True:
+        folder = target.parent / f".{target.name}.writing-{secrets.token_hex(8)}"
+        folder.mkdir()
+        lock = _lock_folder(folder)
+        if folder.exists():  # nobody took it for that of a killed process before it was locked
+            return folder, lock
+        _release(lock)
+
+
+def _lock_folder(folder: Path) -> int | None:
+    """The lock of a folder; None where another process has it, where the disk has none, or no such folder."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return pid != os.getpid()
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _release(lock: int | None) -> None:
+    if lock is not None:
+        fcntl.flock(lock, fcntl.LOCK_UN)  # a child process that was forked meanwhile has it open as well
+        os.close(lock)
 
 
 def _concerns(name: object, target: Path) -> bool:

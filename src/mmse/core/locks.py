@@ -43,6 +43,21 @@ def try_lock(path: Path) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
+def try_lock_folder(folder: Path) -> Iterator[bool]:
+    """Holds a folder itself and yields true, or yields false where another process holds it; leaves no file.
+
+    The folder is made where it is absent, and then removed where it is empty in the end. Where it may not be written,
+    or its disk has no locks of folders, this yields true.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            is_free = stack.enter_context(_open_folder(folder))
+        except OSError:
+            is_free = True
+        yield is_free
+
+
+@contextlib.contextmanager
 def lock(path: Path, *, limit_s: float | None = None) -> Iterator[None]:
     """Holds the lock file `path`; raises `OutputError` past the limit."""
     with _open_lock(path) as descriptor:
@@ -71,6 +86,30 @@ def _try_flock(descriptor: int, operation: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def _open_folder(folder: Path) -> Iterator[bool]:
+    """Makes and opens a folder, and yields whether its lock could be taken."""
+    while True:
+        is_new = not folder.is_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            is_free = _try_flock(descriptor, fcntl.LOCK_EX)
+            if not folder.is_dir() or not os.path.samestat(os.fstat(descriptor), folder.stat()):
+                continue  # its holder has removed it meanwhile
+            try:
+                yield is_free
+            finally:
+                if is_free:
+                    with contextlib.suppress(OSError):  # it is not empty
+                        if is_new:
+                            folder.rmdir()
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+            return
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager

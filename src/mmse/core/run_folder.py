@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmse.core import artifact
+from mmse.core import artifact, locks
 from mmse.core.artifact import MANIFEST, Manifest
-from mmse.core.errors import ArtifactError
+from mmse.core.errors import ArtifactError, OutputError
 
 DATASET, MODEL, VECTORS, INDEX, RANKING = "dataset", "model", "vectors", "index", "ranking"
 SERVING, MAP, REPORT = "serving", "map", "report"
@@ -107,6 +109,20 @@ class RunFolder:
         """The file that names the shop.toml of the run."""
         return self.path / "shop.json"
 
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """The right to make folders of the run; raises `OutputError` where another process has it.
+
+        Where the run may not be written, nobody can make a folder, and there is nothing to hold.
+        """
+        with locks.try_lock_folder(self.path) as has_lock:
+            if not has_lock:
+                raise OutputError(
+                    f"Another process is making folders of {self.path} at this moment.",
+                    f"Wait until it has ended (`fuser -v {self.path}` names it), or choose another run folder.",
+                )
+            yield
+
     def manifest(self, kind: str) -> Manifest:
         """The manifest of the folder `kind`; raises `ArtifactError` where it is missing or damaged."""
         return artifact.read_manifest(self.path / kind, kind)
@@ -123,6 +139,10 @@ class RunFolder:
         manifests = {kind: artifact.verify(self.path / kind, kind, content=content) for kind in kinds}
         require_lineage(manifests, self.path)
         return manifests
+
+    def name_damage(self, kinds: Iterable[str]) -> AbstractContextManager[None]:
+        """As `artifact.name_damage`, of the folders `kinds`."""
+        return artifact.name_damage({self.path / kind: kind for kind in kinds})
 
     def has(self, kind: str) -> bool:
         """Whether the folder `kind` is there."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from jaxtyping import Bool, Float32, Int64
 from tantivy import Occur, Query
 
 from mmse.core.errors import ArtifactError
+from mmse.core.scratch import LinkFolder
 from mmse.index import forward_index
 from mmse.index.base import damage_error
 from mmse.index.documents import ForwardWriter, LexicalWriter, field_name, format_term, prepare_text
@@ -31,6 +33,8 @@ from mmse.schema.filters import And, Between, Filter, Kind, Not, OneOf
 __all__ = ["FIELDS", "Boosts", "Expansions", "LexicalIndex", "LexicalQuery", "Matches", "Phrases"]
 
 METADATA = "lexical.json"
+_LOCK_FILE = ".tantivy-meta.lock"
+"""The library makes this file before it reads."""
 PHRASE_FIELDS = ("title", "brand")
 MAX_WORDS = 32
 """How many distinct words of a query are looked up; more of them only take time."""
@@ -88,8 +92,10 @@ class LexicalIndex:
         kinds: Mapping[str, Kind],
         language: str,
         row_words: RowWords | None = None,
+        links: LinkFolder | None = None,
     ) -> None:
-        """`row_words` has the current words of some rows."""
+        """`row_words` has the current words of some rows; `links` is where the library reads, if not in `folder`."""
+        self._links = links
         self.kinds, self.language = dict(kinds), language
         self._index, self._folder = index, folder
         self._analyzer = _make_analyzer(language)
@@ -113,11 +119,13 @@ class LexicalIndex:
 
     @classmethod
     def open(cls, folder: Path) -> LexicalIndex:
-        """The index in `folder`; raises `ArtifactError` where it is missing or damaged."""
+        """The index in `folder`, which need not be writable; raises `ArtifactError` where it is missing or damaged."""
         try:
             metadata = json.loads((folder / METADATA).read_text("utf-8"))
             kinds = {name: Kind(kind) for name, kind in metadata["kinds"].items()}
-            return cls(tantivy.Index.open(str(folder)), folder, kinds, metadata["language"], RowWords.open(folder))
+            links = None if _takes_locks(folder) else LinkFolder(folder)
+            index = tantivy.Index.open(str(links.path if links else folder))
+            return cls(index, folder, kinds, metadata["language"], RowWords.open(folder), links)
         except FileNotFoundError as error:
             raise ArtifactError(f"{folder} holds no lexical index.", "Build it: mmse index --help.") from error
         except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
@@ -125,7 +133,7 @@ class LexicalIndex:
 
     def refresh(self) -> LexicalIndex:
         """The same index with everything committed since it was opened."""
-        return LexicalIndex(self._index, self._folder, self.kinds, self.language, self._row_words)
+        return LexicalIndex(self._index, self._folder, self.kinds, self.language, self._row_words, self._links)
 
     @property
     def scores_rows_fast(self) -> bool:
@@ -321,3 +329,12 @@ def _make_analyzer(language: str) -> tantivy.TextAnalyzer:
     if language != "none":
         builder = builder.filter(tantivy.Filter.stemmer(language))
     return builder.build()
+
+
+def _takes_locks(folder: Path) -> bool:
+    """Whether the library can make its lock file in `folder`: on a read-only or a full disk it cannot."""
+    try:
+        os.close(os.open(folder / _LOCK_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+    except OSError:
+        return False
+    return True

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -213,6 +214,13 @@ class Rulebook:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         live = LiveRules(Publication(version, at, by, note, _digest(text.encode())), tuple(history))
         write_file(self.folder / CURRENT, msgspec.json.format(msgspec.json.encode(live), indent=2))
+
+
+def rule_files(folder: Path) -> list[Path]:
+    """The files of the rulebook in `folder`, which need not exist; links are not among them, nor is anything else."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    is_named = re.compile(rf"\d+\.toml|{re.escape(CURRENT)}").fullmatch
+    return [path for path in paths if is_named(path.name) and path.is_file() and not path.is_symlink()]
 
 
 def _file_name(version: int) -> str:

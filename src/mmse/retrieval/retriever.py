@@ -77,6 +77,11 @@ class Retriever:
         """
         folders = RunFolder(Path(run))
         folders.verify(SEARCH)
+        with folders.name_damage(SEARCH):
+            return cls._open(folders, edits=edits, writable=writable, cached_queries=cached_queries)
+
+    @classmethod
+    def _open(cls, folders: RunFolder, *, edits: bool, writable: bool, cached_queries: int) -> Retriever:
         encoder = Encoder.open(folders.model)
         catalogue = LiveCatalogue.open(folders.path, writable=writable, encoder=encoder) if edits else None
         if catalogue:

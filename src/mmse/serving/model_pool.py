@@ -13,10 +13,11 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import final
 
-from mmse.core.errors import MmseError
-from mmse.core.run_folder import INDEX, RunFolder
+from mmse.core.errors import MmseError, OutputError
+from mmse.core.run_folder import INDEX, MAP, SEARCH, RunFolder
 from mmse.dataset.serving_data import read_popular_queries, read_probe_queries
 from mmse.map.projection import CatalogueMap
 from mmse.ranking.calibration import NO_PROBABILITIES
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 class LoadedVersion:
     """A version in memory; `examples` are popular queries of its log, `indexed_at` is in seconds since 1970.
 
+    `read_only_reason` says why it takes no edits, "" where it does.
     It stays open while `n_leases` of it are held; once it is retired, the last one to be released closes it.
     """
 
@@ -49,6 +51,7 @@ class LoadedVersion:
     catalogue_map: CatalogueMap | None
     examples: tuple[str, ...]
     indexed_at: float
+    read_only_reason: str = ""
     n_leases: int = 0
     is_retired: bool = False
 
@@ -66,12 +69,16 @@ class LoadedVersion:
 @final
 @dataclass(eq=False)
 class ModelPool:
-    """The versions in service, by arm; `problem` says why a newer one is not among them."""
+    """The versions in service, by arm; `problem` says why a newer one is not among them.
+
+    `replacement` says what to do where the step folders of one were made again, "" where they were not.
+    """
 
     site: Site
     config: ServeConfig
     arms: Mapping[str, LoadedVersion] = field(default_factory=dict)
     problem: str | None = None
+    replacement: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _reload_lock: threading.Lock = field(default_factory=threading.Lock)
     _stop_event: threading.Event = field(default_factory=threading.Event)
@@ -213,11 +220,16 @@ class ModelPool:
             try:
                 if time.monotonic() - reloaded_s >= self.config.look_every_s:
                     self.reload()
+                    self.replacement = self._describe_replacement()
                     reloaded_s = time.monotonic()
                 self._refresh()
             except Exception as error:  # this thread must not end: the cause may be gone the next time
                 self.problem = error.cause if isinstance(error, MmseError) else str(error)
                 log.error("%s", error, exc_info=not isinstance(error, MmseError))
+
+    def _describe_replacement(self) -> str:
+        catalogues = [version.retriever.catalogue for version in set(self.arms.values())]
+        return next(filter(None, (catalogue.describe_replacement() for catalogue in catalogues if catalogue)), "")
 
     def _refresh(self) -> None:
         """Takes in the edits of other processes."""
@@ -232,7 +244,12 @@ class ModelPool:
 def load(site_version: Version, config: ServeConfig) -> LoadedVersion:
     """`site_version`, ready for its first search; raises `ArtifactError` where its folders do not fit one another."""
     folder = RunFolder(site_version.run)
-    retriever = Retriever.open(folder.path, writable=True, cached_queries=config.cached_queries)
+    with folder.name_damage([*SEARCH, *([MAP] if folder.map.is_dir() else [])]):
+        return _load(site_version, folder, config)
+
+
+def _load(site_version: Version, folder: RunFolder, config: ServeConfig) -> LoadedVersion:
+    retriever, read_only_reason = _open_retriever(folder.path, config.cached_queries)
     if not retriever.ranking.calibration.is_learned:
         log.warning("%s: %s", site_version.run, NO_PROBABILITIES)
     for query in read_probe_queries(folder.serving, _N_WARMUP):
@@ -243,4 +260,14 @@ def load(site_version: Version, config: ServeConfig) -> LoadedVersion:
         catalogue_map=CatalogueMap.open(folder.map) if folder.map.is_dir() else None,
         examples=tuple(read_popular_queries(folder.serving, EXAMPLES)),
         indexed_at=datetime.fromisoformat(folder.manifest(INDEX).origin["at"]).timestamp(),
+        read_only_reason=read_only_reason,
     )
+
+
+def _open_retriever(run: Path, cached_queries: int) -> tuple[Retriever, str]:
+    """The retriever of a run, open for edits, or for searches alone where it may not be written, with the reason."""
+    try:
+        return Retriever.open(run, writable=True, cached_queries=cached_queries), ""
+    except OutputError as error:
+        log.warning("%s It is searched, and takes no edits.", error.cause)
+        return Retriever.open(run, cached_queries=cached_queries), error.cause

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from granian import Granian
 from granian.constants import Interfaces
 
+from mmse.catalogue import transfer
 from mmse.core.errors import UsageError
 from mmse.core.run_folder import SEARCH, RunFolder
+from mmse.core.scratch import MEMORY
 from mmse.serving.config import METRICS_FOLDER, ServeConfig
 from mmse.serving.versions.site import Site
 
@@ -33,7 +35,9 @@ def serve(config: ServeConfig) -> bool:
     A worker that dies is replaced. Where the first worker cannot load what it is to serve, the server ends, and this
     gives false.
     """
-    with tempfile.TemporaryDirectory(prefix="mmse-metrics-") as folder:
+    # In memory where that can be: the library writes through a memory map, which on a full disk kills the process.
+    parent = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="mmse-metrics-", dir=parent) as folder:
         os.environ[METRICS_FOLDER] = folder
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         server = Granian(
@@ -77,6 +81,7 @@ def check(config: ServeConfig) -> None:
     """Raises where it could not serve, before a process starts: `ArtifactError`, or `UsageError` for the port."""
     for version in Site.open(config.path).state().versions:
         RunFolder(version.run).verify(SEARCH)
+        transfer.pending_edits(version.run)  # raises where they belong to step folders that were made again
     try:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         with socket.socket(family) as probe:

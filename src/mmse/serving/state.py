@@ -85,8 +85,18 @@ class ServerState:
 
     def list_problems(self) -> list[str]:
         """Problems for an operator to look at; none of them stops a search."""
-        problems = [self.models.problem, self.events.problem, self.experiments.problem, self._missing_version()]
+        problems = [
+            self.models.problem,
+            self.models.replacement,
+            self.events.problem,
+            self.experiments.problem,
+            self._missing_version(),
+        ]
         for version in set(self.models.arms.values()):
+            if version.retriever.catalogue is not None:
+                problems.append(version.retriever.catalogue.problem)
+            if version.read_only_reason:
+                problems.append(f"Version {version.name} takes no edits: {version.read_only_reason}")
             rulebook = version.retriever.rulebook
             if rulebook is not None and (problem := rulebook.status().problem):
                 problems.append(f"Newer rules of version {version.name} are not in use: {problem}")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 
 from mmse.core import artifact
-from mmse.core.artifact import Manifest
+from mmse.core.artifact import Manifest, explain_os_errors
 from mmse.core.errors import UsageError
 from mmse.dataset.folder import DatasetFolder, ItemStats
 from mmse.model.encoder import Encoder
@@ -155,7 +155,8 @@ def _open_encoder(
     if team.leads and not resume:
         checkpoints.start()
         encoder, features = create_encoder(dataset, config)
-        encoder.save(checkpoints.folder)
+        with explain_os_errors(checkpoints.folder):
+            encoder.save(checkpoints.folder)
         team.wait()
         return encoder, features
     team.wait()

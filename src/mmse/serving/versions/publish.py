@@ -22,6 +22,7 @@ from mmse.core.folder_copy import copy_folder
 from mmse.core.run_folder import INDEX, MAP, SEARCH, SERVING, VECTORS, RunFolder, require_lineage
 from mmse.dataset.serving_data import INTERACTIONS, read_probe_queries
 from mmse.index.embedding import QUERIES
+from mmse.ranking.rulebook import rule_files
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.http import LIVE
 from mmse.serving.versions import site_file
@@ -195,10 +196,9 @@ def _link_rules(site: Path, run: Path, draft: Path) -> bool:
     if is_first:
         copied_rules = site / f".{RULES}.writing"
         shutil.rmtree(copied_rules, ignore_errors=True)
-        if (run / RULES).is_dir():
-            shutil.copytree(run / RULES, copied_rules)
-        else:
-            copied_rules.mkdir()
+        copied_rules.mkdir()
+        for file in rule_files(run / RULES):
+            shutil.copy2(file, copied_rules / file.name)
         copied_rules.rename(site / RULES)
     (draft / RULES).symlink_to(Path("..") / ".." / RULES)
     return is_first

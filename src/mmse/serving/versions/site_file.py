@@ -116,8 +116,13 @@ def write_site(site: Path, record: SiteRecord) -> None:
 
 
 def read_version(site: Path, name: str) -> Version:
-    """The version `name`; raises `ArtifactError` where it is missing or damaged."""
+    """The version `name`; raises `ArtifactError` where it is missing or damaged, or does not lie in the site."""
     run = site / VERSIONS / name
+    if not name.isdecimal() or run.is_symlink():
+        raise ArtifactError(
+            f"{run} is no version of {site}: expected a folder in {site / VERSIONS} with a number as its name.",
+            f"Let the arm serve a version that `mmse versions list {site}` shows.",
+        )
     try:
         record = msgspec.json.decode((run / VERSION_FILE).read_bytes(), type=VersionRecord)
     except (OSError, ValueError, msgspec.MsgspecError) as error:
@@ -131,8 +136,8 @@ def read_version(site: Path, name: str) -> Version:
 def version_names(site: Path) -> list[str]:
     """The versions on the disk, oldest first."""
     folder = site / VERSIONS
-    names = [path.name for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
-    return sorted(names, key=int)
+    paths = folder.iterdir() if folder.is_dir() else []
+    return sorted((path.name for path in paths if path.name.isdecimal() and not path.is_symlink()), key=int)
 
 
 def utc_time() -> str:

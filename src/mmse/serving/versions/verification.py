@@ -1,0 +1,149 @@
+"""A run or a site looked through whole: every byte against its digest, lineage, edits, rules, and a sample of answers.
+
+What opens a run checks sizes, which is quick; here each file is read. All that is wrong is found, not the first alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from mmse.catalogue import layout, wal
+from mmse.catalogue.snapshot import Snapshot
+from mmse.core import artifact
+from mmse.core.artifact import Manifest
+from mmse.core.errors import ArtifactError, MmseError
+from mmse.core.run_folder import INPUTS, MODEL, SEARCH, RunFolder, require_lineage
+from mmse.dataset.serving_data import read_probe_queries
+from mmse.index.base import CHUNK
+from mmse.retrieval.retriever import Retriever
+from mmse.serving.versions import site_file
+from mmse.serving.versions.site import Site, is_site
+
+N_QUERIES, K = 20, 10
+MIN_RECALL = 0.9
+"""The share of the exact nearest items that a sample of answers has to have; an index is built for 0.99."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was looked at, and what is wrong with it, "" where nothing is."""
+
+    subject: str
+    problem: str = ""
+    cure: str = ""
+
+
+def verify_path(path: Path) -> Iterator[Inspection]:
+    """Looks through a run folder, or through every version of a site; gives each part as it is done.
+
+    Raises `ArtifactError` where the path is neither.
+    """
+    if not is_site(path):
+        Site.open(path)
+        yield from _verify_run(path, "")
+        return
+    yield _try("serving.json", lambda: site_file.read_site(path))
+    for name in site_file.version_names(path):
+        yield _try(f"{name}/{site_file.VERSION_FILE}", partial(site_file.read_version, path, name))
+        yield from _verify_run(path / site_file.VERSIONS / name, f"{name}/")
+
+
+def _verify_run(run: Path, prefix: str) -> Iterator[Inspection]:
+    """The folders of a run, how they fit, its edits, and answers where all that a search needs is whole."""
+    manifests: dict[str, Manifest] = {}
+    folders = {kind: kind for kind in INPUTS if kind in SEARCH or RunFolder(run).has(kind)}
+    baselines = sorted(RunFolder(run).baselines.glob("[!.]*")) if RunFolder(run).baselines.is_dir() else []
+    folders |= {f"baselines/{path.name}": MODEL for path in baselines}
+    is_whole = True
+    for name, kind in folders.items():
+        inspection = _try(f"{prefix}{name}", partial(_read, run, name, kind, manifests))
+        is_whole = is_whole and not (inspection.problem and name in SEARCH)
+        yield inspection
+    fits = _try(f"{prefix}lineage", lambda: require_lineage(manifests, run))
+    yield fits
+    edits = _try(f"{prefix}edits", lambda: _verify_edits(run))
+    yield edits
+    if is_whole and not (fits.problem or edits.problem):
+        yield _try(f"{prefix}answers", lambda: _verify_answers(run))
+
+
+def _read(run: Path, name: str, kind: str, manifests: dict[str, Manifest]) -> None:
+    manifest = artifact.verify(run / name, kind, content=True)
+    if name == kind:
+        manifests[kind] = manifest
+
+
+def _verify_edits(run: Path) -> None:
+    """Raises `ArtifactError` for a damaged log of edits or base, and for a log that may have been cut."""
+    layout.require_own_live_folder(run)
+    number = layout.newest_generation(run)
+    if number is None:
+        return
+    file = layout.wal_file(run, number)
+    header, start = wal.read_header(file)
+    commits = wal.read(file, start)
+    if header.base is not None:
+        artifact.verify(layout.base_folder(run, number), "live", content=True)
+    if commits.n_torn:
+        raise ArtifactError(
+            wal.torn_problem(file, commits.end, commits.n_torn),
+            "If edits are missing, restore the file from a backup or apply them again. Otherwise any edit mends it.",
+        )
+
+
+def _verify_answers(run: Path) -> None:
+    """Raises `ArtifactError` where the rules are not in use, or searches miss what an exact search finds."""
+    retriever = Retriever.open(run)
+    try:
+        problem = retriever.rulebook.status().problem if retriever.rulebook else None
+        if problem:
+            raise ArtifactError(f"The rules are not in use: {problem}", "Publish the rules again.")
+        queries = read_probe_queries(RunFolder(run).serving, N_QUERIES)
+        if not queries:
+            return
+        recall = _measure_recall(retriever.snapshot(), retriever.query_vectors(queries))
+        if recall < MIN_RECALL or not any(retriever.search(query, K) for query in queries):
+            raise ArtifactError(
+                f"Of the {K} nearest items of {len(queries)} queries the index finds {recall:.0%}, "
+                f"expected at least {MIN_RECALL:.0%}, and some answer.",
+                f"Delete {run / 'index'} and run `mmse index` again.",
+            )
+    finally:
+        if retriever.catalogue is not None:
+            retriever.catalogue.close()
+
+
+def _measure_recall(snapshot: Snapshot, vectors: Float32[np.ndarray, "n width"]) -> float:
+    """The share of the exact nearest items that the index finds."""
+    shares = [
+        np.isin(exact, found).mean()
+        for exact, found in zip(_exact_rows(snapshot, vectors), snapshot.search_vectors(vectors, K).ids, strict=True)
+        if len(exact)
+    ]
+    return float(np.mean(shares)) if shares else 1.0
+
+
+def _exact_rows(snapshot: Snapshot, vectors: Float32[np.ndarray, "n width"]) -> list[Int64[np.ndarray, " k"]]:
+    """The `K` nearest items of each query, by comparing it with every item."""
+    mask = snapshot.mask()
+    rows = np.arange(snapshot.n_rows) if mask is None else np.flatnonzero(mask)
+    scores = [vectors @ snapshot.vectors(rows[at : at + CHUNK]).T for at in range(0, len(rows), CHUNK)]
+    joint = np.concatenate(scores, axis=1) if scores else np.empty((len(vectors), 0), np.float32)
+    return [rows[np.argsort(-row_scores, kind="stable")[:K]] for row_scores in joint]
+
+
+def _try(subject: str, work: Callable[[], object]) -> Inspection:
+    """What `work` raises, as a inspection; also what no check has foreseen."""
+    try:
+        work()
+    except MmseError as error:
+        return Inspection(subject, error.cause, error.cure)
+    except Exception as error:
+        return Inspection(subject, f"{type(error).__name__}: {error}", "Restore it from a backup, or make it again.")
+    return Inspection(subject)
