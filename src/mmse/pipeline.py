@@ -309,8 +309,7 @@ def _make(name: str, shop: Shop, folder: str | Path | None, listener: Listener, 
     listener.step(name, reason or UP_TO_DATE, reason is not None)
     if reason is None:
         return artifact.read_manifest(target, step.kind)
-    engine.make_folder(StepContext(shop, run_folder, target, config, inputs, listener, resume))
-    return artifact.read_manifest(target, step.kind)
+    return engine.make_folder(StepContext(shop, run_folder, target, config, inputs, listener, resume))
 
 
 def mine(shop: Shop | str | Path, folder: str | Path | None = None) -> Manifest:
