@@ -68,7 +68,7 @@ class StepContext:
 
 
 @dataclass(frozen=True)
-class Engine:
+class StepEngine:
     """One way to make a step's folder; `inputs` where it reads other things than the step's usual engine."""
 
     make_folder: Callable[[StepContext], Manifest]
@@ -87,12 +87,12 @@ class Step:
     kind: str
     section: str
     purpose: str
-    engines: Mapping[str, Engine]
+    engines: Mapping[str, StepEngine]
     config: Callable[[Shop], Mapping[str, Any]]
     inputs: Callable[[Shop, RunFolder], Mapping[str, str]]
     extra: str | None = None
 
-    def engine(self, shop: Shop) -> Engine:
+    def engine(self, shop: Shop) -> StepEngine:
         """The engine that the shop names, or else the first; raises `UsageError` where there is none of that name."""
         name = shop.engines.get(self.section, next(iter(self.engines)))
         if name in self.engines:
@@ -103,7 +103,7 @@ class Step:
         )
         if ":" not in name:
             raise UsageError(f"{shop.path} [{self.section}]: there is no engine '{name}'.", form)
-        return Engine(import_object(name, FunctionType, f"{shop.path} [{self.section}] engine", form))
+        return StepEngine(import_object(name, FunctionType, f"{shop.path} [{self.section}] engine", form))
 
     def full_config(self, shop: Shop) -> dict[str, Any]:
         """What the folder depends on besides its inputs, with the engine's name where it is not the first."""
@@ -213,11 +213,11 @@ def _lineage(kind: str) -> Callable[[Shop, RunFolder], Mapping[str, str]]:
     return lambda shop, run: run.fingerprints(kind)
 
 
-_MINING_ENGINES = {"duckdb": Engine(_mine), "adopt": Engine(_adopt, _fingerprint_adopted)}
+_MINING_ENGINES = {"duckdb": StepEngine(_mine), "adopt": StepEngine(_adopt, _fingerprint_adopted)}
 
 
-def _built_in(make_folder: Callable[[StepContext], Manifest]) -> dict[str, Engine]:
-    return {"built-in": Engine(make_folder)}
+def _built_in(make_folder: Callable[[StepContext], Manifest]) -> dict[str, StepEngine]:
+    return {"built-in": StepEngine(make_folder)}
 
 
 _STEPS = (

@@ -105,11 +105,12 @@ def test_a_broken_rule_is_told(dataset: Path, file: str, change: Change, name: s
 
 
 def test_a_request_in_the_folder_of_another_time(dataset: Path) -> None:
-    shutil.move(dataset / "test" / "shard-000.parquet", dataset / "train/period=01/shard-009.parquet")
-    shutil.copy(dataset / "valid" / "shard-000.parquet", dataset / "test")
+    moved = [dataset / "train/period=01/shard-009.parquet", dataset / "test" / "shard-000.parquet"]
+    shutil.move(moved[1], moved[0])
+    shutil.copy(dataset / "valid" / "shard-000.parquet", moved[1])
     findings = {finding.name: finding for finding in check_dataset(dataset)}
-    assert "shard-009.parquet row" in findings["splits"].example
-    assert findings["splits"].numbers
+    assert "row 0 is of" in findings["splits"].example
+    assert findings["splits"].numbers == {"times": sum(pq.read_metadata(f).num_rows for f in moved)}
     assert "whole_requests" in findings, "valid's requests stand in test as well"
 
 

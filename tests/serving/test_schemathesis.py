@@ -54,8 +54,9 @@ def test_every_answer_is_as_documented(schema: Any, mode: GenerationMode) -> Non
         )
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case: Any) -> None:
-            for search in _searches(case.body):
-                search.pop("timeout_ms", None)  # a search may be asked for in a millisecond, and is not answered then
+            if mode is GenerationMode.POSITIVE:
+                for search in _searches(case.body):
+                    search.pop("timeout_ms", None)  # within a millisecond nothing is answered
             case.call_and_validate(
                 headers=WRITER, timeout=30, excluded_checks=[CHECKS.get_one("ignored_auth")]
             )  # test_api.py has it
