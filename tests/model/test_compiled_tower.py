@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from mmse.model.encoder import Encoder
 from mmse.model.features import FeatureSpace
-from mmse.model.towers import VIEWS, ModelConfig
+from mmse.model.towers import ModelConfig
+from mmse.model.views import VIEWS
 from mmse.text.tokenizer import Tokenizer
 
 ITEMS = pa.table(
@@ -50,7 +51,7 @@ def trained(views: tuple[str, ...], fusion: Literal["post", "pre"] = "post", con
 
 
 ENCODERS = [trained(views, fusion) for views in CHOICES for fusion in ("post", "pre")]
-ENCODERS.append(trained(VIEWS, conversion=True))
+ENCODERS.append(trained(tuple(VIEWS), conversion=True))
 
 
 @pytest.mark.parametrize("encoder", ENCODERS, ids=lambda case: "-".join([case.towers.config.fusion, *case.widths]))

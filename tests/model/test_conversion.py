@@ -5,9 +5,8 @@ import pytest
 from scipy.special import expit
 
 from mmse.model.conversion import MIN_EXAMPLES, Conversion
-from mmse.model.encoder import CONVERSION_VIEW
-from mmse.model.features import STATISTICS
 from mmse.model.inputs import item_numbers, make_item_inputs
+from mmse.model.item_statistics import STATISTICS
 from model.test_two_tower import ITEMS, encoder
 
 
@@ -38,8 +37,9 @@ def test_the_score_rises_by_the_strength_times_the_advantage() -> None:
     features, statistics = with_conversion.encode_items(ITEMS), np.zeros((3, STATISTICS), np.float32)
     n = features.numbers.shape[1] + STATISTICS
     conversion = Conversion(np.linspace(-1, 1, n), 0.3, 0.7)
-    with_conversion.towers.learn_conversion(conversion, 0.05)
-    assert with_conversion.widths == {"text": 8, "identity": 8, "shopper": 8, CONVERSION_VIEW: 1}
+    (tower,) = with_conversion.towers.number_towers
+    tower.learn(conversion, 0.05)
+    assert with_conversion.widths == {"text": 8, "identity": 8, "shopper": 8, "conversion": 1}
     assert with_conversion.width == 25
     queries = (["red shoes", ""], ["u1", None], np.zeros((2, 4), np.int32))
     plain_scores = plain.embed_queries(*queries) @ plain.embed_items(plain.encode_items(ITEMS), statistics).T
@@ -48,4 +48,4 @@ def test_the_score_rises_by_the_strength_times_the_advantage() -> None:
     difference = 0.05 * (item_numbers(features, statistics, rows) @ conversion.weights - conversion.mean)
     np.testing.assert_allclose(new_scores - plain_scores, np.broadcast_to(difference, (2, 3)), atol=1e-6)
     inputs = make_item_inputs(features, statistics, rows)
-    np.testing.assert_allclose(with_conversion.towers.conversion_score(inputs).numpy()[:, 0], difference, atol=1e-6)
+    np.testing.assert_allclose(tower.score_items(inputs).numpy()[:, 0], difference, atol=1e-6)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from mmse.core.errors import ArtifactError
 from mmse.model.bags import BagIndex, bags_of_ids, sum_bags
 from mmse.model.encoder import Encoder
-from mmse.model.features import STATISTICS, FeatureSpace, compute_statistics
+from mmse.model.features import FeatureSpace
 from mmse.model.fusion import fuse_item, fuse_query
+from mmse.model.item_statistics import STATISTICS, compute_statistics
 from mmse.model.towers import ModelConfig
 from mmse.text.tokenizer import Bags, Tokenizer
 
@@ -69,7 +70,7 @@ def test_what_training_never_met_adds_nothing() -> None:
     """Item c is not known to training: with or without its id it has the same vector. So has an unknown shopper."""
     model = encoder()
     features = model.encode_items(ITEMS)
-    assert features.item_ids.tolist() == [1, 2, 0]
+    assert features.tables["item_ids"].tolist() == [1, 2, 0]
     history = np.zeros((1, 4), np.int32)
     with_user, without_user = (model.embed_queries(["shoes"], [u], history) for u in ("never seen", None))
     gates = [np.linalg.norm(v.reshape(3, 8), axis=1) for v in (with_user, without_user)]

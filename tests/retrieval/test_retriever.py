@@ -19,6 +19,7 @@ from mmse.core.run_folder import DATASET, INDEX, SERVING, VECTORS
 from mmse.dataset.folder import DatasetFolder
 from mmse.index import IndexConfig
 from mmse.index.embedding import EmbedConfig
+from mmse.model.views import VIEWS
 from mmse.pipeline import Listener
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.search import Hit, Search
@@ -235,7 +236,8 @@ def test_a_truncated_file_is_named(copied_run: Path, file: str) -> None:
     ],
 )
 def test_the_reason_in_words(parts: dict[str, float], matched: tuple[str, ...], text: str) -> None:
-    hit = Hit(1, "i1", "Red tent", sum(parts.values()), 0.5, parts, matched, (), {})
+    phrases = {name: view.phrase for name, view in VIEWS.items()}
+    hit = Hit(1, "i1", "Red tent", sum(parts.values()), 0.5, parts, matched, (), {}, phrases)
     assert hit.reason == text
     assert replace(hit, moved_by=("at most 2 per brand",)).reason == f"{text}; at most 2 per brand"
 

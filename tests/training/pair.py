@@ -25,7 +25,8 @@ from mmse.core.artifact import Manifest
 from mmse.core.errors import UsageError
 from mmse.dataset.folder import DatasetFolder
 from mmse.model.encoder import Encoder
-from mmse.model.features import FeatureSpace, ItemFeatures
+from mmse.model.features import FeatureSpace
+from mmse.model.inputs import ItemFeatures
 from mmse.model.recipes import RECIPES, Recipe, override
 from mmse.shop import Shop
 from mmse.text.tokenizer import Tokenizer

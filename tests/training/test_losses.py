@@ -21,8 +21,8 @@ from mmse.dataset.folder import DatasetFolder
 from mmse.model.bags import BagIndex
 from mmse.model.conversion import Conversion
 from mmse.model.encoder import Encoder
-from mmse.model.features import STATISTICS, ItemFeatures
-from mmse.model.inputs import ItemInputs, QueryInputs
+from mmse.model.inputs import ItemFeatures, ItemInputs, QueryInputs
+from mmse.model.item_statistics import STATISTICS
 from mmse.model.recipes import RECIPES, HardNegatives, Recipe
 from mmse.schema.stages import Stage
 from mmse.shop import Shop
@@ -94,6 +94,8 @@ def same(a: object, b: object) -> bool:
         return isinstance(b, Tensor) and torch.equal(a, b)
     if is_dataclass(a):
         return all(same(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     return a == b
 
 
@@ -242,7 +244,7 @@ def one_request() -> Batch:
     ids = torch.zeros(1, dtype=torch.int64)
     return Batch(
         queries=QueryInputs(bag, ids, ids, bag),
-        items=ItemInputs(bag, bag, ids, bag, torch.zeros(1, 1)),
+        items=ItemInputs(bag, torch.zeros(1, 1), {}),
         columns=torch.tensor([[0]]),
         stages=torch.tensor([[int(Stage.CLICKED)]]),
         weights=torch.ones(1, 1),

@@ -13,7 +13,7 @@ from mmse.core.run_folder import VECTORS, RunFolder
 from mmse.dataset.serving_data import read_item_counts
 from mmse.index.step import attribute_columns
 from mmse.model.encoder import Encoder
-from mmse.model.features import STATISTICS, compute_statistics
+from mmse.model.item_statistics import STATISTICS, compute_statistics
 
 
 @final

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -15,11 +16,12 @@ from mmse.evaluation.offline import Evaluation
 from mmse.evaluation.report.query_path import query_path_context, summary
 from mmse.evaluation.rows import Measure, Row, find_difference, pivot
 from mmse.pipeline import Listener
-from mmse.schema.search import Answer, Hit
+from mmse.schema.search import WORDS_PART, Answer, Hit
 from mmse.training.loop import TrainingStep
 
 _QUERY = 72
-_COLOURS = {"text": "cyan", "identity": "magenta", "shopper": "yellow", "words": "green"}
+_COLOURS = ("cyan", "magenta", "yellow", "blue")
+"""The colours of the first views of an explanation."""
 
 
 def answer_table(query: str, answer: Answer) -> RenderableType:
@@ -42,8 +44,8 @@ def hits_table(query: str, hits: Sequence[Hit]) -> RenderableType:
     table.add_column("item, and why it was found", overflow="fold", ratio=1)
     table.add_column("likely", justify="right")
     table.add_column("score", justify="right")
-    for view in hits[0].parts:
-        table.add_column(view, justify="right", style=_COLOURS.get(view, ""))
+    for part, colour in zip_longest(hits[0].parts, _COLOURS[: len(hits[0].parts)], fillvalue=""):
+        table.add_column(part, justify="right", style="green" if part == WORDS_PART else colour)
     for hit in hits:
         facts = [str(hit.item[c]) for c in ("category", "brand") if c in hit.item]
         facts += [f"{hit.item['price']:,.2f}"] if "price" in hit.item else []

@@ -48,6 +48,8 @@ def plain_answer(answer: Answer) -> dict[str, Any]:
     """`answer` as values that JSON can hold."""
     payload = dataclasses.asdict(answer) | {"searched_for": answer.query}
     payload["hits"] = [dataclasses.asdict(hit) | {"reason": hit.reason} for hit in answer.hits]
+    for plain_hit in payload["hits"]:
+        del plain_hit["phrases"]
     del payload["query"]
     return payload
 

@@ -14,7 +14,7 @@ from mmse.core.progress import Progress
 from mmse.core.run_folder import INDEX, MODEL, VECTORS, RunFolder
 from mmse.dataset.folder import TEST, DatasetFolder
 from mmse.index import IndexConfig, build
-from mmse.model.features import look_up_shopper_ids
+from mmse.model.inputs import look_up_traits
 from mmse.retrieval.channel_rankings import CalibratedHits
 from mmse.retrieval.query_context import NO_ROWS
 from mmse.retrieval.retriever import Retriever
@@ -82,7 +82,7 @@ class Subject:
 
     def vectors(self, batch: QueryBatch) -> Float32[np.ndarray, "n width"]:
         """The fused vectors of the queries, each with the history that its shopper had then."""
-        ids = look_up_shopper_ids(self.retriever.shopper_columns, batch.history)
+        ids = look_up_traits(self.retriever.shopper_columns, batch.history)
         return self.retriever.encoder.embed_queries_compiled(batch.queries, batch.users, ids)
 
     def rank(

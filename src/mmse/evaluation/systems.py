@@ -19,7 +19,7 @@ from mmse.dataset.folder import DatasetFolder, ItemStats
 from mmse.evaluation.channels import DEPTH, QueryBatch, Subject
 from mmse.index import IndexConfig, build
 from mmse.model.encoder import Encoder
-from mmse.model.features import compute_statistics, look_up_shopper_ids
+from mmse.model.item_statistics import compute_statistics
 from mmse.text.bm25 import Bm25
 
 Ranker = Callable[[QueryBatch, int], Int[np.ndarray, "n depth"]]
@@ -75,9 +75,7 @@ def model_ranker(encoder: Encoder, items: pa.Table, item_statistics: Float32[np.
     index = build(IndexConfig(kind="exact"), vectors, np.arange(len(vectors), dtype=np.int64))
 
     def rank(batch: QueryBatch, depth: int) -> Int[np.ndarray, "n depth"]:
-        queries = encoder.embed_queries(
-            batch.queries, batch.users, look_up_shopper_ids(features.shopper, batch.history)
-        )
+        queries = encoder.embed_queries(batch.queries, batch.users, features.look_up_history(batch.history))
         return index.search(queries, depth).ids
 
     return rank

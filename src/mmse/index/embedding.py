@@ -20,7 +20,7 @@ from mmse.core.errors import ArtifactError
 from mmse.core.run_folder import DATASET, MODEL, require_lineage
 from mmse.dataset.folder import DatasetFolder, ItemStats
 from mmse.model.encoder import Encoder
-from mmse.model.features import compute_statistics, look_up_shopper_ids
+from mmse.model.item_statistics import compute_statistics
 from mmse.training.targets import read_logged_requests
 
 VECTORS = "items.npy"
@@ -56,12 +56,12 @@ def embed(dataset: Path, model: Path, target: Path, config: EmbedConfig) -> Mani
     moment = stats.snapshots.test if config.as_of == "test" else stats.snapshots.end
     vectors = encoder.embed_items(features, compute_statistics(stats.at(moment)))
     sample = read_logged_requests(dataset, "valid", config.sample_queries)
-    queries = encoder.embed_queries(sample.queries, sample.users, look_up_shopper_ids(features.shopper, sample.history))
+    queries = encoder.embed_queries(sample.queries, sample.users, features.look_up_history(sample.history))
     inputs = {kind: manifest.fingerprint for kind, manifest in manifests.items()}
     with artifact.write_folder(target, kind=run_folder.VECTORS, config=plain_values(config), inputs=inputs) as draft:
         np.save(draft.folder / VECTORS, vectors, allow_pickle=False)
         np.save(draft.folder / QUERIES, queries, allow_pickle=False)
-        np.save(draft.folder / SHOPPER, features.shopper, allow_pickle=False)
+        np.save(draft.folder / SHOPPER, features.traits, allow_pickle=False)
         draft.counts |= {"items": len(vectors), "width": vectors.shape[1], "queries": len(queries)}
     return artifact.read_manifest(target, run_folder.VECTORS)
 

@@ -19,18 +19,16 @@ from torch import Tensor
 from mmse.core.config import build, plain_values
 from mmse.core.errors import ArtifactError
 from mmse.model.compiled_tower import CompiledQueryTower
-from mmse.model.features import FeatureSpace, ItemFeatures
+from mmse.model.features import FeatureSpace
 from mmse.model.fusion import fuse_item, fuse_query
-from mmse.model.inputs import Sizes, make_item_inputs, make_query_inputs
+from mmse.model.inputs import ItemFeatures, Sizes, make_item_inputs, make_query_inputs
 from mmse.model.pretrained_encoder import PretrainedEncoder, build_from_shape, read_shape
-from mmse.model.towers import ModelConfig, TwoTower
+from mmse.model.towers import ModelConfig, TwoTower, file_name
 from mmse.model.transformer import TransformerText
+from mmse.model.views.view import ViewLabel
 from mmse.text.hashing import bucket
 from mmse.text.normalise import normalise
 from mmse.text.tokenizer import Tokenizer, document_frequency
-
-CONVERSION_VIEW = "conversion"
-"""The name of the view of one number: how well an item sells after a click."""
 
 JOINT_VIEW = "together"
 """The name of the only view of towers with pre-fusion."""
@@ -61,7 +59,7 @@ class Encoder:
 
         `transformer` reads the text where `config.text_encoder` is "transformer"; otherwise it is None.
         """
-        sizes = Sizes(tokenizer.n_grains, space.n_identity, space.n_item_ids, space.n_shopper, space.n_numbers)
+        sizes = space.sizes(tokenizer.n_grains)
         documents = document_frequency(items.text, tokenizer.n_grains)
         idf = np.log1p(len(items) / (documents + 1))
         text = None if transformer is None else TransformerText(transformer.model, config.dim)
@@ -76,10 +74,17 @@ class Encoder:
     def widths(self) -> dict[str, int]:
         """How many numbers of a fused vector belong to each view, in order."""
         config = self.towers.config
-        widths = dict.fromkeys(config.views, config.dim)
+        widths = {view.name: config.dim for view in config.gated_views}
         if config.fusion == "pre":
             widths = {JOINT_VIEW: sum(widths.values())}
-        return widths | ({CONVERSION_VIEW: 1} if config.conversion else {})
+        return widths | {view.name: 1 for view in config.number_views}
+
+    @property
+    def phrases(self) -> dict[str, str]:
+        """Why an item was found by each view, in words."""
+        config = self.towers.config
+        labels: tuple[ViewLabel, ...] = (*config.gated_views, *config.number_views)
+        return {label.name: label.phrase for label in labels}
 
     @property
     def width(self) -> int:
@@ -145,8 +150,8 @@ class Encoder:
             rows: Int64[np.ndarray, " m"] = np.arange(start, min(start + _CHUNK, len(features)), dtype=np.int64)
             inputs = make_item_inputs(features, statistics, rows).to(self.device)
             chunk = fuse_item(self.towers.embed_items(inputs, self._tokens)).float()
-            if self.towers.config.conversion:
-                chunk = torch.cat([chunk, self.towers.conversion_score(inputs)], dim=1)
+            if self.towers.number_towers:
+                chunk = torch.cat([chunk, self.towers.score_items(inputs)], dim=1)
             vectors[rows] = chunk.cpu().numpy()
         return vectors
 
@@ -158,12 +163,14 @@ class Encoder:
         """Writes the model into `folder` as safetensors and JSON; reading them runs no code."""
         self.tokenizer.save(folder)
         self.space.save(folder)
-        shape = {"config": plain_values(self.towers.config), "sizes": plain_values(self.towers.sizes)}
+        shape = {"config": plain_values(self.towers.config), "sizes": self.towers.sizes.to_plain()}
         (folder / "towers.json").write_text(json.dumps(shape, indent=2), "utf-8")
         if self.towers.transformer is not None:
             (folder / _TRANSFORMER).write_text(json.dumps(read_shape(self.towers.transformer.model), indent=2), "utf-8")
-        weights = {k: v.contiguous().cpu() for k, v in self.towers.state_dict().items() if not k.startswith(_EXTRA)}
-        save_file(weights, folder / "towers.safetensors")
+        weights = {k: v for k, v in self.towers.state_dict().items() if not k.startswith(_EXTRA)}
+        files = {file_name(name): weight.contiguous().cpu() for name, weight in weights.items()}
+        assert len(files) == len(weights), "two weights have the same name in the file"
+        save_file(files, folder / "towers.safetensors")
 
     @classmethod
     def open(cls, folder: Path) -> Encoder:
@@ -174,7 +181,7 @@ class Encoder:
         tokenizer, space = Tokenizer.open(folder), FeatureSpace.open(folder)
         try:
             shape = json.loads((folder / "towers.json").read_text("utf-8"))
-            config, sizes = build(ModelConfig, shape["config"], str(folder)), Sizes(**shape["sizes"])
+            config, sizes = build(ModelConfig, shape["config"], str(folder)), Sizes.from_plain(shape["sizes"])
             text = None
             if config.text_encoder == "transformer":
                 text = TransformerText(
@@ -183,7 +190,7 @@ class Encoder:
             with torch.device("meta"):
                 towers = TwoTower(config, sizes, np.ones(sizes.grains, np.float32), text)
             weights = load_file(folder / "towers.safetensors")
-            towers.load_state_dict({k: v for k, v in weights.items() if not k.startswith(_EXTRA)}, assign=True)
+            towers.load_state_dict({name: weights.pop(file_name(name)) for name in towers.state_dict()}, assign=True)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ArtifactError(f"Cannot read the model in {folder}: {error}.", "Train the model again.") from error
         return cls(tokenizer, space, towers.eval())

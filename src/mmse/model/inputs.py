@@ -1,41 +1,113 @@
-"""The inputs of the towers: tensors made from text, ids and numbers, in the same way for training and serving."""
+"""What the towers read of queries and items: features as arrays, and inputs as tensors made from them.
+
+Inputs are made in the same way for training and serving. Every view may read an item's words and numbers; what else a
+view reads of an item is its own, under a name that it gives (`mmse.model.views`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
 from torch import Tensor
 
 from mmse.model.bags import BagIndex, bags_of_ids
-from mmse.model.features import ItemFeatures
+from mmse.model.item_statistics import STATISTICS
 from mmse.text.tokenizer import Bags
+
+__all__ = [
+    "HISTORY",
+    "STATISTICS",
+    "Feature",
+    "ItemFeatures",
+    "ItemInputs",
+    "QueryInputs",
+    "Sizes",
+    "item_numbers",
+    "make_item_inputs",
+    "make_query_inputs",
+]
+
+HISTORY = "shopper"
+"""The name of the features that tell of an item in a shopper's history: ids of its traits."""
+
+Feature = Int32[np.ndarray, "n ids"] | Int32[np.ndarray, " n"]
+"""What a view reads of `n` items: a bag of ids each, or one id each, which is a memory of that item; 0 means "none"."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The numbers of rows of the embedding tables, and how many `numbers` an item has without those of the log."""
+    """How many grains there are, how many `numbers` an item has without those of the log, and the rows of each table.
+
+    `tables` is by the name of the feature whose ids are the table's rows.
+    """
 
     grains: int
-    identity: int
-    item_ids: int
-    shopper: int
     numbers: int
+    tables: Mapping[str, int]
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, int]) -> Sizes:
+        """The sizes that a model's file has, all under their names."""
+        tables = {name: size for name, size in values.items() if name not in ("grains", "numbers")}
+        return cls(values["grains"], values["numbers"], tables)
+
+    def to_plain(self) -> dict[str, int]:
+        """The form of a model's file."""
+        return {"grains": self.grains, **self.tables, "numbers": self.numbers}
+
+
+@dataclass(frozen=True)
+class ItemFeatures:
+    """Features of `n` items: the grains of their words, numbers, and what views read besides, by name.
+
+    `numbers` are the price relative to its category, the rating, and the shop's numeric columns.
+    """
+
+    text: Bags
+    numbers: Float32[np.ndarray, "n numbers"]
+    tables: Mapping[str, Feature]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def traits(self) -> Int32[np.ndarray, "n traits"]:
+        """What tells of each item in a shopper's history."""
+        return self.tables[HISTORY]
+
+    def look_up_history(self, history: Int32[np.ndarray, "n length"]) -> Int32[np.ndarray, "n ids"]:
+        """The ids of the traits of the items in each history of item rows, -1 for none."""
+        return look_up_traits(self.traits, history)
+
+
+def look_up_traits(
+    traits: Int32[np.ndarray, "items traits"], history: Int32[np.ndarray, "n length"]
+) -> Int32[np.ndarray, "n ids"]:
+    """The ids of the `traits` of the items in each history of item rows, -1 for none."""
+    ids = np.where(history[:, :, None] >= 0, traits[history], 0)
+    return ids.reshape(len(history), -1).astype(np.int32)
 
 
 @dataclass(frozen=True)
 class QueryInputs:
     """`n` queries: text grains, the bucket of the whole query and of the shopper (0: unknown), recent history.
 
-    `history` is a bag of the shopper-table ids of the items that a shopper clicked or ordered before the request.
+    `history` is a bag of the traits of the items that a shopper clicked or ordered before the request.
     """
 
     text: BagIndex
     memory: Int[Tensor, " n"]
     user: Int[Tensor, " n"]
     history: BagIndex
+
+    @property
+    def has_history(self) -> Bool[Tensor, " n"]:
+        """Which queries are of a shopper with a history."""
+        return self.history.offsets.diff() > 0
 
     def to(self, device: torch.device) -> QueryInputs:
         """The same inputs on `device`."""
@@ -44,23 +116,39 @@ class QueryInputs:
 
 @dataclass(frozen=True)
 class ItemInputs:
-    """`n` items: text grains, identity ids, own ids (0: unknown or dropped), shopper ids, and numbers."""
+    """`n` items: text grains, numbers (those of the log last), and what views read besides, by name."""
 
     text: BagIndex
-    identity: BagIndex
-    item_ids: Int[Tensor, " n"]
-    shopper: BagIndex
     numbers: Float[Tensor, "n numbers"]
+    tables: Mapping[str, BagIndex | Tensor]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def bags(self, name: str) -> BagIndex:
+        """The bags of ids under `name`."""
+        bags = self.tables[name]
+        assert isinstance(bags, BagIndex)
+        return bags
+
+    def ids(self, name: str) -> Int[Tensor, " n"]:
+        """The ids under `name`, one for each item; 0: unknown or hidden."""
+        ids = self.tables[name]
+        assert isinstance(ids, Tensor)
+        return ids
 
     def to(self, device: torch.device) -> ItemInputs:
         """The same inputs on `device`."""
-        return ItemInputs(
-            self.text.to(device),
-            self.identity.to(device),
-            self.item_ids.to(device),
-            self.shopper.to(device),
-            self.numbers.to(device),
-        )
+        tables = {name: table.to(device) for name, table in self.tables.items()}
+        return ItemInputs(self.text.to(device), self.numbers.to(device), tables)
+
+    def hide_memories(self, share: float, rng: np.random.Generator) -> ItemInputs:
+        """The same inputs, in which every memory of an item is hidden with the probability `share`."""
+        tables = {
+            name: torch.from_numpy(hide_ids(table.numpy(), share, rng)) if isinstance(table, Tensor) else table
+            for name, table in self.tables.items()
+        }
+        return replace(self, tables=tables)
 
 
 def make_query_inputs(
@@ -70,12 +158,12 @@ def make_query_inputs(
     history: Int32[np.ndarray, "n ids"],
     sizes: Sizes | None = None,
 ) -> QueryInputs:
-    """Inputs for `n` queries; `history` holds shopper-table ids, 0 for none. `sizes` is needed for training only."""
+    """Inputs for `n` queries; `history` holds ids of traits, 0 for none. `sizes` is needed for training only."""
     return QueryInputs(
         text=BagIndex.from_bags(text, sizes.grains if sizes else None),
         memory=torch.from_numpy(memory),
         user=torch.from_numpy(user),
-        history=BagIndex.from_bags(bags_of_ids(history), sizes.shopper if sizes else None),
+        history=BagIndex.from_bags(bags_of_ids(history), sizes.tables[HISTORY] if sizes else None),
     )
 
 
@@ -88,10 +176,11 @@ def make_item_inputs(
     """Inputs for the items at `rows`; `statistics` has all items. `sizes` is needed for training only."""
     return ItemInputs(
         text=BagIndex.from_bags(features.text.take(rows), sizes.grains if sizes else None),
-        identity=BagIndex.from_bags(bags_of_ids(features.identity[rows]), sizes.identity if sizes else None),
-        item_ids=torch.from_numpy(features.item_ids[rows].astype(np.int64)),
-        shopper=BagIndex.from_bags(bags_of_ids(features.shopper[rows]), sizes.shopper if sizes else None),
         numbers=torch.from_numpy(item_numbers(features, statistics, rows)),
+        tables={
+            name: _make_input(feature[rows], sizes.tables[name] if sizes else None)
+            for name, feature in features.tables.items()
+        },
     )
 
 
@@ -102,3 +191,15 @@ def item_numbers(
 ) -> Float32[np.ndarray, "n numbers"]:
     """The numbers of the items at `rows`: first those of the catalogue, then those of the log."""
     return np.concatenate([features.numbers[rows], statistics[rows]], axis=1)
+
+
+def hide_ids(ids: Int64[np.ndarray, " n"], share: float, rng: np.random.Generator) -> Int64[np.ndarray, " n"]:
+    """`ids`, each replaced by 0 with the probability `share`."""
+    is_hidden: Bool[np.ndarray, " n"] = rng.random(len(ids)) < share
+    return np.where(is_hidden, np.int64(0), ids)
+
+
+def _make_input(feature: Feature, n_rows: int | None) -> BagIndex | Tensor:
+    if feature.ndim == 1:
+        return torch.from_numpy(feature.astype(np.int64))
+    return BagIndex.from_bags(bags_of_ids(feature), n_rows)

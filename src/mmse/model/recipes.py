@@ -14,7 +14,7 @@ from mmse.core.config import build, plain_values
 from mmse.core.plugins import import_object
 from mmse.model.objectives import BatchScores
 from mmse.model.recipe import OBJECTIVES, HardNegatives, Objective, Recipe, StageWeights, Thresholds, objective
-from mmse.model.towers import VIEWS
+from mmse.model.views import VIEWS
 
 __all__ = [
     "ABLATIONS",

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from mmse.core.config import require
 from mmse.model.bags import BagIndex, sum_bags
-from mmse.model.conversion import Conversion
-from mmse.model.features import STATISTICS
 from mmse.model.inputs import ItemInputs, QueryInputs, Sizes
 from mmse.model.transformer import TransformerText
-
-VIEWS = ("text", "identity", "shopper")
+from mmse.model.views import NUMBER_VIEWS, VIEWS
+from mmse.model.views.conversion import ConversionTower, ConversionView
+from mmse.model.views.view import ResidualBlock, TowerShape, View, ViewTower, random_table, rescale
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class ModelConfig:
     """
 
     dim: int = 64
-    views: tuple[str, ...] = VIEWS
+    views: tuple[str, ...] = tuple(VIEWS)
     query_buckets: int = 16_384
     user_buckets: int = 8_192
     fusion: Literal["post", "pre"] = "post"
@@ -47,6 +45,16 @@ class ModelConfig:
         require(is_valid, "views", list(self.views), f"one or more of {', '.join(VIEWS)}, each once")
         require(self.query_buckets >= 1, "query_buckets", self.query_buckets, "at least 1")
         require(self.user_buckets >= 1, "user_buckets", self.user_buckets, "at least 1")
+
+    @property
+    def gated_views(self) -> tuple[View, ...]:
+        """The views that gates weigh, in their order in a fused vector."""
+        return tuple(VIEWS[name] for name in self.views)
+
+    @property
+    def number_views(self) -> tuple[ConversionView, ...]:
+        """The views of one number, which follow the others."""
+        return tuple(view for view in NUMBER_VIEWS.values() if getattr(self, view.name))
 
 
 class TwoTower(nn.Module):
@@ -73,36 +81,35 @@ class TwoTower(nn.Module):
         assert (transformer is not None) == (config.text_encoder == "transformer")
         self.transformer = transformer
         if transformer is None:
-            self.tokens = _random_table(sizes.grains, dim)
+            self.tokens = random_table(sizes.grains, dim)
             self.log_weights = nn.Parameter(torch.from_numpy(np.log(token_weights)))
         self.extra = nn.ParameterDict()
-        if config.conversion:
-            self.register_buffer("sells", torch.zeros(sizes.numbers + STATISTICS + 1))
-        self.query_dense = nn.ModuleDict({view: _ResidualBlock(dim) for view in config.views})
+        self.number_views = nn.ModuleDict({view.key: view.make_tower(sizes) for view in config.number_views})
+        self.query_dense = nn.ModuleDict({view.key: ResidualBlock(dim) for view in config.gated_views})
         if config.fusion == "pre":
-            width = dim * len(config.views)
-            self.query_mixed, self.item_mixed = _ResidualBlock(width), _ResidualBlock(width)
+            width = dim * len(config.gated_views)
+            self.query_mixed, self.item_mixed = ResidualBlock(width), ResidualBlock(width)
         else:
-            self.gate = nn.Linear(dim + 2, len(config.views))
+            self.gate = nn.Linear(dim + 2, len(config.gated_views))
             nn.init.zeros_(self.gate.weight)
             nn.init.zeros_(self.gate.bias)
-        if "text" in config.views:
-            self.item_dense = _ResidualBlock(dim)
-        if "identity" in config.views:
-            self.query_memory = _zero_table(config.query_buckets + 1, dim)
-            self.identity = _random_table(sizes.identity, dim)
-            self.item_ids = _zero_table(sizes.item_ids, dim)
-            self.identity_numbers = nn.Linear(sizes.numbers + STATISTICS, dim)
-        if "shopper" in config.views:
-            self.users = _zero_table(config.user_buckets + 1, dim)
-            self.shopper = _random_table(sizes.shopper, dim)
-            self.history_dense = _ResidualBlock(dim)
-            self.shopper_numbers = nn.Linear(sizes.numbers + STATISTICS, dim)
+        shape = TowerShape(dim, config.query_buckets, config.user_buckets, sizes)
+        self.views = nn.ModuleDict({view.key: view.make_tower(shape) for view in config.gated_views})
 
     @property
     def device(self) -> torch.device:
         """The device of the parameters."""
         return next(self.parameters()).device
+
+    @property
+    def view_towers(self) -> list[tuple[str, ViewTower]]:
+        """The key and the towers of each view that gates weigh, in order."""
+        return [(key, tower) for key, tower in self.views.items() if isinstance(tower, ViewTower)]
+
+    @property
+    def number_towers(self) -> list[ConversionTower]:
+        """The towers of the views of one number, in order."""
+        return [tower for tower in self.number_views.values() if isinstance(tower, ConversionTower)]
 
     def parameter_groups(self, transformer_share: float) -> list[dict[str, Any]]:
         """The parameters in the optimizer's form, each group with its `share` of the learning rate.
@@ -133,66 +140,42 @@ class TwoTower(nn.Module):
         With pre-fusion there is one view, of the whole width, and its gate is 1.
         """
         words = self._embed_text(inputs.text, tokens)
-        has_history = (inputs.history.offsets.diff() > 0).to(words.dtype)
-        user_flags = torch.stack([has_history, (inputs.user > 0).to(words.dtype)], dim=1)
-        views = []
-        for view in self.config.views:
-            embedding = self.query_dense[view](words)
-            if view == "identity":
-                embedding = embedding + _look_up(self.query_memory, inputs.memory)
-            if view == "shopper":
-                taste = self.history_dense(_rescale(sum_bags(self.shopper, inputs.history)))
-                embedding = embedding + taste * has_history.unsqueeze(1) + _look_up(self.users, inputs.user)
-            views.append(embedding)
+        views = [tower.embed_queries(self.query_dense[key](words), inputs) for key, tower in self.view_towers]
         if self.config.fusion == "pre":
             return _mix(views, self.query_mixed), torch.ones(len(words), 1, device=words.device)
+        user_flags = torch.stack([inputs.has_history, inputs.user > 0], dim=1).to(words.dtype)
         gates = torch.softmax(self.gate(torch.cat([words, user_flags], dim=1)).float(), dim=1)
         return _normalise(views), gates
 
     def embed_items(self, inputs: ItemInputs, tokens: Float[Tensor, "grains dim"]) -> Float[Tensor, "n views width"]:
         """Unit-norm view embeddings of `n` items, or one of the whole width; `tokens` is `token_table()`."""
-        views = []
-        for view in self.config.views:
-            if view == "text":
-                embedding = self.item_dense(self._embed_text(inputs.text, tokens))
-            elif view == "identity":
-                embedding = sum_bags(self.identity, inputs.identity) + _look_up(self.item_ids, inputs.item_ids)
-                embedding = embedding + self.identity_numbers(inputs.numbers)
-            else:
-                embedding = sum_bags(self.shopper, inputs.shopper) + self.shopper_numbers(inputs.numbers)
-            views.append(embedding)
+        towers = [tower for _, tower in self.view_towers]
+        reads_words = any(tower.reads_words for tower in towers)
+        words = self._embed_text(inputs.text, tokens) if reads_words else None
+        views = [tower.embed_items(inputs, words) for tower in towers]
         return _mix(views, self.item_mixed) if self.config.fusion == "pre" else _normalise(views)
 
-    def learn_conversion(self, conversion: Conversion, strength: float) -> None:
-        """Adds to the fused score of an item `strength` times its log odds of an order after a click, less their mean.
-
-        This is a buffer and no parameter: no loss changes it.
-        """
-        line = np.append(conversion.weights, -conversion.mean).astype(np.float32)
-        self.sells = torch.from_numpy(strength * line).to(self.device)
-
-    def conversion_score(self, inputs: ItemInputs) -> Float[Tensor, "n 1"]:
-        """The number that `conversion` appends to the vectors of `n` items."""
-        return (inputs.numbers @ self.sells[:-1] + self.sells[-1]).unsqueeze(1)
+    def score_items(self, inputs: ItemInputs) -> Float[Tensor, "n numbers"]:
+        """The numbers that the views of one number append to the vectors of `n` items."""
+        return torch.cat([inputs.numbers[:, :0], *(tower.score_items(inputs) for tower in self.number_towers)], dim=1)
 
     def _embed_text(self, text: BagIndex, tokens: Float[Tensor, "grains dim"]) -> Float[Tensor, "n dim"]:
         """The embedding of a text, the same for queries and items, with a mean square of 1."""
-        return _rescale(self.transformer(text) if self.transformer is not None else sum_bags(tokens, text))
+        return rescale(self.transformer(text) if self.transformer is not None else sum_bags(tokens, text))
 
 
-class _ResidualBlock(nn.Module):
-    """`x + W₂ relu(W₁ x)`; it starts as the identity."""
+def file_name(weight: str) -> str:
+    """The name in a model's file of the weight `weight` of the towers.
 
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.first = nn.Linear(dim, dim)
-        self.second = nn.Linear(dim, dim)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+    Those of the views of the tables stand there under their own names, as they did before views had a place of theirs.
+    """
+    for prefix in _PREFIXES:
+        if weight.startswith(prefix):
+            return weight.removeprefix(prefix)
+    return weight
 
-    def forward(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
-        residual: Tensor = self.second(F.relu(self.first(x)))
-        return x + residual
+
+_PREFIXES = [f"views.{key}." for key in VIEWS] + [f"number_views.{key}." for key in NUMBER_VIEWS]
 
 
 def _normalise(views: list[Float[Tensor, "n dim"]]) -> Float[Tensor, "n views dim"]:
@@ -203,24 +186,3 @@ def _normalise(views: list[Float[Tensor, "n dim"]]) -> Float[Tensor, "n views di
 def _mix(views: list[Float[Tensor, "n dim"]], dense: nn.Module) -> Float[Tensor, "n 1 views_times_dim"]:
     """All views through one residual block, as one vector of length 1."""
     return F.normalize(dense(torch.cat(views, dim=1)).float(), dim=1).unsqueeze(1)
-
-
-def _random_table(rows: int, dim: int) -> nn.Parameter:
-    return nn.Parameter(torch.randn(rows, dim) * dim**-0.5)
-
-
-def _zero_table(rows: int, dim: int) -> nn.Parameter:
-    """A table of zeros: a row that training never updated then adds nothing instead of noise."""
-    return nn.Parameter(torch.zeros(rows, dim))
-
-
-def _rescale(x: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
-    """`x` with a mean square of 1 per row, whatever the length of the text; zero stays zero."""
-    unit: Tensor = F.normalize(x, dim=1)
-    return unit * math.sqrt(x.shape[1])
-
-
-def _look_up(table: Float[Tensor, "rows dim"], ids: Int[Tensor, " n"]) -> Float[Tensor, "n dim"]:
-    """Rows of `table`, where id 0 means "none" and gives zero."""
-    rows: Tensor = F.embedding(ids, table, padding_idx=0)
-    return rows * (ids > 0).unsqueeze(1)

@@ -23,9 +23,10 @@ from scipy import sparse
 
 from mmse.model.encoder import Encoder
 from mmse.model.pretrained_encoder import PretrainedEncoder
+from mmse.model.views.text import TextView
 from mmse.text.tokenizer import Bags, Tokenizer
 
-TEXT_WEIGHTS = ("tokens", "log_weights", "query_dense.text.", "item_dense.")
+TEXT_WEIGHTS = ("tokens", "log_weights", f"query_dense.{TextView.key}.", f"views.{TextView.key}.")
 """Prefixes of the names of the text view's weights; the other views read the same token table."""
 
 _MAX_GRAIN_TOKENS = 16

@@ -20,7 +20,7 @@ from mmse.dataset.folder import DatasetFolder, ItemStats
 from mmse.index import IndexConfig, build
 from mmse.index.lexical import FIELDS, LexicalIndex
 from mmse.model.encoder import Encoder
-from mmse.model.features import compute_statistics, look_up_shopper_ids
+from mmse.model.item_statistics import compute_statistics
 from mmse.ranking.calibration import (
     FORMS,
     NO_PROBABILITIES,
@@ -86,7 +86,7 @@ def read_window(dataset: Path, encoder: Encoder, query_counts: QueryCounts, n_re
     stats = ItemStats.open(dataset)
     features = encoder.encode_items(pq.read_table(DatasetFolder(dataset).items))
     requests = read_logged_requests(dataset, "valid", n_requests, clicked_only=False)
-    history = look_up_shopper_ids(features.shopper, requests.history)
+    history = features.look_up_history(requests.history)
     return ValidationWindow(
         requests=requests,
         slots=read_slots(dataset, "valid", requests),

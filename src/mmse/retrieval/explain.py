@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from mmse.model.features import FeatureSpace
+from mmse.model.encoder import Encoder
 from mmse.ranking.candidates import Candidates, find_rows
 from mmse.ranking.rerank import RankedRow
 from mmse.retrieval.query_context import QueryContext
-from mmse.schema.search import Hit
+from mmse.schema.search import WORDS_PART, Hit
 from mmse.text.normalise import words
 
 LEAD_REASON = "names what the query names"
+_WORDS_PHRASE = "same words"
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class PagePart:
     first_rank: int
 
 
-def build_hits(part: PagePart, view_widths: Mapping[str, int], space: FeatureSpace, *, explain: bool) -> list[Hit]:
-    """The hits of `part`, which has some; `view_widths` are the widths of the views in the fused vectors."""
+def build_hits(part: PagePart, encoder: Encoder, *, explain: bool) -> list[Hit]:
+    """The hits of `part`, which has some; `encoder` made the fused vectors."""
     scored_candidates, ranking = part.scored_candidates, part.hits
     context, candidates = scored_candidates.context, scored_candidates.candidates
     rows = np.array([hit.row for hit in ranking], np.int64)
@@ -56,11 +57,14 @@ def build_hits(part: PagePart, view_widths: Mapping[str, int], space: FeatureSpa
     parts: Sequence[dict[str, float]] = [{} for _ in rows]
     matched_words: Sequence[tuple[str, ...]] = [()] * len(rows)
     if explain:
-        parts = _parts(context, rows, candidates.lexical[indices], view_widths)
-        matched_words = _match_words(context.query, space.item_texts(context.snapshot.table(rows)))
-    columns = zip(
-        ranking, context.snapshot.display_items(rows), scores, probabilities, parts, matched_words, strict=True
-    )
+        parts = _parts(context, rows, candidates.lexical[indices], encoder.widths)
+        matched_words = _match_words(context.query, encoder.space.item_texts(context.snapshot.table(rows)))
+    moved_by = [
+        (*hit.moved_by, LEAD_REASON) if hit.row in scored_candidates.lead_rows else hit.moved_by for hit in ranking
+    ]
+    items = context.snapshot.display_items(rows)
+    columns = zip(items, scores, probabilities, parts, matched_words, moved_by, strict=True)
+    phrases = {**encoder.phrases, WORDS_PART: _WORDS_PHRASE}
     return [
         Hit.unchecked(
             rank=rank,
@@ -70,10 +74,11 @@ def build_hits(part: PagePart, view_widths: Mapping[str, int], space: FeatureSpa
             probability=probability,
             parts=shares,
             matched=item_words,
-            moved_by=(*hit.moved_by, LEAD_REASON) if hit.row in scored_candidates.lead_rows else hit.moved_by,
+            moved_by=reasons,
             item=item,
+            phrases=phrases,
         )
-        for rank, (hit, item, score, probability, shares, item_words) in enumerate(columns, part.first_rank)
+        for rank, (item, score, probability, shares, item_words, reasons) in enumerate(columns, part.first_rank)
     ]
 
 
@@ -86,7 +91,7 @@ def _parts(
     """The share of each view, and of the query's words, in the score of each row."""
     products = context.snapshot.vectors(rows) * context.vector
     starts = np.cumsum([0, *view_widths.values()])[:-1]
-    names = (*view_widths, "words")
+    names = (*view_widths, WORDS_PART)
     views = np.add.reduceat(products, starts, axis=1).astype(np.float64)
     table = np.column_stack([views, context.weight * lexical])
     return [dict(zip(names, shares, strict=True)) for shares in table.tolist()]

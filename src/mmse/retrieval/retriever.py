@@ -25,7 +25,7 @@ from mmse.index.facets import count_values
 from mmse.index.helper_thread import HelperThread
 from mmse.index.lexical import LexicalIndex, Matches
 from mmse.model.encoder import Encoder
-from mmse.model.features import look_up_shopper_ids
+from mmse.model.inputs import look_up_traits
 from mmse.model.query_cache import Lookups, QueryCache, QueryKey
 from mmse.ranking.calibration import NO_PROBABILITIES
 from mmse.ranking.candidates import FIRST_BLOCK
@@ -267,12 +267,12 @@ class Retriever:
                 rows = snapshot.rows_with_deleted(key.history)
                 rows = rows[(rows >= 0) & (rows < len(self.shopper_columns))][-self.history.length :]
                 item_rows[index, : len(rows)] = rows
-        return look_up_shopper_ids(self.shopper_columns, item_rows)
+        return look_up_traits(self.shopper_columns, item_rows)
 
     def _answer(self, prepared_search: PreparedSearch, blocks: Sequence[RankedBlock]) -> Answer:
         search, effects, snapshot = prepared_search.search, prepared_search.effects, prepared_search.context.snapshot
-        widths, space = self.encoder.widths, self.encoder.space
-        hits = [hit for part in page(blocks, search) for hit in build_hits(part, widths, space, explain=search.explain)]
+        parts = page(blocks, search)
+        hits = [hit for part in parts for hit in build_hits(part, self.encoder, explain=search.explain)]
         first = blocks[0]
         facets = {
             column: replace(

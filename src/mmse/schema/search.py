@@ -68,6 +68,10 @@ class Search:
         return self.min_probability > 0 or self.target_precision is not None
 
 
+WORDS_PART = "words"
+"""The part of a score that is of the query's words; the other parts are of views."""
+
+
 @dataclass(frozen=True)
 class Hit:
     """One item that a query found.
@@ -75,7 +79,8 @@ class Hit:
     `score` is the fused score; `parts` holds the share of each view and of the query's words in it (they add up to
     `score`). `probability` is that a shopper who looks at the item clicks it, `None` where the channel is not
     calibrated. `matched` are the query's words that the item's text has. `moved_by` tells in words which rules, caps
-    and guards moved it. A hit without an explanation has neither `parts` nor `matched`.
+    and guards moved it. `phrases` says in words what parts mean. A hit without an explanation has neither `parts` nor
+    `matched`.
     """
 
     rank: int
@@ -87,6 +92,7 @@ class Hit:
     matched: tuple[str, ...]
     moved_by: tuple[str, ...]
     item: dict[str, object]
+    phrases: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def unchecked(cls, **fields: object) -> Hit:
@@ -106,18 +112,9 @@ class Hit:
             return "; ".join(self.moved_by)
         part, share = max(self.parts.items(), key=lambda named_share: named_share[1])
         positive_sum = sum(max(value, 0.0) for value in self.parts.values())
-        phrase = f"{_PART_PHRASES.get(part, part)} {share / positive_sum:.0%}" if positive_sum > 0 else "nothing close"
+        phrase = f"{self.phrases.get(part, part)} {share / positive_sum:.0%}" if positive_sum > 0 else "nothing close"
         words = f"has {', '.join(self.matched)}" if self.matched else "no word in common"
         return "; ".join((words, phrase, *self.moved_by))
-
-
-_PART_PHRASES = {
-    "text": "similar text",
-    "identity": "what this query leads to",
-    "shopper": "this shopper's taste",
-    "conversion": "sells well",
-    "words": "same words",
-}
 
 
 @dataclass(frozen=True)

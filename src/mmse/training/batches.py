@@ -15,8 +15,16 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64
 from torch import Tensor
 
 from mmse.model.conversion import Conversion
-from mmse.model.features import ItemFeatures, look_up_shopper_ids
-from mmse.model.inputs import ItemInputs, QueryInputs, Sizes, item_numbers, make_item_inputs, make_query_inputs
+from mmse.model.inputs import (
+    ItemFeatures,
+    ItemInputs,
+    QueryInputs,
+    Sizes,
+    hide_ids,
+    item_numbers,
+    make_item_inputs,
+    make_query_inputs,
+)
 from mmse.model.recipes import Recipe, StageWeights
 from mmse.schema.stages import Stage
 from mmse.training.encoded_requests import EncodedRequests
@@ -223,16 +231,15 @@ class Batches:
         query = requests.query[request_rows]
         return make_query_inputs(
             requests.texts.take(query),
-            _drop_ids(requests.memory[query], self.dropout.query, rng),
-            _drop_ids(requests.user[request_rows], self.dropout.user, rng),
-            look_up_shopper_ids(self.features.shopper, requests.history[request_rows]),
+            hide_ids(requests.memory[query], self.dropout.query, rng),
+            hide_ids(requests.user[request_rows], self.dropout.user, rng),
+            self.features.look_up_history(requests.history[request_rows]),
             self.sizes,
         )
 
     def _make_items(self, snapshot: int, pool: Int64[np.ndarray, " pool"], rng: np.random.Generator) -> ItemInputs:
         inputs = make_item_inputs(self.features, self.shards.statistics(snapshot), pool, self.sizes)
-        item_ids = torch.from_numpy(_drop_ids(inputs.item_ids.numpy(), self.dropout.item_id, rng))
-        return ItemInputs(inputs.text, inputs.identity, item_ids, inputs.shopper, inputs.numbers)
+        return inputs.hide_memories(self.dropout.item_id, rng)
 
     def _make_weights(self, snapshot: int, group: Group) -> Float32[np.ndarray, "requests group"]:
         by_stage = self.recipe.stage_weights
@@ -287,8 +294,3 @@ def mask_reached(
     is_reached[np.broadcast_to(owner[:, None], columns.shape)[present], columns[present]] = True
     by_request: Bool[np.ndarray, "requests pool"] = is_reached[owner]
     return by_request
-
-
-def _drop_ids(ids: Int64[np.ndarray, " n"], share: float, rng: np.random.Generator) -> Int64[np.ndarray, " n"]:
-    is_dropped: Bool[np.ndarray, " n"] = rng.random(len(ids)) < share
-    return np.where(is_dropped, np.int64(0), ids)

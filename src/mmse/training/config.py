@@ -9,7 +9,8 @@ from typing import Any, Literal
 from mmse.core.config import plain_values, require
 from mmse.model.pretrained_encoder import PACKAGE
 from mmse.model.recipes import RECIPES, Recipe, override
-from mmse.model.towers import VIEWS, ModelConfig
+from mmse.model.towers import ModelConfig
+from mmse.model.views import VIEWS
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class TrainConfig:
     recipe: str = "mmse"
     objective: dict[str, Any] = field(default_factory=dict)
     dim: int = 64
-    views: tuple[str, ...] = VIEWS
+    views: tuple[str, ...] = tuple(VIEWS)
     fusion: Literal["post", "pre"] = "post"
     text_encoder: Literal["bag", "transformer"] = "bag"
     transformer: str | None = None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmse.model.conversion import Conversion
-from mmse.model.features import ItemFeatures
-from mmse.model.inputs import item_numbers
+from mmse.model.inputs import ItemFeatures, item_numbers
 from mmse.model.recipes import Recipe
 from mmse.model.towers import TwoTower
 from mmse.schema.stages import Stage
@@ -32,5 +31,6 @@ def learn_conversion(shards: Shards, features: ItemFeatures, towers: TwoTower, r
         ordered.append(stages[clicked] == Stage.ORDERED)
     conversion = Conversion.fit(np.concatenate(numbers), np.concatenate(ordered))
     if recipe.conversion > 0:
-        towers.learn_conversion(conversion, recipe.conversion * recipe.temperature)
+        for tower in towers.number_towers:
+            tower.learn(conversion, recipe.conversion * recipe.temperature)
     return conversion

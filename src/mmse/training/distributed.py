@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
@@ -163,8 +163,8 @@ def take_part(batch: Batch, team: Team) -> tuple[Batch, float]:
     requests: Int64[np.ndarray, " own"] = np.array_split(np.arange(len(batch)), team.size)[team.rank]
     share = len(requests) / len(batch)
     requests = requests if len(requests) else np.zeros(1, np.int64)
-    n_items = -(-len(batch.items.item_ids) // team.size)
-    items = np.arange(n_items * team.rank, n_items * (team.rank + 1)).clip(max=len(batch.items.item_ids) - 1)
+    n_items = -(-len(batch.items) // team.size)
+    items = np.arange(n_items * team.rank, n_items * (team.rank + 1)).clip(max=len(batch.items) - 1)
     request_index = torch.from_numpy(requests)
     return replace(
         batch,
@@ -182,7 +182,7 @@ def make_gather(batch: Batch, team: Team) -> Callable[[Tensor], Tensor]:
     """A function from this process's item vectors to those of the whole `batch`, in order; gradients flow back."""
     if team.size == 1:
         return lambda items: items
-    n = len(batch.items.item_ids)
+    n = len(batch.items)
 
     def gather(items: Float[Tensor, "own views dim"]) -> Float[Tensor, "all views dim"]:
         all_items: Tensor = _GatherRows.apply(items, team)  # type: ignore[no-untyped-call]
@@ -231,11 +231,13 @@ class _GatherRows(torch.autograd.Function):
 
 def _take_rows(inputs: Inputs, rows: Int64[np.ndarray, " own"]) -> Inputs:
     """The inputs of the queries or items at `rows`; every field of `inputs` has one row for each."""
-    values: dict[str, Any] = {}
-    for field in fields(inputs):
-        value = getattr(inputs, field.name)
-        values[field.name] = _take_bags(value, rows) if isinstance(value, BagIndex) else value[torch.from_numpy(rows)]
-    return replace(inputs, **values)
+    return replace(inputs, **{field.name: _take_values(getattr(inputs, field.name), rows) for field in fields(inputs)})
+
+
+def _take_values(values: Any, rows: Int64[np.ndarray, " own"]) -> Any:  # noqa: ANN401 - what a field holds
+    if isinstance(values, Mapping):
+        return {name: _take_values(value, rows) for name, value in values.items()}
+    return _take_bags(values, rows) if isinstance(values, BagIndex) else values[torch.from_numpy(rows)]
 
 
 def _take_bags(bags: BagIndex, rows: Int64[np.ndarray, " own"]) -> BagIndex:

@@ -17,7 +17,8 @@ from mmse.core.artifact import Manifest, explain_os_errors
 from mmse.core.errors import UsageError
 from mmse.dataset.folder import DatasetFolder, ItemStats
 from mmse.model.encoder import Encoder
-from mmse.model.features import ItemFeatures, compute_statistics
+from mmse.model.inputs import ItemFeatures
+from mmse.model.item_statistics import compute_statistics
 from mmse.model.warm_start import restore_text_view
 from mmse.training import distributed
 from mmse.training.batches import Batches, Dropout

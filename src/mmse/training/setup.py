@@ -13,7 +13,8 @@ from mmse.core import artifact
 from mmse.core.config import build
 from mmse.dataset.folder import DatasetFolder, ItemStats
 from mmse.model.encoder import Encoder
-from mmse.model.features import FeatureSpace, ItemFeatures
+from mmse.model.features import FeatureSpace
+from mmse.model.inputs import ItemFeatures
 from mmse.model.pretrained_encoder import PretrainedEncoder, open_pretrained
 from mmse.model.warm_start import fit_token_table
 from mmse.sources.tables import ItemsConfig

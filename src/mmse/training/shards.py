@@ -12,7 +12,7 @@ from mmse.core.errors import ArtifactError
 from mmse.dataset.folder import DatasetFolder, ItemStats, read_reformulations
 from mmse.dataset.history import History
 from mmse.model.encoder import Encoder
-from mmse.model.features import compute_statistics
+from mmse.model.item_statistics import compute_statistics
 from mmse.schema.stages import Stage
 from mmse.training.encoded_requests import EncodedRequests, read_period, read_requests
 

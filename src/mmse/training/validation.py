@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from mmse.model.encoder import Encoder
-from mmse.model.features import ItemFeatures, look_up_shopper_ids
+from mmse.model.inputs import ItemFeatures
 from mmse.schema.stages import Stage
 from mmse.training.targets import LoggedRequests
 
@@ -40,9 +40,7 @@ def measure_recall(
 ) -> Recall:
     """Recall@`k` of the items that `requests` clicked or ordered, over the whole catalogue."""
     items = encoder.embed_items(features, statistics)
-    queries = encoder.embed_queries(
-        requests.queries, requests.users, look_up_shopper_ids(features.shopper, requests.history)
-    )
+    queries = encoder.embed_queries(requests.queries, requests.users, features.look_up_history(requests.history))
     is_hit = np.zeros(len(requests.request), bool)
     last_rank = min(k, len(items)) - 1
     for start in range(0, len(queries), _BLOCK):

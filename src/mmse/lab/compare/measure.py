@@ -27,7 +27,8 @@ from mmse.evaluation.truth import CatalogueTruth, truth_metrics
 from mmse.lab.compare.data import Grades
 from mmse.lab.compare.grid import MeasureConfig
 from mmse.lab.simulator.truth import Truth
-from mmse.model.features import STATISTICS, FeatureSpace, compute_statistics
+from mmse.model.features import FeatureSpace
+from mmse.model.item_statistics import STATISTICS, compute_statistics
 from mmse.sources.judgements import read_judgements
 from mmse.sources.tables import ItemsConfig
 from mmse.text.bm25 import Bm25
