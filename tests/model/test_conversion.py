@@ -47,5 +47,5 @@ def test_the_score_rises_by_the_strength_times_the_advantage() -> None:
     rows = np.arange(3, dtype=np.int64)
     difference = 0.05 * (item_numbers(features, statistics, rows) @ conversion.weights - conversion.mean)
     np.testing.assert_allclose(new_scores - plain_scores, np.broadcast_to(difference, (2, 3)), atol=1e-6)
-    inputs = make_item_inputs(features, statistics, rows)
+    inputs = make_item_inputs(features.take(rows), statistics[rows])
     np.testing.assert_allclose(tower.score_items(inputs).numpy()[:, 0], difference, atol=1e-6)

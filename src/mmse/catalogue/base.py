@@ -114,7 +114,9 @@ def _open_base(
         items = pq.read_table(items_file)
     except (OSError, pa.ArrowException) as error:
         raise damage_error(items_file, error) from error
-    items = items.cast(pa.schema([field.with_nullable(True) for field in items.schema])).combine_chunks()
+    items = items.cast(
+        pa.schema([field.with_nullable(True) for field in items.schema], items.schema.metadata)
+    ).combine_chunks()
     if len(items) != len(vectors):
         raise ArtifactError(
             f"{items_file} has {len(items)} rows, and there are {len(vectors)} vectors.", "Run the steps again."

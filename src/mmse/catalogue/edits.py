@@ -5,19 +5,24 @@ from __future__ import annotations
 import difflib
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
 from mmse.core.errors import UsageError
+from mmse.dataset.folder import vector_lengths
 from mmse.schema.columns import ITEM_COLUMNS, MADE_BY_MINING
 from mmse.text.normalise import MAX_CHARACTERS
 
 MAX_ID = 1_000
 MAX_TEXT = 20_000
 """Characters of any other text. A title may have `text.MAX_CHARACTERS`, since no more of it is read."""
+
+
+_MAX_SINGLE = 3.4e38
+"""The largest number of a vector."""
 
 
 class Upsert(msgspec.Struct, frozen=True, tag="upsert", tag_field="edit", forbid_unknown_fields=True):
@@ -110,6 +115,8 @@ def _check_value(key: str, value: object, item_id: str | None, schema: pa.Schema
         matches = difflib.get_close_matches(str(key), columns, n=1, cutoff=0.5)
         hint = f"Did you mean '{matches[0]}'?" if matches else f"Its columns are: {', '.join(columns)}."
         raise UsageError(f"Item '{item_id}' has a value for '{key}', which is no column of the items.", hint)
+    if pa.types.is_list(schema.field(key).type):
+        return _check_vector(value, item_id, key, vector_lengths(schema).get(key))
     return _value_check(schema.field(key).type)(value, item_id, key)
 
 
@@ -139,6 +146,25 @@ def _check_number(value: object, item_id: str | None, key: str) -> float | None:
         raise _value_error(item_id, key, "a finite number", value)
     assert isinstance(value, (int, float))
     return float(value)
+
+
+def _check_vector(value: object, item_id: str | None, key: str, length: int | None) -> list[float] | None:
+    if value is None:
+        return None
+    expectation = "a list of finite numbers" if length is None else f"a list of {length} finite numbers"
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise _value_error(item_id, key, expectation, value)
+    if len(value) != (length or len(value)):
+        raise _value_error(item_id, key, expectation, f"{len(value):,} of them")
+    return [_check_single(number, item_id, key, expectation) for number in value]
+
+
+def _check_single(number: object, item_id: str | None, key: str, expectation: str) -> float:
+    """`number` as a float that has room in single precision."""
+    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+    if not is_number or not abs(number) <= _MAX_SINGLE:  # type: ignore[arg-type]  # NaN is not, either
+        raise _value_error(item_id, key, expectation, number)
+    return float(number)  # type: ignore[arg-type]
 
 
 def _check_column_text(value: object, item_id: str | None, key: str) -> str | None:

@@ -18,6 +18,7 @@ from mmse.index.base import Neighbours, no_neighbours
 from mmse.index.columns import FilterColumns
 from mmse.index.filtered_search import search_filtered
 from mmse.index.lexical import LexicalIndex
+from mmse.index.row_store import display_columns
 from mmse.schema.filters import Filter, Kind, comparison_key, comparison_path
 
 MAX_STALE_SHARE = 0.1
@@ -120,7 +121,8 @@ class Snapshot:
             if owner < 0:
                 own_items = self.base.row_store.read_rows(indices[own])
             else:
-                entries = self.parts[owner].items.take(pa.array(indices[own])).to_pylist()
+                columns = display_columns(self.base.schema)
+                entries = self.parts[owner].items.select(columns).take(pa.array(indices[own])).to_pylist()
                 own_items = [{name: value for name, value in entry.items() if value is not None} for entry in entries]
             for index, item in zip(own.tolist(), own_items, strict=True):
                 items[index] = item
@@ -131,9 +133,10 @@ class Snapshot:
         values: list[Any] = self._gather(rows, [column])[column].to_pylist()
         return values
 
-    def table(self, rows: Int64[np.ndarray, " m"]) -> pa.Table:
-        """The items at `rows` as a table."""
-        return self._gather(rows, self.base.schema.names)
+    def table(self, rows: Int64[np.ndarray, " m"], columns: Sequence[str] | None = None) -> pa.Table:
+        """The items at `rows` as a table, of all columns or of those of `columns` that there are."""
+        names = self.base.schema.names
+        return self._gather(rows, names if columns is None else [name for name in names if name in columns])
 
     def vectors(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m width"]:
         """The vectors of the items at `rows`; that of a deleted item has no meaning."""

@@ -77,7 +77,7 @@ def render_toml(items: TableProposal | None, events: TableProposal | None) -> st
             lines += [f"# No file looks like {table}.", f'source = "{table}.csv"', ""]
             continue
         lines += [f"source = {_quote(proposal.file.source)}  # {proposal.file.n_rows:,} rows"]
-        for key in ("text", "categorical", "numeric"):
+        for key in ("text", "categorical", "numeric", "vectors"):
             names = [name for name in getattr(proposal, key) if '"' not in name][:_MAX_EXTRA]
             lines += [f"{key} = [{', '.join(map(_quote, names))}]"] if names else []
         lines += [f"# {note}." for note in proposal.notes]

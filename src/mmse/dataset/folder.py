@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,16 @@ REFORMULATIONS_SCHEMA = pa.schema(
     ]
 )
 REJECTED_SCHEMA = pa.schema([("table", pa.string()), ("reason", pa.string()), ("row", pa.string())])
+
+
+VECTOR_LENGTHS = "vector_lengths"
+"""The key of the metadata of `items.parquet` that has, as JSON, how many numbers the vectors of a column have."""
+
+
+def vector_lengths(items: pa.Schema) -> dict[str, int]:
+    """How many numbers the vectors of each column of `items` have; empty where the shop brings none."""
+    lengths: dict[str, int] = json.loads((items.metadata or {}).get(VECTOR_LENGTHS.encode(), b"{}"))
+    return lengths
 
 
 @dataclass(frozen=True)

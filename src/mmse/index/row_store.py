@@ -25,12 +25,13 @@ Reader = Callable[[Int64[np.ndarray, " m"]], list[Any]]
 
 @final
 class RowStore:
-    """The columns of an items table, without empty ones."""
+    """The columns of an items table that are shown, without empty ones."""
 
     def __init__(self, items: pa.Table) -> None:
         self._columns: list[tuple[str, Reader]] = []
         self._gaps = set[str]()
-        for name, column in zip(items.column_names, items.columns, strict=True):
+        for name in display_columns(items.schema):
+            column = items[name]
             if column.null_count < len(items):
                 self._columns.append((name, _make_reader(column)))
                 if column.null_count:
@@ -52,6 +53,11 @@ class RowStore:
                 for item, value in zip(items, read_column(rows), strict=True):
                     item[name] = value
         return items
+
+
+def display_columns(items: pa.Schema) -> list[str]:
+    """The columns of an item that are shown: all but vectors."""
+    return [field.name for field in items if not pa.types.is_list(field.type)]
 
 
 def _make_reader(column: pa.ChunkedArray) -> Reader:

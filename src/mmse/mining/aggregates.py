@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,20 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from mmse.dataset.contract import select_rows
-from mmse.dataset.folder import EXAMINATION_SCHEMA, ITEM_COUNTS, SNAPSHOTS_SCHEMA, STATS_SCHEMA, TRAIN, DatasetFolder
+from mmse.dataset.folder import (
+    EXAMINATION_SCHEMA,
+    ITEM_COUNTS,
+    SNAPSHOTS_SCHEMA,
+    STATS_SCHEMA,
+    TRAIN,
+    VECTOR_LENGTHS,
+    DatasetFolder,
+)
 from mmse.mining.examination import ExaminationCurve
 from mmse.mining.split import Slices
 from mmse.schema.stages import Stage
 from mmse.sources.duckdb_session import Session
-from mmse.sources.tables import files_in, literal
+from mmse.sources.tables import files_in, identifier, literal
 
 ITEMS_AT_ONCE = 2_000_000
 """Item statistics are summed for this many items at a time, at 24 bytes each."""
@@ -44,7 +54,7 @@ def write_aggregates(
     _write_snapshots(dataset, slices)
     _count_items(session, dataset, slices)
     _write_item_stats(session, dataset.item_stats, slices)
-    _copy(session, _ITEMS, dataset.items)
+    _copy(session, _ITEMS, dataset.items, {VECTOR_LENGTHS: json.dumps(_vector_lengths(session))})
     interactions = _INTERACTIONS.format(rows=select_rows(dataset.path, slices.periods), lowest=Stage.CLICKED.value)
     _copy(session, interactions, dataset.interactions)
     requests = files_in(requests_folder, "requests-*.parquet")
@@ -85,8 +95,17 @@ def _stats_table(snapshot: int, start: int, sums: Int64[np.ndarray, "n 3"]) -> p
     return pa.table([pa.array(c, t) for c, t in zip(columns, STATS_SCHEMA.types, strict=True)], schema=STATS_SCHEMA)
 
 
-def _copy(session: Session, sql: str, path: Path) -> None:
-    session.run(f"COPY ({sql}) TO {literal(str(path))} (FORMAT parquet)")
+def _copy(session: Session, sql: str, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    pairs = ", ".join(f"{key}: {literal(value)}" for key, value in (metadata or {}).items())
+    options = f", KV_METADATA {{{pairs}}}" if pairs else ""
+    session.run(f"COPY ({sql}) TO {literal(str(path))} (FORMAT parquet{options})")
+
+
+def _vector_lengths(session: Session) -> dict[str, int]:
+    """How many numbers the vectors of the items have, by column."""
+    types = session.run("SELECT column_name, column_type FROM (DESCRIBE items)")
+    columns = [name for name, type_ in types if type_.endswith("[]")]
+    return {name: int(session.run(f"SELECT max(len({identifier(name)})) FROM items")[0][0] or 0) for name in columns}
 
 
 def _write_snapshots(dataset: DatasetFolder, slices: Slices) -> None:

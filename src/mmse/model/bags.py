@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Int32
+from jaxtyping import Bool, Float, Int, Int32
 from scipy import sparse
 from torch import Tensor
 
@@ -54,6 +54,14 @@ def bags_of_ids(ids: Int32[np.ndarray, "n width"]) -> Bags:
     offsets = np.zeros(len(ids) + 1, np.int64)
     np.cumsum(present.sum(axis=1), out=offsets[1:])
     return Bags(offsets, ids[present])
+
+
+def clear_bags(bags: Bags, is_cleared: Bool[np.ndarray, " n"]) -> Bags:
+    """The same bags, of which those of the mask are empty."""
+    lengths = np.diff(bags.offsets)
+    offsets = np.zeros_like(bags.offsets)
+    np.cumsum(np.where(is_cleared, 0, lengths), out=offsets[1:])
+    return Bags(offsets, bags.grains[np.repeat(~is_cleared, lengths)])
 
 
 def sum_bags(table: Float[Tensor, "rows dim"], bags: BagIndex) -> Float[Tensor, "n dim"]:

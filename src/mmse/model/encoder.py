@@ -148,7 +148,7 @@ class Encoder:
         vectors = np.empty((len(features), self.width), np.float32)
         for start in range(0, len(features), _CHUNK):
             rows: Int64[np.ndarray, " m"] = np.arange(start, min(start + _CHUNK, len(features)), dtype=np.int64)
-            inputs = make_item_inputs(features, statistics, rows).to(self.device)
+            inputs = make_item_inputs(features.take(rows), statistics[rows]).to(self.device)
             chunk = fuse_item(self.towers.embed_items(inputs, self._tokens)).float()
             if self.towers.number_towers:
                 chunk = torch.cat([chunk, self.towers.score_items(inputs)], dim=1)

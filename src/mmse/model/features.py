@@ -20,15 +20,16 @@ from jaxtyping import Bool, Float32, Float64
 from mmse.core.errors import ArtifactError
 from mmse.model.inputs import ItemFeatures, Sizes
 from mmse.model.item_columns import ItemColumns, floats, strings
-from mmse.model.views import VIEWS
+from mmse.model.views import VIEWS, vector_views
+from mmse.model.views.view import View
 from mmse.text.tokenizer import Tokenizer
 
 
 class FeatureSpace:
     """The vocabularies and the scales that turn items into features.
 
-    `shop_columns` has the columns that the shop declares, under `text`, `categorical` and `numeric`; `vocabulary` is
-    what the views keep to read other items in the same terms.
+    `shop_columns` has the columns that the shop declares, under `text`, `categorical`, `numeric` and `vectors`;
+    `vocabulary` is what the views keep to read other items in the same terms.
     """
 
     def __init__(
@@ -38,9 +39,14 @@ class FeatureSpace:
         self.vocabulary = vocabulary
         self.scales = scales
 
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Every view that reads items."""
+        return (*VIEWS.values(), *vector_views(self.shop_columns.get("vectors", [])))
+
     def sizes(self, n_grains: int) -> Sizes:
         """The sizes of the inputs, with `n_grains` from the tokenizer."""
-        tables = {name: size for view in VIEWS.values() for name, size in view.sizes(self.vocabulary).items()}
+        tables = {name: size for view in self.views for name, size in view.sizes(self.vocabulary).items()}
         return Sizes(n_grains, 4 + 2 * len(self.shop_columns["numeric"]), tables)
 
     @classmethod
@@ -52,19 +58,21 @@ class FeatureSpace:
         text: Sequence[str],
         categorical: Sequence[str],
         numeric: Sequence[str],
+        vectors: Sequence[str] = (),
     ) -> FeatureSpace:
         """Learns vocabularies and scales from `items` (the columns of `dataset/items.parquet`).
 
         Only items of the mask `in_training`, those that training will see, get an id of their own. `text`,
-        `categorical` and `numeric` are the further columns that the shop declares.
+        `categorical`, `numeric` and `vectors` are the further columns that the shop declares.
         """
         shop_columns = {"text": list(text), "categorical": list(categorical), "numeric": list(numeric)}
+        shop_columns["vectors"] = list(vectors)
         scales = {
             "price": _price_scales(items),
             "numeric": {c: _location_and_spread(floats(items, c)) for c in numeric},
         }
         space = cls(shop_columns, {}, scales)
-        for view in VIEWS.values():
+        for view in space.views:
             space.vocabulary |= view.fit(space._columns(items), in_training)
         return space
 
@@ -75,16 +83,19 @@ class FeatureSpace:
             text=tokenizer.encode(self.item_texts(items)),
             numbers=self._numbers(columns),
             tables={
-                name: feature
-                for view in VIEWS.values()
-                for name, feature in view.encode(columns, self.vocabulary).items()
+                name: feature for view in self.views for name, feature in view.encode(columns, self.vocabulary).items()
             },
         )
 
+    @property
+    def text_columns(self) -> list[str]:
+        """The columns whose words are an item's text."""
+        return ["title", "brand", "category", *self.shop_columns["categorical"], *self.shop_columns["text"]]
+
     def item_texts(self, items: pa.Table) -> list[str]:
         """The text of each item: title, brand, category, the shop's categorical and text columns."""
-        columns = ["title", "brand", "category", *self.shop_columns["categorical"], *self.shop_columns["text"]]
-        parts = [pc.fill_null(pc.cast(items[c], pa.string()), "") for c in columns if c in items.column_names]
+        columns = [name for name in self.text_columns if name in items.column_names]
+        parts = [pc.fill_null(pc.cast(items[name], pa.string()), "") for name in columns]
         texts: list[str] = pc.binary_join_element_wise(*parts, " ").to_pylist()
         return texts
 

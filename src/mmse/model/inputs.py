@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
+from jaxtyping import Bool, Float, Float16, Float32, Int, Int32, Int64
 from torch import Tensor
 
-from mmse.model.bags import BagIndex, bags_of_ids
+from mmse.model.bags import BagIndex, bags_of_ids, clear_bags
 from mmse.model.item_statistics import STATISTICS
 from mmse.text.tokenizer import Bags
 
@@ -34,15 +35,18 @@ __all__ = [
 HISTORY = "shopper"
 """The name of the features that tell of an item in a shopper's history: ids of its traits."""
 
-Feature = Int32[np.ndarray, "n ids"] | Int32[np.ndarray, " n"]
-"""What a view reads of `n` items: a bag of ids each, or one id each, which is a memory of that item; 0 means "none"."""
+Feature = Int32[np.ndarray, "n ids"] | Int32[np.ndarray, " n"] | Float16[np.ndarray, "n width"]
+"""What a view reads of `n` items: a bag of ids each, one id each, which is a memory of that item, or a vector each.
+
+An id of 0 means "none", as does a vector of zeros.
+"""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many grains there are, how many `numbers` an item has without those of the log, and the rows of each table.
+    """How many grains there are, how many `numbers` an item has without those of the log, and what views need.
 
-    `tables` is by the name of the feature whose ids are the table's rows.
+    `tables` has, by the name of the feature, the rows of the table of its ids, or the numbers of a vector.
     """
 
     grains: int
@@ -77,7 +81,34 @@ class ItemFeatures:
     @property
     def traits(self) -> Int32[np.ndarray, "n traits"]:
         """What tells of each item in a shopper's history."""
-        return self.tables[HISTORY]
+        return np.asarray(self.tables[HISTORY], np.int32)
+
+    @property
+    def has_vector(self) -> Bool[np.ndarray, " n"] | None:
+        """Which items have a vector of any kind; None where the shop brings none."""
+        vectors = [feature for feature in self.tables.values() if _is_vector(feature)]
+        return np.logical_or.reduce([feature.any(axis=1) for feature in vectors]) if vectors else None
+
+    def take(self, rows: Int64[np.ndarray, " m"]) -> ItemFeatures:
+        """The features of the items at `rows`."""
+        tables = {name: feature[rows] for name, feature in self.tables.items()}
+        return ItemFeatures(self.text.take(rows), self.numbers[rows], tables)
+
+    def hide_vectors(self, is_hidden: Bool[np.ndarray, " n"]) -> ItemFeatures:
+        """The same items, of which those of the mask have no vector."""
+        tables = {
+            name: _mask_rows(feature, is_hidden) if _is_vector(feature) else feature
+            for name, feature in self.tables.items()
+        }
+        return replace(self, tables=tables)
+
+    def hide_listing(self, is_hidden: Bool[np.ndarray, " n"]) -> ItemFeatures:
+        """The same items, of which those of the mask have neither words nor ids, but vectors and numbers alone."""
+        tables = {
+            name: feature if _is_vector(feature) else _mask_rows(feature, is_hidden)
+            for name, feature in self.tables.items()
+        }
+        return ItemFeatures(clear_bags(self.text, is_hidden), self.numbers, tables)
 
     def look_up_history(self, history: Int32[np.ndarray, "n length"]) -> Int32[np.ndarray, "n ids"]:
         """The ids of the traits of the items in each history of item rows, -1 for none."""
@@ -137,6 +168,12 @@ class ItemInputs:
         assert isinstance(ids, Tensor)
         return ids
 
+    def vectors(self, name: str) -> Float[Tensor, "n width"]:
+        """The vectors under `name`; zeros where an item has none."""
+        vectors = self.tables[name]
+        assert isinstance(vectors, Tensor)
+        return vectors
+
     def to(self, device: torch.device) -> ItemInputs:
         """The same inputs on `device`."""
         tables = {name: table.to(device) for name, table in self.tables.items()}
@@ -145,10 +182,15 @@ class ItemInputs:
     def hide_memories(self, share: float, rng: np.random.Generator) -> ItemInputs:
         """The same inputs, in which every memory of an item is hidden with the probability `share`."""
         tables = {
-            name: torch.from_numpy(hide_ids(table.numpy(), share, rng)) if isinstance(table, Tensor) else table
+            name: torch.from_numpy(hide_ids(table.numpy(), share, rng)) if is_memory(table) else table
             for name, table in self.tables.items()
         }
         return replace(self, tables=tables)
+
+
+def is_memory(table: BagIndex | Tensor) -> TypeGuard[Tensor]:
+    """Whether an input is one id for each item."""
+    return isinstance(table, Tensor) and not table.is_floating_point()
 
 
 def make_query_inputs(
@@ -168,17 +210,14 @@ def make_query_inputs(
 
 
 def make_item_inputs(
-    features: ItemFeatures,
-    statistics: Float32[np.ndarray, "all_items statistics"],
-    rows: Int64[np.ndarray, " n"],
-    sizes: Sizes | None = None,
+    features: ItemFeatures, statistics: Float32[np.ndarray, "n statistics"], sizes: Sizes | None = None
 ) -> ItemInputs:
-    """Inputs for the items at `rows`; `statistics` has all items. `sizes` is needed for training only."""
+    """Inputs for all items of `features`; `sizes` is needed for training only."""
     return ItemInputs(
-        text=BagIndex.from_bags(features.text.take(rows), sizes.grains if sizes else None),
-        numbers=torch.from_numpy(item_numbers(features, statistics, rows)),
+        text=BagIndex.from_bags(features.text, sizes.grains if sizes else None),
+        numbers=torch.from_numpy(np.concatenate([features.numbers, statistics], axis=1)),
         tables={
-            name: _make_input(feature[rows], sizes.tables[name] if sizes else None)
+            name: _make_input(feature, sizes.tables[name] if sizes else None)
             for name, feature in features.tables.items()
         },
     )
@@ -199,7 +238,18 @@ def hide_ids(ids: Int64[np.ndarray, " n"], share: float, rng: np.random.Generato
     return np.where(is_hidden, np.int64(0), ids)
 
 
+def _mask_rows(feature: Feature, is_hidden: Bool[np.ndarray, " n"]) -> Feature:
+    """The feature, which is none where `is_hidden`."""
+    return np.where(is_hidden if feature.ndim == 1 else is_hidden[:, None], feature.dtype.type(0), feature)
+
+
+def _is_vector(feature: Feature) -> bool:
+    return feature.dtype == np.float16
+
+
 def _make_input(feature: Feature, n_rows: int | None) -> BagIndex | Tensor:
+    if _is_vector(feature):
+        return torch.from_numpy(feature.astype(np.float32))
     if feature.ndim == 1:
         return torch.from_numpy(feature.astype(np.int64))
     return BagIndex.from_bags(bags_of_ids(feature), n_rows)

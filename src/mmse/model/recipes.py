@@ -188,8 +188,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
         "objective": {"reads": ["retrieved", "unclicked", "clicked", "carted", "ordered"], "rank_from": "retrieved"}
     },
     "pre_fusion": {"fusion": "pre"},
-    **{f"{view}_only": {"views": [view]} for view in VIEWS},
+    **{f"{view}_only": {"views": [view], "vectors": False} for view in VIEWS},
     **{f"without_{view}": {"views": [name for name in VIEWS if name != view]} for view in VIEWS},
+    "without_vectors": {"vectors": False},
     "learned_temperature": {"objective": {"learn_temperature": True}},
     "learned_weights": {"objective": {"uncertainty": True}},
     "matryoshka": {"objective": {"matryoshka": [16, 32]}},

@@ -15,7 +15,7 @@ from mmse.core.config import require
 from mmse.model.bags import BagIndex, sum_bags
 from mmse.model.inputs import ItemInputs, QueryInputs, Sizes
 from mmse.model.transformer import TransformerText
-from mmse.model.views import NUMBER_VIEWS, VIEWS
+from mmse.model.views import NUMBER_VIEWS, VIEWS, vector_views
 from mmse.model.views.conversion import ConversionTower, ConversionView
 from mmse.model.views.view import ResidualBlock, TowerShape, View, ViewTower, random_table, rescale
 
@@ -24,11 +24,12 @@ from mmse.model.views.view import ResidualBlock, TowerShape, View, ViewTower, ra
 class ModelConfig:
     """The shape of the towers.
 
-    `dim` is the width of one view; an embedding is `dim × len(views)` wide. The buckets are the sizes of the tables for
+    `dim` is the width of one view; an embedding has this width for each. The buckets are the sizes of the tables for
     whole queries and for returning shoppers. With `fusion` "pre", an ablation, the features of all views are mixed into
     one unit-norm embedding of the whole width, and there are no gates. `text_encoder` reads the words of queries and
     titles: a bag of grains, or a pretrained transformer. With `conversion` a fused vector has one more number: for an
-    item how well it sells after a click, for a query 1.
+    item how well it sells after a click, for a query 1. `vectors` are the columns of vectors that the shop brings; each
+    is one more view.
     """
 
     dim: int = 64
@@ -38,6 +39,7 @@ class ModelConfig:
     fusion: Literal["post", "pre"] = "post"
     text_encoder: Literal["bag", "transformer"] = "bag"
     conversion: bool = False
+    vectors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.dim >= 4 and self.dim % 4 == 0, "dim", self.dim, "a multiple of 4, at least 4")
@@ -49,7 +51,7 @@ class ModelConfig:
     @property
     def gated_views(self) -> tuple[View, ...]:
         """The views that gates weigh, in their order in a fused vector."""
-        return tuple(VIEWS[name] for name in self.views)
+        return (*(VIEWS[name] for name in self.views), *vector_views(self.vectors))
 
     @property
     def number_views(self) -> tuple[ConversionView, ...]:

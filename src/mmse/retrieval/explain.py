@@ -58,7 +58,9 @@ def build_hits(part: PagePart, encoder: Encoder, *, explain: bool) -> list[Hit]:
     matched_words: Sequence[tuple[str, ...]] = [()] * len(rows)
     if explain:
         parts = _parts(context, rows, candidates.lexical[indices], encoder.widths)
-        matched_words = _match_words(context.query, encoder.space.item_texts(context.snapshot.table(rows)))
+        space = encoder.space
+        table = context.snapshot.table(rows, space.text_columns)
+        matched_words = _match_words(context.query, space.item_texts(table))
     moved_by = [
         (*hit.moved_by, LEAD_REASON) if hit.row in scored_candidates.lead_rows else hit.moved_by for hit in ranking
     ]

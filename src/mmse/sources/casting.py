@@ -84,7 +84,7 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts
     emptied: dict[str, int] = {}
     for name in optional:
         our_values[name] = optional_value(session, table, config, name)
-        emptied |= count_emptied(session, table, name, our_values[name], config.max_rejected_share)
+        emptied |= count_emptied(session, table, config, name, our_values[name])
     absent = [
         f"CAST(NULL AS {SQL_TYPES[column.type]}) AS {column.name}"
         for column in ITEM_COLUMNS

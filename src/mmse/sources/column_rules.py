@@ -28,6 +28,8 @@ def item_rule(table: Table, config: ItemsConfig, name: str) -> CastRule:
             is_double = f"json_type(json, {literal(json_path(table.columns[name]))}) = 'DOUBLE'"
             raw = f"CASE WHEN {is_double} AND NOT contains(lower({raw}), 'e') THEN {raw} || 'e0' ELSE {raw} END"
         return values.optional_number(name, raw, type_)
+    if name in config.vectors:
+        return values.vector(name, raw, type_)
     if column and column.type is ColumnType.FLAG:
         return values.availability(name, raw, type_)
     return values.text(name, raw, type_, is_required=column is not None and column.is_required)

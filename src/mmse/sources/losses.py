@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mmse.core.errors import TableError
+from mmse.schema.columns import ITEM_COLUMNS
 from mmse.sources.duckdb_session import Session
 from mmse.sources.tables import Table, json_path, literal
 
@@ -70,8 +71,12 @@ def check_column(table: Table, name: str, n_values: int, reasons: Mapping[str, t
         f"are bad:{lines}",
         'Say which mark stands before the decimals: decimal_mark = "." or "," in [items] of shop.toml.'
         if ambiguous
-        else f'Mend them, or leave the column out: ignore = ["{name}"] in [items] of shop.toml.',
+        else f"Mend them, or leave the column out: {_leave_out(name)} in [items] of shop.toml.",
     )
+
+
+def _leave_out(name: str) -> str:
+    return f'ignore = ["{name}"]' if name in ITEM_COLUMNS else f"no {name} among the further columns"
 
 
 def explain_unknown_items(session: Session, table: Table) -> str:

@@ -12,6 +12,8 @@ from mmse.sources.tables import FORMATS, identifier, literal
 ROWS = 50_000
 """So many rows of a file are looked at."""
 SAMPLES = 3
+_MIN_VECTOR = 4
+"""A list of so many numbers is taken for a vector."""
 _FLAGS = "('true', 'false', 't', 'f', 'yes', 'no', 'y', 'n', '0', '1')"
 
 
@@ -30,6 +32,7 @@ class ColumnProfile:
     share_times: float
     share_flags: float
     share_lists: float
+    share_vectors: float
     words: float
 
 
@@ -109,6 +112,7 @@ def _column(connection: duckdb.DuckDBPyConnection, name: str) -> ColumnProfile:
         SELECT count(DISTINCT value), count(*), count(*) FILTER (TRY_CAST({value} AS DOUBLE) IS NOT NULL),
                count(*) FILTER ({times}), count(*) FILTER (lower({value}) IN {_FLAGS}),
                count(*) FILTER (value LIKE '%|%|%'),
+               count(*) FILTER (value LIKE '[%]' AND list_count(TRY_CAST(value AS DOUBLE[])) >= {_MIN_VECTOR}),
                coalesce(avg(length({value}) - length(replace({value}, ' ', ''))), 0)
           FROM (SELECT {identifier(name)} AS value FROM looked_at) WHERE value IS NOT NULL AND {value} <> ''
         """).fetchall()
@@ -116,7 +120,7 @@ def _column(connection: duckdb.DuckDBPyConnection, name: str) -> ColumnProfile:
     samples = connection.execute(f"""
         SELECT DISTINCT ON (value) value FROM (SELECT {identifier(name)} AS value FROM looked_at LIMIT 1000)
          WHERE value IS NOT NULL AND {value} <> '' LIMIT {SAMPLES}""").fetchall()
-    n_distinct, n_filled, numbers, n_times, flags, lists, blanks = counts
+    n_distinct, n_filled, numbers, n_times, flags, lists, vectors, blanks = counts
     filled = max(1, n_filled)
     return ColumnProfile(
         name=name,
@@ -127,5 +131,6 @@ def _column(connection: duckdb.DuckDBPyConnection, name: str) -> ColumnProfile:
         share_times=n_times / filled,
         share_flags=flags / filled,
         share_lists=lists / filled,
+        share_vectors=vectors / filled,
         words=float(blanks) + 1,
     )

@@ -67,6 +67,7 @@ class TableProposal:
     text: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     def shop_column(self, ours: str) -> str | None:
@@ -107,6 +108,8 @@ def _items(file: FileProfile) -> TableProposal:
     mappings = [mapping for ours in ITEM_NAMES if (mapping := _by_name(file, ours, ITEM_NAMES[ours]))]
     shop_columns = {mapping.shop for mapping in mappings}
     others = [column for column in file.columns if column.name not in shop_columns and column.share_filled > 0.02]
+    vectors = [c.name for c in others if c.share_vectors >= MIN_SHARE and "." not in c.name]
+    others = [c for c in others if c.share_vectors < MIN_SHARE]
     numbers = [c for c in others if c.share_numbers >= 0.95 and c.n_distinct < 0.9 * file.n_rows]
     later = [c.name for c in numbers if LATER_WORDS.search(c.name)]
     numeric = [c.name for c in numbers if c.name not in later and c.share_flags < 1]
@@ -115,7 +118,9 @@ def _items(file: FileProfile) -> TableProposal:
     text = [c.name for c in texts if c.words >= 4]
     notes = [f"{name} was left out: it may be counted from the log, and so know the future" for name in later]
     absent = tuple(name for name in ("item_id", "title") if name not in {mapping.ours for mapping in mappings})
-    return TableProposal(file, tuple(mappings), absent, tuple(text), tuple(categorical), tuple(numeric), tuple(notes))
+    return TableProposal(
+        file, tuple(mappings), absent, tuple(text), tuple(categorical), tuple(numeric), tuple(vectors), tuple(notes)
+    )
 
 
 def _events(file: FileProfile, items: TableProposal | None, connection: duckdb.DuckDBPyConnection) -> TableProposal:

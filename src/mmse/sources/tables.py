@@ -44,9 +44,10 @@ class ItemsConfig:
     """`[items]` of shop.toml.
 
     `source` is a file, folder, glob or URL, relative to shop.toml; `columns` maps our name to the shop's;
-    `text`, `categorical` and `numeric` name further columns to keep, `ignore` columns to leave out. `decimal_mark` is
-    what stands before the decimals of a number, `None` to find it from the whole column. `encoding` is that of CSV and
-    JSON files, `None` for UTF-8. Mining stops if a larger share of the rows than `max_rejected_share` is bad.
+    `text`, `categorical` and `numeric` name further columns to keep, `vectors` columns of lists of numbers, such as of
+    pictures, `ignore` columns to leave out. `decimal_mark` is what stands before the decimals of a number, `None` to
+    find it from the whole column. `encoding` is that of CSV and JSON files, `None` for UTF-8. Mining stops if a larger
+    share of the rows than `max_rejected_share` is bad.
     """
 
     source: str = "items.parquet"
@@ -54,6 +55,7 @@ class ItemsConfig:
     text: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     decimal_mark: str | None = None
     encoding: str | None = None
@@ -73,13 +75,21 @@ class ItemsConfig:
             )
         overlap = set(self.numeric) & {*self.text, *self.categorical}
         require(not overlap, "numeric", sorted(overlap), "columns that are not also text or categorical")
+        self._check_vectors()
         names = (*ITEM_COLUMNS.names, *self.extra)
-        _check_mapping(self.columns, names, "name further columns in text, categorical or numeric")
+        _check_mapping(self.columns, names, "name further columns in text, categorical, numeric or vectors")
+
+    def _check_vectors(self) -> None:
+        expectation = "columns that are not also text, categorical, numeric or of the contract"
+        overlap = set(self.vectors) & {*self.text, *self.categorical, *self.numeric, *ITEM_COLUMNS.names}
+        require(not overlap, "vectors", sorted(overlap), expectation)
+        for name in self.vectors:
+            require("." not in name, "vectors", name, "a name without a dot; [items.columns] maps it to the shop's")
 
     @property
     def extra(self) -> tuple[str, ...]:
         """The declared columns that are not in the contract, each once, in the order of their declaration."""
-        names = dict.fromkeys((*self.text, *self.categorical, *self.numeric))
+        names = dict.fromkeys((*self.text, *self.categorical, *self.numeric, *self.vectors))
         return tuple(name for name in names if name not in ITEM_COLUMNS)
 
 

@@ -67,6 +67,18 @@ def number(name: str, raw: str, type_: str) -> CastRule:
     return CastRule(name, raw, f"TRY_CAST({raw_column} AS DOUBLE)", ((bad, f"{name} is not a number"),))
 
 
+def vector(name: str, raw: str, type_: str) -> CastRule:
+    """A list of numbers of an item, never a reason to drop it; as text it stands in brackets: `[0.1, 0.2]`."""
+    return CastRule(name, raw, f"TRY_CAST({_raw_column(name)} AS FLOAT[])", ())
+
+
+def is_whole_vector(name: str) -> str:
+    """SQL: the column `name` holds a list of finite numbers."""
+    column = identifier(name)
+    whole = f"len({column}) > 0 AND list_count({column}) = len({column}) AND isfinite(list_sum({column}))"
+    return f"coalesce({whole}, false)"
+
+
 def flag(name: str, raw: str, type_: str, *, is_required: bool, unless: str = "") -> CastRule:
     """True or false, also as 0 and 1 or as words; if `is_required` it may not be missing.
 

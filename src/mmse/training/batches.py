@@ -42,11 +42,25 @@ WINDOW_SHARDS = 8
 
 @dataclass(frozen=True)
 class Dropout:
-    """How often an id is hidden from the towers in training, so that they learn to do without it; shares, 0 to 1."""
+    """How often something is hidden from the towers in training, so that they learn to do without it; shares, 0 to 1.
+
+    Of items that have a vector, either the vector is hidden (`vector`) or all but that and the numbers (`listing`).
+    """
 
     item_id: float = 0.4
     query: float = 0.5
     user: float = 0.5
+    vector: float = 0.2
+    listing: float = 0.1
+
+    def hide_senses(self, features: ItemFeatures, rng: np.random.Generator) -> ItemFeatures:
+        """`features` with some vectors hidden, and some listings of items that have a vector."""
+        has_vector = features.has_vector
+        if has_vector is None:
+            return features
+        chance = rng.random(len(features))
+        is_bare = has_vector & (chance >= self.vector) & (chance < self.vector + self.listing)
+        return features.hide_vectors(chance < self.vector).hide_listing(is_bare)
 
 
 @dataclass(frozen=True)
@@ -238,7 +252,8 @@ class Batches:
         )
 
     def _make_items(self, snapshot: int, pool: Int64[np.ndarray, " pool"], rng: np.random.Generator) -> ItemInputs:
-        inputs = make_item_inputs(self.features, self.shards.statistics(snapshot), pool, self.sizes)
+        features = self.dropout.hide_senses(self.features.take(pool), rng)
+        inputs = make_item_inputs(features, self.shards.statistics(snapshot)[pool], self.sizes)
         return inputs.hide_memories(self.dropout.item_id, rng)
 
     def _make_weights(self, snapshot: int, group: Group) -> Float32[np.ndarray, "requests group"]:

@@ -17,13 +17,15 @@ from mmse.model.views import VIEWS
 class TrainConfig:
     """How a model is trained: the recipe, with `objective` for single keys of it, the towers and the budget.
 
-    `keep` says which weights the model gets: the last ones, or the best by recall on the validation requests.
+    `keep` says which weights the model gets: the last ones, or the best by recall on the validation requests. Without
+    `vectors` the model has no view of the vectors that the shop brings.
     """
 
     recipe: str = "mmse"
     objective: dict[str, Any] = field(default_factory=dict)
     dim: int = 64
     views: tuple[str, ...] = tuple(VIEWS)
+    vectors: bool = True
     fusion: Literal["post", "pre"] = "post"
     text_encoder: Literal["bag", "transformer"] = "bag"
     transformer: str | None = None
@@ -46,6 +48,8 @@ class TrainConfig:
     item_id_dropout: float = 0.4
     query_dropout: float = 0.5
     user_dropout: float = 0.5
+    vector_dropout: float = 0.2
+    listing_dropout: float = 0.1
     validate_requests: int = 2_000
     checkpoint_steps: int = 200
     cache_mb: int = 2_000
@@ -63,7 +67,7 @@ class TrainConfig:
         require(self.bigram_buckets >= 0, "bigram_buckets", self.bigram_buckets, "0 or more")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
         require(0 <= self.warmup_share < 1, "warmup_share", self.warmup_share, "at least 0 and below 1")
-        for key in ("item_id_dropout", "query_dropout", "user_dropout"):
+        for key in ("item_id_dropout", "query_dropout", "user_dropout", "vector_dropout", "listing_dropout"):
             require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "a share between 0 and 1")
         self._check_text()
         self.to_recipe()
@@ -108,8 +112,8 @@ class TrainConfig:
         """The config in the form of a manifest: with every value of the recipe, also of a user's own."""
         return plain_values(self) | {"objective": plain_values(self.to_recipe())}
 
-    def to_model(self) -> ModelConfig:
-        """The shape of the towers."""
+    def to_model(self, vectors: tuple[str, ...] = ()) -> ModelConfig:
+        """The shape of the towers, of a shop that brings vectors in the columns `vectors`."""
         return ModelConfig(
             self.dim,
             self.views,
@@ -118,6 +122,7 @@ class TrainConfig:
             self.fusion,
             self.text_encoder,
             conversion=self.to_recipe().conversion > 0,
+            vectors=vectors if self.vectors else (),
         )
 
 

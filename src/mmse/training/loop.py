@@ -86,7 +86,13 @@ def train(
         batch_requests=config.batch_requests,
         group_size=config.group_size,
         seed=config.seed,
-        dropout=Dropout(config.item_id_dropout, config.query_dropout, config.user_dropout),
+        dropout=Dropout(
+            config.item_id_dropout,
+            config.query_dropout,
+            config.user_dropout,
+            config.vector_dropout,
+            config.listing_dropout,
+        ),
         conversion=conversion if recipe.expected_orders else None,
     )
     valid, stats = read_logged_requests(dataset, "valid", config.validate_requests), ItemStats.open(dataset)

@@ -33,7 +33,8 @@ def create_encoder(dataset: Path, config: TrainConfig) -> tuple[Encoder, ItemFea
     tokenizer, space = fit_inputs(dataset, config, transformer)
     items = pq.read_table(DatasetFolder(dataset).items)
     features = space.encode(items, tokenizer)
-    encoder = Encoder.create(config.to_model(), tokenizer, space, features, transformer)
+    model = config.to_model(tuple(space.shop_columns["vectors"]))
+    encoder = Encoder.create(model, tokenizer, space, features, transformer)
     if teacher is not None:
         weights = encoder.towers.log_weights.detach().exp().numpy()
         texts = _sample_texts([space.item_texts(items), _read_queries(dataset)], config.warm_texts, config.seed)
@@ -55,7 +56,12 @@ def fit_inputs(
     stats = ItemStats.open(dataset)
     in_training = stats.at(stats.snapshots.valid)[:, 0] > 0
     space = FeatureSpace.fit(
-        items, in_training, text=items_config.text, categorical=items_config.categorical, numeric=items_config.numeric
+        items,
+        in_training,
+        text=items_config.text,
+        categorical=items_config.categorical,
+        numeric=items_config.numeric,
+        vectors=items_config.vectors if config.vectors else (),
     )
     if transformer is not None:
         return Tokenizer.pretrained(transformer.tokenizer, max_tokens=config.max_tokens), space

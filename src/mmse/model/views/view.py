@@ -98,7 +98,7 @@ class View(ViewLabel):
         return {}
 
     def sizes(self, vocabulary: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-        """The size of each of these inputs: how many rows its table has."""
+        """The size of each of these inputs: how many rows its table has, or numbers its vectors."""
         return {}
 
     def make_tower(self, shape: TowerShape) -> ViewTower:
