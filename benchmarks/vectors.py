@@ -1,6 +1,6 @@
 """Off-search recall with and without a view of the shop's own vectors, where half of the titles hold only a brand.
 
-    python benchmarks/vectors.py WORK [--seeds 3] [--items 6000] [--requests 30000] [--epochs 2]
+    python benchmarks/vectors.py WORK [--seeds 3] [--items 6000] [--requests 30000] [--epochs 2] [--shops listings titles]
 
 Simulated shops, made anew with three seeds each. A random half of the items are poor: their title is their brand. In
 the shop `titles` the other columns stay (category, colour, material); in the shop `listings` poor items lack these,
@@ -73,9 +73,10 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=6_000)
     parser.add_argument("--requests", type=int, default=30_000)
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--shops", nargs="+", choices=SHOPS, default=list(SHOPS))
     options, start_environment = parser.parse_args(), environment()
     shops = {}
-    for shop in SHOPS:
+    for shop in options.shops:
         comparisons = {}
         for seed in range(options.seeds):
             config = SimulatorConfig(seed=seed, n_items=options.items, n_requests=options.requests)
