@@ -1,6 +1,6 @@
 """Off-search recall with and without a view of the shop's own vectors, where half of the titles hold only a brand.
 
-    python benchmarks/vectors.py WORK [--seeds 3] [--items 6000] [--requests 30000] [--epochs 2] [--shops listings titles]
+    python benchmarks/vectors.py WORK [--shops listings titles] [--seeds 3] [--items 6000] [--requests 30000] [--epochs 2]
 
 Simulated shops, made anew with three seeds each. A random half of the items are poor: their title is their brand. In
 the shop `titles` the other columns stay (category, colour, material); in the shop `listings` poor items lack these,
