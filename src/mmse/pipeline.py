@@ -172,6 +172,10 @@ def _index(context: StepContext) -> Manifest:
     return index_catalogue(run.dataset, run.model, run.vectors, context.target, config, report)
 
 
+def _configure_index(shop: Shop) -> dict[str, Any]:
+    return shop.index.to_manifest()
+
+
 def _configure_ranking(shop: Shop) -> dict[str, Any]:
     return plain_values(shop.ranking) | {"language": shop.index.language}
 
@@ -231,7 +235,7 @@ _STEPS = (
     ),
     Step(MODEL, "train", "the trained towers", _built_in(_train), _configure_training, _lineage(MODEL)),
     Step(VECTORS, "embed", "the catalogue as vectors", _built_in(_embed), _section("embed"), _lineage(VECTORS)),
-    Step(INDEX, "index", "vectors, words, columns to filter by", _built_in(_index), _section("index"), _lineage(INDEX)),
+    Step(INDEX, "index", "vectors, words, columns to filter by", _built_in(_index), _configure_index, _lineage(INDEX)),
     Step(RANKING, "ranking", "how channels become one list", _built_in(_rank), _configure_ranking, _lineage(RANKING)),
     Step(MAP, "map", "the catalogue as a map", _built_in(_draw_map), _section("map"), _lineage(MAP), extra="map"),
     Step(

@@ -12,6 +12,7 @@ from mmse.evaluation.channels import QueryBatch, Subject
 from mmse.evaluation.filter_quality import SELECTIVITIES, _FilterMaker, measure_filters
 from mmse.index import ExactIndex
 from mmse.index.columns import FilterColumns
+from mmse.index.local_store import LocalStore
 from mmse.schema.filters import Between, Kind
 from mmse.training.targets import read_logged_requests
 
@@ -43,7 +44,8 @@ def test_an_index_that_lost_items_shows(subject: Subject, small_run: Path) -> No
     half = np.arange(0, snapshot.n_rows, 2, dtype=np.int64)
     index = ExactIndex(vectors.shape[1])
     index.add(half, snapshot.vectors(half))
-    retriever = replace(subject.retriever, indexed_snapshot=replace(snapshot, base=replace(snapshot.base, index=index)))
+    store = LocalStore(Path(), index, snapshot.base.vectors, snapshot.base.columns)
+    retriever = replace(subject.retriever, indexed_snapshot=replace(snapshot, base=replace(snapshot.base, store=store)))
     assert min(record.recall for record in measure_filters(retriever, log, vectors, 10, 0)) < 0.8
 
 

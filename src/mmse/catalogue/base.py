@@ -16,12 +16,12 @@ from mmse.core import artifact
 from mmse.core.artifact import Manifest
 from mmse.core.errors import ArtifactError
 from mmse.core.run_folder import INDEX, RunFolder
-from mmse.index import Index, open_index
 from mmse.index.base import damage_error
 from mmse.index.columns import FilterColumns
 from mmse.index.embedding import open_array
 from mmse.index.row_store import RowStore
 from mmse.index.step import COLUMNS, LEXICAL
+from mmse.index.store import VectorStore, open_store
 from mmse.schema.filters import Kind
 
 ITEMS, VECTORS, DEAD = "items.parquet", "vectors.npy", "dead.npy"
@@ -40,7 +40,7 @@ class CatalogueBase:
     items: pa.Table
     row_store: RowStore
     vectors: Float32[np.ndarray, "n width"]
-    index: Index
+    store: VectorStore
     columns: FilterColumns
     id_index: IdIndex
     dead: Bool[np.ndarray, " n"]
@@ -128,12 +128,13 @@ def _open_base(
         raise ArtifactError(
             f"{index} has no {COLUMNS}: it was made by an mmse without edits.", "Run `mmse index` again."
         )
+    columns = FilterColumns.open(index / COLUMNS)
     return CatalogueBase(
         items=items,
         row_store=RowStore(items),
         vectors=vectors,
-        index=open_index(index),
-        columns=FilterColumns.open(index / COLUMNS),
+        store=open_store(index, vectors, columns, len(items) - int(dead.sum())),
+        columns=columns,
         id_index=IdIndex(items["item_id"].combine_chunks()),
         dead=dead,
         index_folder=index,

@@ -22,11 +22,11 @@ from mmse.catalogue.transfer import EDITS
 from mmse.catalogue.working_index import copy_lexical_index
 from mmse.core import artifact
 from mmse.core.run_folder import INDEX
-from mmse.index import open_index
 from mmse.index.base import CHUNK
 from mmse.index.columns import FilterColumns
 from mmse.index.lexical import LexicalIndex
 from mmse.index.step import COLUMNS, LEXICAL
+from mmse.index.store import read_store_name, write_store_name
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def write_base(snapshot: Snapshot, target: Path, inputs: FoldInputs, attributes:
         for folder in (index, index / COLUMNS, index / LEXICAL):
             folder.mkdir()
         _write_rows(snapshot, draft.folder)
-        _write_vector_index(snapshot, index)
+        _publish_vectors(snapshot, index)
         _write_lexical_index(snapshot, index / LEXICAL, attributes)
         draft.counts |= {"rows": snapshot.n_rows, "items": len(snapshot), "edited_items": len(inputs.edits)}
 
@@ -81,13 +81,18 @@ def _write_vectors(snapshot: Snapshot, rows: Int64[np.ndarray, " n"], file: Path
             handle.write(chunk.tobytes())
 
 
-def _write_vector_index(snapshot: Snapshot, folder: Path) -> None:
-    """The base's index, where the vectors that changed are removed and added again as they are now."""
-    index = open_index(snapshot.base.index_folder)
-    index.remove(np.concatenate([part.rows[part.current] for part in snapshot.parts]))
-    for part in snapshot.parts:
-        index.add(part.rows[part.searchable], part.vectors[part.searchable])
-    index.save(folder)
+def _publish_vectors(snapshot: Snapshot, folder: Path) -> None:
+    """The next state of the base's store, with what changed."""
+    parts = snapshot.parts
+    writer = snapshot.base.store.writer()
+    writer.delete(np.concatenate([part.rows[part.current & ~part.alive] for part in parts]))
+    writer.upsert(
+        np.concatenate([part.rows[part.searchable] for part in parts]),
+        np.concatenate([part.vectors[part.searchable] for part in parts]),
+        pa.concat_tables([part.items.filter(pa.array(part.searchable)) for part in parts]),
+    )
+    writer.publish(folder)
+    write_store_name(folder, read_store_name(snapshot.base.index_folder))
 
 
 def _write_lexical_index(snapshot: Snapshot, folder: Path, attributes: list[str]) -> None:

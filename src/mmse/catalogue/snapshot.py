@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,15 +13,13 @@ from jaxtyping import Bool, Float32, Int64
 
 from mmse.catalogue.base import CatalogueBase
 from mmse.catalogue.delta import Part
-from mmse.index.base import Neighbours, no_neighbours
+from mmse.index.base import Neighbours
 from mmse.index.columns import FilterColumns
-from mmse.index.filtered_search import search_filtered
 from mmse.index.lexical import LexicalIndex
 from mmse.index.row_store import display_columns
+from mmse.index.store import NO_ROWS, best_of
 from mmse.schema.filters import Filter, Kind, comparison_key, comparison_path
 
-MAX_STALE_SHARE = 0.1
-"""Up to this share of stale base rows, a search takes some more rows and drops the stale ones; above, it masks them."""
 _QUERIES = 256
 
 
@@ -74,7 +71,7 @@ class Snapshot:
 
         Fewer than `k` only where there are not so many items.
         """
-        neighbours = self._search_base(queries, k, filter)
+        neighbours = self.base.store.search(queries, k, filter, self._stale_rows)
         for part in self.parts:
             mask = _part_mask(part, filter)
             if mask.any():
@@ -181,30 +178,11 @@ class Snapshot:
         return int(self.base_current.sum()) + sum(int(part.searchable.sum()) for part in self.parts)
 
     @cached_property
-    def _n_stale(self) -> int:
-        """The number of rows in the base's index that are out of date."""
-        return len(self.base.index) - int(self.base_current.sum())
-
-    def _search_base(self, queries: Float32[np.ndarray, "q width"], k: int, filter: Filter | None) -> Neighbours:
-        index, vectors = self.base.index, self.base.vectors
-        if filter is not None:
-            return search_filtered(index, vectors, queries, k, self._base_mask(filter))
-        if self._n_stale == 0:
-            return search_filtered(index, vectors, queries, k)
-        share = self._n_stale / len(index)
-        if share > MAX_STALE_SHARE:
-            return search_filtered(index, vectors, queries, k, self.base_current)
-        extended_k = k + min(self._n_stale, 16 + math.ceil(2 * k * share))
-        neighbours = _drop_stale(search_filtered(index, vectors, queries, extended_k), self.base_current, k)
-        is_short = (neighbours.ids >= 0).sum(axis=1) < min(k, len(index) - self._n_stale)
-        if not is_short.any():
-            return neighbours
-        masked_search = search_filtered(index, vectors, queries[is_short], k, self.base_current)
-        result = no_neighbours(len(queries), k)
-        width = neighbours.ids.shape[1]
-        result.ids[:, :width], result.scores[:, :width] = neighbours.ids, neighbours.scores
-        result.ids[is_short], result.scores[is_short] = masked_search.ids, masked_search.scores
-        return result
+    def _stale_rows(self) -> Int64[np.ndarray, " s"]:
+        """The base's rows of which its store has a vector that is out of date, sorted."""
+        rows = np.concatenate([NO_ROWS, *(part.rows[part.current] for part in self.parts)])
+        rows = rows[rows < len(self.base)]
+        return np.sort(rows[~self.base.dead[rows]])
 
     def _locate(self, rows: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
         """The part with the newest entry of each of `rows` (-1: the base), and the index of the entry in it."""
@@ -253,18 +231,6 @@ def _search_part(
     return Neighbours(ids, scores)
 
 
-def _drop_stale(neighbours: Neighbours, current: Bool[np.ndarray, " n"], k: int) -> Neighbours:
-    """`neighbours` without the rows that are not `current`, at most `k` of each query."""
-    stale = (neighbours.ids >= 0) & ~current[neighbours.ids]
-    scores = np.where(stale, -np.inf, neighbours.scores).astype(np.float32)
-    return _best(np.where(stale, -1, neighbours.ids), scores, k)
-
-
 def _merge(a: Neighbours, b: Neighbours, k: int) -> Neighbours:
     ids = np.concatenate([a.ids, b.ids], axis=1)
-    return _best(ids, np.concatenate([a.scores, b.scores], axis=1), k)
-
-
-def _best(ids: Int64[np.ndarray, "q m"], scores: Float32[np.ndarray, "q m"], k: int) -> Neighbours:
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return Neighbours(np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1))
+    return best_of(ids, np.concatenate([a.scores, b.scores], axis=1), k)

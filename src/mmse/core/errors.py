@@ -5,6 +5,7 @@
     ├── TableError        a table of the user is missing, unreadable or malformed
     ├── ArtifactError     a folder of a run is missing, damaged or does not fit the others
     ├── OutputError       the result cannot be written (permission, full disk)
+    ├── StoreError        a vector store on another machine or in another process does not answer, or refuses
     ├── ProcessLost       another process of a training run has gone (training/distributed.py)
     ├── Refused           a request to the server is not answered (serving/failures.py)
     └── ServiceError      a server did not answer the client, or refused (client/)
@@ -46,6 +47,12 @@ class ArtifactError(MmseError):
 
 class OutputError(MmseError):
     """The output cannot be written: no permission, or no space left."""
+
+    exit_code = 1
+
+
+class StoreError(MmseError):
+    """A vector store does not answer, or refuses what it should do."""
 
     exit_code = 1
 

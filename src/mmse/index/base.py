@@ -7,14 +7,15 @@ of the dataset folder, or any other non-negative whole numbers.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int64
 
-from mmse.core.config import require
+from mmse.core.config import plain_values, require
 from mmse.core.errors import ArtifactError, UsageError
 from mmse.core.progress import Progress
 
@@ -44,6 +45,9 @@ LANGUAGES = (
 )
 """The languages of the lexical channel's stemmer; `none` leaves words as they are."""
 
+STORES = {"local": "mmse.index.local_store:LocalStore"}
+"""The vector stores by name, each as `module:Class`; a class of the user's own is named so in shop.toml."""
+
 METADATA = "index.json"
 CHUNK = 65_536
 """Vectors processed at a time, so that checking and adding a memory-mapped catalogue takes bounded memory."""
@@ -53,11 +57,13 @@ CHUNK = 65_536
 class IndexConfig:
     """How the catalogue is indexed.
 
-    `kind` is `exact` or `ivf`; all other keys but `language` are for `ivf` alone. `codes` says how a vector is stored:
-    `sq8` takes one byte per dimension, `fp16` takes two and has a slightly higher recall. The number of lists is
-    `lists_per_root · √n`, at most `most_lists`; k-means uses `training_per_list` vectors per list. A search probes as
-    many lists as are needed to find `target_recall` of the exact top `recall_k`, measured on `probes` vectors when the
-    index is built. `language` is that of the titles, for the stemmer of the lexical channel (`none`: no stemming).
+    `store` is `local`, files of the run, or a store of the user's own as `module:Class`, which gets `options`. `kind`
+    is the local store's index, `exact` or `ivf`; the keys after it but `language` are for `ivf` alone. `codes` says how
+    a vector is stored: `sq8` takes one byte per dimension, `fp16` takes two and has a slightly higher recall. The
+    number of lists is `lists_per_root · √n`, at most `most_lists`; k-means uses `training_per_list` vectors per list. A
+    search probes as many lists as are needed to find `target_recall` of the exact top `recall_k`, measured on `probes`
+    vectors when the index is built. `language` is that of the titles, for the stemmer of the lexical channel (`none`:
+    no stemming).
     """
 
     kind: str = "ivf"
@@ -70,8 +76,13 @@ class IndexConfig:
     training_per_list: int = 64
     seed: int = 0
     language: str = "english"
+    store: str = "local"
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        stores = f"{', '.join(STORES)}, or your own as 'module:Class'"
+        require(self.store in STORES or ":" in self.store, "store", self.store, stores)
+        require(self.store != "local" or not self.options, "options", self.options, "none for the local store")
         require(self.kind in ("exact", "ivf"), "kind", self.kind, "'exact' or 'ivf'")
         require(self.codes in ("sq8", "fp16"), "codes", self.codes, "'sq8' or 'fp16'")
         require(0 < self.target_recall <= 1, "target_recall", self.target_recall, "a share above 0 and at most 1")
@@ -82,6 +93,16 @@ class IndexConfig:
         require(self.training_per_list >= 1, "training_per_list", self.training_per_list, "at least 1")
         require(self.seed >= 0, "seed", self.seed, "0 or above")
         require(self.language in LANGUAGES, "language", self.language, f"one of {', '.join(LANGUAGES)}")
+
+    def to_manifest(self) -> dict[str, Any]:
+        """The config as manifests hold it: without the keys of other stores where the store is the local one.
+
+        So an index that was made before there were others is still up to date.
+        """
+        values = plain_values(self)
+        if self.store == "local":
+            del values["store"], values["options"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -99,7 +120,7 @@ def no_neighbours(n: int, k: int) -> Neighbours:
 
 @runtime_checkable
 class Index(Protocol):
-    """Vectors by id, searched by inner product."""
+    """Vectors by id on this machine, searched by inner product: what the local store is made of."""
 
     @property
     def ids(self) -> Int64[np.ndarray, " n"]:

@@ -91,7 +91,7 @@ class _FilterSpread:
 def search_filtered(
     index: Index,
     vectors: Float32[np.ndarray, "n d"],
-    queries: Float32[np.ndarray, "q d"],
+    queries: Float32[np.ndarray, "q width"],
     k: int,
     mask: Bool[np.ndarray, " n"] | None = None,
     rule: CostRule = CostRule(),

@@ -17,7 +17,6 @@ import faiss
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
-from mmse.core.config import plain_values
 from mmse.core.progress import Progress
 from mmse.index.base import (
     CHUNK,
@@ -214,7 +213,7 @@ class IvfIndex:
             faiss.write_index(self._lists, str(folder / LISTS_FILE))
         metadata = {"kind": "ivf", "dim": self.dim, "vectors": len(self), "nlist": self.nlist, "nprobe": self.nprobe}
         write_metadata(
-            folder, {**metadata, "measured_recall": self.measured_recall, "config": plain_values(self.config)}
+            folder, {**metadata, "measured_recall": self.measured_recall, "config": self.config.to_manifest()}
         )
 
     @classmethod

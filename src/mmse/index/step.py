@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 
 from mmse.core import artifact
 from mmse.core.artifact import Manifest
-from mmse.core.config import plain_values
 from mmse.core.progress import Progress
 from mmse.core.run_folder import DATASET, INDEX, MODEL, VECTORS, require_lineage
 from mmse.dataset.folder import DatasetFolder
-from mmse.index import IndexConfig, IvfIndex, build
+from mmse.index.base import IndexConfig
 from mmse.index.columns import FilterColumns, filter_kinds
 from mmse.index.embedding import QUERIES, open_array
 from mmse.index.lexical import LexicalIndex
+from mmse.index.store import store_class, write_store_name
 from mmse.model.features import FeatureSpace
 
 COLUMNS = "columns"
@@ -36,23 +36,23 @@ def index_catalogue(
     require_lineage(manifests, target.parent)
     items, queries = open_array(vectors), open_array(vectors, QUERIES)
     rows = np.arange(len(items), dtype=np.int64)
-    index = build(config, items, rows, probes=queries if len(queries) else None, progress=progress)
     table, shop_columns = pq.read_table(DatasetFolder(dataset).items), FeatureSpace.open(model).shop_columns
     kinds = filter_kinds(table.column_names, shop_columns)
     inputs = {kind: manifest.fingerprint for kind, manifest in manifests.items()}
-    with artifact.write_folder(target, kind=INDEX, config=plain_values(config), inputs=inputs) as draft:
-        index.save(draft.folder)
+    writer = store_class(config.store).create(config, items.shape[1], kinds, queries)
+    writer.upsert(rows, items, table, progress)
+    with artifact.write_folder(target, kind=INDEX, config=config.to_manifest(), inputs=inputs) as draft:
+        store_counts = writer.publish(draft.folder)
+        write_store_name(draft.folder, config.store)
         for name in (COLUMNS, LEXICAL):
             (draft.folder / name).mkdir()
         FilterColumns.from_table(table, kinds).save(draft.folder / COLUMNS)
         lexical = LexicalIndex.create(draft.folder / LEXICAL, kinds, config.language)
-        writer = lexical.writer()
-        writer.add(rows, table, attribute_columns(shop_columns), progress)
-        writer.commit()
-        writer.close()
-        draft.counts |= {"items": len(index), "width": index.dim, "filters": list(kinds)}
-        if isinstance(index, IvfIndex):
-            draft.counts |= {"lists": index.nlist, "probed": index.nprobe, "measured_recall": index.measured_recall}
+        words = lexical.writer()
+        words.add(rows, table, attribute_columns(shop_columns), progress)
+        words.commit()
+        words.close()
+        draft.counts |= {"items": len(items), "width": items.shape[1], "filters": list(kinds), **store_counts}
     return artifact.read_manifest(target, INDEX)
 
 

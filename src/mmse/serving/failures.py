@@ -2,6 +2,7 @@
 
 RequestError(MmseError)                    the request itself is wrong, or comes at a bad time
 UsageError                                 the request does not fit this catalogue (422)
+StoreError                                 the vector store does not answer (503)
 ArtifactError, TableError, OutputError     the server's own files or disk (500, 507)
 """
 
@@ -16,7 +17,7 @@ import msgspec
 from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from mmse.core.errors import MmseError, OutputError, UsageError
+from mmse.core.errors import MmseError, OutputError, StoreError, UsageError
 from mmse.schema.http import Failure, Problem
 from mmse.serving.request_context import HttpRequest, context_of
 
@@ -36,13 +37,14 @@ STATUS: Final[Mapping[str, int]] = {
     "rate_limited": 429,
     "internal": 500,
     "overloaded": 503,
+    "store_fails": 503,
     "deadline_exceeded": 504,
     "disk_refuses": 507,
 }
 """Every code that an error can have, with its HTTP status."""
 
 RETRY_AFTER_S: Final = 1
-_RETRY: Final = ("rate_limited", "overloaded")
+_RETRY: Final = ("rate_limited", "overloaded", "store_fails")
 _BY_STATUS: Final = {
     400: "bad_request",
     401: "unauthorised",
@@ -95,6 +97,9 @@ def to_problem(error: MmseError, request_id: str) -> Problem:
     if isinstance(error, UsageError):
         return Problem(code="does_not_fit", message=error.cause, cure=error.cure, request_id=request_id)
     log.error("%s", error, extra={"request_id": request_id})
+    if isinstance(error, StoreError):
+        cause = "The vector store does not answer, or refuses."
+        return Problem(code="store_fails", message=cause, cure="Try again in a while.", request_id=request_id)
     if isinstance(error, OutputError):
         cause = "The server's disk refuses to take it; nothing has changed."
         return Problem(code="disk_refuses", message=cause, cure="See the server's log.", request_id=request_id)
