@@ -50,6 +50,12 @@ def serve(
     image_host: Annotated[
         list[str] | None, typer.Option(help="Where item pictures may come from: https://images.example.com.")
     ] = None,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help="Whose pages may search from a browser: https://shop.example; * for any.")
+    ] = None,
+    proxy: Annotated[
+        list[str] | None, typer.Option(help="Whose X-Forwarded-For counts: the address or network of your proxy.")
+    ] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="One JSON object a line on standard error.")] = False,
     access_log: Annotated[bool, typer.Option(help="A line for each request.")] = True,
     log_queries: Annotated[bool, typer.Option("--log-queries", help="With query strings: personal data.")] = False,
@@ -80,6 +86,8 @@ def serve(
         log_queries=log_queries,
         otlp_endpoint=os.environ.get(OTLP),
         image_hosts=tuple(image_host or ()),
+        cors_origins=tuple(origin.rstrip("/") for origin in cors_origin or ()),
+        proxies=tuple(proxy or ()),
     )
     server.check(config)
     logs.configure(json=log_json, level="INFO")
