@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mmse.schema.filters import And, Between, Filter, Not, OneOf, Or
+from mmse.schema.http import MAX_OFFSET
 from mmse.schema.search import Search
 from mmse.serving.costs import MAX_REQUEST_COST, MAX_SEARCH_COST, check_costs, search_cost, split_by_cost
 from mmse.serving.failures import RequestError
@@ -19,6 +20,8 @@ RANGES: Filter = Or(tuple(Between("price", float(n), n + 1.0) for n in range(100
     [
         ({"k": 300}, 2.0),
         ({"k": 300, "explain": True}, 3.0),
+        ({"k": 300, "offset": 400}, 3.0),
+        ({"k": 300, "sort": "price"}, 3.0),
         ({"k": 300, "facets": ("brand", "price")}, 3.0),
         ({"k": 300, "filter": RANGES}, 4.0),
         ({"k": 300, "filter": And((Not(RANGES), OneOf("brand", ("a", "b"))))}, 4.002),
@@ -32,6 +35,7 @@ def test_a_search_costs_what_it_asks_for(fields: dict[str, Any], cost: float) ->
 def test_what_a_page_of_a_shop_asks_for_is_within_the_limits() -> None:
     page = search_cost(Search("drill", 100, explain=True, facets=("brand", "price", "category")))
     check_costs([page] * 64)
+    check_costs([search_cost(Search("drill", 100, offset=MAX_OFFSET, explain=True, facets=("brand", "price")))])
     check_costs([search_cost(Search("drill", 1_000, explain=True, facets=("brand",) * 16))])
 
 

@@ -16,6 +16,7 @@ HEAVY_COST = 4.0
 TURN_COST = 16.0
 """What is answered in one turn of the loop, unless one search costs more."""
 _HITS = 300
+_SKIPPED = 400
 _FACETS = 2
 _RANGES = 50
 _VALUES = 1_000
@@ -24,7 +25,9 @@ _VALUES = 1_000
 
 def search_cost(search: Search) -> float:
     """What `search` costs."""
-    cost = 1.0 + search.k * (1 + search.explain) / _HITS + len(search.facets) / _FACETS
+    cost = 1.0 + search.k * (1 + search.explain) / _HITS + search.offset / _SKIPPED + len(search.facets) / _FACETS
+    if search.sort is not None:
+        cost += 1.0
     if search.filter is not None:
         cost += _filter_cost(search.filter)
     return cost + sum(_filter_cost(condition) for condition, _ in search.boosts)
