@@ -343,14 +343,11 @@ def test_step_folders_made_again_under_an_open_catalogue_lose_no_edit(run: Path,
         with pytest.raises(ArtifactError, match="made again while its catalogue was open"):
             idle.apply(EDITS)
         assert reader.refresh() == 0
-        assert "start the server again" in reader.describe_replacement()
     with open_writable(run, encoder) as catalogue:
         catalogue.apply(EDITS[:2])
-        assert not catalogue.describe_replacement()
         manifest = run / "index" / "manifest.json"
         manifest.write_text(manifest.read_text("utf-8").replace('"another"', '"third"'), "utf-8")
         assert catalogue.apply(EDITS[2:]) == 2
-        assert "mmse items carry-over RUN" in catalogue.describe_replacement()
         with pytest.raises(ArtifactError, match="made again while its catalogue was open"):
             catalogue.compact()
         check_snapshot(catalogue.snapshot(), items_after(run, EDITS), WORDS)

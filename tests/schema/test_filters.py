@@ -12,6 +12,8 @@ from mmse.schema.filters import (
     EXAMPLE,
     MAX_CONDITIONS,
     MAX_DEPTH,
+    MAX_PARTS,
+    MAX_TEXT,
     And,
     Between,
     Filter,
@@ -213,3 +215,18 @@ def test_any_plain_value_is_a_filter_or_a_usage_error(value: object) -> None:
 def test_any_term_is_a_filter_or_a_usage_error(term: str) -> None:
     with contextlib.suppress(UsageError):
         parse_terms([term], KINDS)
+
+
+@pytest.mark.parametrize("joint", ["and", "or"])
+def test_a_filter_of_very_many_parts_is_refused_before_it_is_read(joint: str) -> None:
+    with pytest.raises(UsageError, match="more than 6,000 parts"):
+        parse_filter({joint: [{}] * 60_000}, KINDS)
+    most_ranges = [{"not": {"price": {"from": n, "to": n + 1}}} for n in range(MAX_CONDITIONS)]
+    assert len(most_ranges) * 5 < MAX_PARTS
+    parse_filter({joint: most_ranges}, KINDS)
+
+
+def test_a_value_of_a_filter_has_a_longest_length() -> None:
+    parse_filter({"brand": "b" * MAX_TEXT}, KINDS)
+    with pytest.raises(UsageError, match="2,001 characters"):
+        parse_filter({"brand": ["b", "b" * (MAX_TEXT + 1)]}, KINDS)

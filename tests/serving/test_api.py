@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -132,6 +133,21 @@ def test_a_batch_answers_each_and_errs_alone(service: Service) -> None:
     assert len(last_result.answer.hits) == 3
 
 
+def test_a_request_that_asks_for_too_much_is_refused(service: Service) -> None:
+    search = {"query": "a", "k": 1000, "explain": True, "facets": ["brand", "price", "category"]}
+    message = check_error(service.post("/v1/search/batch", json={"searches": [search] * 64}), 422, "too_costly")
+    assert "The request takes as much work as" in message
+    ranges = {"or": [{"price": {"from": n, "to": n + 1}} for n in range(200)]}
+    boosts = [{"filter": ranges, "factor": 2.0}] * 32
+    check_error(service.post("/v1/search", json={"query": "a", "boosts": boosts}), 422, "too_costly")
+
+
+def test_a_large_batch_is_answered_in_parts_and_in_its_order(service: Service) -> None:
+    searches = [{"query": "a", "k": number % 7 + 1, "explain": True} for number in range(40)]
+    outcomes = decode(service.post("/v1/search/batch", json={"searches": searches}), BatchAnswer).outcomes
+    assert [len(outcome.answer.hits) for outcome in outcomes] == [number % 7 + 1 for number in range(40)]
+
+
 def test_vectors_are_the_encoders(service: Service, small_run: Path) -> None:
     answer = decode(service.post("/v1/embed", json={"queries": ["red kettle", "a"]}), EmbedAnswer)
     right = Retriever.open(small_run, edits=False).query_vectors(["red kettle", "a"])
@@ -198,6 +214,8 @@ def test_unknown_versions_routes_and_methods(service: Service) -> None:
     )
     decode(service.post("/v1/search", json={"query": "a", "version": "0001"}), SearchAnswer)
     check_error(service.get("/v1/nothing"), 404, "not_found")
+    for path in ("/schema", "/schema/openapi.json"):  # the framework's own pages, which load scripts from elsewhere
+        check_error(service.get(path), 404, "not_found")
     check_error(service.get("/v1/items/none"), 404, "not_found")
     assert service.put("/v1/search", json={}).headers["allow"]
     check_error(service.put("/v1/search", json={}), 405, "method_not_allowed")
@@ -217,6 +235,51 @@ def test_an_item_comes_changes_and_goes(service: Service) -> None:
     check_error(service.get("/v1/items/z1"), 404, "not_found")
     answer = decode(service.post("/v1/search", json={"query": "zorbak quibble"}), SearchAnswer)
     assert "z1" not in [hit.item_id for hit in answer.hits]
+
+
+ODD_IDS = ["u/", "u", "s//t", "s/t", "../evil", "100%", "%2F", "a b", "a?b=c", "a#b", "ä😀", "x%2Fy", "=", "a\nb", "-x"]
+
+
+def test_a_query_without_a_letter_is_no_fault(service: Service) -> None:
+    assert service.get("/v1/search?q=%00").status_code in (200, 422)
+
+
+def test_an_id_may_hold_any_characters(service: Service) -> None:
+    items = [{"item_id": item_id, "title": f"Thing {number}"} for number, item_id in enumerate(ODD_IDS)]
+    decode(service.post("/v1/items", json={"upsert": items}, headers=WRITER), EditAnswer)
+    for number, item_id in enumerate(ODD_IDS):
+        path = f"/v1/items/{quote(item_id, safe='')}"
+        assert decode(service.get(path), ItemAnswer).item["title"] == f"Thing {number}"
+        decode(service.patch(path, json={"price": number}, headers=WRITER), EditAnswer)
+        decode(service.delete(path, headers=WRITER), EditAnswer)
+        check_error(service.get(path), 404, "not_found")
+        for other_number, other_id in enumerate(ODD_IDS[number + 1 :], number + 1):
+            other = decode(service.get(f"/v1/items/{quote(other_id, safe='')}"), ItemAnswer).item
+            assert (other["title"], other["price"]) == (f"Thing {other_number}", None)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/search", b'{"query": "\xff\xfe"}'),
+        ("/v1/assignments", b"\xff"),
+        ("/v1/search?q=%FF%FEdrill", None),
+        ("/%00", None),
+        ("/main.js%00.html", None),
+        ("/v1/items/%FF", None),
+        ("/v1/map/place?q=%FF", None),
+    ],
+)
+def test_what_is_no_text_is_the_clients_fault(service: Service, path: str, body: bytes | None) -> None:
+    method = "GET" if body is None else "POST"
+    response = service.request(method, path, content=body, headers={"content-type": "application/json"})
+    check_error(response, 400, "bad_request")
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/health", "/v1/health/ready", "/metrics", "/openapi.json"])
+def test_a_probe_may_ask_for_the_head_alone(service: Service, path: str) -> None:
+    head = service.head(path)
+    assert (head.status_code, head.content) == (200, b"")
 
 
 def test_edits_are_taken_in_all_or_none(service: Service) -> None:

@@ -107,3 +107,43 @@ def test_more_than_can_begin_in_time_is_refused_at_once() -> None:
     assert 8 <= len(refusals) <= 17, "about five can begin within a tenth of a second"
     assert {refusal.code for refusal in refusals} == {"overloaded"}
     assert not batcher.is_full
+
+
+def test_a_heavy_lane_and_the_others_take_turns() -> None:
+    work = Doubling()
+    batcher = Batcher(work, queue_size=8, max_batch=1)
+
+    async def submit_both() -> None:
+        heavy = [batcher.submit("", number, timeout_ms=5_000, is_heavy=True) for number in (0, 2, 4)]
+        light = [batcher.submit("", number, timeout_ms=5_000) for number in (10, 12)]
+        await asyncio.gather(*heavy, *light)
+
+    asyncio.run(submit_both())
+    assert work.batches == [[0], [10], [2], [12], [4]]
+
+
+def test_heavy_jobs_that_wait_do_not_fill_the_queue_of_others() -> None:
+    batcher = Batcher(Doubling(), queue_size=2, max_batch=4)
+
+    async def submit_both() -> list[int | BaseException]:
+        heavy = [batcher.submit("", number, timeout_ms=5_000, is_heavy=True) for number in (0, 2, 4)]
+        late_part = batcher.submit("", 6, timeout_ms=5_000, is_heavy=True, is_admitted=True)
+        light = batcher.submit("", 8, timeout_ms=5_000)
+        return await asyncio.gather(*heavy, late_part, light, return_exceptions=True)
+
+    *first, third, late_part, light = asyncio.run(submit_both())
+    assert (first, late_part, light) == ([0, 4], 12, 16)
+    assert isinstance(third, RequestError)
+
+
+def test_a_batch_is_bounded_by_cost_as_well() -> None:
+    work = Doubling()
+    batcher = Batcher(work, queue_size=8, max_batch=8, max_cost=4)
+
+    async def submit_costly() -> None:
+        await asyncio.gather(
+            *(batcher.submit("", number, timeout_ms=5_000, cost=cost) for number, cost in ((0, 3), (2, 1), (4, 9)))
+        )
+
+    asyncio.run(submit_costly())
+    assert work.batches == [[0, 2], [4]]

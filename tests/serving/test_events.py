@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mmse.schema.http_events import Cart, Click, Exposure, Order
 from mmse.schema.stages import Stage
 from mmse.serving.events.export import export_table
 from mmse.serving.events.log import EventLog
+from mmse.serving.events.retention import prune
 from mmse.serving.events.rows import SCHEMA, ExposureRecord
 from mmse.serving.events.segments import OPEN_FOLDER, Segment, seal_orphans, sealed_files
 from mmse.sources.tables import EventsConfig, ItemsConfig
@@ -261,3 +262,18 @@ def test_what_was_taken_and_never_shown_is_left_out_and_counted(tmp_path: Path) 
 def test_no_events_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no events"):
         export_table(tmp_path, tmp_path / "out.parquet")
+
+
+def test_old_events_are_pruned_by_whole_files(tmp_path: Path) -> None:
+    day = 86_400.0
+    for name, times in (("old", (1 * day, 2 * day)), ("mixed", (2 * day, 9 * day)), ("new", (9 * day, 9 * day))):
+        log = EventLog(tmp_path)
+        log.append([shown(f"{name}-{n}", "a", at=at) for n, at in enumerate(times)])
+        log.close()
+    assert len(sealed_files(tmp_path)) == 3
+    report = prune(tmp_path, keep_days=7, now=datetime.fromtimestamp(10 * day, UTC))
+    assert (report.n_files, report.n_rows) == (1, 2)
+    assert export_table(tmp_path, tmp_path / "out.parquet") == 4
+    assert prune(tmp_path, keep_days=0.5, now=datetime.fromtimestamp(10 * day, UTC)).n_files == 2
+    assert sealed_files(tmp_path) == []
+    assert not [path for path in tmp_path.iterdir() if path.name[:2] == "20"]

@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
+from mmse.core.errors import UsageError
 from mmse.serving.app import wrap
 from mmse.serving.config import ServeConfig
+from mmse.serving.middleware.addresses import ClientAddresses
 from mmse.serving.middleware.asgi import ASGIApp
 from mmse.serving.middleware.limits import TokenBuckets
 from mmse.serving.observability import logs
@@ -38,15 +41,7 @@ def send_request(
     body: tuple[bytes, ...] = (b"{}",),
     address: str = "10.0.0.1",
 ) -> Response:
-    fields = {"content-type": "application/json"} if headers is None else headers
-    scope = {
-        "type": "http",
-        "path": path,
-        "method": method,
-        "client": (address, 1),
-        "query_string": b"q=secret",
-        "headers": [(name.encode(), value.encode()) for name, value in fields.items()],
-    }
+    scope = make_scope(path, method, headers, address)
     parts = list(body)
     answer = Response()
 
@@ -62,6 +57,22 @@ def send_request(
 
     asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
     return answer
+
+
+def make_scope(
+    raw_path: str, method: str, headers: Mapping[str, str] | None = None, address: str = "10.0.0.1"
+) -> dict[str, Any]:
+    """What the web server hands on: the path decoded, and as it was sent."""
+    fields = {"content-type": "application/json"} if headers is None else headers
+    return {
+        "type": "http",
+        "path": unquote(raw_path),
+        "raw_path": raw_path.encode(),
+        "method": method,
+        "client": (address, 1),
+        "query_string": b"q=secret",
+        "headers": [(name.encode(), value.encode()) for name, value in fields.items()],
+    }
 
 
 async def reads_and_answers(scope: Any, receive: Any, send: Any) -> None:
@@ -174,3 +185,136 @@ def test_the_access_log_has_no_query_unless_asked(caplog: pytest.LogCaptureFixtu
     assert vars(plain_record)["status"] == 200
     assert vars(plain_record)["path"] == "/v1/search"
     assert vars(query_record)["query"] == "q=secret"
+
+
+@pytest.mark.parametrize(
+    ("path", "body_bytes", "status"),
+    [("/v1/items", 20, 200), ("/v1/events", 20, 200), ("/v1/assignments", 20, 413), ("/v1/versions/live", 20, 413)],
+)
+def test_only_edits_and_events_may_be_large(path: str, body_bytes: int, status: int) -> None:
+    assert send_request(build_app(search_bytes=10), path=path, body=(b"x" * body_bytes,)).status == status
+
+
+@dataclass
+class Hangup:
+    """A client that sends half a body and goes."""
+
+    messages: list[dict[str, Any]]
+
+    async def __call__(self) -> dict[str, Any]:
+        return self.messages.pop(0)
+
+
+@pytest.mark.parametrize("first_part", [[], [{"type": "http.request", "body": b"{", "more_body": True}]])
+def test_a_body_that_breaks_off_is_the_clients_fault(first_part: list[dict[str, Any]]) -> None:
+    statuses: list[int] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        statuses.append(message.get("status", 0))
+
+    scope = make_scope("/v1/search", "POST")
+    asyncio.run(build_app()(scope, Hangup([*first_part, {"type": "http.disconnect"}]), send))  # type: ignore[arg-type]
+    assert statuses[0] == 400
+
+
+@pytest.mark.parametrize("raw_path", ["/%FF", "/%00", "/v1/items/a%00b", "/v1/items/%C3%28"])
+def test_a_path_that_is_no_text_is_refused(raw_path: str) -> None:
+    answer = send_request(build_app(), path=raw_path, method="GET")
+    assert (answer.status, answer.code) == (400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "path"),
+    [
+        ("/v1/items/u%2F", "/v1/items/u%2F"),
+        ("/v1/items/u/", "/v1/items/u%2F"),
+        ("/v1/items/s//t", "/v1/items/s%2F%2Ft"),
+        ("/v1/items/%2E%2E", "/v1/items/.."),
+        ("/v1/items/100%25", "/v1/items/100%25"),
+        ("/v1/items/%F0%9F%98%80", "/v1/items/%F0%9F%98%80"),
+        ("/v1/items/", "/v1/items/"),
+    ],
+)
+def test_an_item_id_is_handed_on_as_one_part(raw_path: str, path: str) -> None:
+    paths: list[str] = []
+
+    async def note_path(scope: Any, receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        await reads_and_answers(scope, receive, send)
+
+    assert send_request(build_app(note_path), path=raw_path, method="GET").status == 200
+    assert paths == [path]
+
+
+@pytest.mark.parametrize("raw_path", ["//v1/items/u%2F", "/v1/%69tems/u%2F", "/v1/items%2Fu", "/v1//items/u"])
+def test_a_path_in_which_an_id_cannot_be_told_is_refused(raw_path: str) -> None:
+    assert send_request(build_app(), path=raw_path, method="DELETE").code == "not_found"
+
+
+def test_head_is_get_without_a_body() -> None:
+    methods: list[str] = []
+
+    async def note_method(scope: Any, receive: Any, send: Any) -> None:
+        methods.append(scope["method"])
+        await reads_and_answers(scope, receive, send)
+
+    answer = send_request(build_app(note_method), path="/v1/health", method="HEAD")
+    assert (answer.status, answer.body, methods) == (200, b"", ["GET"])
+
+
+def test_no_cache_may_keep_an_answer_of_the_api() -> None:
+    assert send_request(build_app()).headers["cache-control"] == "private, no-store"
+    assert "cache-control" not in send_request(build_app(), path="/main.js", method="GET").headers
+
+
+def test_pages_of_other_origins_may_search_where_an_option_says_so() -> None:
+    shop = {"origin": "https://shop.example"}
+    preflight = shop | {"access-control-request-method": "POST"}
+    json_body = {"content-type": "application/json"}
+    open_app = build_app(cors_origins=("https://shop.example",))
+    answer = send_request(open_app, method="OPTIONS", headers=preflight)
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (204, "https://shop.example")
+    assert "Authorization" not in answer.headers["access-control-allow-headers"]
+    answer = send_request(open_app, headers=shop | json_body)
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, "https://shop.example")
+    stranger = send_request(open_app, headers={"origin": "https://evil.example"} | json_body)
+    assert "access-control-allow-origin" not in stranger.headers
+    assert stranger.headers["vary"] == "Origin"
+    assert send_request(build_app(cors_origins=("*",)), headers=shop | json_body).headers[
+        "access-control-allow-origin"
+    ] == ("*")
+    assert "access-control-allow-origin" not in send_request(build_app(), headers=shop | json_body).headers
+
+
+def test_the_rate_is_that_of_the_client_behind_a_proxy() -> None:
+    app = build_app(requests_per_s=1, proxies=("10.0.0.0/24",))
+
+    def send_from(forwarded: str, address: str = "10.0.0.1") -> int:
+        return send_request(
+            app, headers={"content-type": "application/json", "x-forwarded-for": forwarded}, address=address
+        ).status
+
+    assert [send_from("1.1.1.1") for _ in range(3)] == [200, 200, 429]
+    assert send_from("2.2.2.2") == 200
+    assert send_from("9.9.9.9, 1.1.1.1, 10.0.0.9") == 429  # what the client wrote itself does not count
+    strangers = [send_from(f"3.3.3.{n}", address="8.8.8.8") for n in range(3)]  # no proxy of ours
+    assert strangers == [200, 200, 429]
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "nonsense", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "2001:db8::1", "2001:db8::1"),
+        ("10.0.0.1", "10.0.0.2", "10.0.0.2"),
+        ("", "1.1.1.1", ""),
+    ],
+)
+def test_the_client_is_the_last_that_is_no_proxy(peer: str, forwarded: str, client: str) -> None:
+    assert ClientAddresses(["10.0.0.0/8"]).find(peer, {b"x-forwarded-for": forwarded.encode()}) == client
+
+
+def test_a_proxy_that_is_no_address_is_refused() -> None:
+    with pytest.raises(UsageError, match="no address or network"):
+        build_app(proxies=("my-proxy",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -118,3 +119,28 @@ def test_swaps_under_load_fail_no_search(pool: ModelPool, site: Path, small_run:
         thread.join()
     assert failures == []
     assert names_served == {"0001", "0002"}
+
+
+def test_a_run_that_is_made_again_takes_over_with_its_edits(small_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(small_run, tmp_path / "run", ignore=shutil.ignore_patterns("train", "valid", "test"))
+    pool = ModelPool.open(ServeConfig(run))
+    former = pool.arms["live"]
+    catalogue = former.retriever.catalogue
+    assert catalogue is not None
+    catalogue.apply([Upsert({"item_id": "n1", "title": "Quevo"})])
+    ranking, index = (run / name / "manifest.json" for name in ("ranking", "index"))
+    whole_ranking = ranking.read_bytes()
+    ranking.unlink()  # the index is made, the ranking is on its way
+    manifest = json.loads(index.read_bytes())
+    index.write_text(json.dumps(manifest | {"fingerprint": "f" * 32}))
+    pool.reload()
+    assert pool.arms["live"] is former
+    assert "are being made again" in str(pool.problem)
+    catalogue.apply([Upsert({"item_id": "n2", "title": "Quevo"})])
+    ranking.write_bytes(whole_ranking)
+    pool.reload()
+    assert names(pool) == {"live": "ffffffff"}
+    assert pool.problem is None
+    snapshot = pool.arms["live"].retriever.snapshot()
+    assert min(snapshot.rows(["n1", "n2"])) >= 0
+    pool.stop()

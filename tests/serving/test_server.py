@@ -16,6 +16,8 @@ import httpx
 import pytest
 
 from mmse.client import Client
+from mmse.core import locks
+from mmse.serving.server import remove_left_folders
 from mmse.serving.versions.publish import publish
 from serving.conftest import TOKEN, WRITER, RunningServer
 
@@ -116,6 +118,51 @@ def test_a_killed_worker_is_replaced(site: Path) -> None:
                 assert time.monotonic() < deadline_s
                 time.sleep(0.1)
         assert _children(server.process.pid) != [worker]
+
+
+def test_workers_end_with_their_parent(site: Path) -> None:
+    server = RunningServer(site, workers=2)
+    with server as url:
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait(30)
+        deadline_s = time.monotonic() + 30
+        while True:
+            try:
+                httpx.get(f"{url}/v1/health/live", timeout=5)
+            except httpx.TransportError:
+                break
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
+
+
+def test_a_folder_of_metrics_that_was_left_is_removed(tmp_path: Path) -> None:
+    left, used, young, strange = (tmp_path / f"mmse-metrics-{name}" for name in ("left", "used", "young", "strange"))
+    for folder in (left, used, young):
+        folder.mkdir()
+        (folder / locks.LOCK).touch()
+        (folder / "counter_1.db").touch()
+    strange.mkdir()
+    for folder in (left, used, strange):
+        os.utime(folder, (0, 0))
+    with locks.lock(used / locks.LOCK):
+        remove_left_folders(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([used, young, strange])
+
+
+def test_a_client_that_goes_is_no_fault_of_the_server(site: Path) -> None:
+    broken_bodies = (b"Content-Length: 500\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n")
+    server = RunningServer(site)
+    with server as url:
+        for broken_body in broken_bodies:
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                head = b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                client.sendall(head + broken_body)
+        deadline_s = time.monotonic() + 30
+        while (text := httpx.get(f"{url}/metrics").text).count('route="/v1/search",status="400"') < 1:
+            assert time.monotonic() < deadline_s, text
+            time.sleep(0.05)
+    assert "Traceback" not in server.log
+    assert 'status="500"' not in text
 
 
 def test_the_end_is_clean_and_said_in_the_log(site: Path) -> None:

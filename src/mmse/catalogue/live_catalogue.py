@@ -128,26 +128,6 @@ class LiveCatalogue:
         """What an operator should know of the log of edits, "" where nothing is wrong."""
         return self._generation.problem
 
-    def describe_replacement(self) -> str:
-        """What to do where the step folders were made again since this was opened, "" where they were not.
-
-        What is open goes on with the former ones; only who opens the run from now on meets the new ones.
-        """
-        base = self.snapshot().base
-        try:
-            if layout.read_origin(self.run) == base.origin:
-                return ""
-        except (ArtifactError, OSError):
-            return (
-                "The step folders are being made again, or are damaged: who opens the run now does not find them whole."
-            )
-        if not self._generation.has_wal:
-            return "The step folders were made again: to serve the new ones, start the server again."
-        return (
-            "The step folders were made again, and the edits belong to the former ones: a worker or server that "
-            "starts now is refused. Carry them over with `mmse items carry-over RUN`, then start the server again."
-        )
-
     def snapshot(self) -> Snapshot:
         """The catalogue as it is now; later edits do not change what this returned."""
         return self._generation.snapshot

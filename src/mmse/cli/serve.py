@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +51,12 @@ def serve(
     image_host: Annotated[
         list[str] | None, typer.Option(help="Where item pictures may come from: https://images.example.com.")
     ] = None,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help="Whose pages may search from a browser: https://shop.example; * for any.")
+    ] = None,
+    proxy: Annotated[
+        list[str] | None, typer.Option(help="Whose X-Forwarded-For counts: the address or network of your proxy.")
+    ] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="One JSON object a line on standard error.")] = False,
     access_log: Annotated[bool, typer.Option(help="A line for each request.")] = True,
     log_queries: Annotated[bool, typer.Option("--log-queries", help="With query strings: personal data.")] = False,
@@ -80,6 +87,8 @@ def serve(
         log_queries=log_queries,
         otlp_endpoint=os.environ.get(OTLP),
         image_hosts=tuple(image_host or ()),
+        cors_origins=tuple(origin.rstrip("/") for origin in cors_origin or ()),
+        proxies=tuple(proxy or ()),
     )
     server.check(config)
     logs.configure(json=log_json, level="INFO")
@@ -97,8 +106,24 @@ def export(
     """Joins what was shown, clicked and ordered into the events table that `mmse mine` reads."""
     from mmse.serving.events.export import export_table
 
-    rows = export_table(path / "events" if (path / "events").is_dir() else path, file)
+    rows = export_table(_events_folder(path), file)
     stdout.print(f"{rows:,} items shown, in {file}.")
+
+
+@events_app.command(epilog="Example: mmse events prune site --keep-days 400")
+def prune(path: Site, keep_days: Annotated[float, typer.Option(help="How many days of events stay.", min=1)]) -> None:
+    """Removes the files of the log whose newest row is older than that; servers may go on meanwhile."""
+    from mmse.serving.events import retention
+
+    report = retention.prune(_events_folder(path), keep_days, datetime.now(UTC))
+    stdout.print(
+        f"{report.n_files:,} files with {report.n_rows:,} rows of before {report.limit:%Y-%m-%d %H:%M} UTC removed, "
+        f"{report.n_bytes / 1e6:.1f} MB."
+    )
+
+
+def _events_folder(path: Path) -> Path:
+    return path / "events" if (path / "events").is_dir() else path
 
 
 def _token(file: Path | None) -> str | None:

@@ -197,7 +197,8 @@ def _to_builtins(fields: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _item_path(item_id: str) -> str:
-    return f"v1/items/{quote(item_id, safe='')}"
+    part = quote(item_id, safe="")
+    return f"v1/items/{part.replace('.', '%2E') if part in ('.', '..') else part}"  # dots alone would be folders
 
 
 def _params(**params: str | None) -> dict[str, str]:

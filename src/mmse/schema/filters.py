@@ -18,7 +18,10 @@ from mmse.core.errors import UsageError, suggest
 
 MAX_DEPTH = 16
 MAX_CONDITIONS = 1_000
-"""More than a shop needs, and few enough that no request can block a server."""
+MAX_PARTS = 6_000
+"""Keys and list entries, counted before anything is looked at."""
+MAX_TEXT = 2_000
+"""Characters of a value. More than a shop needs, and few enough that no request can block a server."""
 
 EXAMPLE = '{"brand": ["Bosch", "Makita"], "price": {"to": 100}, "category": "Tools > Drills", "not": {"seller": "X"}}'
 
@@ -82,6 +85,7 @@ def parse_filter(value: object, kinds: Mapping[str, Kind]) -> Filter:
     `{"from": …, "to": …}`; or it is `and`, `or` (a list of objects) or `not` (an object). Raises `UsageError` naming
     the column, what it takes and what was found.
     """
+    _check_parts(value)
     parsed_filter = _parse(value, kinds, 0)
     n_values = _count_values(parsed_filter)
     if n_values > MAX_CONDITIONS:
@@ -90,6 +94,20 @@ def parse_filter(value: object, kinds: Mapping[str, Kind]) -> Filter:
             "Filter by a column that gathers these items, such as a category.",
         )
     return parsed_filter
+
+
+def _check_parts(value: object) -> None:
+    """Raises `UsageError` where a filter has too many keys and list entries; it looks at no more than are allowed."""
+    waiting, n_parts = [value], 0
+    while waiting:
+        entry = waiting.pop()
+        parts = entry.values() if isinstance(entry, Mapping) else entry if isinstance(entry, (list, tuple)) else ()
+        n_parts += len(parts)
+        if n_parts > MAX_PARTS:
+            raise UsageError(
+                f"The filter has more than {MAX_PARTS:,} parts (keys and entries of lists).", "Write a simpler filter."
+            )
+        waiting.extend(parts)
 
 
 def parse_terms(terms: Sequence[str], kinds: Mapping[str, Kind]) -> Filter | None:
@@ -161,6 +179,10 @@ def _one_of(column: str, value: object, kind: Kind) -> Filter:
     for entry in values:
         if not isinstance(entry, value_type):
             raise _type_error(column, "true or false" if kind is Kind.FLAG else "text or a list of texts", entry)
+    longest = max((len(entry) for entry in values if isinstance(entry, str)), default=0)
+    if longest > MAX_TEXT:
+        cause = f"A value of '{column}' in a filter has {longest:,} characters, at most {MAX_TEXT:,} are allowed."
+        raise UsageError(cause, "Shorten it.")
     form: Callable[[Any], str | bool] = {Kind.NAME: comparison_key, Kind.PATH: comparison_path}.get(kind, bool)
     return OneOf(column, tuple(dict.fromkeys(map(form, values))))
 

@@ -9,7 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import cast
 
-from litestar import Litestar
+from litestar import Litestar, Router
+from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
@@ -18,10 +19,13 @@ from mmse import __version__
 from mmse.core.errors import MmseError
 from mmse.serving.config import ServeConfig
 from mmse.serving.failures import respond
+from mmse.serving.middleware.addresses import ClientAddresses
 from mmse.serving.middleware.asgi import ASGIApp, HttpOnly
 from mmse.serving.middleware.limits import BodyLimits, LoadShedding, RateLimit, TimeLimit
+from mmse.serving.middleware.origins import CrossOrigin
 from mmse.serving.middleware.request_ids import RequestIds
 from mmse.serving.middleware.responses import ErrorResponses, ResponseHeaders
+from mmse.serving.middleware.targets import RequestTargets
 from mmse.serving.middleware.telemetry import Telemetry
 from mmse.serving.observability.tracing import Tracing, open_tracing
 from mmse.serving.routes import ROUTES
@@ -67,7 +71,7 @@ def create(config: ServeConfig, report_start: Callable[[bool], None] = lambda _:
             title="MMSE",
             version=__version__,
             description=_DESCRIPTION,
-            render_plugins=(),
+            openapi_router=Router(path="/schema", route_handlers=[], guards=[_hide], include_in_schema=False),
             components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
         ),
         request_max_body_size=config.write_bytes,
@@ -81,13 +85,19 @@ def create(config: ServeConfig, report_start: Callable[[bool], None] = lambda _:
     return wrap(cast(ASGIApp, app), config, is_full, tracing)
 
 
+def _hide(*_: object) -> None:
+    """The framework's own pages of the API's description load scripts from elsewhere; /openapi.json is ours."""
+    raise NotFoundException
+
+
 def wrap(app: ASGIApp, config: ServeConfig, is_full: Callable[[], bool], tracing: Tracing | None = None) -> ASGIApp:
     """`app` within its layers, from the innermost to the outermost; `is_full` says when searches are refused."""
-    layers: ASGIApp = TimeLimit(app, config.request_timeout_s)
+    layers: ASGIApp = RequestTargets(TimeLimit(app, config.request_timeout_s))
     layers = BodyLimits(layers, search_bytes=config.search_bytes, write_bytes=config.write_bytes)
     layers = LoadShedding(layers, is_full)
-    layers = RateLimit(layers, config.requests_per_s)
+    layers = RateLimit(layers, config.requests_per_s, ClientAddresses(config.proxies))
     layers = ErrorResponses(layers)
+    layers = CrossOrigin(layers, config.cors_origins) if config.cors_origins else layers
     layers = ResponseHeaders(layers, config.image_hosts)
     layers = Telemetry(layers, access_log=config.access_log, log_queries=config.log_queries, tracing=tracing)
     return HttpOnly(RequestIds(layers), app)

@@ -24,7 +24,7 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 _PACE_WEIGHT = 0.1
-"""The weight of the last batch in the moving average of seconds for each search."""
+"""The weight of the last batch in the moving average of seconds for each search of ordinary cost."""
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +34,15 @@ log = logging.getLogger(__name__)
 class Job(Generic[K, P, R]):
     """A `payload` that waits for its `result`; jobs of one `key` are worked on together.
 
-    `size` counts against the bounds of the batcher; `timeout_ms` counts from `start_s` (`time.perf_counter`).
+    `size` searches of `cost` together count against the bounds of the batcher; `timeout_ms` counts from `start_s`
+    (`time.perf_counter`).
     """
 
     key: K
     payload: P
     timeout_ms: int
     size: int
+    cost: float
     start_s: float
     result: asyncio.Future[R]
 
@@ -51,8 +53,41 @@ class Job(Generic[K, P, R]):
 
 
 @final
+class Lane(Generic[K, P, R]):
+    """Jobs that wait in turn."""
+
+    def __init__(self) -> None:
+        self.jobs: deque[Job[K, P, R]] = deque()
+        self.size = 0
+        self.cost = 0.0
+
+    def put(self, job: Job[K, P, R]) -> None:
+        """Puts `job` at the end."""
+        self.jobs.append(job)
+        self.size += job.size
+        self.cost += job.cost
+
+    def take(self, max_size: int, max_cost: float) -> list[Job[K, P, R]]:
+        """The oldest job and those of its key right behind it, within the bounds."""
+        jobs = [self.jobs.popleft()]
+        size, cost = jobs[0].size, jobs[0].cost
+        while self.jobs and self.jobs[0].key == jobs[0].key:
+            job = self.jobs[0]
+            if size + job.size > max_size or cost + job.cost > max_cost:
+                break
+            jobs.append(self.jobs.popleft())
+            size, cost = size + job.size, cost + job.cost
+        self.size -= size
+        self.cost = self.cost - cost if self.jobs else 0.0
+        return jobs
+
+
+@final
 class MicroBatcher(Generic[K, P, R]):
     """A bounded queue for one event loop: at most `queue_size` searches wait, up to `max_batch` are answered at once.
+
+    Heavy jobs wait in a lane of their own, and the lanes take turns, so that others wait for one of them at most. A
+    batch costs no more than `max_cost`, unless one job does.
 
     `work` gives the result of each payload, or the error that the caller of `submit` gets; all are of the same key.
     A search is refused at once where, at the recent pace, it would wait longer than `wait_ms` for its turn.
@@ -65,34 +100,53 @@ class MicroBatcher(Generic[K, P, R]):
         queue_size: int,
         max_batch: int,
         wait_ms: float = math.inf,
+        max_cost: float = math.inf,
     ) -> None:
         self._work = work
         self._queue_size, self._max_batch, self._wait_s = queue_size, max_batch, wait_ms / 1000
-        self._jobs: deque[Job[K, P, R]] = deque()
-        self._size = 0
+        self._max_cost = max_cost
+        self._light, self._heavy = Lane[K, P, R](), Lane[K, P, R]()
+        self._lane = self._light
         self._pace_s = 0.0
         self._batch_start_s: float | None = None
 
     @property
     def is_full(self) -> bool:
-        """Whether it refuses searches at present."""
-        return self._size >= self._queue_size or self._size * self._pace_s > self._wait_s
+        """Whether it refuses searches at present, heavy ones apart."""
+        return self._is_full(self._light)
 
-    async def submit(self, key: K, payload: P, *, timeout_ms: int, size: int = 1, start_s: float | None = None) -> R:
+    def _is_full(self, lane: Lane[K, P, R]) -> bool:
+        return lane.size >= self._queue_size or lane.cost * self._pace_s > self._wait_s
+
+    async def submit(
+        self,
+        key: K,
+        payload: P,
+        *,
+        timeout_ms: int,
+        size: int = 1,
+        cost: float | None = None,
+        is_heavy: bool = False,
+        is_admitted: bool = False,
+        start_s: float | None = None,
+    ) -> R:
         """The result of `payload`; the deadline counts from `start_s` (`time.perf_counter`), or else from this call.
 
-        Raises `RequestError` where the queue is full or the deadline has passed.
+        `cost` is `size` where it is not given. `is_admitted`: it is a later part of a request that was taken on. Raises
+        `RequestError` where the queue is full or the deadline has passed.
         """
-        if self._size and (self.is_full or self._size + size > self._queue_size):
+        lane = self._heavy if is_heavy else self._light
+        if lane.size and not is_admitted and (self._is_full(lane) or lane.size + size > self._queue_size):
             metrics.refusals.labels("overloaded").inc()
             raise overload_error()
         loop = asyncio.get_running_loop()
         start_s = time.perf_counter() if start_s is None else start_s
-        job: Job[K, P, R] = Job(key, payload, timeout_ms, size, start_s, loop.create_future())
-        if not self._jobs:
+        job: Job[K, P, R] = Job(
+            key, payload, timeout_ms, size, size if cost is None else cost, start_s, loop.create_future()
+        )
+        if not self._has_jobs:
             loop.call_soon(self._run_next, loop)
-        self._jobs.append(job)
-        self._size += size
+        lane.put(job)
         try:
             async with asyncio.timeout(max(job.remaining_s, 0)):
                 return await job.result
@@ -100,21 +154,24 @@ class MicroBatcher(Generic[K, P, R]):
             metrics.refusals.labels("deadline").inc()
             raise deadline_error(timeout_ms) from None
 
+    @property
+    def _has_jobs(self) -> bool:
+        return bool(self._light.jobs or self._heavy.jobs)
+
     def _run_next(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answers the oldest job and those of its key right behind it; then the loop has a turn."""
-        jobs = [self._jobs.popleft()]
-        size = jobs[0].size
-        while self._jobs and self._jobs[0].key == jobs[0].key and size + self._jobs[0].size <= self._max_batch:
-            jobs.append(self._jobs.popleft())
-            size += jobs[-1].size
-        self._size -= size
-        metrics.queue_length.set(self._size)
+        """Answers jobs of the lane whose turn it is; then the loop has a turn."""
+        other_lane = self._heavy if self._lane is self._light else self._light
+        if other_lane.jobs:
+            self._lane = other_lane
+        jobs = self._lane.take(self._max_batch, self._max_cost)
+        metrics.queue_length.set(self._light.size + self._heavy.size)
         start_s = time.perf_counter() if self._batch_start_s is None else self._batch_start_s
         self._answer([job for job in jobs if not job.result.done() and job.remaining_s > 0])
         end_s = time.perf_counter()
-        self._pace_s += _PACE_WEIGHT * ((end_s - start_s) / size - self._pace_s)
-        self._batch_start_s = end_s if self._jobs else None  # the loop's turn between two batches counts
-        if self._jobs:
+        cost = sum(job.cost for job in jobs)
+        self._pace_s += _PACE_WEIGHT * ((end_s - start_s) / cost - self._pace_s)
+        self._batch_start_s = end_s if self._has_jobs else None  # the loop's turn between two batches counts
+        if self._has_jobs:
             loop.call_soon(self._run_next, loop)
 
     def _answer(self, jobs: Sequence[Job[K, P, R]]) -> None:

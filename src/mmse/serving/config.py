@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmse.core.config import require
+from mmse.serving.middleware.addresses import parse_networks
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that names the folder of metrics that workers share; the metrics library reads it on import."""
@@ -21,7 +22,8 @@ class ServeConfig:
     a search is given up after `timeout_ms`. `requests_per_s` is for one client address and one worker, 0 for no limit.
     Without a `token` the server takes no writes. A worker looks for a newer version every `look_every_s` and for edits
     by other processes every `refresh_every_s`. `log_exposures` writes what searches show to the events. The page shows
-    pictures from `image_hosts` and from no other host.
+    pictures from `image_hosts` and from no other host. Pages of `cors_origins` (`*`: any) may read answers in a
+    browser. `X-Forwarded-For` counts where it comes from `proxies`, addresses or networks.
     """
 
     path: Path
@@ -42,6 +44,8 @@ class ServeConfig:
     events: Path | None = None
     log_exposures: bool = False
     image_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     access_log: bool = True
     log_queries: bool = False
     otlp_endpoint: str | None = None
@@ -56,4 +60,9 @@ class ServeConfig:
         require(self.requests_per_s >= 0, "requests_per_s", self.requests_per_s, "0 (no limit) or more")
         for host in self.image_hosts:
             require(bool(_HOST.fullmatch(host)), "image_hosts", host, "such as https://images.example.com")
+        for origin in self.cors_origins:
+            require(
+                origin == "*" or bool(_HOST.fullmatch(origin)), "cors_origins", origin, "such as https://shop.example"
+            )
+        parse_networks(self.proxies)
         require(self.cached_queries >= 0, "cached_queries", self.cached_queries, "0 or more")

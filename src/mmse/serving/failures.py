@@ -34,6 +34,7 @@ STATUS: Final[Mapping[str, int]] = {
     "too_large": 413,
     "unsupported_media_type": 415,
     "does_not_fit": 422,
+    "too_costly": 422,
     "rate_limited": 429,
     "internal": 500,
     "overloaded": 503,
@@ -142,6 +143,8 @@ def _describe(error: Exception, request_id: str) -> Problem:
     if isinstance(error, ValidationException):
         message, cure = _describe_fields(error)
         return Problem(code="invalid", message=message, cure=cure, request_id=request_id)
+    if isinstance(error, UnicodeDecodeError):  # of the body: paths and queries are checked before
+        return Problem(code="bad_request", message="The body is not UTF-8.", cure="Send UTF-8.", request_id=request_id)
     if isinstance(error, RecursionError):
         cause = "The body is nested too deep."
         return Problem(code="bad_request", message=cause, cure=_CURES["bad_request"], request_id=request_id)

@@ -18,6 +18,7 @@ from mmse.schema.http import BatchOutcome, EmbedAnswer, EmbedRequest, SearchBatc
 from mmse.schema.search import Answer, Search
 from mmse.serving.batching import MicroBatcher
 from mmse.serving.config import ServeConfig
+from mmse.serving.costs import HEAVY_COST, TURN_COST, check_costs, search_cost, split_by_cost
 from mmse.serving.events.log import EventLog
 from mmse.serving.events.rows import ExposureRecord
 from mmse.serving.experiment_arms import ArmAnswer, Placement, explore_answer, interleave_answers
@@ -62,6 +63,7 @@ class SearchHandler:
             queue_size=config.queue_size,
             max_batch=config.max_batch,
             wait_ms=config.timeout_ms * _WAIT_SHARE,
+            max_cost=TURN_COST,
         )
 
     @property
@@ -90,22 +92,35 @@ class SearchHandler:
         first_request = batch.searches[0]
         with self._models.lease(first_request.version) as version:
             searches = [_parse_search(request, first_request.version, version) for request in batch.searches]
-            results = await self._run(version, first_request, searches, context)
-            outcomes = [
-                BatchOutcome(error=to_problem(result, context.request_id))
-                if isinstance(result, MmseError)
-                else _EncodedOutcome(
-                    msgspec.Raw(self._encode(version, first_request.version, NO_ASSIGNMENT, ArmAnswer(result), context))
+            costs = [search_cost(search) if isinstance(search, Search) else 0.0 for search in searches]
+            check_costs(costs)
+            outcomes: list[_EncodedOutcome | BatchOutcome] = []
+            for part in split_by_cost(costs, self._config.max_batch):
+                results = await self._run(
+                    version, first_request, searches[part], context, sum(costs[part]), is_admitted=bool(outcomes)
                 )
-                for result in results
-            ]
+                outcomes += [
+                    self._encode_outcome(version, first_request.version, result, context) for result in results
+                ]
         return self._encoder.encode(_EncodedBatch(context.request_id, outcomes))
+
+    def _encode_outcome(
+        self, version: LoadedVersion, requested_name: str | None, result: Answer | MmseError, context: RequestContext
+    ) -> _EncodedOutcome | BatchOutcome:
+        if isinstance(result, MmseError):
+            return BatchOutcome(error=to_problem(result, context.request_id))
+        body = self._encode(version, requested_name, NO_ASSIGNMENT, ArmAnswer(result), context)
+        return _EncodedOutcome(msgspec.Raw(body))
 
     async def embed(self, request: EmbedRequest, context: RequestContext) -> EmbedAnswer:
         """The vectors of queries; raises `RequestError`."""
         with self._models.lease(request.version) as version:
             vectors: Float32[np.ndarray, "n width"] = await self._batcher.submit(
-                _BatchKey(version, "embed"), request, timeout_ms=self._config.timeout_ms, size=len(request.queries)
+                _BatchKey(version, "embed"),
+                request,
+                timeout_ms=self._config.timeout_ms,
+                size=len(request.queries),
+                is_heavy=len(request.queries) > self._config.max_batch,
             )
         return EmbedAnswer(
             request_id=context.request_id, version=version.name, dimensions=vectors.shape[1], vectors=vectors.tolist()
@@ -155,7 +170,9 @@ class SearchHandler:
     ) -> Answer:
         search = build_search(request, version.retriever.kinds)
         search = replace(search, k=k, filter=condition or search.filter, channel=setting.channel or search.channel)
-        (result,) = await self._run(version, request, [search], context)
+        cost = search_cost(search)
+        check_costs([cost])
+        (result,) = await self._run(version, request, [search], context, cost)
         if isinstance(result, MmseError):
             raise result
         if result.no_good_match:
@@ -170,6 +187,9 @@ class SearchHandler:
         request: SearchRequest,
         searches: Sequence[Search | MmseError],
         context: RequestContext,
+        cost: float,
+        *,
+        is_admitted: bool = False,
     ) -> Sequence[Answer | MmseError]:
         """The answers of `searches` in turn with those of other requests, by the deadline of `request`."""
         answers: Sequence[Answer | MmseError] = await self._batcher.submit(
@@ -177,6 +197,9 @@ class SearchHandler:
             _SearchJob(searches, context),
             timeout_ms=request.timeout_ms or self._config.timeout_ms,
             size=len(searches),
+            cost=max(cost, 1.0),
+            is_heavy=cost > HEAVY_COST,
+            is_admitted=is_admitted,
             start_s=context.start_s,
         )
         return answers

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import final
 
+from mmse.catalogue import carry_over
 from mmse.core.errors import MmseError, OutputError
 from mmse.core.run_folder import INDEX, MAP, SEARCH, RunFolder
 from mmse.dataset.serving_data import read_popular_queries, read_probe_queries
@@ -69,16 +70,12 @@ class LoadedVersion:
 @final
 @dataclass(eq=False)
 class ModelPool:
-    """The versions in service, by arm; `problem` says why a newer one is not among them.
-
-    `replacement` says what to do where the step folders of one were made again, "" where they were not.
-    """
+    """The versions in service, by arm; `problem` says why a newer one is not among them."""
 
     site: Site
     config: ServeConfig
     arms: Mapping[str, LoadedVersion] = field(default_factory=dict)
     problem: str | None = None
-    replacement: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _reload_lock: threading.Lock = field(default_factory=threading.Lock)
     _stop_event: threading.Event = field(default_factory=threading.Event)
@@ -220,16 +217,11 @@ class ModelPool:
             try:
                 if time.monotonic() - reloaded_s >= self.config.look_every_s:
                     self.reload()
-                    self.replacement = self._describe_replacement()
                     reloaded_s = time.monotonic()
                 self._refresh()
             except Exception as error:  # this thread must not end: the cause may be gone the next time
                 self.problem = error.cause if isinstance(error, MmseError) else str(error)
                 log.error("%s", error, exc_info=not isinstance(error, MmseError))
-
-    def _describe_replacement(self) -> str:
-        catalogues = [version.retriever.catalogue for version in set(self.arms.values())]
-        return next(filter(None, (catalogue.describe_replacement() for catalogue in catalogues if catalogue)), "")
 
     def _refresh(self) -> None:
         """Takes in the edits of other processes."""
@@ -238,13 +230,24 @@ class ModelPool:
                 version.retriever.catalogue.refresh()
         live = self.arms[LIVE]
         metrics.items.set(len(live.retriever.snapshot()))
-        metrics.index_age_seconds.set(time.time() - live.indexed_at)
+        metrics.index_age_seconds.set(max(time.time() - live.indexed_at, 0.0))  # a clock may go back
+
+
+def _carry_edits_over(folder: RunFolder) -> None:
+    """Applies the edits of former step folders to those that a new `mmse run` has put in their place."""
+    folder.verify(SEARCH)
+    transfer = carry_over(folder.path)
+    if transfer.n_carried or transfer.n_left_out:
+        log.warning("%s was made again: %d edited items were carried over", folder.path, transfer.n_carried)
+    if transfer.n_left_out:
+        log.warning("%d of them no longer fit; %s has the reasons", transfer.n_left_out, transfer.rejects_file)
 
 
 def load(site_version: Version, config: ServeConfig) -> LoadedVersion:
     """`site_version`, ready for its first search; raises `ArtifactError` where its folders do not fit one another."""
     folder = RunFolder(site_version.run)
     with folder.name_damage([*SEARCH, *([MAP] if folder.map.is_dir() else [])]):
+        _carry_edits_over(folder)
         return _load(site_version, folder, config)
 
 

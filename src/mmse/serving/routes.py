@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, cast
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Annotated, Any, TypeVar, cast
+from urllib.parse import unquote
 
 from litestar import MediaType, Response, delete, get, patch, post, put
 from litestar.connection import ASGIConnection
@@ -67,6 +69,10 @@ _STATUS_TEXTS = {
     504: "Not answered in time",
     507: "The disk refuses to take it",
 }
+_METRICS_THREAD = ThreadPoolExecutor(1, "mmse-metrics")
+_MAP_THREAD = ThreadPoolExecutor(1, "mmse-map")
+"""Threads of their own, so that many who ask for the map hold up no metrics, edits or events."""
+_Result = TypeVar("_Result")
 _CHANNEL = QueryParameter(description="How hits are found.")
 
 
@@ -96,7 +102,7 @@ def require_token(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHa
         raise RequestError("unauthorised", "The token is missing or wrong.", "Send `Authorization: Bearer …`.")
 
 
-ItemId = Annotated[Path, PathParameter(description="The item_id, percent-encoded.")]
+ItemId = Annotated[str, PathParameter(description="The item_id, percent-encoded.")]
 
 _EXAMPLE = Example(
     summary="A search with a filter",
@@ -202,7 +208,7 @@ async def edit_items(data: JSONBody[ItemEdits], request: HttpRequest) -> EditAns
 
 
 @put(
-    "/v1/items/{item_id:path}",
+    "/v1/items/{item_id:str}",
     status_code=200,
     responses=_error_responses(401, 409, 413, 415, 422, 507),
     **_WRITES,
@@ -219,7 +225,7 @@ async def put_item(item_id: ItemId, data: JSONBody[dict[str, Any]], request: Htt
 
 
 @patch(
-    "/v1/items/{item_id:path}",
+    "/v1/items/{item_id:str}",
     status_code=200,
     responses=_error_responses(401, 409, 413, 415, 422, 507),
     **_WRITES,
@@ -231,7 +237,7 @@ async def change_item(item_id: ItemId, data: JSONBody[dict[str, Any]], request: 
 
 
 @delete(
-    "/v1/items/{item_id:path}",
+    "/v1/items/{item_id:str}",
     status_code=200,
     responses=_error_responses(401, 409, 422, 507),
     **_WRITES,
@@ -242,7 +248,7 @@ async def delete_item(item_id: ItemId, request: HttpRequest) -> EditAnswer:
     return await _apply_edits(request, [Delete(_parse_id(item_id))])
 
 
-@get("/v1/items/{item_id:path}", responses=_error_responses(404), tags=["items"], operation_id="item")
+@get("/v1/items/{item_id:str}", responses=_error_responses(404), tags=["items"], operation_id="item")
 async def get_item(item_id: ItemId, request: HttpRequest) -> ItemAnswer:
     """An item as it is in the live version."""
     with _server(request).models.lease(None) as version:
@@ -337,7 +343,7 @@ async def show_map(
 ) -> MapAnswer:
     """The map of the catalogue's embeddings: near one another on it is near one another to the model."""
     with _server(request).models.lease(version) as loaded_version:
-        return await asyncio.to_thread(map_view.draw_map, loaded_version)
+        return await _run_in(_MAP_THREAD, partial(map_view.draw_map, loaded_version))
 
 
 @get("/v1/map/place", responses=_error_responses(404, 422), tags=["map"], operation_id="place")
@@ -348,7 +354,7 @@ async def locate_query(
 ) -> MapPoint:
     """Where a query belongs on the map."""
     with _server(request).models.lease(version) as loaded_version:
-        return await asyncio.to_thread(map_view.locate_query, loaded_version, q)
+        return await _run_in(_MAP_THREAD, partial(map_view.locate_query, loaded_version, q))
 
 
 @get("/v1/health", responses=_error_responses(), tags=["operations"], operation_id="health")
@@ -379,7 +385,8 @@ async def show_liveness() -> Health:
 )
 async def show_metrics() -> Response[bytes]:
     """Counts and times of all workers, for Prometheus."""
-    return Response(await asyncio.to_thread(metrics.exposition), media_type="text/plain; version=0.0.4; charset=utf-8")
+    body = await _run_in(_METRICS_THREAD, metrics.exposition)
+    return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @get("/openapi.json", include_in_schema=False)
@@ -414,14 +421,19 @@ ROUTES: Sequence[HTTPRouteHandler] = (
 )
 
 
+async def _run_in(thread: ThreadPoolExecutor, work: Callable[[], _Result]) -> _Result:
+    """The result of `work` in `thread`."""
+    return await asyncio.get_running_loop().run_in_executor(thread, work)
+
+
 def _json_response(body: bytes) -> Response[Any]:
     """A response whose JSON is encoded already."""
     return Response(body, media_type="application/json")
 
 
-def _parse_id(path: Path) -> str:
-    """The item id in a route: it may hold slashes, so the framework takes it for a path."""
-    return str(path).removeprefix("/")
+def _parse_id(encoded: str) -> str:
+    """The item id in a route, which `RequestTargets` hands on encoded."""
+    return unquote(encoded)
 
 
 async def _apply_edits(request: HttpRequest, edits: list[Edit]) -> EditAnswer:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import resource
+import shutil
 import signal
 import socket
 import tempfile
+import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from granian import Granian
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 
-from mmse.catalogue import transfer
-from mmse.core.errors import UsageError
+from mmse.core import locks
+from mmse.core.errors import OutputError, UsageError
 from mmse.core.run_folder import SEARCH, RunFolder
 from mmse.core.scratch import MEMORY
 from mmse.serving.config import METRICS_FOLDER, ServeConfig
@@ -23,8 +30,18 @@ from mmse.serving.versions.site import Site
 if TYPE_CHECKING:
     from mmse.serving.middleware.asgi import ASGIApp
 
+log = logging.getLogger(__name__)
+
 _GRACE_S = 10
-_CONNECTIONS = 2_048
+_CONNECTIONS = 16_384
+"""How many connections a worker holds, idle ones too; it accepts no more until some have ended."""
+_IDLE_S = 75
+"""How long a connection may be silent: longer than proxies keep theirs, so that they close first."""
+_SPARE_FILES = 512
+_PARENT_LOOK_S = 1.0
+_METRICS_PREFIX = "mmse-metrics-"
+_LEFT_AFTER_S = 60.0
+_BACKLOG = 2_048
 _START_FILE = "started"
 """An empty file: a worker could load what the site serves."""
 
@@ -36,8 +53,12 @@ def serve(config: ServeConfig) -> bool:
     gives false.
     """
     # In memory where that can be: the library writes through a memory map, which on a full disk kills the process.
-    parent = MEMORY if os.access(MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="mmse-metrics-", dir=parent) as folder:
+    parent = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    remove_left_folders(parent)
+    with (
+        tempfile.TemporaryDirectory(prefix=_METRICS_PREFIX, dir=parent) as folder,
+        locks.lock(Path(folder) / locks.LOCK),
+    ):
         os.environ[METRICS_FOLDER] = folder
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         server = Granian(
@@ -47,18 +68,44 @@ def serve(config: ServeConfig) -> bool:
             interface=Interfaces.ASGI,
             workers=config.workers,
             websockets=False,
-            backlog=_CONNECTIONS,
-            backpressure=_CONNECTIONS,
+            http=HTTPModes.http1,  # with "auto" a connection that sends nothing is never closed
+            http1_settings=HTTP1Settings(header_read_timeout=_IDLE_S * 1000),
+            backlog=_BACKLOG,
+            backpressure=_allow_connections(),
             log_access=False,
             log_enabled=False,
             respawn_failed_workers=True,
             workers_kill_timeout=_GRACE_S,
         )
-        server.serve(target_loader=partial(_worker, config, Path(folder) / _START_FILE), wrap_loader=False)
+        loader = partial(_worker, config, Path(folder) / _START_FILE, os.getpid())
+        server.serve(target_loader=loader, wrap_loader=False)
         return (Path(folder) / _START_FILE).exists()
 
 
-def _worker(config: ServeConfig, started_file: Path) -> ASGIApp:
+def remove_left_folders(parent: Path) -> None:
+    """Removes the folders of metrics in `parent` that servers of this user left behind when they were killed."""
+    for folder in parent.glob(f"{_METRICS_PREFIX}*"):
+        with contextlib.suppress(OSError, OutputError):  # another server was quicker
+            stat = folder.lstat()
+            is_old = time.time() - stat.st_mtime > _LEFT_AFTER_S
+            if folder.is_symlink() or stat.st_uid != os.getuid() or not is_old or not (folder / locks.LOCK).is_file():
+                continue
+            with locks.try_lock(folder / locks.LOCK) as is_left:
+                if is_left:
+                    shutil.rmtree(folder)
+
+
+def _allow_connections() -> int:
+    """How many connections a worker may hold, after this process has asked for as many open files as it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _CONNECTIONS + _SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return _CONNECTIONS if soft == resource.RLIM_INFINITY else max(min(_CONNECTIONS, soft - _SPARE_FILES), soft // 2)
+
+
+def _worker(config: ServeConfig, started_file: Path, parent_pid: int) -> ASGIApp:
     """The application of one worker process; libraries that would take all cores are held to one thread."""
     import faiss
     import torch
@@ -67,6 +114,8 @@ def _worker(config: ServeConfig, started_file: Path) -> ASGIApp:
 
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
+
+    threading.Thread(target=_end_with_parent, args=(parent_pid,), name="mmse-parent", daemon=True).start()
 
     def report_start(success: bool) -> None:
         if success:
@@ -77,11 +126,20 @@ def _worker(config: ServeConfig, started_file: Path) -> ASGIApp:
     return create(config, report_start)
 
 
+def _end_with_parent(parent_pid: int) -> None:
+    """Ends this worker once its parent is gone: nobody would replace or end it, and it would hold the port."""
+    while os.getppid() == parent_pid:
+        time.sleep(_PARENT_LOOK_S)
+    log.critical("The parent process %d is gone; this worker ends.", parent_pid)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_S)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def check(config: ServeConfig) -> None:
     """Raises where it could not serve, before a process starts: `ArtifactError`, or `UsageError` for the port."""
     for version in Site.open(config.path).state().versions:
         RunFolder(version.run).verify(SEARCH)
-        transfer.pending_edits(version.run)  # raises where they belong to step folders that were made again
     try:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         with socket.socket(family) as probe:

@@ -85,13 +85,7 @@ class ServerState:
 
     def list_problems(self) -> list[str]:
         """Problems for an operator to look at; none of them stops a search."""
-        problems = [
-            self.models.problem,
-            self.models.replacement,
-            self.events.problem,
-            self.experiments.problem,
-            self._missing_version(),
-        ]
+        problems = [self.models.problem, self.events.problem, self.experiments.problem, self._missing_version()]
         for version in set(self.models.arms.values()):
             if version.retriever.catalogue is not None:
                 problems.append(version.retriever.catalogue.problem)

@@ -9,11 +9,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import final
 
 from mmse.serving.failures import RequestError, overload_error
+from mmse.serving.middleware.addresses import ClientAddresses
 from mmse.serving.middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from mmse.serving.observability import metrics
 from mmse.serving.request_context import context_of
 
 SEARCH_PATHS = ("/v1/search", "/v1/embed")
+WRITE_PATHS = ("/v1/items", "/v1/events")
+"""The routes that may take a large body; they ask for the token before they read it."""
 EXEMPT_PATHS = ("/v1/health", "/metrics")
 """Answered whatever the load and the rate."""
 
@@ -45,16 +48,19 @@ class TokenBuckets:
 class RateLimit:
     """Refuses a client address that sends more than `per_s` requests a second; 0 for no limit."""
 
-    def __init__(self, app: ASGIApp, per_s: int) -> None:
-        self._app, self._per_s, self._buckets = app, per_s, TokenBuckets(per_s)
+    def __init__(self, app: ASGIApp, per_s: int, addresses: ClientAddresses) -> None:
+        self._app, self._per_s, self._buckets, self._addresses = app, per_s, TokenBuckets(per_s), addresses
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One request."""
-        client = scope["client"]
-        if not scope["path"].startswith(EXEMPT_PATHS) and not self._buckets.allow(client[0] if client else ""):
+        if not scope["path"].startswith(EXEMPT_PATHS) and not self._buckets.allow(self._find_address(scope)):
             metrics.refusals.labels("rate").inc()
             raise RequestError("rate_limited", f"More than {self._per_s} requests a second.", "Send them more slowly.")
         return self._app(scope, receive, send)
+
+    def _find_address(self, scope: Scope) -> str:
+        peer = scope["client"][0] if scope["client"] else ""
+        return self._addresses.find(peer, context_of(scope).headers)
 
 
 @final
@@ -74,7 +80,10 @@ class LoadShedding:
 
 @final
 class BodyLimits:
-    """Refuses bodies that are no JSON or too large; a search may send `search_bytes`, a write `write_bytes`."""
+    """Refuses bodies that are no JSON, too large or broken off.
+
+    Edits and events may send `write_bytes`, every other route `search_bytes`.
+    """
 
     def __init__(self, app: ASGIApp, *, search_bytes: int, write_bytes: int) -> None:
         self._app, self._search_bytes, self._write_bytes = app, search_bytes, write_bytes
@@ -82,7 +91,7 @@ class BodyLimits:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One request."""
         if scope["method"] in ("POST", "PUT", "PATCH"):
-            max_bytes = self._search_bytes if scope["path"].startswith(SEARCH_PATHS) else self._write_bytes
+            max_bytes = self._write_bytes if scope["path"].startswith(WRITE_PATHS) else self._search_bytes
             _check_headers(context_of(scope).headers, max_bytes)
             receive = _limit(receive, max_bytes)
         return self._app(scope, receive, send)
@@ -120,16 +129,19 @@ def _check_headers(headers: Mapping[bytes, bytes], max_bytes: int) -> None:
 
 
 def _limit(receive: Receive, max_bytes: int) -> Receive:
-    """`receive`, which refuses a body that turns out larger than its headers say."""
-    remaining_bytes = max_bytes
+    """`receive`, which refuses a body that turns out larger than its headers say, or that never ends."""
+    remaining_bytes, is_complete = max_bytes, False
 
     async def receive_limited() -> Message:
-        nonlocal remaining_bytes
+        nonlocal remaining_bytes, is_complete
         message = await receive()
         if message["type"] == "http.request":
             remaining_bytes -= len(message["body"])
+            is_complete = not message.get("more_body", False)
             if remaining_bytes < 0:
                 raise _size_error(max_bytes)
+        elif not is_complete:
+            raise RequestError("bad_request", "The body broke off, or its chunks are malformed.", "Send it whole.")
         return message
 
     return receive_limited

@@ -10,6 +10,7 @@ from mmse.serving.failures import STATUS, RequestError, encode_problem, error_he
 from mmse.serving.middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from mmse.serving.request_context import context_of
 
+_API_PATHS = ("/v1/", "/metrics")
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -17,6 +18,8 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+_NOT_KEPT = (b"cache-control", b"private, no-store")
+"""Answers of the API are a shopper's, or of this moment: no cache may keep them. The page's files may be kept."""
 _POLICY = "default-src 'self'; img-src 'self' data:{}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 
@@ -28,14 +31,16 @@ class ResponseHeaders:
         self._app = app
         policy = _POLICY.format("".join(f" {host}" for host in image_hosts))
         self._headers = (*_HEADERS, (b"content-security-policy", policy.encode()))
+        self._api_headers = (*self._headers, _NOT_KEPT)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One request."""
         request_id = context_of(scope).request_id
+        own_headers = self._api_headers if scope["path"].startswith(_API_PATHS) else self._headers
 
         def send_with_headers(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *self._headers, (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message["headers"], *own_headers, (b"x-request-id", request_id.encode())]
             return send(message)
 
         return self._app(scope, receive, send_with_headers)

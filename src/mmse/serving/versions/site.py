@@ -24,8 +24,9 @@ from mmse.catalogue.edits import Edit, id_of
 from mmse.catalogue.live_catalogue import LiveCatalogue, LiveConfig
 from mmse.catalogue.transfer import TransferReport
 from mmse.core import artifact, locks
+from mmse.core.artifact import MANIFEST
 from mmse.core.errors import ArtifactError, MmseError, UsageError
-from mmse.core.run_folder import INDEX
+from mmse.core.run_folder import INDEX, RANKING, SEARCH, RunFolder
 from mmse.schema.http import LIVE
 from mmse.serving.versions import site_file
 from mmse.serving.versions.site_file import SITE_FILE, VERSIONS, Action, ArmChange, SiteRecord, Version
@@ -72,15 +73,16 @@ class EditReceipt:
 class Site:
     """A site folder, or a run folder that is served as it is; for any number of threads and processes.
 
-    `problem` says what is wrong with `serving.json`, None where nothing is. While it is damaged, the state that was
-    read last stays in force.
+    `problem` says what is wrong with `serving.json` or the run's folders, None where nothing is. While they are
+    damaged, or being made, the state that was read last stays in force.
     """
 
-    def __init__(self, path: Path, run: Version | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, is_run: bool = False) -> None:
+        self.path, self.is_run = path, is_run
         self.problem: str | None = None
-        self._run, self._file = run, str(path / SITE_FILE)
-        self._state = SiteState({LIVE: run}) if run else None
+        names = [f"{kind}/{MANIFEST}" for kind in (INDEX, RANKING)] if is_run else [SITE_FILE]  # made last
+        self._files = [str(path / name) for name in names]
+        self._state: SiteState | None = None
         self._state_stamp: object = None
 
     @classmethod
@@ -95,13 +97,10 @@ class Site:
                 f"{path} is neither a site nor a run folder: it has no {SITE_FILE} and no index.",
                 "Make a run with `mmse run`, or a site with `mmse versions publish SITE RUN`.",
             )
-        index = artifact.read_manifest(path / INDEX, INDEX)
-        return cls(path, Version(index.fingerprint[:8], path, index.origin["at"], "", index.fingerprint))
-
-    @property
-    def is_run(self) -> bool:
-        """Whether it is a run folder, which always has the same single version."""
-        return self._run is not None
+        site = cls(path, is_run=True)
+        site._state_stamp = site._stamp()
+        site._state = _run_state(path)
+        return site
 
     def require_versions(self) -> None:
         """Raises `UsageError` for a run folder."""
@@ -112,19 +111,19 @@ class Site:
             )
 
     def state(self) -> SiteState:
-        """The versions that are served at this moment. Cheap: the file is read only when it has changed.
+        """The versions that are served at this moment. Cheap: files are read only when they have changed.
 
         Raises `ArtifactError` where `serving.json` is damaged and was never read before.
         """
-        if self._run is None and (stamp := self._stamp()) != self._state_stamp:
+        if (stamp := self._stamp()) != self._state_stamp:
             try:
-                self._state = _read_state(self.path)
+                self._state = self._read()
                 self.problem = None
             except ArtifactError as error:
                 if self._state is None:
                     raise
                 self.problem = error.cause
-                log.error("%s What was served goes on.", error.cause)
+                log.log(logging.INFO if self.is_run else logging.ERROR, "%s What was served goes on.", error.cause)
             self._state_stamp = stamp
         assert self._state is not None
         return self._state
@@ -160,12 +159,21 @@ class Site:
         return EditReceipt(live.name, live_state, catalogue_versions)
 
     def _stamp(self) -> object:
-        """Changes whenever `serving.json` does."""
+        """Another value wherever what is served may have changed."""
+        return [_stat(file) for file in self._files]
+
+    def _read(self) -> SiteState:
+        if not self.is_run:
+            return _read_state(self.path)
         try:
-            stat = os.stat(self._file)  # noqa: PTH116  a string is quicker than a path, and every search asks
-        except OSError as error:
-            return error.errno
-        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+            RunFolder(self.path).verify(SEARCH)
+        except ArtifactError as error:
+            raise ArtifactError(
+                f"The step folders of {self.path} are being made again, or are damaged; no worker can start with them "
+                f"now. {error.cause}",
+                "Wait until `mmse run` has ended, or run it again.",
+            ) from error
+        return _run_state(self.path)
 
 
 def is_site(path: Path) -> bool:
@@ -260,6 +268,19 @@ def _assign(
     version = site_file.read_version(site.path, name)
     with transfer.open_receiver(version.run) as receiver, locks.take_turn(site.path):
         return name, switch_arm(site.path, arm, version, receiver, action, keep_edits=True, note=note, by=by)
+
+
+def _stat(file: str) -> object:
+    try:
+        stat = os.stat(file)  # noqa: PTH116  a string is quicker than a path
+    except OSError as error:
+        return error.errno
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _run_state(path: Path) -> SiteState:
+    index = artifact.read_manifest(path / INDEX, INDEX)
+    return SiteState({LIVE: Version(index.fingerprint[:8], path, index.origin["at"], "", index.fingerprint)})
 
 
 def _read_state(path: Path) -> SiteState:
