@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS, ColumnType
 from mmse.sources import values
-from mmse.sources.tables import ItemsConfig, Table, json_path, literal
+from mmse.sources.sql import identifier, literal
+from mmse.sources.tables import ACTIONS, ItemsConfig, Table
 from mmse.sources.values import CastRule
 
 SQL_TYPES = {
@@ -15,8 +16,6 @@ SQL_TYPES = {
     ColumnType.TIME: "TIMESTAMP",
 }
 """DuckDB's type of a column after it was cast."""
-ACTIONS = ("clicked", "carted", "ordered")
-"""The flags of what a shopper did with an item."""
 
 
 def item_rule(table: Table, config: ItemsConfig, name: str) -> CastRule:
@@ -24,8 +23,9 @@ def item_rule(table: Table, config: ItemsConfig, name: str) -> CastRule:
     raw, type_ = table.column(name), table.types[name]
     column = ITEM_COLUMNS.get(name)
     if name in config.numeric or (column and column.type is ColumnType.NUMBER):
-        if table.format == "json":  # a number of JSON has a decimal point; an exponent keeps 1.125 from being 1125
-            is_double = f"json_type(json, {literal(json_path(table.columns[name]))}) = 'DOUBLE'"
+        path = table.shop_columns[name].path
+        if path:  # a number of JSON has a decimal point; an exponent keeps 1.125 from being 1125
+            is_double = f"json_type({identifier(table.document)}, {literal(path)}) = 'DOUBLE'"
             raw = f"CASE WHEN {is_double} AND NOT contains(lower({raw}), 'e') THEN {raw} || 'e0' ELSE {raw} END"
         return values.optional_number(name, raw, type_)
     if column and column.type is ColumnType.FLAG:
@@ -38,7 +38,8 @@ def event_rule(table: Table, name: str, not_shown: str = "", *, empty_means_no: 
 
     `not_shown` is SQL that is true for the rows of items that were retrieved only. They need no position, and they need
     not say whether the item was clicked or ordered. A row that tells of a click, a cart or an order alone needs no
-    position and no query, because another row shows the item. With `empty_means_no`, an empty flag is no.
+    position and no query, because another row shows the item; in a table that shows nothing, that is every row. With
+    `empty_means_no`, an empty flag is no.
     """
     column, raw, type_ = EVENT_COLUMNS[name], table.column(name), table.types[name]
     actions = [f"coalesce({flag}, false)" for flag in ACTIONS if flag in table.columns]
@@ -52,5 +53,6 @@ def event_rule(table: Table, name: str, not_shown: str = "", *, empty_means_no: 
     if column.type in (ColumnType.NUMBER, ColumnType.WHOLE):
         return values.number(name, raw, type_)
     assert column.type is ColumnType.TEXT, f"no rule casts {name}"
-    unless = f"position IS NULL AND ({' OR '.join(actions)})" if name == "query" and "position" in table.columns else ""
-    return values.text(name, raw, type_, is_required=column.is_required, unless=unless)
+    unless = f"position IS NULL AND ({' OR '.join(actions)})" if name == "query" and table.shows and actions else ""
+    is_required = column.is_required and (table.shows or name != "query")
+    return values.text(name, raw, type_, is_required=is_required, unless=unless)
