@@ -15,7 +15,7 @@ import duckdb
 
 from mmse.core.errors import TableError
 from mmse.sources import encodings
-from mmse.sources.relation import Reader, Relation, SourceFiles, describe
+from mmse.sources.relation import Relation, SourceFiles, SourceReader, describe
 from mmse.sources.sql import identifier, literal, literals
 
 FORMATS = {
@@ -62,7 +62,7 @@ def read_json(connection: duckdb.DuckDBPyConnection, source: SourceFiles) -> Rel
     return Relation(scan, {row[0]: "VARCHAR" for row in keys}, document="json")
 
 
-FILE_READERS: dict[str, Reader] = {"parquet": read_parquet, "csv": read_csv, "json": read_json}
+FILE_READERS: dict[str, SourceReader] = {"parquet": read_parquet, "csv": read_csv, "json": read_json}
 
 
 def read_files(connection: duckdb.DuckDBPyConnection, source: SourceFiles) -> Relation:

@@ -37,7 +37,7 @@ class ShopColumn:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ValueCondition:
     """True for the rows whose value at `path` is one of `values`, or is above `above`."""
 
     path: str
@@ -84,12 +84,12 @@ def path_of(value: MappedValue) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def parse_comparison(value: ComparisonValue) -> Comparison:
+def parse_comparison(value: ComparisonValue) -> ValueCondition:
     """What `{column = "…", is = "…"}` says, once `check_comparison` has let it pass."""
     accepted, above = value.get("is", []), value.get("above")
     values = accepted if isinstance(accepted, list) else [accepted]
     texts = tuple(str(v).lower() if isinstance(v, bool) else str(v) for v in values)
-    return Comparison(str(value["column"]), texts, None if above is None else float(str(above)))
+    return ValueCondition(str(value["column"]), texts, None if above is None else float(str(above)))
 
 
 def find_column(connection: duckdb.DuckDBPyConnection, relation: Relation, path: str) -> ShopColumn | None:
@@ -148,13 +148,13 @@ def _type_of(connection: duckdb.DuckDBPyConnection, relation: Relation, sql: str
     return str(connection.execute(f"DESCRIBE SELECT {sql} AS value FROM {relation.scan}").fetchall()[0][1])
 
 
-def _label(comparison: Comparison, column: ShopColumn) -> str:
+def _label(comparison: ValueCondition, column: ShopColumn) -> str:
     if comparison.above is not None:
         return f"{column.label} above {comparison.above:g}"
     return f"{column.label} is {' or '.join(comparison.values)}"
 
 
-def _comparison_sql(comparison: Comparison, column: ShopColumn) -> str:
+def _comparison_sql(comparison: ValueCondition, column: ShopColumn) -> str:
     if comparison.above is not None:
         return f"coalesce(TRY_CAST({column.sql} AS DOUBLE) > {comparison.above!r}, false)"
     return f"coalesce(trim(CAST({column.sql} AS VARCHAR)) IN ({literals(comparison.values)}), false)"

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mmse.sources.file_readers import FILE_READERS
-from mmse.sources.relation import Reader
+from mmse.sources.relation import SourceReader
 
-READERS: dict[str, Reader] = {**FILE_READERS}
+READERS: dict[str, SourceReader] = {**FILE_READERS}

@@ -41,7 +41,7 @@ class Relation:
         return f"(SELECT to_json(shop_row) AS doc FROM (FROM {self.scan}) AS shop_row)"
 
 
-class Reader(Protocol):
+class SourceReader(Protocol):
     """Opens the files of one source; an error of DuckDB means that a file cannot be read."""
 
     def __call__(self, connection: duckdb.DuckDBPyConnection, source: SourceFiles) -> Relation:
