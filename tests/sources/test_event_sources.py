@@ -17,12 +17,13 @@ from mmse.core.errors import TableError, UsageError
 from mmse.schema.stages import Stage
 from mmse.sources.tables import EventsConfig
 
-IMPRESSIONS = {"source": "impressions/*.csv", "columns": {"request_id": "search", "query": "typed", "position": "rank"}}
-CLICKS = {
+SHOWN = {"request_id": "search", "query": "typed", "position": "rank"}
+IMPRESSIONS: dict[str, Any] = {"source": "impressions/*.csv", "columns": SHOWN}
+CLICKS: dict[str, Any] = {
     "source": "clicks.jsonl",
     "columns": {"request_id": "search.id", "item_id": "sku", "timestamp": "at", "clicked": True},
 }
-ORDERS = {
+ORDERS: dict[str, Any] = {
     "source": "orders.parquet",
     "columns": {"user_id": "customer.id", "timestamp": "placed", "ordered": {"column": "quantity", "above": 0}},
 }
@@ -177,7 +178,7 @@ def test_actions_in_one_column(tmp_path: Path) -> None:
         "clicked": {"column": "action", "is": ["click", "buy"]},
         "ordered": {"column": "action", "is": "buy"},
     }
-    only = {"column": "action", "is": ["view", "click", "buy"]}
+    only: dict[str, Any] = {"column": "action", "is": ["view", "click", "buy"]}
     mine_shop(tmp_path, events=EventsConfig("events.csv", columns, only=only))
     assert read(tmp_path, "t*/**/*.parquet") == expected
     with pytest.raises(TableError, match=r"No row of events\.csv .* has action is shown; found: buy, click"):

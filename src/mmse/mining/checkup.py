@@ -88,17 +88,16 @@ def _read_tables(
     hours = events.attribution_hours
     counts = read_events(session, lenient_tables, 1, folder / "events", attribution_hours=hours)
     for table in event_tables:
-        part, label = counts.sources.get(table.source), f"events ({table.source})"
-        findings += _check_rejections(session, "events", part or counts, table.max_rejected_share, part and label)
+        part = counts.sources.get(table.source, counts)
+        label = f"events ({table.source})" if counts.sources else "events"
+        findings += _check_rejections(session, "events", part, table.max_rejected_share, label)
     findings += _check_kinds(counts, events.max_rejected_share)
     shards = files_in(folder / "events", "shard=[0-9]*/*.parquet")
     session.run(f"CREATE VIEW event AS SELECT * FROM read_parquet({shards}, hive_partitioning = false)")
     summarise_requests(session, "event")
 
 
-def _check_rejections(
-    session: Session, table: str, counts: RowCounts, limit: float, label: str | None = None
-) -> list[Finding]:
+def _check_rejections(session: Session, table: str, counts: RowCounts, limit: float, label: str = "") -> list[Finding]:
     """The rows of `table`, or of a source of it, `label`, that are left aside; they block above the limit."""
     n_bad = sum(counts.rejections.values())
     blocks = n_bad > limit * counts.rows

@@ -8,6 +8,7 @@ import gzip
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,6 +28,8 @@ FORMATS = {
     ".ndjson": "json",
     ".json": "json",
 }
+_DELIMITERS = ",;\t|"
+_SEPARATOR_LINE = re.compile(r"\s*\"?sep=.\"?\s*$", re.IGNORECASE)
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -40,16 +43,17 @@ def read_parquet(connection: duckdb.DuckDBPyConnection, source: SourceFiles) -> 
 
 
 def read_csv(connection: duckdb.DuckDBPyConnection, source: SourceFiles) -> Relation:
-    """Rows of CSV files, all columns as text; the header line tells the separator."""
-    delimiter = "," if is_url(source.files[0]) else _delimiter(source.files[0])
-    bad_lines = f"{source.key}_bad_lines"
-    scan = (
-        f"read_csv({_file_list(source.files)}, header = true, {_csv_columns(source, delimiter)}, "
-        f"delim = {literal(delimiter)}, quote = '\"', escape = '\"', comment = '', strict_mode = true, "
-        "hive_partitioning = false, store_rejects = true, "
-        f"rejects_table = '{bad_lines}', rejects_scan = '{source.key}_bad_scan')"
-    )
-    return Relation(scan, describe(connection, scan), bad_lines=bad_lines)
+    """Rows of CSV files, all columns as text; the header line tells the separator.
+
+    Files that follow one another may have other columns; a column that one of them lacks is empty there.
+    """
+    parts: list[str] = []
+    headers = [_UNKNOWN_HEADER if is_url(file) else _read_header(file) for file in source.files]
+    for header in dict.fromkeys(headers):
+        files = [file for file, its_header in zip(source.files, headers, strict=True) if its_header == header]
+        parts.append(_scan_csv(files, header, source.key))
+    scan = parts[0] if len(parts) == 1 else f"(FROM {' UNION ALL BY NAME FROM '.join(parts)})"
+    return Relation(scan, describe(connection, scan), bad_lines=_bad_lines(source.key))
 
 
 def read_json(connection: duckdb.DuckDBPyConnection, source: SourceFiles) -> Relation:
@@ -75,7 +79,9 @@ def common_format(files: Sequence[str], table: str) -> str:
     formats = {format_of(file): file for file in files}
     if None in formats or len(formats) != 1:
         odd = formats.get(None)
-        reason = f"{odd} is none of these" if odd else f"found {', '.join(sorted(str(f) for f in formats))} together"
+        unpack = " (unpack it)" if odd and odd.lower().endswith((".zip", ".7z", ".tar.gz", ".tgz")) else ""
+        found = f"found {', '.join(sorted(str(f) for f in formats))} together"
+        reason = f"{odd} is none of these{unpack}" if odd else found
         raise TableError(
             f"The {table} table should be Parquet, CSV or JSON Lines ({', '.join(FORMATS)}, or .gz of the last "
             f"four): {reason}.",
@@ -99,31 +105,55 @@ def _file_list(files: Sequence[str]) -> str:
     return f"[{literals(files)}]"
 
 
-def _csv_columns(source: SourceFiles, delimiter: str) -> str:
-    """The columns of the header line, all as text: a few bad lines mislead DuckDB's own detection, or end it."""
-    files = source.files
-    if is_url(files[0]):
-        return "all_varchar = true"
-    header = _header(files[0], delimiter)
-    for file in files[1:]:
-        if _header(file, delimiter) != header:
-            raise TableError(
-                f"{file} of the {source.table} table has another header line than {files[0]}.",
-                "Write both with the same columns in the same order.",
-            )
-    types = ", ".join(f"{identifier(name)}: 'VARCHAR'" for name in header)
-    return f"auto_detect = false, columns = {{{types}}}"
+@dataclass(frozen=True)
+class _CsvHeader:
+    """What the beginning of a CSV file says: its columns, their separator, and the lines before them."""
+
+    names: tuple[str, ...]
+    delimiter: str
+    n_lines_before: int = 0
 
 
-def _header(file: str, delimiter: str) -> list[str]:
+_UNKNOWN_HEADER = _CsvHeader((), ",")
+
+
+def _scan_csv(files: Sequence[str], header: _CsvHeader, key: str) -> str:
+    """SQL for the rows of `files`, which have one header: a few bad lines mislead DuckDB's own detection, or end it."""
+    types = ", ".join(f"{identifier(name)}: 'VARCHAR'" for name in header.names)
+    columns = f"auto_detect = false, columns = {{{types}}}" if header.names else "all_varchar = true"
+    skip = f", skip = {header.n_lines_before}" if header.n_lines_before else ""
+    return (
+        f"read_csv({_file_list(files)}, header = true, {columns}, delim = {literal(header.delimiter)}{skip}, "
+        "quote = '\"', escape = '\"', comment = '', strict_mode = true, hive_partitioning = false, "
+        f"store_rejects = true, rejects_table = '{_bad_lines(key)}', rejects_scan = '{key}_bad_scan')"
+    )
+
+
+def _bad_lines(key: str) -> str:
+    return f"{key}_bad_lines"
+
+
+def _read_header(file: str) -> _CsvHeader:
+    """The header of `file`; columns without a name, as pandas writes its index, are numbered."""
     with _text(file) as text:
-        names = next(csv.reader(text, delimiter=delimiter), [])
-    if not names or len(set(names)) < len(names) or "" in names:
+        first, second = text.readline(), text.readline()
+    is_separator = _SEPARATOR_LINE.match(first) is not None  # what a spreadsheet writes for itself
+    delimiter = _delimiter(file, second if is_separator else first)
+    with _text(file) as text:
+        names = next(csv.reader(text.readlines(1 << 20)[is_separator:], delimiter=delimiter), [])
+    if len(names) == 1 and _delimiter_count(second) and not is_separator:
+        raise TableError(
+            f"The first line of {file} has one column, {names[0]!r}, and the second has more: "
+            f"{second.strip()[:100]!r}.",
+            "Remove what stands above the line that names the columns.",
+        )
+    names = [name if name.strip() else f"unnamed {number}" for number, name in enumerate(names, 1)]
+    if not names or len(set(names)) < len(names) or all(name.startswith("unnamed ") for name in names):
         raise TableError(
             f"The first line of {file} should name its columns, each once; found: {', '.join(names) or 'nothing'}.",
             "Write a header line with a name for each column.",
         )
-    return names
+    return _CsvHeader(tuple(names), delimiter, int(is_separator))
 
 
 def _is_array(file: str) -> bool:
@@ -133,13 +163,19 @@ def _is_array(file: str) -> bool:
     return encodings.read_head(file).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
 
 
-def _delimiter(file: str) -> str:
+def _delimiter(file: str, header: str) -> str:
     """The separator of the header line: the most frequent one in it of tab, comma, semicolon and bar."""
     if file.lower().removesuffix(".gz").endswith(".tsv"):
         return "\t"
-    with _text(file) as text:
-        header = re.sub(r'"[^"]*"', "", text.readline())
-    return max(",;\t|", key=header.count)
+    return max(_DELIMITERS, key=_unquoted(header).count)
+
+
+def _delimiter_count(line: str) -> int:
+    return max(_unquoted(line).count(delimiter) for delimiter in _DELIMITERS)
+
+
+def _unquoted(line: str) -> str:
+    return re.sub(r'"[^"]*"', "", line)
 
 
 def _text(file: str) -> io.TextIOWrapper:

@@ -94,6 +94,7 @@ def parse_comparison(value: ComparisonValue) -> ValueCondition:
 
 def find_column(connection: duckdb.DuckDBPyConnection, relation: Relation, path: str) -> ShopColumn | None:
     """The column `path`; where there is none of that name, the member of a column, of its struct, map or JSON text."""
+    path = _spell(relation, path)
     parts = path.split(".")
     head = next((".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in relation.types), None)
     if head is None:
@@ -114,6 +115,14 @@ def find_column(connection: duckdb.DuckDBPyConnection, relation: Relation, path:
             return None
         column = ShopColumn(path, sql, type_)
     return column
+
+
+def _spell(relation: Relation, path: str) -> str:
+    """The column that differs from `path` by case and blanks alone, if there is one and none is `path`."""
+    if path in relation.types:
+        return path
+    alike = [name for name in relation.types if name.strip().lower() == path.strip().lower()]
+    return alike[0] if len(alike) == 1 else path
 
 
 def _find_member(

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from mmse.sources import ga4, ubi
 from mmse.sources.file_readers import FILE_READERS
 from mmse.sources.relation import SourceReader
 
-READERS: dict[str, SourceReader] = {**FILE_READERS}
+READERS: dict[str, SourceReader] = {
+    **FILE_READERS,
+    "ubi_queries": ubi.read_queries,
+    "ubi_events": ubi.read_events,
+    "ga4_lists": ga4.read_lists,
+    "ga4_actions": ga4.read_actions,
+}
