@@ -18,7 +18,7 @@ from mmse.sources import encodings, losses, values
 from mmse.sources.attribution import NO_PAGE, attribute, page_columns
 from mmse.sources.column_rules import SQL_TYPES, event_rule, item_rule
 from mmse.sources.duckdb_session import Session
-from mmse.sources.item_values import clean_texts, count_emptied, is_optional, optional_value
+from mmse.sources.item_values import clean_texts, count_emptied, is_optional, optional_value, warn_of_lists
 from mmse.sources.losses import UNKNOWN_ITEM, KindCount
 from mmse.sources.sql import identifier, literal
 from mmse.sources.tables import ACTIONS, ItemsConfig, Table, files_in
@@ -75,6 +75,7 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts
         f"FROM ({_cast(table, item_rules)})",
         reading=table,
     )
+    warn_of_lists(session, table, config)
     n_marked = clean_texts(session, table, config)
     session.run("""
         CREATE TABLE first_lines AS SELECT min(line) AS line FROM items_read WHERE reason IS NULL GROUP BY item_id""")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS, ColumnType
+from mmse.schema.filters import Kind
 from mmse.sources import values
 from mmse.sources.sql import identifier, literal
 from mmse.sources.tables import ACTIONS, ItemsConfig, Table
@@ -30,7 +31,21 @@ def item_rule(table: Table, config: ItemsConfig, name: str) -> CastRule:
         return values.optional_number(name, raw, type_)
     if column and column.type is ColumnType.FLAG:
         return values.availability(name, raw, type_)
+    if name != "item_id":
+        raw, type_ = _join_list(table, name, " > " if column and column.filter is Kind.PATH else ", ")
     return values.text(name, raw, type_, is_required=column is not None and column.is_required)
+
+
+def _join_list(table: Table, name: str, separator: str) -> tuple[str, str]:
+    """SQL for the text of an item's column, and its type: a list becomes one text, the levels of a path or values."""
+    column = table.shop_columns[name]
+    if column.type.endswith("[]"):
+        return f"array_to_string({column.sql}, {literal(separator)})", "VARCHAR"
+    if not column.path:
+        return column.sql, column.type
+    member = f"json_extract({identifier(table.document)}, {literal(column.path)})"
+    joined = f"array_to_string(from_json({member}, '[\"VARCHAR\"]'), {literal(separator)})"
+    return f"CASE WHEN json_type({member}) = 'ARRAY' THEN {joined} ELSE {column.sql} END", "VARCHAR"
 
 
 def event_rule(table: Table, name: str, not_shown: str = "", *, empty_means_no: bool = False) -> CastRule:
