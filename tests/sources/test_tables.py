@@ -160,9 +160,7 @@ def test_csv_as_spreadsheets_and_pandas_write_it(
 
 def test_a_line_above_the_header_is_named(tmp_path: Path, connection: duckdb.DuckDBPyConnection) -> None:
     (tmp_path / "items.csv").write_text("Export of March\nitem_id,title\n1,shoe\n")
-    with pytest.raises(
-        TableError, match=r"first line of .*items.csv has one column, 'Export of March', .*'item_id,title'"
-    ):
+    with pytest.raises(TableError, match=r"has one column, 'Export of March', .*'item_id,title'"):
         open_items(connection, ItemsConfig("items.csv"), tmp_path)
 
 
