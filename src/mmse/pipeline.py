@@ -29,7 +29,7 @@ from mmse.mining.mine import mine_log as mine_log
 from mmse.ranking.step import learn_ranking
 from mmse.shop import Shop, read_shop, write_shop_path
 from mmse.sources.duckdb_session import open_session
-from mmse.sources.tables import open_events, open_items
+from mmse.sources.tables import fingerprint, open_event_sources, open_items
 from mmse.training.distributed import current_team
 from mmse.training.loop import train as train_model
 from mmse.training.meter import TrainingStep
@@ -113,11 +113,9 @@ class Step:
 
 def _fingerprint_tables(shop: Shop, run: RunFolder) -> dict[str, str]:
     with open_session(memory_limit=shop.mine.memory_limit, threads=shop.mine.threads) as database:
-        tables = (
-            open_items(database.connection, shop.items, shop.base),
-            open_events(database.connection, shop.events, shop.base),
-        )
-        return {table.name: table.fingerprint() for table in tables}
+        items = open_items(database.connection, shop.items, shop.base)
+        events = open_event_sources(database.connection, shop.events, shop.base)
+        return {"items": items.fingerprint(), "events": fingerprint(events)}
 
 
 def _configure_mining(shop: Shop) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def test_the_baseline_that_must_be_beaten() -> None:
 def test_an_ablation_changes_one_thing(name: str) -> None:
     config = build(TrainConfig, ABLATIONS[name], name)
     changes = {k: v for k, v in plain_values(config).items() if v != plain_values(TrainConfig())[k]}
-    assert len(changes) == 1
+    assert len(changes) == 1 or changes.keys() == {"views", "vectors"}, "one view alone has no vectors of the shop"
     ablation, base = plain_values(config.to_recipe()), plain_values(RECIPES["mmse"])
     differs = {key for key in ablation if ablation[key] != base[key]}
     two = ("with_retrieved", "without_expected_orders", "without_stage_weights")

@@ -138,11 +138,14 @@ def test_heavy_jobs_that_wait_do_not_fill_the_queue_of_others() -> None:
 
 def test_a_batch_is_bounded_by_cost_as_well() -> None:
     work = Doubling()
-    batcher = Batcher(work, queue_size=8, max_batch=8, max_cost=4)
+    batcher = Batcher(work, queue_size=8, max_batch=8, max_cost=4.0)
 
     async def submit_costly() -> None:
         await asyncio.gather(
-            *(batcher.submit("", number, timeout_ms=5_000, cost=cost) for number, cost in ((0, 3), (2, 1), (4, 9)))
+            *(
+                batcher.submit("", number, timeout_ms=5_000, cost=cost)
+                for number, cost in ((0, 3.0), (2, 1.0), (4, 9.0))
+            )
         )
 
     asyncio.run(submit_costly())

@@ -136,3 +136,44 @@ def test_a_base_with_a_name_like_a_pattern(
     assert connection.execute(f"SELECT DISTINCT title FROM {table.scan}").fetchall() == [("shoe",)]
     row = connection.execute(f"SELECT count(*) FROM read_csv({files_in(tmp_path / name, '*.csv')})").fetchone()
     assert row == (1,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",item_id,title\n0,1,shoe\n",
+        "item_id,title,\n1,shoe,\n",
+        "\ufeffsep=;\nitem_id;title\n1;shoe\n",
+        "Item_ID, Title \n1,shoe\n",
+        'item_id,title,"colour\nname"\n1,shoe,red\n',
+        "item_id,title\n\n1,shoe\n\n\n",
+    ],
+)
+def test_csv_as_spreadsheets_and_pandas_write_it(
+    tmp_path: Path, connection: duckdb.DuckDBPyConnection, text: str
+) -> None:
+    (tmp_path / "items.csv").write_text(text, "utf-8")
+    table = open_items(connection, ItemsConfig("items.csv"), tmp_path)
+    values = f"SELECT {table.column('item_id')}, {table.column('title')} FROM {table.scan}"
+    assert connection.execute(values).fetchall() == [("1", "shoe")]
+
+
+def test_a_line_above_the_header_is_named(tmp_path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    (tmp_path / "items.csv").write_text("Export of March\nitem_id,title\n1,shoe\n")
+    with pytest.raises(TableError, match=r"has one column, 'Export of March', .*'item_id,title'"):
+        open_items(connection, ItemsConfig("items.csv"), tmp_path)
+
+
+def test_a_newer_file_has_one_more_column(tmp_path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    items(tmp_path, "in/1.csv")
+    (tmp_path / "in" / "2.csv").write_text("item_id;title;brand\n2;cap;Acme\n3;hat;Acme;x\n")
+    table = open_items(connection, ItemsConfig("in"), tmp_path)
+    rows = connection.execute(f"SELECT item_id, title, brand FROM {table.scan}").fetchall()
+    assert rows == [("1", "shoe", None), ("2", "cap", "Acme")]
+    assert connection.execute(f"SELECT count(*) FROM {table.bad_lines}").fetchall() == [(1,)]
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    (tmp_path / "items.zip").write_bytes(b"PK")
+    with pytest.raises(TableError, match=r"items.zip is none of these \(unpack it\)"):
+        open_items(connection, ItemsConfig("items.zip"), tmp_path)

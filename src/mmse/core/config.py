@@ -6,7 +6,7 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -50,6 +50,11 @@ def _check_keys(cls: type, values: Mapping[str, Any], location: str) -> None:
             raise UsageError(f"{location}: there is no key '{key}'.", cure)
         if dataclasses.is_dataclass(field_types[key]) and isinstance(value, Mapping):
             _check_keys(field_types[key], value, f"{location} [{key}]")
+        entry_type = next(iter(get_args(field_types[key])), None)
+        if isinstance(entry_type, type) and dataclasses.is_dataclass(entry_type) and isinstance(value, list):
+            for number, entry in enumerate(value, 1):
+                if isinstance(entry, Mapping):
+                    _check_keys(entry_type, entry, f"{location} [[{key}]] number {number}")
 
 
 def plain_values(config: object) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def read_exposures(
     """
     table = open_events(session.connection, config, base)
     _require_columns(table, needs, experiment)
-    if slices and table.format == "json":
+    if slices and table.document:
         raise UsageError("Slices need a table with columns.", "Give Parquet or CSV, or leave --slice out.")
     names = _names_in_mining_order(table)
     not_shown = "coalesce(retrieved_only, false)" if "retrieved_only" in names else ""
@@ -62,8 +62,8 @@ def read_exposures(
         raws.append(f"{table.column('assignments')} AS raw_assignments")
         values.append(f"raw_assignments[{literal(experiment)}] AS experiment_arm")
     reason = rules.reason(used, contradictions(set(names)))
-    if table.format == "json":
-        raws.append("json AS raw_line")
+    if table.document:
+        raws.append(f"{identifier(table.document)} AS raw_line")
         values.append("raw_line")
         reason = f"coalesce({rules.reason([], (NOT_OBJECT,))}, {reason})"
     session.run(
@@ -110,10 +110,10 @@ def _count_rejections(session: Session, table: Table, max_share: float) -> dict[
         raise TableError(f"The table {table.source} has no rows.", "Give a table with rows.")
     counts = session.run("SELECT reason, count(*) FROM exposures WHERE reason IS NOT NULL GROUP BY ALL ORDER BY ALL")
     rejections = {str(reason): int(n) for reason, n in counts}
-    if table.format == "csv":
+    if table.bad_lines:
         bad_lines = session.run(f"""
             SELECT 'the line is not valid CSV: ' || lower(CAST(error_type AS VARCHAR)), count(*)
-              FROM (SELECT any_value(error_type) AS error_type FROM {table.name}_bad_lines GROUP BY file_id, line)
+              FROM (SELECT any_value(error_type) AS error_type FROM {table.bad_lines} GROUP BY file_id, line)
              GROUP BY ALL ORDER BY ALL""")
         rejections |= {str(reason): int(n) for reason, n in bad_lines}
         n_rows += sum(int(n) for _, n in bad_lines)

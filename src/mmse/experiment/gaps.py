@@ -81,7 +81,7 @@ def _currencies(session: Session, table: Table) -> tuple[str, ...]:
                 SELECT DISTINCT regexp_extract(raw_price, {literal(_CURRENCY)}) AS name FROM exposures
                  WHERE raw_price IS NOT NULL AND price IS NULL AND ordered ORDER BY ALL""")
         }
-    if table.format != "json" and "price" in table.columns and "ordered" in table.columns:
+    if not table.document and "price" in table.columns and "ordered" in table.columns:
         columns = [str(row[0]) for row in session.run(f"DESCRIBE SELECT * FROM {table.scan}")]
         for column in columns:
             if column.lower() in ("currency", "currency_code"):

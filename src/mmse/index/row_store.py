@@ -57,7 +57,11 @@ class RowStore:
 
 def display_columns(items: pa.Schema) -> list[str]:
     """The columns of an item that are shown: all but vectors."""
-    return [field.name for field in items if not pa.types.is_list(field.type)]
+    return [field.name for field in items if not _is_vector(field.type)]
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) and pa.types.is_floating(kind.value_type))
 
 
 def _make_reader(column: pa.ChunkedArray) -> Reader:

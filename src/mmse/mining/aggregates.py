@@ -59,7 +59,7 @@ def write_aggregates(
     _copy(session, interactions, dataset.interactions)
     requests = files_in(requests_folder, "requests-*.parquet")
     _copy(session, _QUERIES.format(requests=requests, end=slices.starts[slices.periods]), dataset.queries)
-    _copy(session, 'SELECT "table", reason, row FROM rejected ORDER BY ALL', dataset.rejected)
+    _copy(session, 'SELECT "table", source, reason, row FROM rejected ORDER BY ALL', dataset.rejected)
     _write_examination(session, dataset, curve)
 
 

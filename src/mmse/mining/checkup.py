@@ -20,7 +20,8 @@ from mmse.mining.shoppers import find_strangers, stranger_findings, summarise_re
 from mmse.sources.casting import RowCounts, read_events, read_items
 from mmse.sources.duckdb_session import Session, open_session
 from mmse.sources.losses import UNKNOWN_ITEM, lost_kinds
-from mmse.sources.tables import EventsConfig, ItemsConfig, files_in, literal, open_events, open_items
+from mmse.sources.sql import literal
+from mmse.sources.tables import EventsConfig, ItemsConfig, files_in, open_event_sources, open_items
 
 NO_TITLE = "title is empty"
 BELOW_ONE = "position is below 1"
@@ -78,27 +79,33 @@ def _read_tables(
 ) -> None:
     """Makes `items`, `rejected`, `event` and `request_summary`; adds a finding for each reason of a rejection."""
     progress("items", 0, 1)
-    item_table, event_table = open_items(session.connection, items, base), open_events(session.connection, events, base)
+    item_table = open_items(session.connection, items, base)
+    event_tables = open_event_sources(session.connection, events, base)
     counts = read_items(session, item_table, replace(items, max_rejected_share=_ALL_ROWS))
     findings += _check_rejections(session, "items", counts, items.max_rejected_share) + _check_emptied(counts)
     progress("events", 0, 1)
-    counts = read_events(session, event_table, replace(events, max_rejected_share=_ALL_ROWS), 1, folder / "events")
-    findings += _check_rejections(session, "events", counts, events.max_rejected_share)
+    lenient_tables = [replace(table, max_rejected_share=_ALL_ROWS) for table in event_tables]
+    hours = events.attribution_hours
+    counts = read_events(session, lenient_tables, 1, folder / "events", attribution_hours=hours)
+    for table in event_tables:
+        part = counts.sources.get(table.source, counts)
+        label = f"events ({table.source})" if counts.sources else "events"
+        findings += _check_rejections(session, "events", part, table.max_rejected_share, label)
     findings += _check_kinds(counts, events.max_rejected_share)
     shards = files_in(folder / "events", "shard=[0-9]*/*.parquet")
     session.run(f"CREATE VIEW event AS SELECT * FROM read_parquet({shards}, hive_partitioning = false)")
     summarise_requests(session, "event")
 
 
-def _check_rejections(session: Session, table: str, counts: RowCounts, limit: float) -> list[Finding]:
-    """The rows of `table` that are left aside, by reason; they block where they are more than the limit."""
+def _check_rejections(session: Session, table: str, counts: RowCounts, limit: float, label: str = "") -> list[Finding]:
+    """The rows of `table`, or of a source of it, `label`, that are left aside; they block above the limit."""
     n_bad = sum(counts.rejections.values())
     blocks = n_bad > limit * counts.rows
     findings = []
     for reason, n in counts.rejections.items():
         severity: Severity = "blocks" if blocks and n >= n_bad / 2 else "warns"
         numbers: dict[str, int | float] = {"rows": n, "of_rows": counts.rows}
-        cause = f"{n:,} of {counts.rows:,} rows of {table} ({share(n, counts.rows)}): {reason}."
+        cause = f"{n:,} of {counts.rows:,} rows of {label or table} ({share(n, counts.rows)}): {reason}."
         name, cure = (
             "rejected_rows",
             f"Mend these rows, or raise max_rejected_share in [{table}] if they may be dropped.",

@@ -13,9 +13,11 @@ import math
 import os
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -37,9 +39,9 @@ from mmse.mining.requests import MergeCounts, read_shard, write_rows
 from mmse.mining.shards import write_shard
 from mmse.mining.shoppers import STRANGERS, UNCOUNTED, StrangerId, find_strangers, leave_out, stranger_findings
 from mmse.mining.split import Slices, cut
-from mmse.sources.casting import read_events, read_items
+from mmse.sources.casting import RowCounts, read_events, read_items
 from mmse.sources.duckdb_session import Session, open_session
-from mmse.sources.tables import EventsConfig, ItemsConfig, Table, files_in, open_events, open_items
+from mmse.sources.tables import EventsConfig, ItemsConfig, Table, files_in, fingerprint, open_event_sources, open_items
 
 log = logging.getLogger(__name__)
 
@@ -104,21 +106,23 @@ def mine_log(
     """
     with open_session(memory_limit=config.memory_limit, threads=config.threads) as session:
         item_table = open_items(session.connection, items, base)
-        event_table = open_events(session.connection, events, base)
+        event_tables = open_event_sources(session.connection, events, base)
         configs = {"items": plain_values(items), "events": plain_values(events), "mine": plain_values(config)}
-        inputs = {"items": item_table.fingerprint(), "events": event_table.fingerprint()}
+        inputs = {"items": item_table.fingerprint(), "events": fingerprint(event_tables)}
         with write_folder(target, kind=DATASET, config=configs, inputs=inputs) as draft:
             work, dataset = _WorkFolder(draft.folder / ".work"), DatasetFolder(draft.folder)
             session.spill_to(work.path / "spill")
             progress("items", 0, 1)
             item_counts = read_items(session, item_table, items)
             progress("events", 0, 1)
-            n_shards = config.shards or _choose_shards(event_table)
-            event_counts = read_events(session, event_table, events, n_shards, work.events)
+            n_shards = config.shards or _choose_shards(event_tables)
+            event_counts = read_events(
+                session, event_tables, n_shards, work.events, attribution_hours=events.attribution_hours
+            )
             left_out = _leave_out(session, work, config.leave_out)
             merge_counts = _merge_shards(session, work, progress, filters=bool(left_out))
             _check_without_page(
-                merge_counts.taken_without_page, event_counts.rows, events.max_rejected_share, event_table
+                merge_counts.taken_without_page, event_counts.rows, events.max_rejected_share, event_tables
             )
             warnings = _warnings(merge_counts, find_strangers(session, work.all_requests()))
             timestamps = _read_timestamps(work)
@@ -139,6 +143,7 @@ def mine_log(
                     "read": {"items": item_counts.rows, "events": event_counts.rows},
                     "rejected": {"items": item_counts.rejections, "events": event_counts.rejections},
                     **({"left_out": left_out} if left_out else {}),
+                    **_count_sources(event_counts),
                     "emptied": {"items": item_counts.emptied},
                     "marked_up": {"items": item_counts.marked_up},
                     **asdict(merge_counts),
@@ -188,8 +193,16 @@ class _WorkFolder:
         return f"(SELECT user_id, query, {UNCOUNTED} FROM read_parquet({files}))"
 
 
-def _choose_shards(events: Table) -> int:
-    n_rows = events.n_rows if events.n_rows is not None else (events.n_bytes() or 0) / BYTES_PER_ROW
+def _count_sources(counts: RowCounts) -> dict[str, dict[str, dict[str, Any]]]:
+    """What was read and rejected of each source of the events, where there are several."""
+    sources = {source: {"read": part.rows, "rejected": part.rejections} for source, part in counts.sources.items()}
+    return {"sources": sources} if sources else {}
+
+
+def _choose_shards(events: Sequence[Table]) -> int:
+    n_rows = sum(
+        table.n_rows if table.n_rows is not None else (table.n_bytes() or 0) / BYTES_PER_ROW for table in events
+    )
     return min(999, max(1, math.ceil(n_rows / ROWS_PER_SHARD)))
 
 
@@ -253,11 +266,12 @@ def _merge_shards(session: Session, work: _WorkFolder, progress: Progress, *, fi
         return sum((write.result() for write in writes), total)
 
 
-def _check_without_page(n_rows: int, n_events: int, limit: float, table: Table) -> None:
+def _check_without_page(n_rows: int, n_events: int, limit: float, tables: Sequence[Table]) -> None:
     """Raises `TableError` where too many rows tell of a click, a cart or an order of an item that no row shows."""
     if not n_rows:
         return
-    finding = f"{n_rows} of {n_events} rows of the events table ({table.source}) tell of a click, a cart or an order"
+    sources = ", ".join(table.source for table in tables)
+    finding = f"{n_rows} of {n_events} rows of the events table ({sources}) tell of a click, a cart or an order"
     log.warning("%s of an item that no row of their request shows; they are left out", finding)
     if n_rows / n_events > limit:
         raise TableError(

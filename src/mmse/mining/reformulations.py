@@ -16,7 +16,7 @@ from mmse.dataset.folder import DatasetFolder
 from mmse.mining.split import Slices
 from mmse.schema.stages import Stage
 from mmse.sources.duckdb_session import Session
-from mmse.sources.tables import literal
+from mmse.sources.sql import literal
 
 
 def write_reformulations(session: Session, dataset: DatasetFolder, slices: Slices, minutes: float) -> int:

@@ -19,7 +19,7 @@ from mmse.mining.shoppers import kept_rows
 from mmse.schema.stages import Stage
 from mmse.sources.casting import ANY_ACTION, CARTED, CLICKED, EXPLORED, NO_POSITION, ORDERED, SHOWN, read_shard_files
 from mmse.sources.duckdb_session import Session
-from mmse.sources.tables import literal
+from mmse.sources.sql import literal
 from mmse.text.normalise import normalise
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 from mmse.core.findings import Finding, share
 from mmse.sources.casting import ANY_ACTION, ORDERED, SHOWN
 from mmse.sources.duckdb_session import Session
-from mmse.sources.tables import literal
+from mmse.sources.sql import literal
 
 Stranger = Literal["guest", "bots"]
 STRANGERS: tuple[Stranger, ...] = ("guest", "bots")

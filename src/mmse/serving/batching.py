@@ -142,7 +142,7 @@ class MicroBatcher(Generic[K, P, R]):
         loop = asyncio.get_running_loop()
         start_s = time.perf_counter() if start_s is None else start_s
         job: Job[K, P, R] = Job(
-            key, payload, timeout_ms, size, size if cost is None else cost, start_s, loop.create_future()
+            key, payload, timeout_ms, size, float(size) if cost is None else cost, start_s, loop.create_future()
         )
         if not self._has_jobs:
             loop.call_soon(self._run_next, loop)

@@ -7,17 +7,21 @@ decides, so that each later step needs to hold only one shard of whole requests 
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mmse.core.errors import TableError
 from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS, Reader
 from mmse.sources import encodings, losses, values
-from mmse.sources.column_rules import ACTIONS, SQL_TYPES, event_rule, item_rule
+from mmse.sources.attribution import NO_PAGE, attribute, page_columns
+from mmse.sources.column_rules import SQL_TYPES, event_rule, item_rule
 from mmse.sources.duckdb_session import Session
-from mmse.sources.item_values import clean_texts, count_emptied, is_optional, optional_value
+from mmse.sources.item_values import clean_texts, count_emptied, is_optional, optional_value, warn_of_lists
 from mmse.sources.losses import UNKNOWN_ITEM, KindCount
-from mmse.sources.tables import EventsConfig, ItemsConfig, Table, files_in, identifier, literal
+from mmse.sources.sql import identifier, literal
+from mmse.sources.tables import ACTIONS, ItemsConfig, Table, files_in
 from mmse.sources.values import CastRule
 
 CLICKED, ORDERED, EXPLORED, CARTED, SHOWN = 1, 2, 4, 8, 16
@@ -31,6 +35,8 @@ NO_POSITION = 2**31 - 1
 """The position, during mining, of an item that its row does not show: after all others."""
 _MISSING_FLAGS = frozenset(f"{name} is missing" for name in ACTIONS)
 _REJECTED_FOLDER = "shard=-1"
+NO_ACTION = "it tells of no click, cart or order"
+"""The reason of a row that neither shows an item nor tells of what a shopper did with it."""
 NOT_OBJECT = ("raw_line IS NULL OR json_type(raw_line) <> 'OBJECT'", "the line is not a JSON object")
 """The check of a line of a JSON table; `raw_line` is the line."""
 
@@ -41,8 +47,8 @@ log = logging.getLogger(__name__)
 class RowCounts:
     """How many rows of a table were read, and how many were rejected for each reason.
 
-    `emptied` counts the bad values of optional columns by reason, `marked_up` the texts with HTML by column, and
-    `kinds` the events of each kind.
+    `emptied` counts the bad values of optional columns by reason, `marked_up` the texts with HTML by column,
+    `kinds` the events of each kind, and `sources` the rows of each source, where there are several.
     """
 
     rows: int
@@ -50,6 +56,7 @@ class RowCounts:
     emptied: dict[str, int] = field(default_factory=dict)
     marked_up: dict[str, int] = field(default_factory=dict)
     kinds: tuple[KindCount, ...] = ()
+    sources: dict[str, RowCounts] = field(default_factory=dict)
 
 
 def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts:
@@ -68,6 +75,7 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts
         f"FROM ({_cast(table, item_rules)})",
         reading=table,
     )
+    warn_of_lists(session, table, config)
     n_marked = clean_texts(session, table, config)
     session.run("""
         CREATE TABLE first_lines AS SELECT min(line) AS line FROM items_read WHERE reason IS NULL GROUP BY item_id""")
@@ -75,10 +83,11 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts
         UPDATE items_read SET reason = 'item_id is a duplicate of an earlier row',
                row = {values.raw_row({name: identifier(name) for name in table.columns})}
          WHERE reason IS NULL AND line NOT IN (SELECT line FROM first_lines)""")
-    session.run("""CREATE TABLE rejected AS
-        SELECT 'items' AS "table", reason, row FROM items_read WHERE reason IS NOT NULL ORDER BY line""")
+    session.run(f"""CREATE TABLE rejected AS
+        SELECT 'items' AS "table", {literal(table.source)} AS source, reason, row FROM items_read
+         WHERE reason IS NOT NULL ORDER BY line""")
     (n_rows,) = session.run("SELECT count(*) FROM items_read")[0]
-    _reject_bad_lines(session, table, is_declared=config.encoding is not None)
+    _reject_bad_lines(session, table)
     counts = _count_rejected(session, table, n_rows, config.max_rejected_share)
     our_values = {name: identifier(name) for name in table.columns}
     emptied: dict[str, int] = {}
@@ -101,27 +110,59 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts
     return replace(counts, emptied=emptied, marked_up=n_marked)
 
 
-def read_events(session: Session, table: Table, config: EventsConfig, shards: int, target: Path) -> RowCounts:
-    """Writes the good rows to `target/shard=S/`, adds the bad ones to `rejected`; `_events` has the columns."""
-    names = [name for name in table.columns if Reader.MINING in EVENT_COLUMNS[name].readers]
-    not_shown = "coalesce(retrieved_only, false)" if "retrieved_only" in names else ""
-    event_rules = [event_rule(table, name, not_shown, empty_means_no=config.empty_means_no) for name in names]
+def read_events(
+    session: Session, tables: Sequence[Table], shards: int, target: Path, *, attribution_hours: float = 24.0
+) -> RowCounts:
+    """Writes the good rows to `target/shard=S/`, adds the bad ones to `rejected`; `_events` has the columns.
+
+    `tables` are the sources of the rows. Those that name no request come after those that show items, and are joined
+    to them.
+    """
+    page_keys = page_columns(tables)
+    counts = {}
+    for table in tables:
+        rows = _events(table, shards, page_keys)
+        if table.is_attributed:
+            written = f"read_parquet({files_in(target, 'shard=[0-9]*/*.parquet')}, hive_partitioning = false)"
+            shown = f"(SELECT * FROM {written} WHERE flags & {SHOWN} > 0)"
+            rows = _events(table, shards, page_keys, attribute(table, shown, attribution_hours))
+        counts[table.source] = _write_events(session, table, rows, target)
+    n_rows, kinds = _count_kinds(session, target)
+    losses.check_kinds(tables, kinds, min(table.max_rejected_share for table in tables))
+    if kinds[-1].rows == kinds[-1].rejected:
+        sources = ", ".join(table.source for table in tables)
+        raise TableError(f"No row of the events table ({sources}) was shown.", "Log the rows that were shown.")
+    if len(counts) == 1:
+        return replace(*counts.values(), kinds=tuple(kinds))
+    rejections = Counter[str]()
+    for source in counts.values():
+        rejections.update(source.rejections)
+    n_rows = sum(source.rows for source in counts.values())
+    return RowCounts(n_rows, dict(rejections), kinds=tuple(kinds), sources=counts)
+
+
+def _write_events(session: Session, table: Table, rows: str, target: Path) -> RowCounts:
+    """Writes the rows of one source, SQL, to its files in the shards."""
     session.run(
-        f"COPY ({_events(table, event_rules, shards)}) TO {literal(str(target))} "
-        "(FORMAT parquet, PARTITION_BY (shard), COMPRESSION lz4_raw)",
+        f"COPY ({rows}) TO {literal(str(target))} (FORMAT parquet, PARTITION_BY (shard), COMPRESSION lz4_raw, "
+        f"OVERWRITE_OR_IGNORE, FILENAME_PATTERN '{table.key}_{{i}}')",
         reading=table,
     )
-    if (target / _REJECTED_FOLDER).exists():
+    if list(target.glob(f"{_REJECTED_FOLDER}/{table.key}_*.parquet")):
         session.run(
-            f"INSERT INTO rejected SELECT 'events', reason, row FROM {read_shard_files(target / _REJECTED_FOLDER)}"
+            f"INSERT INTO rejected SELECT 'events', {literal(table.source)}, reason, row "
+            f"FROM {_read_source_files(target, '-1', table)}"
         )
-    _reject_bad_lines(session, table, is_declared=config.encoding is not None)
-    n_rows, kinds = _count_kinds(session, target)
-    counts = _count_rejected(session, table, n_rows, config.max_rejected_share)
-    losses.check_kinds(table, kinds, config.max_rejected_share)
-    if kinds[-1].rows == kinds[-1].rejected:
-        raise TableError(f"No row of the events table ({table.source}) was shown.", "Log the rows that were shown.")
-    return replace(counts, kinds=tuple(kinds))
+    _reject_bad_lines(session, table)
+    n_rows = 0
+    if list(target.glob(f"shard=*/{table.key}_*.parquet")):
+        ((n_rows,),) = session.run(f"SELECT count(*) FROM {_read_source_files(target, '*', table)}")
+    return _count_rejected(session, table, n_rows, table.max_rejected_share)
+
+
+def _read_source_files(target: Path, shard: str, table: Table) -> str:
+    """SQL for what was written of one source."""
+    return f"read_parquet({files_in(target, f'shard={shard}/{table.key}_*.parquet')}, hive_partitioning = false)"
 
 
 def _count_kinds(session: Session, target: Path) -> tuple[int, list[KindCount]]:
@@ -151,46 +192,76 @@ def read_shard_files(folder: Path) -> str:
     return f"read_parquet({files_in(folder, '*.parquet')}, hive_partitioning = false)"
 
 
-def _events(table: Table, event_rules: list[CastRule], shards: int) -> str:
+def _events(table: Table, shards: int, page_keys: Sequence[str], pages: str = "") -> str:
     """SQL for the rows `request_id, timestamp, query, user_id, item_row, position, flags, reason, row, shard`.
 
-    Shard -1 holds the rejected rows.
+    Shard -1 holds the rejected rows. `page_keys` are further columns to write. With `pages`, a join that finds the
+    request of each row, rows have no request of their own.
     """
-    names = {rule.name for rule in event_rules}
+    names = [name for name in table.columns if Reader.MINING in EVENT_COLUMNS[name].readers or name in page_keys]
     not_shown = "coalesce(retrieved_only, false)" if "retrieved_only" in names else "false"
-    user_id = "user_id" if "user_id" in names else "CAST(NULL AS VARCHAR)"
-    flags = " + ".join(f"CASE WHEN {name} THEN {bit} ELSE 0 END" for name, bit in _BITS.items() if name in names)
+    rules = [
+        event_rule(table, name, not_shown if "retrieved_only" in names else "", empty_means_no=table.empty_means_no)
+        for name in names
+    ]
+    flags = " + ".join(f"CASE WHEN {name} THEN {bit} ELSE 0 END" for name, bit in _BITS.items() if name in names) or "0"
+    further_columns = "".join(f", {name}" for name in page_keys if name != "user_id")
     return f"""
-        SELECT request_id, timestamp, query, {user_id} AS user_id, item_row,
+        SELECT request_id, timestamp, query, user_id, item_row,
                CASE WHEN {not_shown} THEN {NO_POSITION} ELSE coalesce(position, {NO_POSITION}) END AS position,
                CAST(CASE WHEN {not_shown} THEN 0 WHEN position IS NULL THEN {flags} ELSE {SHOWN} + {flags} END
-                   AS TINYINT) AS flags, reason, row,
+                   AS TINYINT) AS flags, reason, row{further_columns},
                CAST(CASE WHEN reason IS NOT NULL THEN -1 ELSE hash(request_id) % {shards} END AS SMALLINT) AS shard
-          FROM ({_cast(table, event_rules, joins_items=True)})"""
+          FROM ({_cast(table, rules, joins_items=True, pages=pages, absent=_absent_columns(table, page_keys))})"""
 
 
-def _cast(table: Table, table_rules: list[CastRule], *, joins_items: bool = False) -> str:
+def _absent_columns(table: Table, page_keys: Sequence[str]) -> str:
+    """SQL for the columns that every source has in mining and this one lacks: empty, or made from others."""
+    types = {"request_id": "VARCHAR", "timestamp": "TIMESTAMP", "query": "VARCHAR", "user_id": "VARCHAR"}
+    types |= {"position": "INTEGER"} | dict.fromkeys(page_keys, "VARCHAR")
+    columns = {name: f"CAST(NULL AS {type_})" for name, type_ in types.items() if name not in table.columns}
+    if "request_id" in columns and table.shows:  # the same shopper, visit, query and time, as in derived_events
+        by = [name for name in ("user_id", "session_id") if name in table.columns]
+        parts = [f"coalesce({name}, '')" for name in by]
+        columns["request_id"] = f"md5(concat_ws(chr(31), {', '.join(parts)}, query, CAST(timestamp AS VARCHAR)))"
+    return "".join(f", {sql} AS {name}" for name, sql in columns.items())
+
+
+def _cast(
+    table: Table, table_rules: list[CastRule], *, joins_items: bool = False, pages: str = "", absent: str = ""
+) -> str:
     """SQL for the table's rows with our columns, a `reason` (NULL for a good row) and the bad `row` as JSON."""
     raw_values = ", ".join(f"{rule.raw} AS {identifier('raw_' + rule.name)}" for rule in table_rules)
     raw_names = ", ".join(identifier("raw_" + rule.name) for rule in table_rules)
     our_values = ", ".join(f"{rule.value} AS {identifier(rule.name)}" for rule in table_rules)
     further = contradictions({rule.name for rule in table_rules})
     row = values.raw_row({table.columns[rule.name]: identifier("raw_" + rule.name) for rule in table_rules})
-    if table.format == "json":
-        raw_values, raw_names, row = f"{raw_values}, json AS raw_line", f"{raw_names}, raw_line", "raw_line"
-    item_row, join = "", ""
+    if table.document:
+        raw_values, raw_names = f"{raw_values}, {identifier(table.document)} AS raw_line", f"{raw_names}, raw_line"
+        row = "raw_line"
+    cast_rows = f"SELECT {raw_names}, {our_values}{absent} FROM (SELECT {raw_values} FROM {table.scan})"
     if joins_items:
-        further = (*further, ("item_row IS NULL", UNKNOWN_ITEM))
-        item_row, join = ", items.item_row", "LEFT JOIN items ON items.item_id = cast_rows.item_id"
+        further = (*further, ("item_row IS NULL", UNKNOWN_ITEM), *_action_checks(table))
+        cast_rows = f"""
+            SELECT cast_rows.*, items.item_row FROM ({cast_rows}) AS cast_rows
+              LEFT JOIN items ON items.item_id = cast_rows.item_id"""
+    if pages:
+        further = (*further, ("request_id IS NULL", NO_PAGE))
+        cast_rows = pages.format(rows=cast_rows)
     reason = values.reason(table_rules, further)
-    if table.format == "json":
+    if table.document:
         reason = f"coalesce({values.reason([], (NOT_OBJECT,))}, {reason})"
     return f"""
         SELECT *, CASE WHEN reason IS NOT NULL THEN CAST({row} AS VARCHAR) END AS row
-          FROM (SELECT *, {reason} AS reason
-                  FROM (SELECT cast_rows.*{item_row}
-                          FROM (SELECT {raw_names}, {our_values} FROM (SELECT {raw_values} FROM {table.scan}))
-                            AS cast_rows {join}))"""
+          FROM (SELECT *, {reason} AS reason FROM ({cast_rows}))"""
+
+
+def _action_checks(table: Table) -> tuple[tuple[str, str], ...]:
+    """A row of a source that shows nothing tells of what a shopper did."""
+    if table.shows:
+        return ()
+    actions = " OR ".join(f"coalesce({name}, false)" for name in ACTIONS if name in table.columns)
+    return ((f"NOT ({actions})", NO_ACTION),)
 
 
 def contradictions(columns: set[str]) -> tuple[tuple[str, str], ...]:
@@ -201,20 +272,21 @@ def contradictions(columns: set[str]) -> tuple[tuple[str, str], ...]:
     return ((f"retrieved_only AND ({any_action})", "retrieved_only, and yet clicked, carted or ordered"),)
 
 
-def _reject_bad_lines(session: Session, table: Table, *, is_declared: bool) -> None:
+def _reject_bad_lines(session: Session, table: Table) -> None:
     """Adds to `rejected` the CSV lines that are not rows: too many or too few columns, broken quotes, not UTF-8.
 
-    Raises `TableError` for a file that is not UTF-8, unless `is_declared`: the shop said that it is.
+    Raises `TableError` for a file that is not UTF-8, unless the shop said that it is.
     """
-    if table.format != "csv":
+    if not table.bad_lines:
         return
     session.run(f"""
         INSERT INTO rejected
-        SELECT {literal(table.name)}, 'the line is not valid CSV: ' || lower(CAST(any_value(error_type) AS VARCHAR)),
+        SELECT {literal(table.name)}, {literal(table.source)},
+               'the line is not valid CSV: ' || lower(CAST(any_value(error_type) AS VARCHAR)),
                CAST(json_object('line', any_value(line), 'csv', any_value(csv_line)) AS VARCHAR)
-          FROM {table.name}_bad_lines GROUP BY file_id, line""")
-    ((n_wrong,),) = session.run(f"SELECT count(*) FROM {table.name}_bad_lines WHERE error_type = 'INVALID ENCODING'")
-    if n_wrong and not is_declared:
+          FROM {table.bad_lines} GROUP BY file_id, line""")
+    ((n_wrong,),) = session.run(f"SELECT count(*) FROM {table.bad_lines} WHERE error_type = 'INVALID ENCODING'")
+    if n_wrong and table.encoding is None:
         for file in table.files:
             encodings.check_whole(file, table.name)
 
@@ -222,7 +294,8 @@ def _reject_bad_lines(session: Session, table: Table, *, is_declared: bool) -> N
 def _count_rejected(session: Session, table: Table, n_rows: int, limit: float) -> RowCounts:
     """Counts the rejected rows of `table`; raises `TableError` if their share is above `limit` or no row is left."""
     reasons = session.run(f"""
-        SELECT reason, count(*), any_value(row) FROM rejected WHERE "table" = {literal(table.name)}
+        SELECT reason, count(*), any_value(row) FROM rejected
+         WHERE "table" = {literal(table.name)} AND source = {literal(table.source)}
          GROUP BY reason ORDER BY count(*) DESC, reason""")
     counts = {reason: int(count) for reason, count, _ in reasons}
     bad_lines = sum(count for reason, count in counts.items() if reason.startswith("the line is not valid CSV"))
@@ -248,6 +321,13 @@ def _hints(session: Session, table: Table, counts: dict[str, int]) -> str:
     hints = []
     if UNKNOWN_ITEM in counts:
         hints.append(losses.explain_unknown_items(session, table))
+    if NO_ACTION in counts:
+        hints.append('Name the rows that are to be read: only = {column = "…", is = ["…"]}.')
+    if NO_PAGE in counts:
+        hints.append(
+            "Clicks and orders without a request_id belong to the last request that showed the item to the same "
+            "shopper; attribution_hours in [events] says how long before."
+        )
     missing = [reason.removesuffix(" is missing") for reason in counts if reason in _MISSING_FLAGS]
     if missing:
         hints.append(f"If an empty {' or '.join(missing)} means no: empty_means_no = true in [events] of shop.toml.")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS, ColumnType
+from mmse.schema.filters import Kind
 from mmse.sources import values
-from mmse.sources.tables import ItemsConfig, Table, json_path, literal
+from mmse.sources.sql import identifier, literal
+from mmse.sources.tables import ACTIONS, ItemsConfig, Table
 from mmse.sources.values import CastRule
 
 SQL_TYPES = {
@@ -15,8 +17,6 @@ SQL_TYPES = {
     ColumnType.TIME: "TIMESTAMP",
 }
 """DuckDB's type of a column after it was cast."""
-ACTIONS = ("clicked", "carted", "ordered")
-"""The flags of what a shopper did with an item."""
 
 
 def item_rule(table: Table, config: ItemsConfig, name: str) -> CastRule:
@@ -24,15 +24,30 @@ def item_rule(table: Table, config: ItemsConfig, name: str) -> CastRule:
     raw, type_ = table.column(name), table.types[name]
     column = ITEM_COLUMNS.get(name)
     if name in config.numeric or (column and column.type is ColumnType.NUMBER):
-        if table.format == "json":  # a number of JSON has a decimal point; an exponent keeps 1.125 from being 1125
-            is_double = f"json_type(json, {literal(json_path(table.columns[name]))}) = 'DOUBLE'"
+        path = table.shop_columns[name].path
+        if path:  # a number of JSON has a decimal point; an exponent keeps 1.125 from being 1125
+            is_double = f"json_type({identifier(table.document)}, {literal(path)}) = 'DOUBLE'"
             raw = f"CASE WHEN {is_double} AND NOT contains(lower({raw}), 'e') THEN {raw} || 'e0' ELSE {raw} END"
         return values.optional_number(name, raw, type_)
     if name in config.vectors:
         return values.vector(name, raw, type_)
     if column and column.type is ColumnType.FLAG:
         return values.availability(name, raw, type_)
+    if name != "item_id":
+        raw, type_ = _join_list(table, name, " > " if column and column.filter is Kind.PATH else ", ")
     return values.text(name, raw, type_, is_required=column is not None and column.is_required)
+
+
+def _join_list(table: Table, name: str, separator: str) -> tuple[str, str]:
+    """SQL for the text of an item's column, and its type: a list becomes one text, the levels of a path or values."""
+    column = table.shop_columns[name]
+    if column.type.endswith("[]"):
+        return f"array_to_string({column.sql}, {literal(separator)})", "VARCHAR"
+    if not column.path:
+        return column.sql, column.type
+    member = f"json_extract({identifier(table.document)}, {literal(column.path)})"
+    joined = f"array_to_string(from_json({member}, '[\"VARCHAR\"]'), {literal(separator)})"
+    return f"CASE WHEN json_type({member}) = 'ARRAY' THEN {joined} ELSE {column.sql} END", "VARCHAR"
 
 
 def event_rule(table: Table, name: str, not_shown: str = "", *, empty_means_no: bool = False) -> CastRule:
@@ -40,7 +55,8 @@ def event_rule(table: Table, name: str, not_shown: str = "", *, empty_means_no: 
 
     `not_shown` is SQL that is true for the rows of items that were retrieved only. They need no position, and they need
     not say whether the item was clicked or ordered. A row that tells of a click, a cart or an order alone needs no
-    position and no query, because another row shows the item. With `empty_means_no`, an empty flag is no.
+    position and no query, because another row shows the item; in a table that shows nothing, that is every row. With
+    `empty_means_no`, an empty flag is no.
     """
     column, raw, type_ = EVENT_COLUMNS[name], table.column(name), table.types[name]
     actions = [f"coalesce({flag}, false)" for flag in ACTIONS if flag in table.columns]
@@ -54,5 +70,6 @@ def event_rule(table: Table, name: str, not_shown: str = "", *, empty_means_no: 
     if column.type in (ColumnType.NUMBER, ColumnType.WHOLE):
         return values.number(name, raw, type_)
     assert column.type is ColumnType.TEXT, f"no rule casts {name}"
-    unless = f"position IS NULL AND ({' OR '.join(actions)})" if name == "query" and "position" in table.columns else ""
-    return values.text(name, raw, type_, is_required=column.is_required, unless=unless)
+    unless = f"position IS NULL AND ({' OR '.join(actions)})" if name == "query" and table.shows and actions else ""
+    is_required = column.is_required and (table.shows or name != "query")
+    return values.text(name, raw, type_, is_required=is_required, unless=unless)

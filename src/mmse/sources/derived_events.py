@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from mmse.sources.profiles import FileProfile
 from mmse.sources.proposals import MIN_SHARE, Mapping, TableProposal
-from mmse.sources.tables import identifier
+from mmse.sources.sql import identifier
 
 NEEDED = ("query", "timestamp", "item_id")
 """A log without one of these cannot be made into events."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from mmse.core.errors import TableError
 from mmse.schema.columns import ITEM_COLUMNS
 from mmse.sources.duckdb_session import Session
-from mmse.sources.tables import Table, json_path, literal
+from mmse.sources.sql import json_path, literal
+from mmse.sources.tables import Table
 
 FEW = 5
 """So few lost events of a kind are no pattern, unless they are all of it."""
@@ -34,11 +35,12 @@ class KindCount:
         return f"All {self.rows}" if self.rejected == self.rows else f"{self.rejected} of the {self.rows}"
 
 
-def check_kinds(table: Table, kinds: Sequence[KindCount], limit: float) -> None:
+def check_kinds(tables: Sequence[Table], kinds: Sequence[KindCount], limit: float) -> None:
     """Raises `TableError` where a kind of event is lost."""
+    sources = ", ".join(table.source for table in tables)
     for count in lost_kinds(kinds, limit):
         raise TableError(
-            f"{count.which} rows of the events table ({table.source}) that tell of {count.kind} are bad, "
+            f"{count.which} rows of the events table ({sources}) that tell of {count.kind} are bad, "
             f"more than the limit of {limit:.0%}:{count.reasons}",
             "Mend these rows; without them nothing is learned from that kind. "
             "Or raise max_rejected_share in [events] of shop.toml if they may be dropped (1 if all may).",
@@ -84,11 +86,13 @@ def explain_unknown_items(session: Session, table: Table) -> str:
 
     Ids that meet once `.0`, leading zeros, white space or case are put aside are the same ids, written in two ways.
     """
-    event_id = f"json_extract_string(row, {literal(json_path(table.columns['item_id']))})"
+    path = table.shop_columns["item_id"].path or json_path(table.columns["item_id"])
+    event_id = f"json_extract_string(row, {literal(path)})"
     session.run(f"""
         CREATE OR REPLACE TEMP TABLE unknown_item AS
         SELECT {event_id} AS item_id, count(*) AS n FROM rejected
-         WHERE "table" = 'events' AND reason = {literal(UNKNOWN_ITEM)} GROUP BY 1""")
+         WHERE "table" = 'events' AND source = {literal(table.source)} AND reason = {literal(UNKNOWN_ITEM)}
+         GROUP BY 1""")
     ((n_ids, n_rows),) = session.run("SELECT count(*), coalesce(sum(n), 0) FROM unknown_item")
     for difference, form in _SPELLINGS.items():
         (found,) = session.run(f"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 
 from mmse.sources.duckdb_session import Session
-from mmse.sources.tables import identifier, literal
+from mmse.sources.sql import identifier, literal
 
 _INLINE = "b|i|u|s|em|strong|small|big|sup|sub|span|a|font|mark|abbr|code|tt|ins|del|bdi|wbr"
 _BLOCK = "br|p|div|li|ul|ol|dl|dt|dd|h[1-6]|hr|img|table|thead|tbody|tr|td|th|center|section"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mmse.sources.tables import identifier
+from mmse.sources.sql import identifier
 
 _KEYS = ("request_id", "item_id")
 _RULES = {

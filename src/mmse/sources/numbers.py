@@ -8,7 +8,7 @@ they have both, so may a point. Such a number is no value, and its reason says s
 from __future__ import annotations
 
 from mmse.sources.duckdb_session import Session
-from mmse.sources.tables import literal
+from mmse.sources.sql import literal
 
 MARKS = (".", ",")
 AMBIGUOUS = "?"

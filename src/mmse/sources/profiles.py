@@ -7,7 +7,8 @@ from pathlib import Path
 
 import duckdb
 
-from mmse.sources.tables import FORMATS, identifier, literal
+from mmse.sources.file_readers import FORMATS
+from mmse.sources.sql import identifier, literal
 
 ROWS = 50_000
 """So many rows of a file are looked at."""

@@ -13,7 +13,7 @@ import duckdb
 
 from mmse.schema.columns import EVENT_COLUMNS
 from mmse.sources.profiles import ColumnProfile, FileProfile
-from mmse.sources.tables import identifier
+from mmse.sources.sql import identifier
 
 ITEM_NAMES: dict[str, tuple[str, ...]] = {
     "item_id": ("item_id", "sku", "product_id", "id", "article_id", "article", "asin", "object_id", "handle", "upc"),

@@ -203,7 +203,7 @@ def source(table: Path, shop: Path | None) -> EventsConfig:
             f"Wait, or give what `mmse events export {table.parent} events.parquet` writes.",
         )
     own = read_shop(shop).events if shop is not None else EventsConfig()
-    return replace(own, source=str(table.absolute()))
+    return replace(own, source=str(table.absolute()), sources=(), format=None, only=None)
 
 
 def _p(value: float) -> str:

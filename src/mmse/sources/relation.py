@@ -1,0 +1,54 @@
+"""What a reader gives: rows that DuckDB reads from the files of one source, and which columns they have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import duckdb
+
+from mmse.sources.sql import identifier
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """The files of one source of the table `table` (`items`, `events`); `key` names the source in SQL."""
+
+    files: Sequence[str]
+    table: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Rows: `scan` is SQL for them, `types` has DuckDB's type of each column by the shop's name.
+
+    `n_rows` is known for Parquet, otherwise `None`. `document` is the column that holds a row as one JSON object, if
+    the columns are its members. `bad_lines` is the table in which DuckDB keeps the lines of CSV that are no rows.
+    """
+
+    scan: str
+    types: Mapping[str, str]
+    n_rows: int | None = None
+    document: str = ""
+    bad_lines: str = ""
+
+    def as_documents(self) -> str:
+        """SQL for each row as one JSON object, `doc`, whatever the files are."""
+        if self.document:
+            return f"(SELECT {identifier(self.document)} AS doc FROM {self.scan})"
+        return f"(SELECT to_json(shop_row) AS doc FROM (FROM {self.scan}) AS shop_row)"
+
+
+class SourceReader(Protocol):
+    """Opens the files of one source; an error of DuckDB means that a file cannot be read."""
+
+    def __call__(self, connection: duckdb.DuckDBPyConnection, source: SourceFiles) -> Relation:
+        """The rows of the files."""
+        ...
+
+
+def describe(connection: duckdb.DuckDBPyConnection, scan: str) -> dict[str, str]:
+    """DuckDB's type of each column of `scan`."""
+    return {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()}
