@@ -271,7 +271,7 @@ def test_old_events_are_pruned_by_whole_files(tmp_path: Path) -> None:
         log.append([shown(f"{name}-{n}", "a", at=at) for n, at in enumerate(times)])
         log.close()
     assert len(sealed_files(tmp_path)) == 3
-    report = prune(tmp_path, keep_days=7, now=datetime.fromtimestamp(10 * day, UTC))
+    report = prune(tmp_path, keep_days=7.0, now=datetime.fromtimestamp(10 * day, UTC))
     assert (report.n_files, report.n_rows) == (1, 2)
     assert export_table(tmp_path, tmp_path / "out.parquet") == 4
     assert prune(tmp_path, keep_days=0.5, now=datetime.fromtimestamp(10 * day, UTC)).n_files == 2
