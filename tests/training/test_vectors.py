@@ -64,7 +64,8 @@ def write_toml(folder: Path, items: str, events: Path, limit: float = 0.05) -> N
 
 def picture(kind: int, rng: np.random.Generator) -> Float32[np.ndarray, " width"]:
     """What a camera would see of an item of this kind."""
-    return (3 * np.eye(WIDTH)[kind] + rng.normal(0, 0.5, WIDTH) + 2).astype(np.float32)
+    sight: Float32[np.ndarray, " width"] = (3 * np.eye(WIDTH)[kind] + rng.normal(0, 0.5, WIDTH) + 2).astype(np.float32)
+    return sight
 
 
 def make_tables() -> tuple[pa.Table, pa.Table]:
@@ -74,7 +75,7 @@ def make_tables() -> tuple[pa.Table, pa.Table]:
     is_poor = (np.arange(N_ITEMS) // len(KINDS)) % 2 == 0
     is_new = np.arange(N_ITEMS) >= FIRST_NEW
     titles = ["Acme" if poor else f"Acme {KINDS[kind]}" for kind, poor in zip(kinds, is_poor, strict=True)]
-    pictures = [picture(kind, rng).tolist() for kind in kinds]
+    pictures = [picture(kind, rng).tolist() for kind in kinds.tolist()]
     ids = [f"i{row}" for row in range(N_ITEMS)]
     is_bare = np.arange(N_ITEMS) >= FIRST_BARE
     items = pa.table(
