@@ -1,7 +1,6 @@
 """Off-search recall with and without a view of the shop's own vectors, where half of the titles hold only a brand.
 
     python benchmarks/vectors.py WORK [--shops listings titles] [--seeds 3] [--items 6000] [--requests 30000]
-        [--epochs 2]
 
 Simulated shops, made anew with three seeds each. A random half of the items are poor: their title is their brand. In
 the shop `titles` the other columns stay (category, colour, material); in the shop `listings` poor items lack these,
@@ -157,7 +156,9 @@ def take_pictures(catalogue: SimulatedCatalogue, rng: np.random.Generator) -> Fl
     attributes = concepts[catalogue.attributes].sum(axis=1)
     style = catalogue.style @ rng.normal(size=(STYLES, WIDTH)) / np.sqrt(STYLES)
     signal = np.tanh((kinds + 0.5 * attributes + style) / 2)
-    return np.asarray(signal + rng.normal(0, signal.std(), signal.shape), np.float32)
+    noise = rng.normal(0, signal.std(), signal.shape)
+    pictures: Float32[np.ndarray, "n width"] = (signal + noise).astype(np.float32)
+    return pictures
 
 
 def measure(dataset: Path, truth: Path, encoders: list[Encoder], seed: int) -> Comparison:

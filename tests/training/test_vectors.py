@@ -64,7 +64,8 @@ def write_toml(folder: Path, items: str, events: Path, limit: float = 0.05) -> N
 
 def picture(kind: int, rng: np.random.Generator) -> Float32[np.ndarray, " width"]:
     """What a camera would see of an item of this kind."""
-    return np.asarray(3 * np.eye(WIDTH)[kind] + rng.normal(0, 0.5, WIDTH) + 2, np.float32)
+    sight: Float32[np.ndarray, " width"] = (3 * np.eye(WIDTH)[kind] + rng.normal(0, 0.5, WIDTH) + 2).astype(np.float32)
+    return sight
 
 
 def make_tables() -> tuple[pa.Table, pa.Table]:

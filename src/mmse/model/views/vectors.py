@@ -4,11 +4,12 @@ The item side is the vector, at length 1 and less the mean of the catalogue, thr
 side is the query's words, through a layer and a table of grains of the view's own: what shoppers took for these words
 teaches what such items look like.
 
-An item without a vector is neither punished nor preferred: its words stand in for it, through a layer of their own, so
+Nothing is taken off the score of an item without a vector: its words stand in for it, through a layer of their own, so
 that its embedding here has length 1 like any other and the gates hold for it as well. Training hides a share of the
-vectors, so that the stand-in is learned on all items, and the loss itself sees to it that both kinds of embedding are
-on one scale. A zero instead would take the view's whole share off such an item's score; dividing by the gates of the
-views that are left would depend on query and item together, which no inner product can express.
+vectors, so that the stand-in is learned on all items, and both kinds of embedding are compared in one loss. Such an
+item still lacks what a vector would say for it (docs/results.md). A zero instead would take the view's whole share off
+its score; dividing by the gates of the views that are left would depend on query and item together, which no inner
+product can express.
 """
 
 from __future__ import annotations
