@@ -40,7 +40,7 @@ def test_what_a_page_of_a_shop_asks_for_is_within_the_limits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("costs", "subject"), [([MAX_SEARCH_COST + 1], "The search"), ([MAX_REQUEST_COST / 8] * 9, "The request")]
+    ("costs", "subject"), [([MAX_SEARCH_COST + 1], "The search"), ([MAX_REQUEST_COST / 16] * 17, "The request")]
 )
 def test_too_much_is_refused(costs: list[float], subject: str) -> None:
     with pytest.raises(RequestError, match=f"{subject} takes as much work") as refusal:

@@ -51,7 +51,7 @@ def split_by_cost(costs: Sequence[float], max_searches: int) -> list[slice]:
     """The parts in which the searches of a batch are answered: a turn of the loop each, others' turns in between."""
     parts, start, part_cost = list[slice](), 0, 0.0
     for index, cost in enumerate(costs):
-        if index > start and (index - start == max_searches or part_cost + cost > TURN_COST):
+        if index > start and (index - start == max_searches or (cost and part_cost + cost > TURN_COST)):
             parts.append(slice(start, index))
             start, part_cost = index, 0.0
         part_cost += cost
