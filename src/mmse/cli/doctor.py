@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,8 +34,7 @@ def doctor(
     from mmse.shop import read_shop
 
     shop = read_shop(shop_file)
-    logging.getLogger("mmse.sources").setLevel(logging.ERROR)  # what it would warn of is a finding here
-    with progress_on(stderr) as listener:
+    with _mute_sources(), progress_on(stderr) as listener:
         checkup = examine_log(shop.items, shop.events, shop.mine, base=shop.base, progress=listener.part)
     if as_json:
         stdout.print_json(json.dumps(plain_checkup(checkup), default=str))
@@ -41,6 +42,18 @@ def doctor(
         stdout.print(describe_checkup(checkup, shop_file), soft_wrap=True)
     if checkup.is_blocked:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _mute_sources() -> Iterator[None]:
+    """Keeps the readers' warnings back: what they would warn of is a finding here."""
+    logger = logging.getLogger("mmse.sources")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def plain_checkup(checkup: Checkup) -> dict[str, object]:
