@@ -85,8 +85,10 @@ def page(blocks: Sequence[RankedBlock], search: Search) -> list[PagePart]:
 def _rank_blocks(prepared_search: PreparedSearch, find: Find, n_hits: int) -> list[RankedBlock]:
     blocks: list[RankedBlock] = []
     former_rows: list[int] = []
+    needs_whole_blocks = bool(prepared_search.search.caps or prepared_search.effects.pins)
     for end in block_ends(n_hits):
-        block = _rank_block(prepared_search, find(end), end, former_rows, blocks[0].moments if blocks else None)
+        place = end if needs_whole_blocks else min(end, n_hits)  # the order above it depends on nothing below
+        block = _rank_block(prepared_search, find(end), place, former_rows, blocks[0].moments if blocks else None)
         blocks.append(block)
         former_rows += [hit.row for hit in block.hits]
         if len(former_rows) < end:
@@ -101,7 +103,7 @@ def _rank_block(
     former_rows: Sequence[int],
     moments: tuple[float, float] | None,
 ) -> RankedBlock:
-    """The block behind `former_rows` up to place `end`; `moments` are those of the first block, None for itself."""
+    """A block behind `former_rows`, up to place `end`; `moments` are those of the first block, None for itself."""
     search, effects, context = prepared_search.search, prepared_search.effects, prepared_search.context
     found = candidates
     candidates, lead = context.apply_guard(candidates, search.channel)
