@@ -28,6 +28,7 @@ n_random = 64
 [evaluate]
 requests = 150
 truth_requests = 60
+filter_requests = 30
 draws = 50
 
 [mine]
