@@ -19,7 +19,8 @@ from mmse.core.extras import EXTRAS, is_installed
 from mmse.core.plugins import import_object
 from mmse.core.progress import Progress, silent
 from mmse.core.run_folder import DATASET, INDEX, MAP, MODEL, RANKING, REPORT, SERVING, VECTORS, RunFolder
-from mmse.dataset.adoption import adopt_dataset, dataset_files
+from mmse.dataset.adoption import adopt_dataset
+from mmse.dataset.contract import dataset_files
 from mmse.dataset.serving_data import write_serving
 from mmse.evaluation.step import evaluate_run, report_config
 from mmse.index.embedding import embed as embed_catalogue
@@ -130,9 +131,7 @@ def _mine(context: StepContext) -> Manifest:
 def _adopt(context: StepContext) -> Manifest:
     source, config = _adopted(context.shop), context.shop.mine
     return adopt_dataset(
-        *(source, context.target, context.config, context.inputs),
-        memory_limit=config.memory_limit,
-        threads=config.threads,
+        source, context.target, context.config, context.inputs, memory_limit=config.memory_limit, threads=config.threads
     )
 
 
@@ -224,12 +223,20 @@ def _built_in(make_folder: Callable[[StepContext], Manifest]) -> dict[str, StepE
 
 _STEPS = (
     Step(
-        *(DATASET, "mine", "requests by stage, item statistics, histories", _MINING_ENGINES),
-        *(_configure_mining, _fingerprint_tables),
+        kind=DATASET,
+        section="mine",
+        purpose="requests by stage, item statistics, histories",
+        engines=_MINING_ENGINES,
+        config=_configure_mining,
+        inputs=_fingerprint_tables,
     ),
     Step(
-        *(SERVING, "serving", "what a search needs of the log", _built_in(_keep_serving_data)),
-        *(_section("serving"), _lineage(SERVING)),
+        kind=SERVING,
+        section="serving",
+        purpose="what a search needs of the log",
+        engines=_built_in(_keep_serving_data),
+        config=_section("serving"),
+        inputs=_lineage(SERVING),
     ),
     Step(MODEL, "train", "the trained towers", _built_in(_train), _configure_training, _lineage(MODEL)),
     Step(VECTORS, "embed", "the catalogue as vectors", _built_in(_embed), _section("embed"), _lineage(VECTORS)),
@@ -237,8 +244,12 @@ _STEPS = (
     Step(RANKING, "ranking", "how channels become one list", _built_in(_rank), _configure_ranking, _lineage(RANKING)),
     Step(MAP, "map", "the catalogue as a map", _built_in(_draw_map), _section("map"), _lineage(MAP), extra="map"),
     Step(
-        *(REPORT, "evaluate", "the offline evaluation", _built_in(_evaluate)),
-        *(_configure_report, _fingerprint_report_inputs),
+        kind=REPORT,
+        section="evaluate",
+        purpose="the offline evaluation",
+        engines=_built_in(_evaluate),
+        config=_configure_report,
+        inputs=_fingerprint_report_inputs,
     ),
 )
 STEPS: Mapping[str, Step] = {step.kind: step for step in _STEPS}

@@ -94,6 +94,12 @@ def test_mining_keeps_the_contract(small_run: Path) -> None:
     assert check_dataset(small_run / "dataset") == []
 
 
+def test_files_of_another_engine_are_none_of_the_contract(dataset: Path) -> None:
+    for name in ("part-0-a.parquet", "rows.parquet", "_SUCCESS"):
+        (dataset / name).write_bytes(b"whatever")
+    assert check_dataset(dataset) == []
+
+
 @pytest.mark.parametrize(("file", "change", "name", "example"), BREAKS, ids=[f"{b[0]}-{b[2]}-{b[3]}" for b in BREAKS])
 def test_a_broken_rule_is_told(dataset: Path, file: str, change: Change, name: str, example: str) -> None:
     path = dataset / file

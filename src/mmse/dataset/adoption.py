@@ -10,8 +10,7 @@ from typing import Any
 from mmse.core.artifact import Manifest, read_manifest, write_folder
 from mmse.core.errors import ArtifactError
 from mmse.core.run_folder import DATASET
-from mmse.dataset.contract import check_dataset, count_periods, count_requests, count_rows, slice_names
-from mmse.dataset.folder import DatasetFolder
+from mmse.dataset.contract import check_dataset, count_periods, count_requests, count_rows, dataset_files
 from mmse.sources.duckdb_session import open_session
 
 _N_TOLD = 10
@@ -48,12 +47,3 @@ def adopt_dataset(
             draft.counts["requests"] = count_requests(session, draft.folder, n_periods)
             draft.counts.update(count_rows(session, draft.folder, n_periods))
     return read_manifest(target, DATASET)
-
-
-def dataset_files(dataset: Path) -> list[Path]:
-    """The files of the contract that a folder has, in a fixed order; others are none of its own."""
-    layout = DatasetFolder(dataset)
-    tables = [layout.items, layout.interactions, layout.item_stats, layout.queries, layout.snapshots]
-    tables += [layout.examination, layout.reformulations, layout.rejected]
-    rows = [path for name in slice_names(count_periods(dataset)) for path in sorted((dataset / name).glob("*.parquet"))]
-    return [path for path in (*tables, *rows) if path.is_file()]

@@ -6,7 +6,7 @@ request see its own future.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,29 @@ from mmse.text.normalise import normalise
 MAX_PERIODS = 99
 _LOGGED_STAGES = tuple(stage for stage in Stage if stage >= Stage.RETRIEVED)
 _ITEM_TYPES = {ColumnType.TEXT: pa.string(), ColumnType.NUMBER: pa.float64(), ColumnType.FLAG: pa.bool_()}
+TABLES: Mapping[str, pa.Schema] = {
+    "items": pa.schema(
+        [
+            pa.field("item_row", pa.int32()),
+            pa.field("first_seen", pa.timestamp("us")),
+            *(
+                pa.field(
+                    column.name, _ITEM_TYPES[column.type], metadata=None if column.is_required else {"optional": "1"}
+                )
+                for column in ITEM_COLUMNS
+                if column.type in _ITEM_TYPES
+            ),
+        ]
+    ),
+    "interactions": layout.INTERACTIONS_SCHEMA,
+    "item_stats": layout.STATS_SCHEMA,
+    "queries": layout.QUERIES_SCHEMA,
+    "snapshots": layout.SNAPSHOTS_SCHEMA,
+    "examination": layout.EXAMINATION_SCHEMA,
+    "reformulations": layout.REFORMULATIONS_SCHEMA,
+    "rejected": layout.REJECTED_SCHEMA,
+}
+"""The tables beside the rows, by their name in `DatasetFolder`, with the columns that they must have."""
 _OPTIONAL = ("reformulations", "rejected")
 
 
@@ -51,20 +74,10 @@ def check_files(dataset: Path) -> Iterator[Finding]:
     n_periods = count_periods(dataset)
     if not n_periods:
         yield _missing(dataset / period_name(0), "a folder with the rows of the first train period")
-    schemas: dict[str, Callable[[pa.Schema], str]] = {
-        "items": _item_schema_fault,
-        "interactions": _schema_fault(layout.INTERACTIONS_SCHEMA),
-        "item_stats": _schema_fault(layout.STATS_SCHEMA),
-        "queries": _schema_fault(layout.QUERIES_SCHEMA),
-        "snapshots": _schema_fault(layout.SNAPSHOTS_SCHEMA),
-        "examination": _schema_fault(layout.EXAMINATION_SCHEMA),
-        "reformulations": _schema_fault(layout.REFORMULATIONS_SCHEMA),
-        "rejected": _schema_fault(layout.REJECTED_SCHEMA),
-    }
-    for name, fault_of in schemas.items():
+    for name, schema in TABLES.items():
         path: Path = getattr(files, name)
         if path.is_file():
-            yield from _check_schema(path, fault_of)
+            yield from _check_schema(path, schema)
         elif name not in _OPTIONAL:
             yield _missing(path, "a Parquet file")
     for slice_name in slice_names(n_periods):
@@ -72,8 +85,8 @@ def check_files(dataset: Path) -> Iterator[Finding]:
         if not row_files:
             yield _missing(dataset / slice_name, "a folder with at least one Parquet file of rows, which may be empty")
         for path in row_files:
-            yield from _check_schema(path, _schema_fault(layout.ROWS_SCHEMA))
-    if files.snapshots.is_file() and not list(_check_schema(files.snapshots, schemas["snapshots"])):
+            yield from _check_schema(path, layout.ROWS_SCHEMA)
+    if files.snapshots.is_file() and not list(_check_schema(files.snapshots, layout.SNAPSHOTS_SCHEMA)):
         n_snapshots = pq.read_metadata(files.snapshots).num_rows
         if n_snapshots != n_periods + 3:
             yield Finding(
@@ -83,6 +96,13 @@ def check_files(dataset: Path) -> Iterator[Finding]:
                 "train periods, then the start of valid, the start of test, and the end of the log.",
                 CURE,
             )
+
+
+def dataset_files(dataset: Path) -> list[Path]:
+    """The files of the contract that a folder has, in a fixed order; others are none of its own."""
+    tables: list[Path] = [getattr(DatasetFolder(dataset), name) for name in TABLES]
+    rows = [path for name in slice_names(count_periods(dataset)) for path in sorted((dataset / name).glob("*.parquet"))]
+    return [path for path in (*tables, *rows) if path.is_file()]
 
 
 def count_periods(dataset: Path) -> int:
@@ -140,10 +160,11 @@ def _members(n_periods: int) -> Mapping[str, Sequence[int]]:
 
 def _open_views(session: Session, files: DatasetFolder) -> None:
     """Names every file for the SQL of the rules; `filename` is the path below the dataset folder."""
-    tables = {path.stem: path for path in files.path.glob("*.parquet")}
-    for name, path in tables.items():
-        file = files_in(path.parent, path.name)
-        session.run(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({file}, file_row_number = true)")
+    for name in TABLES:
+        path: Path = getattr(files, name)
+        if path.is_file():
+            file = files_in(path.parent, path.name)
+            session.run(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({file}, file_row_number = true)")
     source = select_rows(files.path, count_periods(files.path))
     n_characters = len(str(files.path)) + 2
     session.run(f"CREATE VIEW rows AS SELECT * REPLACE (filename[{n_characters}:] AS filename) FROM ({source})")
@@ -160,47 +181,28 @@ def _find(session: Session, rule: Rule, dataset: Path) -> Finding | None:
     return Finding(rule.name, "blocks", cause, rule.cure, str(example), {"times": int(n_bad)})
 
 
-def _check_schema(path: Path, fault_of: Callable[[pa.Schema], str]) -> Iterator[Finding]:
+def _check_schema(path: Path, expected: pa.Schema) -> Iterator[Finding]:
+    """What is wrong with a file that should have the columns of `expected`; further columns are ignored."""
     try:
-        fault = fault_of(pq.read_schema(path))
+        schema = pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         yield Finding("file", "blocks", f"{path} is no whole Parquet file: {reason}", "Write it again.")
         return
-    if fault:
-        yield Finding("columns", "blocks", f"{path}: {fault}", CURE)
+    faults = [fault for field in expected if (fault := _column_fault(schema, field))]
+    if faults:
+        yield Finding("columns", "blocks", f"{path}: {'; '.join(faults)}", CURE)
 
 
-def _schema_fault(expected: pa.Schema) -> Callable[[pa.Schema], str]:
-    """What is wrong with a schema that should have the columns of `expected`; further columns are ignored."""
-
-    def fault_of(schema: pa.Schema) -> str:
-        wrong = [_type_fault(schema, field.name, [field.type]) for field in expected]
-        return "; ".join(filter(None, wrong))
-
-    return fault_of
-
-
-def _item_schema_fault(schema: pa.Schema) -> str:
-    wrong = [
-        _type_fault(schema, "item_row", [pa.int32()]),
-        _type_fault(schema, "first_seen", [pa.timestamp("us")]),
-        *(
-            _type_fault(schema, column.name, [_ITEM_TYPES[column.type]])
-            for column in ITEM_COLUMNS
-            if column.type in _ITEM_TYPES and (column.is_required or column.name in schema.names)
-        ),
-    ]
-    return "; ".join(filter(None, wrong))
-
-
-def _type_fault(schema: pa.Schema, name: str, types: list[pa.DataType]) -> str:
-    """What is wrong with one column; a time without a zone is UTC."""
-    names = " or ".join(map(str, types))
+def _column_fault(schema: pa.Schema, expected: pa.Field) -> str:
+    """What is wrong with one column; an optional one may be absent."""
+    name, kind = expected.name, expected.type
     if name not in schema.names:
-        return f"there is no column '{name}', expected one of type {names}; columns there: {', '.join(schema.names)}"
+        if (expected.metadata or {}).get(b"optional"):
+            return ""
+        return f"there is no column '{name}', expected one of type {kind}; columns there: {', '.join(schema.names)}"
     found = schema.field(name).type
-    return "" if found in types else f"column '{name}' is {found}, expected {names}"
+    return "" if found == kind else f"column '{name}' is {found}, expected {kind}"
 
 
 def _missing(path: Path, expectation: str) -> Finding:
