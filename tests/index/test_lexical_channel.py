@@ -75,12 +75,12 @@ def test_more_of_the_querys_words_stand_first(index: LexicalIndex) -> None:
 def test_what_is_found_is_what_is_scored(index: LexicalIndex) -> None:
     query = index.parse("red iphone case acme", BOOSTS)
     matches = index.search(query, N)
-    assert matches.complete
+    assert matches.is_complete
     scores = index.score_rows(query, np.arange(N))
     np.testing.assert_allclose(scores[matches.rows], matches.scores, rtol=1e-6)
     assert set(np.flatnonzero(scores)) == set(matches.rows.tolist())
     np.testing.assert_allclose(index.score_rows(query, np.array([3, 1, 0])), scores[[3, 1, 0]])
-    assert not index.search(query, 2).complete
+    assert not index.search(query, 2).is_complete
 
 
 def test_a_boost_of_zero_leaves_a_field_out(index: LexicalIndex) -> None:

@@ -11,7 +11,7 @@ from mmse.model.query_cache import Lookups, QueryCache, QueryKey
 
 
 def key(query: str, user: str | None = None, history: tuple[str, ...] = ()) -> QueryKey:
-    return QueryKey(query, user, history)
+    return query, user, history
 
 
 def vector(number: int) -> np.ndarray:

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmse.dataset.folder import DatasetFolder
-from mmse.index.lexical import FIELDS, LexicalIndex, Matches
+from mmse.index.base import NO_MATCHES, Matches
+from mmse.index.lexical import FIELDS, LexicalIndex
 from mmse.ranking.candidates import MIN_DEPTH, depth, find_rows, gather
 from mmse.ranking.query_counts import QueryCounts
 
@@ -32,10 +33,9 @@ def test_every_candidate_has_both_scores(tmp_path: Path) -> None:
     neighbours = np.argsort(-vectors)[:400]
     query = index.parse("red item3", BOOSTS)
     matches = index.search(query, 300)
-    assert not matches.complete, "more match than were fetched, so the others are looked up"
-    candidates = gather(
-        (neighbours, vectors[neighbours]), matches, query, index, k=10, vector_scores=lambda rows: vectors[rows]
-    )
+    assert not matches.is_complete, "more match than were fetched, so the others are looked up"
+    nearest = Matches(neighbours, vectors[neighbours], is_complete=False)
+    candidates = gather(nearest, matches, query, index, k=10, vector_scores=lambda rows: vectors[rows])
     assert len(set(candidates.rows.tolist())) == len(candidates.rows)
     assert set(candidates.rows.tolist()) == set(neighbours[:MIN_DEPTH].tolist()) | set(
         matches.rows[:MIN_DEPTH].tolist()
@@ -50,10 +50,9 @@ def test_every_candidate_has_both_scores(tmp_path: Path) -> None:
 def test_no_match_is_a_share_of_zero(tmp_path: Path) -> None:
     index = build_index(tmp_path)
     query = index.parse("nonesuch", BOOSTS)
-    no_matches = Matches(np.empty(0, np.int64), np.empty(0, np.float32), True)
-    neighbours = np.arange(3), np.ones(3, np.float32)
+    neighbours = Matches(np.arange(3), np.ones(3, np.float32), is_complete=True)
     candidates = gather(
-        neighbours, no_matches, query, index, k=10, vector_scores=lambda rows: np.ones(len(rows), np.float32)
+        neighbours, NO_MATCHES, query, index, k=10, vector_scores=lambda rows: np.ones(len(rows), np.float32)
     )
     assert candidates.rows.tolist() == [0, 1, 2]
     assert candidates.lexical.tolist() == [0, 0, 0]

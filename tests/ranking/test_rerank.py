@@ -9,33 +9,55 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmse.ranking.patterns import Pattern
-from mmse.ranking.rerank import RankedRow, RerankCandidates, rerank
+from mmse.ranking.rerank import rerank
 from mmse.ranking.rules import Boost, Bury, PinnedItem, RuleEffects, RuleHead
-from mmse.schema.filters import And, Filter, OneOf
+from mmse.schema.filters import Filter, OneOf
 
 BRANDS = ["acme", "bolt", "core"]
 NO_RULES = RuleEffects("tent")
 
 
-def scored(scores: Sequence[float], brands: str = "", rows: Sequence[int] = ()) -> RerankCandidates:
+@dataclass(frozen=True)
+class Shelf:
+    """Items in rows, with scores, and with a value of each column (None: without)."""
+
+    numbers: np.ndarray
+    scores: np.ndarray
+    columns: dict[str, list[str | None]]
+
+    def rows(self, item_ids: Sequence[str]) -> np.ndarray:
+        return np.array([int(item[1:]) if item[1:].isdecimal() else -1 for item in item_ids], np.int64)
+
+    def values(self, column: str, rows: np.ndarray) -> list[str | None]:
+        value_of = dict(zip(self.numbers.tolist(), self.columns[column], strict=True))
+        return [value_of[row] for row in rows.tolist()]
+
+    def match_filter(self, filter: Filter, rows: np.ndarray) -> np.ndarray:
+        assert isinstance(filter, OneOf)
+        return np.array([value in filter.values for value in self.values(filter.column, rows)], bool)
+
+
+def scored(scores: Sequence[float], brands: str = "", rows: Sequence[int] = ()) -> Shelf:
     """Items i0, i1, … with the first letters of their brands (`-`: none), in rows of those numbers."""
-    numbers = np.array(rows or range(len(scores)), np.int64)
-    codes = np.array([" abc".find(b) - 1 if b != "-" else -1 for b in brands.ljust(len(scores), "-")], np.int32)
+    names = [None if letter == "-" else BRANDS["abc".index(letter)] for letter in brands.ljust(len(scores), "-")]
+    return Shelf(np.array(rows or range(len(scores)), np.int64), np.array(scores, np.float32), {"brand": [*names]})
 
-    def holds(condition: Filter) -> np.ndarray:
-        assert isinstance(condition, OneOf)
-        return np.isin(codes, [BRANDS.index(str(value)) for value in condition.values])
 
-    def row_of(item: str) -> int | None:
-        return int(item[1:]) if item[1:].isdecimal() else None
+Ranking = list[tuple[int, tuple[str, ...]]]
 
-    return RerankCandidates(numbers, np.array(scores, np.float32), holds, lambda column: codes, row_of)
+
+def rank(shelf: Shelf, effects: RuleEffects, k: int, **options: Any) -> Ranking:
+    """The row of each hit, and what moved it."""
+    order, moved_by = rerank(shelf, shelf.numbers, shelf.scores, effects, k, **options)
+    assert all(moved_by.values())
+    return [(int(shelf.numbers[index]), moved_by.get(index, ())) for index in order.tolist()]
 
 
 def head(name: str) -> RuleHead:
@@ -46,77 +68,77 @@ def brand(name: str) -> OneOf:
     return OneOf("brand", (name,))
 
 
-def rows(ranking: list[RankedRow]) -> list[int]:
-    return [hit.row for hit in ranking]
+def rows(ranking: Ranking) -> list[int]:
+    return [row for row, _ in ranking]
 
 
 def test_without_rules_it_is_a_sort_with_ties_by_row() -> None:
-    ranking = rerank(scored([1.0, 3.0, 1.0, 2.0], rows=[9, 4, 2, 7]), NO_RULES, 3)
-    assert ranking == [RankedRow(4, 3.0, ()), RankedRow(7, 2.0, ()), RankedRow(2, 1.0, ())]
+    ranking = rank(scored([1.0, 3.0, 1.0, 2.0], rows=[9, 4, 2, 7]), NO_RULES, 3)
+    assert ranking == [(4, ()), (7, ()), (2, ())]
 
 
 def test_nothing_found_and_nothing_asked() -> None:
     effects = RuleEffects("x", pins=(PinnedItem("i1", 1, "p"),))
-    assert rerank(scored([]), effects, 5, caps={"brand": 1}) == []
-    assert rerank(scored([1.0, 2.0]), effects, 0, caps={"brand": 1}) == []
+    assert rank(scored([]), effects, 5, caps={"brand": 1}) == []
+    assert rank(scored([1.0, 2.0]), effects, 0, caps={"brand": 1}) == []
 
 
 def test_boosts_multiply_the_odds() -> None:
     effects = replace(NO_RULES, boosts=(Boost(head("own-brand"), brand("acme"), 1.5),))
-    ranking = rerank(scored([1.0, 1.2], "ab"), effects, 2, boosts=[(brand("acme"), 2.0), (brand("bolt"), 0.5)])
+    ranking = rank(scored([1.0, 1.2], "ab"), effects, 2, boosts=[(brand("acme"), 2.0), (brand("bolt"), 0.5)])
     assert rows(ranking) == [0, 1]
-    assert math.isclose(ranking[0].score, 1 + math.log(3), rel_tol=1e-6)
-    assert ranking[0].moved_by == ("boost x1.5 by rule own-brand", "boost x2 by the request")
-    assert ranking[1].moved_by == ("boost x0.5 by the request",)
+    assert ranking[0][1] == ("boost x1.5 by rule own-brand", "boost x2 by the request")
+    assert ranking[1][1] == ("boost x0.5 by the request",)
+    twice = rank(scored([0.0, 0.69, 0.70], "a--"), NO_RULES, 3, boosts=[(brand("acme"), 2.0)])
+    assert rows(twice) == [2, 0, 1], "log 2 is .693"
 
 
 def test_lead_then_the_rest_then_what_is_buried() -> None:
     buries = (Bury(head("old"), ("i0", "i77", "none"), None), Bury(head("bolts"), (), brand("bolt")))
     candidates = scored([9, 8, 7, 6, 5], "abaaa")
     lead = np.array([True, False, False, True, False])
-    ranking = rerank(candidates, replace(NO_RULES, buries=buries), 5, lead=lead)
+    ranking = rank(candidates, replace(NO_RULES, buries=buries), 5, is_lead=lead)
     assert rows(ranking) == [3, 2, 4, 0, 1]
-    assert [hit.moved_by for hit in ranking[3:]] == [("buried by rule old",), ("buried by rule bolts",)]
+    assert [reasons for _, reasons in ranking[3:]] == [("buried by rule old",), ("buried by rule bolts",)]
 
 
 def test_caps_push_back_and_drop_nothing() -> None:
     candidates = scored([9, 8, 7, 6, 5, 4], "aaab--")
-    ranking = rerank(candidates, NO_RULES, 6, caps={"brand": 2})
+    ranking = rank(candidates, NO_RULES, 6, caps={"brand": 2})
     assert rows(ranking) == [0, 1, 3, 4, 5, 2]
-    assert [hit.moved_by for hit in ranking] == [(), (), (), (), (), ("at most 2 per brand",)]
-    assert rows(rerank(candidates, NO_RULES, 3, caps={"brand": 2})) == [0, 1, 3]
-    assert rows(rerank(candidates, NO_RULES, 6, caps={"brand": 0})) == [4, 5, 0, 1, 2, 3]
+    assert [reasons for _, reasons in ranking] == [(), (), (), (), (), ("at most 2 per brand",)]
+    assert rows(rank(candidates, NO_RULES, 3, caps={"brand": 2})) == [0, 1, 3]
+    assert rows(rank(candidates, NO_RULES, 6, caps={"brand": 0})) == [4, 5, 0, 1, 2, 3]
 
 
 def test_caps_within_lead_do_not_let_others_pass() -> None:
     lead = np.array([True, True, True, False])
-    assert rows(rerank(scored([9, 8, 7, 6], "aaab"), NO_RULES, 4, caps={"brand": 1}, lead=lead)) == [0, 1, 2, 3]
-    assert rows(rerank(scored([9, 8, 7, 6], "aabb"), NO_RULES, 4, caps={"brand": 1}, lead=lead)) == [0, 2, 1, 3]
+    assert rows(rank(scored([9, 8, 7, 6], "aaab"), NO_RULES, 4, caps={"brand": 1}, is_lead=lead)) == [0, 1, 2, 3]
+    assert rows(rank(scored([9, 8, 7, 6], "aabb"), NO_RULES, 4, caps={"brand": 1}, is_lead=lead)) == [0, 2, 1, 3]
 
 
 def test_two_caps_count_only_what_stands() -> None:
     candidates = scored([9, 8, 7, 6], "aabb")
-    sellers = np.array([0, 1, 1, 2])
-    with_sellers = replace(candidates, codes=lambda column: sellers if column == "seller" else candidates.codes(column))
-    ranking = rerank(with_sellers, NO_RULES, 4, caps={"brand": 1, "seller": 1})
+    with_sellers = replace(candidates, columns={**candidates.columns, "seller": ["x", "y", "Y ", "z"]})
+    ranking = rank(with_sellers, NO_RULES, 4, caps={"brand": 1, "seller": 1})
     assert rows(ranking) == [0, 2, 1, 3]  # 1 is past its brand, so 2 is its seller's first
-    assert ranking[2].moved_by == ("at most 1 per brand",)
+    assert ranking[2][1] == ("at most 1 per brand",)
 
 
 def test_pins_take_their_places_last() -> None:
     pins = (PinnedItem("i4", 1, "a"), PinnedItem("i5", 3, "b"), PinnedItem("gone", 2, "c"), PinnedItem("i77", 4, "d"))
     effects = replace(NO_RULES, pins=pins, buries=(Bury(head("old"), ("i5",), None),))
-    ranking = rerank(scored([9, 8, 7, 6, 5, 4], "aaaaaa"), effects, 6, caps={"brand": 3})
+    ranking = rank(scored([9, 8, 7, 6, 5, 4], "aaaaaa"), effects, 6, caps={"brand": 3})
     assert rows(ranking) == [4, 0, 5, 1, 2, 3]
-    assert ranking[0].moved_by == ("pinned to place 1 by rule a",)
-    assert ranking[2].moved_by == ("pinned to place 3 by rule b",)
-    assert ranking[3].moved_by == ("at most 3 per brand",)
+    assert ranking[0][1] == ("pinned to place 1 by rule a",)
+    assert ranking[2][1] == ("pinned to place 3 by rule b",)
+    assert ranking[3][1] == ("at most 3 per brand",)
 
 
 def test_a_pin_past_the_end_stands_last_and_one_past_k_waits() -> None:
     effects = replace(NO_RULES, pins=(PinnedItem("i0", 5, "a"), PinnedItem("i1", 9, "b")))
-    assert rows(rerank(scored([9, 8, 7]), effects, 3)) == [2, 0, 1]
-    assert rows(rerank(scored([9, 8, 7, 6, 5]), effects, 3)) == [2, 3, 4]
+    assert rows(rank(scored([9, 8, 7]), effects, 3)) == [2, 0, 1]
+    assert rows(rank(scored([9, 8, 7, 6, 5]), effects, 3)) == [2, 3, 4]
 
 
 @dataclass(frozen=True)
@@ -134,7 +156,7 @@ class Case:
     k: int
 
     @cached_property
-    def candidates(self) -> RerankCandidates:
+    def candidates(self) -> Shelf:
         return scored(self.scores, self.brands, self.rows)
 
     @cached_property
@@ -171,17 +193,17 @@ def cases(draw: st.DrawFn) -> Case:
 
 @given(cases())
 def test_k_different_rows_whenever_there_are_k(case: Case) -> None:
-    ranking = rerank(case.candidates, case.effects, case.k, caps=case.caps, lead=case.lead)
-    n = len(case.candidates.rows)
+    ranking = rank(case.candidates, case.effects, case.k, caps=case.caps, is_lead=case.lead)
+    n = len(case.candidates.numbers)
     assert len(ranking) == min(case.k, n)
     assert len(set(rows(ranking))) == len(ranking)
-    assert set(rows(ranking)) <= set(case.candidates.rows.tolist())
+    assert set(rows(ranking)) <= set(case.candidates.numbers.tolist())
 
 
 @given(cases())
 def test_pins_stand_at_their_places(case: Case) -> None:
-    ranking = rows(rerank(case.candidates, case.effects, case.k, caps=case.caps, lead=case.lead))
-    n = len(case.candidates.rows)
+    ranking = rows(rank(case.candidates, case.effects, case.k, caps=case.caps, is_lead=case.lead))
+    n = len(case.candidates.numbers)
     candidate_pins = [pin for pin in case.effects.pins if int(pin.item_id[1:]) < n]
     for pin in candidate_pins:
         row = int(pin.item_id[1:])
@@ -195,34 +217,27 @@ def test_pins_stand_at_their_places(case: Case) -> None:
 def test_fewer_hits_are_the_first_of_more(case: Case) -> None:
     without_pins = replace(case.effects, pins=())  # a pin past k counts towards no cap within k
     short, all_ = (
-        rerank(case.candidates, without_pins, k, caps=case.caps, lead=case.lead)
-        for k in (case.k, len(case.candidates.rows))
+        rank(case.candidates, without_pins, k, caps=case.caps, is_lead=case.lead)
+        for k in (case.k, len(case.candidates.numbers))
     )
     assert short == all_[: case.k]
 
 
 @given(cases())
 def test_the_order_of_candidates_does_not_matter(case: Case) -> None:
-    order = np.argsort(case.candidates.rows)
-    candidates = case.candidates
-    sorted_candidates = RerankCandidates(
-        candidates.rows[order],
-        candidates.scores[order],
-        lambda condition: candidates.holds(condition)[order],
-        lambda column: candidates.codes(column)[order],
-        candidates.row_of,
-    )
+    candidates, order = case.candidates, np.argsort(case.candidates.numbers)
+    columns = {name: [values[index] for index in order] for name, values in candidates.columns.items()}
+    sorted_candidates = Shelf(candidates.numbers[order], candidates.scores[order], columns)
     lead = case.lead[order] if case.lead is not None else None
-    expected = rerank(candidates, case.effects, case.k, caps=case.caps, lead=case.lead)
-    assert rerank(sorted_candidates, case.effects, case.k, caps=case.caps, lead=lead) == expected
+    expected = rank(candidates, case.effects, case.k, caps=case.caps, is_lead=case.lead)
+    assert rank(sorted_candidates, case.effects, case.k, caps=case.caps, is_lead=lead) == expected
 
 
 @given(cases())
 def test_without_rules_it_is_a_plain_sort(case: Case) -> None:
-    ranking = rerank(case.candidates, NO_RULES, case.k)
-    pairs = zip(case.candidates.rows.tolist(), case.candidates.scores.tolist(), strict=True)
-    assert [(hit.row, hit.score) for hit in ranking] == sorted(pairs, key=lambda p: (-p[1], p[0]))[: case.k]
-    assert all(hit.moved_by == () for hit in ranking)
+    ranking = rank(case.candidates, NO_RULES, case.k)
+    pairs = zip(case.candidates.numbers.tolist(), case.candidates.scores.tolist(), strict=True)
+    assert ranking == [(row, ()) for row, _ in sorted(pairs, key=lambda p: (-p[1], p[0]))[: case.k]]
 
 
 @given(cases())
@@ -230,26 +245,23 @@ def test_the_first_k_keep_the_caps_where_they_can(case: Case) -> None:
     """Against the obvious way: walk best first, hold back what is past its cap, and put it behind."""
     plain = replace(case.effects, pins=(), buries=())
     cap = case.caps.get("brand", 99)
-    codes = dict(zip(case.candidates.rows.tolist(), case.candidates.codes("brand").tolist(), strict=True))
+    brands = dict(zip(case.candidates.numbers.tolist(), case.candidates.columns["brand"], strict=True))
     within_cap: list[int] = []
     over_cap: list[int] = []
-    counts: Counter[int] = Counter()
-    for row in rows(rerank(case.candidates, plain, 99)):
-        is_over = codes[row] >= 0 and counts[codes[row]] >= cap
+    counts = Counter[str | None]()
+    for row in rows(rank(case.candidates, plain, 99)):
+        is_over = brands[row] is not None and counts[brands[row]] >= cap
         (over_cap if is_over else within_cap).append(row)
-        counts[codes[row]] += not is_over
-    assert rows(rerank(case.candidates, plain, case.k, caps=case.caps)) == [*within_cap, *over_cap][: case.k]
+        counts[brands[row]] += not is_over
+    assert rows(rank(case.candidates, plain, case.k, caps=case.caps)) == [*within_cap, *over_cap][: case.k]
 
 
 def test_an_ordinary_request_takes_a_fraction_of_a_millisecond() -> None:
     rng = np.random.default_rng(0)
-    numbers = rng.permutation(100_000)[:400].astype(np.int64)
-    mask, codes = rng.random(400) < 0.3, rng.integers(-1, 40, 400)
-    candidates = RerankCandidates(
-        numbers, rng.normal(size=400), lambda condition: mask, lambda column: codes, lambda item: None
-    )
-    effects = replace(NO_RULES, boosts=tuple(Boost(head(f"b{i}"), And(()), 1.5) for i in range(3)))
+    numbers, names = rng.permutation(100_000)[:400].astype(np.int64), rng.integers(-1, 40, 400).astype(str)
+    candidates = Shelf(numbers, rng.normal(size=400), {"brand": names.tolist()})
+    effects = replace(NO_RULES, boosts=tuple(Boost(head(f"b{i}"), brand("1"), 1.5) for i in range(3)))
     times = timeit.repeat(
-        lambda: rerank(candidates, effects, 24, caps={"brand": 2}), timer=time.process_time, number=1, repeat=50
+        lambda: rank(candidates, effects, 24, caps={"brand": 2}), timer=time.process_time, number=1, repeat=50
     )
     assert min(times) < 0.01  # about 0.3 ms

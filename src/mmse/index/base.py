@@ -113,6 +113,21 @@ class Neighbours:
     scores: Float32[np.ndarray, "n k"]
 
 
+@dataclass(frozen=True)
+class Matches:
+    """What one channel finds for one query: item rows with their scores, best first.
+
+    `is_complete` if the channel can find no further item.
+    """
+
+    rows: Int64[np.ndarray, " m"]
+    scores: Float32[np.ndarray, " m"]
+    is_complete: bool
+
+
+NO_MATCHES = Matches(np.empty(0, np.int64), np.empty(0, np.float32), is_complete=True)
+
+
 def no_neighbours(n: int, k: int) -> Neighbours:
     """Room for `k` hits of each of `n` queries, filled with padding."""
     return Neighbours(np.full((n, k), -1, dtype=np.int64), np.full((n, k), -np.inf, dtype=np.float32))

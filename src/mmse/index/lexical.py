@@ -24,7 +24,7 @@ from tantivy import Occur, Query
 from mmse.core.errors import ArtifactError
 from mmse.core.scratch import LinkFolder
 from mmse.index import forward_index
-from mmse.index.base import damage_error
+from mmse.index.base import NO_MATCHES, Matches, damage_error
 from mmse.index.documents import ForwardWriter, LexicalWriter, field_name, format_term, prepare_text
 from mmse.index.forward_index import K1, ForwardDraft, WeightedWord, hash_word
 from mmse.index.row_scores import FIELDS, RowWords, rarity
@@ -61,15 +61,6 @@ class LexicalQuery:
     tantivy_query: Query | None
     max_score: float
     words: tuple[WeightedWord, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Matches:
-    """Item rows with their BM25 scores, best first; `complete` if no further item has any of the words."""
-
-    rows: Int64[np.ndarray, " m"]
-    scores: Float32[np.ndarray, " m"]
-    complete: bool
 
 
 @dataclass(frozen=True)
@@ -186,7 +177,7 @@ class LexicalIndex:
         """The `k` best items that pass `filter`."""
         tantivy_query = query.tantivy_query
         if tantivy_query is None or len(self) == 0:
-            return Matches(np.empty(0, np.int64), np.empty(0, np.float32), True)
+            return NO_MATCHES
         if filter is not None:
             tantivy_query = _restrict(tantivy_query, self.make_filter_query(filter))
         return self._run_query(tantivy_query, k)

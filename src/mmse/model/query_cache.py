@@ -5,18 +5,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Float32
 
-
-class QueryKey(NamedTuple):
-    """All that a query's vector depends on: its normal form, its shopper, and the history sent with it."""
-
-    query: str
-    user_id: str | None
-    history: tuple[str, ...]
+QueryKey = tuple[str, str | None, tuple[str, ...]]
+"""All that a query's vector depends on: its normal form, its shopper, and the history sent with it."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from mmse.index.lexical import LexicalIndex, LexicalQuery, Matches
+from mmse.index.base import Matches
+from mmse.index.lexical import LexicalIndex, LexicalQuery
 
 MIN_DEPTH = 200
 """At least so many hits of each channel become candidates, however few hits a search wants."""
@@ -22,6 +23,7 @@ BLOCK_GROWTH = 10
 MATCH_DEPTH = 2_000
 """How many lexical matches are fetched where looking up a row's score is slow. If there are fewer, every other item
 lacks all of the words."""
+_LEAST_SCORE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,11 @@ def depth(end: int) -> int:
 
 def word_shares(scores: Float32[np.ndarray, " n"], query: LexicalQuery) -> Float32[np.ndarray, " n"]:
     """BM25 `scores` as shares of the most that the words of `query` can give."""
-    return (scores / max(query.max_score, 1e-6)).astype(np.float32)
+    return (scores / max(query.max_score, _LEAST_SCORE)).astype(np.float32)
 
 
 def gather(
-    neighbours: tuple[Int64[np.ndarray, " a"], Float32[np.ndarray, " a"]],
+    neighbours: Matches,
     matches: Matches,
     query: LexicalQuery,
     lexical: LexicalIndex,
@@ -74,36 +76,33 @@ def gather(
     k: int,
     vector_scores: Callable[[Int64[np.ndarray, " m"]], Float32[np.ndarray, " m"]],
 ) -> Candidates:
-    """The union of the best `depth(k)` of `neighbours` (rows and scores of the vector channel) and of `matches`.
+    """The union of the best `depth(k)` of `neighbours`, of the vector channel, and of `matches`, of the lexical one.
 
     `vector_scores` gives the inner products of any rows with the query.
     """
     limit = depth(k)
-    vector_rows, inner_products = neighbours[0][:limit], neighbours[1][:limit]
+    vector_rows, inner_products = neighbours.rows[:limit], neighbours.scores[:limit]
     vector_row_set = set(vector_rows.tolist())
     new_matches = [index for index, row in enumerate(matches.rows[:limit].tolist()) if row not in vector_row_set]
     new_rows = matches.rows[new_matches]
     rows = np.concatenate([vector_rows, new_rows])
-    if lexical.scores_rows_fast and not matches.complete:
+    if lexical.scores_rows_fast and not matches.is_complete:
         scores = lexical.score_rows(query, rows)  # all in the same way, so that items of the same words stay equal
     else:
         vector_row_scores = _lexical_scores(vector_rows, matches, query, lexical)
         scores = np.concatenate([vector_row_scores, matches.scores[new_matches]])
-    shares, n_matches = word_shares(scores, query), min(limit, len(matches.rows))
     return Candidates(
         rows=rows,
         vector=np.concatenate([inner_products, vector_scores(new_rows)]).astype(np.float32),
-        lexical=shares,
-        vector_floor=floor_of(inner_products, limit),
-        lexical_floor=0.0
-        if matches.complete and len(matches.rows) <= limit
-        else float(word_shares(matches.scores[n_matches - 1 : n_matches], query).min(initial=math.inf)),
+        lexical=word_shares(scores, query),
+        vector_floor=_floor(neighbours, limit, -math.inf),
+        lexical_floor=_floor(matches, limit, 0.0) / max(query.max_score, _LEAST_SCORE),
     )
 
 
-def floor_of(scores: Float32[np.ndarray, " n"], limit: int) -> float:
-    """The highest score that an item outside a channel's first `limit` hits may have; -inf where these are all."""
-    return float(scores[-1]) if len(scores) >= limit else -math.inf
+def _floor(matches: Matches, limit: int, least: float) -> float:
+    """The highest score that an item outside the first `limit` of `matches` may have; `least` where these are all."""
+    return least if matches.is_complete and len(matches.rows) <= limit else float(matches.scores[:limit][-1])
 
 
 def find_rows(
@@ -126,6 +125,6 @@ def _lexical_scores(
     if len(matches.rows):
         indices, is_match = find_rows(matches.rows, rows)
         scores[is_match] = matches.scores[indices[is_match]]
-        if not matches.complete:
+        if not matches.is_complete:
             scores[~is_match] = lexical.score_rows(query, rows[~is_match])
     return scores

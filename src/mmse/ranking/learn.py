@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float32, Int64
 from mmse.core.progress import Progress
 from mmse.dataset.folder import DatasetFolder, ItemStats
 from mmse.index import IndexConfig, build
+from mmse.index.base import Matches
 from mmse.index.lexical import FIELDS, LexicalIndex
 from mmse.model.encoder import Encoder
 from mmse.model.item_statistics import compute_statistics
@@ -167,7 +168,8 @@ def _candidates(
             query = lexical.parse(window.requests.queries[request], boosts)
             vector_scores = partial(_inner_products, window.items, window.queries[request])
             matches = lexical.search(query, MATCH_DEPTH)
-            candidates.append(gather((ids, scores), matches, query, lexical, k=1, vector_scores=vector_scores))
+            nearest = Matches(ids, scores, is_complete=len(ids) < MIN_DEPTH)
+            candidates.append(gather(nearest, matches, query, lexical, k=1, vector_scores=vector_scores))
         progress("learn the ranking", len(candidates), len(window.requests))
     return candidates
 

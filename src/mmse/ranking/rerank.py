@@ -4,139 +4,139 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
 from mmse.ranking.rules import Bury, PinnedItem, RuleEffects
-from mmse.schema.filters import Filter
+from mmse.schema.filters import Filter, comparison_key
 
+_NO_ROWS: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
 _TOP_TIER, _MIDDLE_TIER, _BOTTOM_TIER = 0, 1, 2
 
 
-@dataclass(frozen=True)
-class RerankCandidates:
-    """`n` different rows of the catalogue with the log-odds that they are relevant, in any order.
+@runtime_checkable
+class Catalogue(Protocol):
+    """What rules and caps ask of a catalogue, such as a `Snapshot`."""
 
-    `holds` tells which candidates meet a filter. `codes` gives each candidate's value of a column as a number, -1 where
-    it has none. `row_of` is the row of an item id, `None` where the catalogue does not have it.
-    """
+    def rows(self, item_ids: Sequence[str]) -> Int64[np.ndarray, " m"]:
+        """The row of each item, -1 where there is no such item."""
 
-    rows: Int64[np.ndarray, " n"]
-    scores: Float[np.ndarray, " n"]
-    holds: Callable[[Filter], Bool[np.ndarray, " n"]]
-    codes: Callable[[str], Int[np.ndarray, " n"]]
-    row_of: Callable[[str], int | None]
+    def values(self, column: str, rows: Int64[np.ndarray, " m"]) -> list[Any]:
+        """The values in `column` of the items at `rows`."""
 
-
-class RankedRow(NamedTuple):
-    """A hit: its row, its log-odds with the boosts, and in short words what rules and caps did to it."""
-
-    row: int
-    score: float
-    moved_by: tuple[str, ...]
+    def match_filter(self, filter: Filter, rows: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, " m"]:
+        """Which of `rows` have an item that `filter` lets through."""
 
 
 def rerank(
-    candidates: RerankCandidates,
+    catalogue: Catalogue,
+    rows: Int64[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
     effects: RuleEffects,
     k: int,
     *,
     boosts: Sequence[tuple[Filter, float]] = (),
     caps: Mapping[str, int] | None = None,
-    lead: Bool[np.ndarray, " n"] | None = None,
-    former_rows: Collection[int] = (),
-) -> list[RankedRow]:
-    """The first `k` hits, fewer only where there are fewer candidates; equal scores are ordered by row.
+    is_lead: Bool[np.ndarray, " n"] | None = None,
+    former_rows: Int64[np.ndarray, " f"] = _NO_ROWS,
+) -> tuple[Int64[np.ndarray, " h"], dict[int, tuple[str, ...]]]:
+    """The order of the candidates at `rows` (different, in any order), whose log-odds to be relevant are `scores`.
 
-    `former_rows`, which are among the candidates, have the first places already: they count for caps and positions, and
-    the hits behind them are returned, up to place `k`.
+    Returns the indices of the first `k` hits, fewer only where there are fewer candidates, and in short words what
+    rules and caps did to some of them, by index; equal scores are ordered by row. `former_rows`, which are among the
+    candidates, have the first places already: they count for caps and positions, and the hits behind them are returned,
+    up to place `k`.
 
-    `boosts` are the request's own, as (filter, factor of the odds). Rows of `lead` come before the rest, buried rows
-    after it. `caps` limit how many hits may share a value of a column: a hit over the cap goes behind the hits within
-    it that lead (or do not, or are buried) like it; pinned hits count and are not moved; a missing value has no cap.
-    Pinned items must be among the candidates; an item pinned past `k` is not shown before its position.
+    `boosts` are the request's own, as (filter, factor of the odds). Rows that `is_lead` marks come before the rest,
+    buried rows after it. `caps` limit how many hits may share a value of a column: a hit over the cap goes behind the
+    hits within it that lead (or do not, or are buried) like it; pinned hits count and are not moved; a missing value
+    has no cap. Pinned items must be among the candidates; an item pinned past `k` is not shown before its position.
     """
-    scores, reasons = _boost_scores(candidates, effects, boosts)
-    tiers = np.full(len(candidates.rows), _MIDDLE_TIER)
-    if lead is not None:
-        tiers[lead] = _TOP_TIER
+    scores, reasons = _boost_scores(catalogue, rows, scores, effects, boosts)
+    tiers = np.full(len(rows), _MIDDLE_TIER)
+    if is_lead is not None:
+        tiers[is_lead] = _TOP_TIER
     for bury in effects.buries:
-        mask = _bury_mask(candidates, bury)
+        mask = _bury_mask(catalogue, rows, bury)
         tiers[mask] = _BOTTOM_TIER
         reasons.append((mask, f"buried by rule {bury.head.name}"))
-    order: list[int] = np.lexsort((candidates.rows, -scores, tiers)).tolist()
-    former = np.flatnonzero(np.isin(candidates.rows, list(former_rows))).tolist() if former_rows else []
-    pins = {index: pin for index, pin in _pins_by_index(candidates, effects.pins).items() if index not in former}
-    if pins or former:
-        placed = pins.keys() | set(former)
-        order = [index for index in order if index not in placed]
+    order = np.lexsort((rows, -scores, tiers))
+    former = np.flatnonzero(np.isin(rows, former_rows, assume_unique=True)).tolist() if len(former_rows) else []
+    pins = {index: pin for index, pin in _pins_by_index(catalogue, rows, effects.pins).items() if index not in former}
+    if former or pins:
+        order = order[~np.isin(order, [*former, *pins], assume_unique=True)]
     cap_reasons: dict[int, tuple[str, ...]] = {}
     if caps:
         counted = former + [index for index, pin in pins.items() if pin.position <= k]
-        cap_reasons = _cap_reasons(order, counted, caps, candidates.codes, k - len(former))
-        tier_list = tiers.tolist()
-        order.sort(key=lambda index: (tier_list[index], index in cap_reasons))
-    top = _insert_pins(order, pins, len(former) + 1, k) if pins else order[: k - len(former)]
-    rows, values = candidates.rows[top].tolist(), scores[top].tolist()
-    if pins or reasons or cap_reasons:
-        moved_by = [_moved_by(index, pins, reasons, cap_reasons) for index in top]
-    else:
-        moved_by = [()] * len(top)
-    return list(map(_as_ranked_row, zip(rows, values, moved_by, strict=True)))
-
-
-_as_ranked_row: Callable[[tuple[int, float, tuple[str, ...]]], RankedRow] = partial(tuple.__new__, RankedRow)
-"""`RankedRow._make` without a call of Python for each row: a report makes millions."""
+        codes = {column: _codes(catalogue.values(column, rows)) for column in caps}
+        cap_reasons = _cap_reasons(order.tolist(), counted, caps, codes, k - len(former))
+        is_over = np.zeros(len(rows), bool)
+        is_over[list(cap_reasons)] = True
+        order = order[np.lexsort((is_over[order], tiers[order]))]
+    if pins:
+        order = np.array(_insert_pins(order.tolist(), pins, len(former) + 1, k), np.int64)
+    order = order[: max(k - len(former), 0)]
+    if not (pins or reasons or cap_reasons):
+        return order, {}
+    moved_by = {index: _moved_by(index, pins, reasons, cap_reasons) for index in order.tolist()}
+    return order, {index: words for index, words in moved_by.items() if words}
 
 
 _Reasons = list[tuple[Bool[np.ndarray, " n"], str]]
 
 
 def _boost_scores(
-    candidates: RerankCandidates, effects: RuleEffects, boosts: Sequence[tuple[Filter, float]]
+    catalogue: Catalogue,
+    rows: Int64[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+    effects: RuleEffects,
+    boosts: Sequence[tuple[Filter, float]],
 ) -> tuple[Float64[np.ndarray, " n"], _Reasons]:
-    scores = candidates.scores.astype(np.float64)
+    scores = scores.astype(np.float64)
     all_boosts = [(boost.condition, boost.factor, f"rule {boost.head.name}") for boost in effects.boosts]
     all_boosts += [(condition, factor, "the request") for condition, factor in boosts]
     reasons = []
     for condition, factor, source in all_boosts:
-        mask = candidates.holds(condition)
+        mask = catalogue.match_filter(condition, rows)
         scores[mask] += math.log(factor)
         reasons.append((mask, f"boost x{factor:g} by {source}"))
     return scores, reasons
 
 
-def _bury_mask(candidates: RerankCandidates, bury: Bury) -> Bool[np.ndarray, " n"]:
+def _bury_mask(catalogue: Catalogue, rows: Int64[np.ndarray, " n"], bury: Bury) -> Bool[np.ndarray, " n"]:
     if bury.condition is not None:
-        return candidates.holds(bury.condition)
-    rows = [row for row in map(candidates.row_of, bury.items) if row is not None]
-    return np.isin(candidates.rows, rows)
+        return catalogue.match_filter(bury.condition, rows)
+    return np.isin(rows, catalogue.rows(bury.items))
 
 
-def _pins_by_index(candidates: RerankCandidates, pins: Sequence[PinnedItem]) -> dict[int, PinnedItem]:
+def _pins_by_index(
+    catalogue: Catalogue, rows: Int64[np.ndarray, " n"], pins: Sequence[PinnedItem]
+) -> dict[int, PinnedItem]:
     """The pins whose items are candidates, by the candidate's index, in the order of their positions."""
+    if not pins:
+        return {}
     pins_by_index = {}
-    for pin in sorted(pins, key=lambda pin: pin.position):
-        row = candidates.row_of(pin.item_id)
-        if row is not None:
-            pins_by_index.update(dict.fromkeys(np.flatnonzero(candidates.rows == row).tolist(), pin))
+    sorted_pins = sorted(pins, key=lambda pin: pin.position)
+    for pin, row in zip(sorted_pins, catalogue.rows([pin.item_id for pin in sorted_pins]).tolist(), strict=True):
+        pins_by_index.update(dict.fromkeys(np.flatnonzero(rows == row).tolist(), pin))
     return pins_by_index
 
 
+def _codes(values: Sequence[Any]) -> list[int]:
+    """Each value as a number, the same for names that are compared as the same; -1 for none."""
+    keys = [None if value is None else comparison_key(str(value)) for value in values]
+    code_of = {key: code for code, key in enumerate(dict.fromkeys(key for key in keys if key))}
+    return [code_of.get(key, -1) if key else -1 for key in keys]
+
+
 def _cap_reasons(
-    order: Sequence[int],
-    counted: Sequence[int],
-    caps: Mapping[str, int],
-    codes: Callable[[str], Int[np.ndarray, " n"]],
-    k: int,
+    order: Sequence[int], counted: Sequence[int], caps: Mapping[str, int], codes: Mapping[str, list[int]], k: int
 ) -> dict[int, tuple[str, ...]]:
     """The candidates over a cap, with the reasons, until `k` are within the caps; those of `counted` count first."""
-    columns = [(column, cap, codes(column).tolist(), Counter[int]()) for column, cap in caps.items()]
+    columns = [(column, cap, codes[column], Counter[int]()) for column, cap in caps.items()]
     for _, _, values, counts in columns:
         counts.update(values[index] for index in counted)
     cap_reasons = {}

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Int64
 
 from mmse.model.encoder import Encoder
-from mmse.ranking.candidates import Candidates, find_rows
-from mmse.ranking.rerank import RankedRow
 from mmse.retrieval.query_context import QueryContext
+from mmse.retrieval.rank import RankedBlock
 from mmse.schema.search import WORDS_PART, Hit
 from mmse.text.normalise import words
 
@@ -19,50 +17,21 @@ LEAD_REASON = "names what the query names"
 _WORDS_PHRASE = "same words"
 
 
-@dataclass(frozen=True)
-class ScoredCandidates:
-    """All candidates of a query with their fused scores and probabilities (None: not calibrated).
-
-    `lead_rows` are the rows that the guard lets lead.
-    """
-
-    context: QueryContext
-    candidates: Candidates
-    scores: Float64[np.ndarray, " n"]
-    probabilities: Float64[np.ndarray, " n"] | None
-    lead_rows: frozenset[int]
-
-
-@dataclass(frozen=True)
-class PagePart:
-    """Hits of a page that were chosen from the same candidates; `first_rank` is the place of the first in the list."""
-
-    scored_candidates: ScoredCandidates
-    hits: list[RankedRow]
-    first_rank: int
-
-
-def build_hits(part: PagePart, encoder: Encoder, *, explain: bool) -> list[Hit]:
-    """The hits of `part`, which has some; `encoder` made the fused vectors."""
-    scored_candidates, ranking = part.scored_candidates, part.hits
-    context, candidates = scored_candidates.context, scored_candidates.candidates
-    rows = np.array([hit.row for hit in ranking], np.int64)
-    indices, _ = find_rows(candidates.rows, rows)
-    scores = scored_candidates.scores[indices].tolist()
-    probabilities = (
-        [None] * len(rows)
-        if scored_candidates.probabilities is None
-        else scored_candidates.probabilities[indices].tolist()
-    )
-    parts: Sequence[dict[str, float]] = [{} for _ in rows]
+def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, explain: bool) -> list[Hit]:
+    """The hits of `block`, which has some; `encoder` made the fused vectors."""
+    rows, order = block.rows, block.order
+    scores = block.scores[order].tolist()
+    probabilities = [None] * len(rows) if block.probabilities is None else block.probabilities[order].tolist()
+    parts: Sequence[dict[str, float]] = [{} for _ in scores]
     matched_words: Sequence[tuple[str, ...]] = [()] * len(rows)
     if explain:
-        parts = _parts(context, rows, candidates.lexical[indices], encoder.widths)
+        parts = _parts(context, rows, block.candidates.lexical[order], encoder.widths)
         space = encoder.space
         table = context.snapshot.table(rows, space.text_columns)
         matched_words = _match_words(context.query, space.item_texts(table))
     moved_by = [
-        (*hit.moved_by, LEAD_REASON) if hit.row in scored_candidates.lead_rows else hit.moved_by for hit in ranking
+        (*block.moved_by.get(index, ()), LEAD_REASON) if is_lead else block.moved_by.get(index, ())
+        for index, is_lead in zip(order.tolist(), block.is_lead[order].tolist(), strict=True)
     ]
     items = context.snapshot.display_items(rows)
     columns = zip(items, scores, probabilities, parts, matched_words, moved_by, strict=True)
@@ -80,7 +49,7 @@ def build_hits(part: PagePart, encoder: Encoder, *, explain: bool) -> list[Hit]:
             item=item,
             phrases=phrases,
         )
-        for rank, (item, score, probability, shares, item_words, reasons) in enumerate(columns, part.first_rank)
+        for rank, (item, score, probability, shares, item_words, reasons) in enumerate(columns, block.first_rank)
     ]
 
 

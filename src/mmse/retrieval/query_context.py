@@ -1,18 +1,20 @@
-"""One query against one state of the catalogue: its candidates from each channel, their scores and probabilities."""
+"""One query against one state of the catalogue: what each channel finds, candidates, their scores and probabilities."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from mmse.catalogue.snapshot import Snapshot
-from mmse.index.lexical import Expansions, LexicalQuery, Matches
-from mmse.ranking.candidates import MATCH_DEPTH, Candidates, depth, floor_of, gather, word_shares
+from mmse.index.base import NO_MATCHES, Matches
+from mmse.index.lexical import LexicalQuery
+from mmse.ranking.candidates import MATCH_DEPTH, Candidates, depth, gather, word_shares
 from mmse.ranking.fusion import fuse, reciprocal_ranks
+from mmse.ranking.rules import RuleEffects
 from mmse.ranking.step import Ranking
 from mmse.schema.filters import Filter
 from mmse.schema.search import Channel
@@ -20,40 +22,44 @@ from mmse.schema.search import Channel
 NO_ROWS: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
 
 
-class QueryNeighbours(NamedTuple):
-    """Item rows of the vector channel, best first, and the inner product of each with the query."""
-
-    rows: Int64[np.ndarray, " _"]
-    scores: Float32[np.ndarray, " _"]
-
-
 def search_vectors(
-    snapshot: Snapshot, vectors: Float32[np.ndarray, "n width"], k: int, filter: Filter | None = None
-) -> list[QueryNeighbours]:
-    """The vector channel's candidates for `k` hits of each query."""
-    neighbours = snapshot.search_vectors(vectors, depth(k), filter)
+    snapshot: Snapshot, vectors: Float32[np.ndarray, "n width"], end: int, filter: Filter | None = None
+) -> list[Matches]:
+    """What the vector channel finds of each query for the block that ends at place `end`."""
+    limit = depth(end)
+    neighbours = snapshot.search_vectors(vectors, limit, filter)
     masks = neighbours.ids >= 0
     return [
-        QueryNeighbours(ids[mask], scores[mask])
+        Matches(ids[mask], scores[mask], is_complete=bool(mask.sum() < limit))
         for ids, scores, mask in zip(neighbours.ids, neighbours.scores, masks, strict=True)
     ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class QueryContext:
-    """A query as text and as vector, the state of the catalogue it searches, the filter, and what was learned."""
+    """A query as text and as vector, what rules make of it, the catalogue it searches, the filter, what was learned.
+
+    `matches` and `neighbours` are what the lexical and the vector channel found, by the end of the block: each block is
+    searched once. Contexts of the same words and filter may share `matches`.
+    """
 
     snapshot: Snapshot
     ranking: Ranking
-    query: str
+    effects: RuleEffects
     vector: Float32[np.ndarray, " width"]
     filter: Filter | None = None
-    expansions: Expansions = ()
+    matches: dict[int, Matches] = field(default_factory=dict)
+    neighbours: dict[int, Matches] = field(default_factory=dict)
+
+    @property
+    def query(self) -> str:
+        """The text that is searched for."""
+        return self.effects.query
 
     @cached_property
     def lexical_query(self) -> LexicalQuery:
         """The query in the lexical index's terms."""
-        return self.snapshot.lexical.parse(self.query, self.ranking.boosts, self.expansions)
+        return self.snapshot.lexical.parse(self.query, self.ranking.boosts, self.effects.expansions)
 
     @cached_property
     def query_count(self) -> int:
@@ -65,30 +71,27 @@ class QueryContext:
         """The weight of the lexical score in the fused score."""
         return float(self.ranking.fusion.weights(np.array([self.query_count]))[0])
 
-    def neighbours(self, k: int) -> QueryNeighbours:
-        """The vector channel's candidates for `k` hits."""
-        return search_vectors(self.snapshot, self.vector[None], k, self.filter)[0]
+    def find_neighbours(self, end: int) -> Matches:
+        """What the vector channel finds for the block that ends at place `end`."""
+        return _get(self.neighbours, end, lambda: search_vectors(self.snapshot, self.vector[None], end, self.filter)[0])
 
-    def matches(self, k: int) -> Matches:
-        """The lexical channel's candidates for `k` hits."""
-        limit = depth(k) if self.snapshot.lexical.scores_rows_fast else max(MATCH_DEPTH, depth(k))
-        return self.snapshot.lexical.search(self.lexical_query, limit, self.filter)
+    def find_matches(self, end: int) -> Matches:
+        """What the lexical channel finds for the block that ends at place `end`."""
+        lexical = self.snapshot.lexical
+        limit = depth(end) if lexical.scores_rows_fast else max(MATCH_DEPTH, depth(end))
+        return _get(self.matches, end, lambda: lexical.search(self.lexical_query, limit, self.filter))
 
-    def gather_candidates(self, neighbours: QueryNeighbours | None, matches: Matches | None, k: int) -> Candidates:
-        """The candidates for `k` hits, each with both scores; None for a channel that was not searched.
+    def find_candidates(self, channel: Channel, end: int) -> Candidates:
+        """The candidates of `channel` for the block that ends at place `end`, each with both scores.
 
         Without the lexical channel every lexical score is 0.
         """
-        if matches is None:
-            assert neighbours is not None
-            no_shares = np.zeros(len(neighbours.rows), np.float32)
-            return Candidates(*neighbours, no_shares, floor_of(neighbours.scores, depth(k)), 0.0)
         return gather(
-            neighbours or (NO_ROWS, np.empty(0, np.float32)),
-            matches,
+            NO_MATCHES if channel == "lexical" else self.find_neighbours(end),
+            NO_MATCHES if channel == "vector" else self.find_matches(end),
             self.lexical_query,
             self.snapshot.lexical,
-            k=k,
+            k=end,
             vector_scores=self._inner_products,
         )
 
@@ -101,8 +104,8 @@ class QueryContext:
         return self.with_rows(candidates, rows), np.append(lead, np.ones(len(rows), bool))
 
     def with_rows(self, candidates: Candidates, rows: Int64[np.ndarray, " m"]) -> Candidates:
-        """`candidates`, followed by those of `rows` that are not among them, with both scores."""
-        new_rows = rows[~np.isin(rows, candidates.rows)] if len(rows) else rows
+        """`candidates`, followed by those of `rows` (distinct) that are not among them, with both scores."""
+        new_rows = rows[~np.isin(rows, candidates.rows, assume_unique=True)] if len(rows) else rows
         if len(new_rows) == 0:
             return candidates
         shares = word_shares(self.snapshot.lexical.score_rows(self.lexical_query, new_rows), self.lexical_query)
@@ -132,3 +135,10 @@ class QueryContext:
 
     def _inner_products(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, " m"]:
         return np.asarray(self.snapshot.vectors(rows) @ self.vector)
+
+
+def _get(cache: dict[int, Matches], end: int, find: Callable[[], Matches]) -> Matches:
+    matches = cache.get(end)
+    if matches is None:
+        matches = cache[end] = find()
+    return matches

@@ -8,21 +8,17 @@ ends the list.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float64, Int, Int64
+from jaxtyping import Bool, Float64, Int64
 from scipy.special import expit
 
-from mmse.catalogue.snapshot import Snapshot
 from mmse.ranking.calibration import moments_of
-from mmse.ranking.candidates import FIRST_BLOCK, Candidates, block_ends
-from mmse.ranking.rerank import RankedRow, RerankCandidates, rerank
-from mmse.ranking.rules import RuleEffects
-from mmse.retrieval.explain import PagePart, ScoredCandidates
+from mmse.ranking.candidates import FIRST_BLOCK, Candidates, block_ends, find_rows
+from mmse.ranking.rerank import rerank
 from mmse.retrieval.query_context import NO_ROWS, QueryContext
-from mmse.schema.filters import Filter, comparison_key
 from mmse.schema.search import Search
 
 SORT_DEPTH = 1_000
@@ -30,103 +26,107 @@ SORT_DEPTH = 1_000
 RELEVANT_SHARE = 0.25
 """A search that sorts and has no cut-off leaves out what is less than this share as likely as its likeliest item."""
 
-Find = Callable[[int], Candidates]
-"""Called with the end of a block: the candidates that it is ranked from."""
-
-
-@dataclass(frozen=True)
-class PreparedSearch:
-    """A search, the effects of the rules on it, and the query that is searched for."""
-
-    search: Search
-    effects: RuleEffects
-    context: QueryContext
-
 
 @dataclass(frozen=True)
 class RankedBlock:
-    """The hits in one block of a list, in order, and what they were chosen from.
+    """The hits in one block of a list, and the candidates that they were chosen from, with all that led to the order.
 
-    `moments` are those of the first block's scores. `found_rows` are the rows that a search may show: the candidates,
-    or those of them that are likely enough. No other item is where `is_exhaustive`.
+    `order` are the indices of the hits among the candidates, best first, and `first_rank` is the place of the first.
+    `scores` are fused, `probabilities` are None where they are not calibrated, `is_lead` marks what the guard lets
+    lead, and `moved_by` says what rules and caps did, by candidate. `moments` are those of the first block's scores.
+    `found_rows` are the rows that a search may show: the candidates, or those of them that are likely enough. No other
+    item is where `is_exhaustive`.
     """
 
-    scored_candidates: ScoredCandidates
-    hits: list[RankedRow]
+    candidates: Candidates
+    scores: Float64[np.ndarray, " n"]
+    probabilities: Float64[np.ndarray, " n"] | None
+    is_lead: Bool[np.ndarray, " n"]
+    moved_by: Mapping[int, tuple[str, ...]]
     moments: tuple[float, float]
+    order: Int64[np.ndarray, " h"]
+    first_rank: int
     found_rows: Int64[np.ndarray, " f"]
     is_exhaustive: bool
 
+    def __len__(self) -> int:
+        """The number of hits."""
+        return len(self.order)
 
-def rank(prepared_search: PreparedSearch, find: Find) -> list[RankedBlock]:
-    """The blocks of the list that hold the page of the search, from the first one on; for a sorted page one block."""
-    search = prepared_search.search
+    @property
+    def rows(self) -> Int64[np.ndarray, " h"]:
+        """The rows of the hits, best first."""
+        rows: Int64[np.ndarray, " h"] = self.candidates.rows[self.order]
+        return rows
+
+
+def rank(context: QueryContext, search: Search) -> list[RankedBlock]:
+    """The blocks of the list that hold the page of `search`, from the first one on; for a sorted page one block.
+
+    `context` is that of the query which is searched for.
+    """
     if not search.sort:
-        return _rank_blocks(prepared_search, find, search.offset + search.k)
-    effects = replace(prepared_search.effects, pins=())
-    has_probabilities = search.channel == "hybrid" and prepared_search.context.ranking.calibration.is_learned
-    depth = SORT_DEPTH if has_probabilities else FIRST_BLOCK
-    blocks = _rank_blocks(replace(prepared_search, effects=effects), find, depth)
-    return [_sort(blocks, search.sort)]
+        return _rank_blocks(context, search, search.offset + search.k)
+    context = replace(context, effects=replace(context.effects, pins=()))
+    has_probabilities = search.channel == "hybrid" and context.ranking.calibration.is_learned
+    blocks = _rank_blocks(context, search, SORT_DEPTH if has_probabilities else FIRST_BLOCK)
+    return [_sort(context, blocks, search.sort)]
 
 
-def page(blocks: Sequence[RankedBlock], search: Search) -> list[PagePart]:
-    """The places `offset + 1` to `offset + k` of the list."""
-    parts, start = [], 0
+def page(blocks: Sequence[RankedBlock], search: Search) -> list[RankedBlock]:
+    """The places `offset + 1` to `offset + k` of the list: of each block that has some of them, its part."""
+    parts = []
     for block in blocks:
-        first = max(search.offset - start, 0)
-        hits = block.hits[first : max(search.offset + search.k - start, 0)]
-        if hits:
-            parts.append(PagePart(block.scored_candidates, hits, start + first + 1))
-        start += len(block.hits)
+        start, stop = (max(end - block.first_rank + 1, 0) for end in (search.offset, search.offset + search.k))
+        order = block.order[start:stop]
+        if len(order):
+            parts.append(replace(block, order=order, first_rank=block.first_rank + start))
     return parts
 
 
-def _rank_blocks(prepared_search: PreparedSearch, find: Find, n_hits: int) -> list[RankedBlock]:
+def rows_of(blocks: Sequence[RankedBlock]) -> Int64[np.ndarray, " h"]:
+    """The rows of all hits, best first."""
+    return np.concatenate([NO_ROWS, *(block.rows for block in blocks)])
+
+
+def _rank_blocks(context: QueryContext, search: Search, n_hits: int) -> list[RankedBlock]:
     blocks: list[RankedBlock] = []
-    former_rows: list[int] = []
-    needs_whole_blocks = bool(prepared_search.search.caps or prepared_search.effects.pins)
+    needs_whole_blocks = bool(search.caps or context.effects.pins)
     for end in block_ends(n_hits):
         place = end if needs_whole_blocks else min(end, n_hits)  # the order above it depends on nothing below
-        block = _rank_block(prepared_search, find(end), place, former_rows, blocks[0].moments if blocks else None)
+        block = _rank_block(context, search, end, place, blocks)
         blocks.append(block)
-        former_rows += [hit.row for hit in block.hits]
-        if len(former_rows) < end:
+        if block.first_rank + len(block) <= end:
             break
     return blocks
 
 
 def _rank_block(
-    prepared_search: PreparedSearch,
-    candidates: Candidates,
-    end: int,
-    former_rows: Sequence[int],
-    moments: tuple[float, float] | None,
+    context: QueryContext, search: Search, end: int, place: int, former_blocks: Sequence[RankedBlock]
 ) -> RankedBlock:
-    """A block behind `former_rows`, up to place `end`; `moments` are those of the first block, None for itself."""
-    search, effects, context = prepared_search.search, prepared_search.effects, prepared_search.context
-    found = candidates
-    candidates, lead = context.apply_guard(candidates, search.channel)
-    pinned_rows = _pinned_rows(context.snapshot, effects, search.filter)
-    candidates = context.with_rows(candidates, pinned_rows)
-    if former_rows:
-        candidates = context.with_rows(candidates, np.array(former_rows, np.int64))
-    lead = np.pad(lead, (0, len(candidates) - len(lead))) if len(candidates) > len(lead) else lead
-    fused_scores = context.scores(candidates, "hybrid")
-    moments = moments or moments_of(fused_scores)
+    """The block behind `former_blocks` that ends at place `end`, as far as `place`."""
+    found = context.find_candidates(search.channel, end)
+    candidates, is_lead = context.apply_guard(found, search.channel)
+    pinned_rows, former_rows = _pinned_rows(context), rows_of(former_blocks)
+    candidates = context.with_rows(context.with_rows(candidates, pinned_rows), former_rows)
+    is_lead = np.pad(is_lead, (0, len(candidates) - len(is_lead)))
+    scores = context.scores(candidates, search.channel)
+    fused_scores = scores if search.channel == "hybrid" else context.scores(candidates, "hybrid")
+    moments = former_blocks[0].moments if former_blocks else moments_of(fused_scores)
+    probabilities = None
     if search.channel == "hybrid":
-        order_scores = context.log_odds(fused_scores, moments)
-        probabilities = expit(order_scores) if context.ranking.calibration.is_learned else None
-    else:
-        order_scores, probabilities = context.scores(candidates, search.channel), None
+        scores = context.log_odds(fused_scores, moments)
+        probabilities = expit(scores) if context.ranking.calibration.is_learned else None
     has_cut = probabilities is not None and (search.cuts or bool(search.sort))
-    hits = rerank(
-        _rerank_candidates(context.snapshot, candidates, order_scores),
-        effects,
-        len(candidates) if has_cut else end,
+    order, moved_by = rerank(
+        context.snapshot,
+        candidates.rows,
+        scores,
+        context.effects,
+        len(candidates) if has_cut else place,
         boosts=search.boosts,
         caps=search.caps,
-        lead=lead,
+        is_lead=is_lead,
         former_rows=former_rows,
     )
     found_rows, threshold = candidates.rows, -math.inf
@@ -135,13 +135,19 @@ def _rank_block(
         threshold = least_probability(search, probabilities)
         is_kept = (probabilities >= threshold) | np.isin(candidates.rows, pinned_rows)
         found_rows = candidates.rows[is_kept]
-        kept_rows = set(found_rows.tolist())
-        hits = [hit for hit in hits if hit.row in kept_rows][: end - len(former_rows)]
-    scored_candidates = ScoredCandidates(
-        context, candidates, fused_scores, probabilities, frozenset(candidates.rows[lead].tolist())
+        order = order[is_kept[order]][: place - len(former_rows)]
+    return RankedBlock(
+        candidates=candidates,
+        scores=fused_scores,
+        probabilities=probabilities,
+        is_lead=is_lead,
+        moved_by=moved_by,
+        moments=moments,
+        order=order,
+        first_rank=len(former_rows) + 1,
+        found_rows=found_rows,
+        is_exhaustive=_is_exhaustive(search, context, found, threshold, moments),
     )
-    is_exhaustive = _is_exhaustive(search, context, found, threshold, moments)
-    return RankedBlock(scored_candidates, hits, moments, found_rows, is_exhaustive)
 
 
 def least_probability(search: Search, probabilities: Float64[np.ndarray, " n"]) -> float:
@@ -172,41 +178,24 @@ def _is_exhaustive(
     return bool(expit(context.log_odds(best_rest, moments))[0] < threshold)
 
 
-def _sort(blocks: Sequence[RankedBlock], sort: str) -> RankedBlock:
+def _sort(context: QueryContext, blocks: Sequence[RankedBlock], sort: str) -> RankedBlock:
     """The hits of all blocks in one, by the column that `sort` names, those without a value last."""
-    hits, last = [hit for block in blocks for hit in block.hits], blocks[-1]
+    rows, last = rows_of(blocks), blocks[-1]
     column, sign = sort.removeprefix("-"), -1.0 if sort.startswith("-") else 1.0
-    rows = np.array([hit.row for hit in hits], np.int64)
-    values = last.scored_candidates.context.snapshot.values(column, rows) if hits else []
+    values = context.snapshot.values(column, rows) if len(rows) else []
     keys = np.array([math.inf if value is None else sign * float(value) for value in values])
     keys[np.isnan(keys)] = math.inf
-    return replace(last, hits=[hits[index] for index in np.argsort(keys, kind="stable").tolist()])
+    indices, _ = find_rows(last.candidates.rows, rows)
+    reasons = [block.moved_by.get(index) for block in blocks for index in block.order.tolist()]
+    moved_by = {index: reason for index, reason in zip(indices.tolist(), reasons, strict=True) if reason}
+    return replace(last, order=indices[np.argsort(keys, kind="stable")], moved_by=moved_by, first_rank=1)
 
 
-def _pinned_rows(snapshot: Snapshot, effects: RuleEffects, filter: Filter | None) -> Int64[np.ndarray, " m"]:
+def _pinned_rows(context: QueryContext) -> Int64[np.ndarray, " m"]:
     """The rows that rules pin, without items that do not exist or do not pass the filter."""
-    if not effects.pins:
+    if not context.effects.pins:
         return NO_ROWS
-    rows = snapshot.rows([pin.item_id for pin in effects.pins])
+    rows = context.snapshot.rows([pin.item_id for pin in context.effects.pins])
     rows = rows[rows >= 0]
-    return rows if filter is None or len(rows) == 0 else rows[snapshot.match_filter(filter, rows)]
-
-
-def _rerank_candidates(
-    snapshot: Snapshot, candidates: Candidates, scores: Float64[np.ndarray, " n"]
-) -> RerankCandidates:
-    """The candidates as `rerank` takes them."""
-
-    def codes(column: str) -> Int[np.ndarray, " n"]:
-        values = snapshot.values(column, candidates.rows)
-        keys = [None if value is None else comparison_key(str(value)) for value in values]
-        code_of = {key: code for code, key in enumerate(dict.fromkeys(key for key in keys if key))}
-        return np.array([code_of.get(key, -1) if key else -1 for key in keys], np.int64)
-
-    def row_of(item_id: str) -> int | None:
-        row = int(snapshot.rows([item_id])[0])
-        return row if row >= 0 else None
-
-    return RerankCandidates(
-        candidates.rows, scores, lambda filter: snapshot.match_filter(filter, candidates.rows), codes, row_of
-    )
+    filter = context.filter
+    return rows if filter is None or len(rows) == 0 else rows[context.snapshot.match_filter(filter, rows)]

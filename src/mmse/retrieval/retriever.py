@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
@@ -20,22 +19,23 @@ from mmse.core.errors import MmseError, UsageError
 from mmse.core.run_folder import SEARCH, RunFolder
 from mmse.dataset.history import History
 from mmse.dataset.serving_data import open_histories
+from mmse.index.base import Matches
 from mmse.index.embedding import SHOPPER, open_array
 from mmse.index.facets import count_values
 from mmse.index.helper_thread import HelperThread
-from mmse.index.lexical import LexicalIndex, Matches
+from mmse.index.lexical import LexicalIndex
 from mmse.model.encoder import Encoder
 from mmse.model.inputs import look_up_traits
 from mmse.model.query_cache import Lookups, QueryCache, QueryKey
 from mmse.ranking.calibration import NO_PROBABILITIES
 from mmse.ranking.candidates import FIRST_BLOCK
 from mmse.ranking.rulebook import Rulebook
-from mmse.ranking.rules import Rules
+from mmse.ranking.rules import RuleEffects, Rules
 from mmse.ranking.step import Ranking
-from mmse.retrieval.channel_rankings import BlockFinds, CalibratedHits, ChannelRankings
+from mmse.retrieval.channel_rankings import CalibratedHits, ChannelRankings
 from mmse.retrieval.explain import build_hits
-from mmse.retrieval.query_context import QueryContext, QueryNeighbours, search_vectors
-from mmse.retrieval.rank import PreparedSearch, RankedBlock, page, rank
+from mmse.retrieval.query_context import QueryContext, search_vectors
+from mmse.retrieval.rank import RankedBlock, page, rank
 from mmse.schema.filters import Filter, Kind
 from mmse.schema.search import Answer, Channel, Hit, Search
 from mmse.text.normalise import normalise
@@ -45,7 +45,6 @@ _MATCH_CACHE_SIZE = 4_000
 """For so many different queries `search_channels` keeps the lexical matches."""
 VECTOR_BATCH = 16
 """How many queries one Faiss search has: from 20 on it rounds differently than for a single query."""
-_Result = TypeVar("_Result")
 ReportSpan = Callable[[str, float], None]
 """Called with the name of a span of work and the seconds that it took."""
 
@@ -117,7 +116,7 @@ class Retriever:
         `history`, ids of items that were clicked or ordered, replaces the history of each query's shopper.
         """
         shoppers = list(users) if users is not None else [None] * len(queries)
-        keys = [QueryKey(query, user, history) for query, user in zip(queries, shoppers, strict=True)]
+        keys = [(query, user, history) for query, user in zip(queries, shoppers, strict=True)]
         return self._encode(self.snapshot(), keys)
 
     @property
@@ -147,19 +146,21 @@ class Retriever:
         """
         timer = _SpanTimer(report_span)
         errors = {index: error for index, search in enumerate(searches) if (error := self._search_error(search))}
-        prepared_searches = self._prepare([search for index, search in enumerate(searches) if index not in errors])
+        valid_searches = [search for index, search in enumerate(searches) if index not in errors]
+        contexts = self._contexts(valid_searches)
         timer.end("encode")
+        by_words = [c for c, search in zip(contexts, valid_searches, strict=True) if search.channel != "vector"]
+        by_vectors = [c for c, search in zip(contexts, valid_searches, strict=True) if search.channel != "lexical"]
         # The lexical channel runs in its own thread while this one searches the vectors.
-        wait_for_matches = self.helper_thread.start(lambda: _time(_all_matches, prepared_searches))
-        neighbours, vector_s = _time(_all_neighbours, prepared_searches)
-        matches, words_s = wait_for_matches()
+        wait_for_matches = self.helper_thread.start(lambda: _time(_find_matches, by_words))
+        vector_s = _time(_find_neighbours, by_vectors)
+        words_s = wait_for_matches()
         timer.report("vector", vector_s)
         timer.report("words", words_s)
-        rankings = [_rank(*fields) for fields in zip(prepared_searches, neighbours, matches, strict=True)]
+        pairs = list(zip(contexts, valid_searches, strict=True))
+        rankings = [rank(context, search) for context, search in pairs]
         timer.end("rank")
-        answers = iter(
-            [self._answer(search, blocks) for search, blocks in zip(prepared_searches, rankings, strict=True)]
-        )
+        answers = iter([self._answer(*pair, blocks) for pair, blocks in zip(pairs, rankings, strict=True)])
         timer.end("hits")
         return [errors[index] if index in errors else next(answers) for index in range(len(searches))]
 
@@ -181,7 +182,8 @@ class Retriever:
             if len(match_cache) >= _MATCH_CACHE_SIZE:
                 match_cache.clear()
             matches = match_cache.setdefault((query, filter), {})
-            yield ChannelRankings(k, BlockFinds(QueryContext(snapshot, self.ranking, query, vector, filter), matches))
+            context = QueryContext(snapshot, self.ranking, RuleEffects(query), vector, filter, matches)
+            yield ChannelRankings(k, context)
 
     def rankings(
         self,
@@ -226,28 +228,26 @@ class Retriever:
             )
         return None
 
-    def _prepare(self, searches: Sequence[Search]) -> list[PreparedSearch]:
-        """The searches with the effects of the rules, all for the current state of the catalogue."""
+    def _contexts(self, searches: Sequence[Search]) -> list[QueryContext]:
+        """The context of each search, with the effects of the rules, all for the current state of the catalogue."""
         if not searches:
             return []
         rules = self.rulebook.current() if self.rulebook else Rules()
         moment, snapshot = datetime.now(UTC), self.snapshot()
         effects = [rules.apply(search.query, moment) for search in searches]
-        keys = [QueryKey(e.query, search.user_id, search.history) for search, e in zip(searches, effects, strict=True)]
+        keys = [(e.query, search.user_id, search.history) for search, e in zip(searches, effects, strict=True)]
         vectors = self._encode(snapshot, keys)
         return [
-            PreparedSearch(
-                search, e, QueryContext(snapshot, self.ranking, e.query, vector, search.filter, e.expansions)
-            )
+            QueryContext(snapshot, self.ranking, e, vector, search.filter)
             for search, e, vector in zip(searches, effects, vectors, strict=True)
         ]
 
     def _encode(self, snapshot: Snapshot, keys: Sequence[QueryKey]) -> Float32[np.ndarray, "n width"]:
         """The vectors of `keys`, from the cache where it has them."""
-        keys = [QueryKey(normalise(query), user, history) for query, user, history in keys]
+        keys = [(normalise(query), user, history) for query, user, history in keys]
         cached_vectors = [self.query_cache.get(key) for key in keys]
         new_keys = [key for key, vector in zip(keys, cached_vectors, strict=True) if vector is None]
-        texts, users = [key.query for key in new_keys], [key.user_id for key in new_keys]
+        texts, users = [query for query, _, _ in new_keys], [user for _, user, _ in new_keys]
         new_vectors = self.encoder.embed_queries_compiled(texts, users, self._history_ids(snapshot, new_keys))
         for key, vector in zip(new_keys, new_vectors, strict=True):
             self.query_cache.put(key, vector)
@@ -258,21 +258,20 @@ class Retriever:
 
     def _history_ids(self, snapshot: Snapshot, keys: Sequence[QueryKey]) -> Int32[np.ndarray, "n ids"]:
         """The feature ids of each shopper's history: the history of the key, or else that of the log."""
-        if not any(key.user_id is not None or key.history for key in keys):
+        if not any(user is not None or history for _, user, history in keys):
             return np.zeros((len(keys), 0), np.int32)
-        users = [None if key.history else key.user_id for key in keys]
+        users = [None if history else user for _, user, history in keys]
         item_rows = self.history.look_up(users, np.full(len(keys), _LATEST)).item_rows
-        for index, key in enumerate(keys):
-            if key.history:
-                rows = snapshot.rows_with_deleted(key.history)
+        for index, (_, _, history) in enumerate(keys):
+            if history:
+                rows = snapshot.rows_with_deleted(history)
                 rows = rows[(rows >= 0) & (rows < len(self.shopper_columns))][-self.history.length :]
                 item_rows[index, : len(rows)] = rows
         return look_up_traits(self.shopper_columns, item_rows)
 
-    def _answer(self, prepared_search: PreparedSearch, blocks: Sequence[RankedBlock]) -> Answer:
-        search, effects, snapshot = prepared_search.search, prepared_search.effects, prepared_search.context.snapshot
-        parts = page(blocks, search)
-        hits = [hit for part in parts for hit in build_hits(part, self.encoder, explain=search.explain)]
+    def _answer(self, context: QueryContext, search: Search, blocks: Sequence[RankedBlock]) -> Answer:
+        effects, snapshot, parts = context.effects, context.snapshot, page(blocks, search)
+        hits = [hit for part in parts for hit in build_hits(context, part, self.encoder, explain=search.explain)]
         first = blocks[0]
         facets = {
             column: replace(
@@ -280,7 +279,7 @@ class Retriever:
             )
             for column in search.facets
         }
-        no_good_match = not blocks[0].hits
+        no_good_match = len(first) == 0
         return Answer(effects.query, hits, no_good_match, effects.redirect_url, effects.rules, snapshot.version, facets)
 
 
@@ -301,47 +300,26 @@ class _SpanTimer:
         self._start = time.perf_counter()
 
 
-def _time(
-    work: Callable[[Sequence[PreparedSearch]], _Result], prepared_searches: Sequence[PreparedSearch]
-) -> tuple[_Result, float]:
-    """The result of `work`, and the seconds that it took."""
+def _time(work: Callable[[Sequence[QueryContext]], None], contexts: Sequence[QueryContext]) -> float:
+    """The seconds that `work` takes."""
     start = time.perf_counter()
-    result = work(prepared_searches)
-    return result, time.perf_counter() - start
+    work(contexts)
+    return time.perf_counter() - start
 
 
-def _all_matches(prepared_searches: Sequence[PreparedSearch]) -> list[Matches | None]:
-    """The first block's lexical matches of each search; None for a search of the vector channel alone."""
-    return [None if p.search.channel == "vector" else p.context.matches(FIRST_BLOCK) for p in prepared_searches]
+def _find_matches(contexts: Sequence[QueryContext]) -> None:
+    """Searches the lexical channel for the first block of each."""
+    for context in contexts:
+        context.find_matches(FIRST_BLOCK)
 
 
-def _rank(
-    prepared_search: PreparedSearch, neighbours: QueryNeighbours | None, matches: Matches | None
-) -> list[RankedBlock]:
-    """The blocks that hold the page of the search; `neighbours` and `matches` are those of its first block."""
-    context, channel = prepared_search.context, prepared_search.search.channel
-    finds = BlockFinds(context, {} if matches is None else {FIRST_BLOCK: matches})
-    if neighbours is not None:
-        finds.neighbours[FIRST_BLOCK] = neighbours
-    return rank(prepared_search, lambda end: finds.find(channel, end))
-
-
-def _all_neighbours(prepared_searches: Sequence[PreparedSearch]) -> list[QueryNeighbours | None]:
-    """The first block's neighbours of each search; None for a search of the lexical channel alone.
-
-    Searches without a filter go to the index together.
-    """
-    neighbours: list[QueryNeighbours | None] = [None] * len(prepared_searches)
-    together = []
-    for index, p in enumerate(prepared_searches):
-        if p.search.channel != "lexical" and p.search.filter is None:
-            together.append(index)
-        elif p.search.channel != "lexical":
-            neighbours[index] = p.context.neighbours(FIRST_BLOCK)
-    for start in range(0, len(together), VECTOR_BATCH):
-        batch = together[start : start + VECTOR_BATCH]
-        vectors = np.stack([prepared_searches[index].context.vector for index in batch])
-        results = search_vectors(prepared_searches[batch[0]].context.snapshot, vectors, FIRST_BLOCK)
-        for index, result in zip(batch, results, strict=True):
-            neighbours[index] = result
-    return neighbours
+def _find_neighbours(contexts: Sequence[QueryContext]) -> None:
+    """Searches the vector channel for the first block of each; those without a filter go to the index together."""
+    unfiltered = [context for context in contexts if context.filter is None]
+    for start in range(0, len(unfiltered), VECTOR_BATCH):
+        batch = unfiltered[start : start + VECTOR_BATCH]
+        vectors = np.stack([context.vector for context in batch])
+        for context, neighbours in zip(batch, search_vectors(batch[0].snapshot, vectors, FIRST_BLOCK), strict=True):
+            context.neighbours[FIRST_BLOCK] = neighbours
+    for context in contexts:
+        context.find_neighbours(FIRST_BLOCK)
