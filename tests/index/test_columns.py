@@ -67,7 +67,7 @@ def columns() -> FilterColumns:
     ("filter_json", "rows"),
     [
         ({"brand": "Bosch"}, [0, 1, 4]),
-        ({"brand": ["MAKITA", "strasse"]}, [2]),
+        ({"brand": ["MAKITA", "strasse"]}, [2, 5]),
         ({"brand": "straße"}, [5]),
         ({"brand": []}, []),
         ({"brand": "nobody"}, []),

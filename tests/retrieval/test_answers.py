@@ -202,3 +202,38 @@ def test_vectors_of_queries_are_cached(run: Path) -> None:
     assert all(isinstance(answer, Answer) for answer in answers)
     assert answers == [fresh.answer(searches[0]), fresh.answer(Search("tent", 5)), fresh.answer(searches[2])]
     assert warm.lookups == Lookups(hits=3, misses=3)
+
+
+def test_unknown_values_of_a_filter_are_said(retriever: Retriever) -> None:
+    items = [hit.item for hit in retriever.search(QUERY, 20)]
+    brand = next(str(item["brand"]) for item in items if len(str(item.get("brand", ""))) > 5)
+    path = next(str(item["category"]) for item in items if item.get("category"))
+    last, known = path.split(" > ")[-1], {"brand": [brand.upper(), f"  {brand} "], "category": path}
+
+    def notes(condition: dict[str, Any]) -> tuple[str, ...]:
+        return retriever.answer(Search(QUERY, 3, filter=parse_filter(condition, retriever.kinds))).notes
+
+    assert notes(known) == notes({"price": {"to": 0}}) == notes({"available": False}) == ()
+    assert notes({"category": last}) == (f"No item has '{last.lower()}' in 'category'. Did you mean '{path}'?",)
+    (note,) = notes({"not": {"brand": brand + "x"}})
+    assert note == f"No item has '{brand.lower()}x' in 'brand'. Did you mean '{brand}'?"
+    assert notes({"brand": "🔨" * 1_500}) == (f"No item has '{'🔨' * 80}…' in 'brand'.",)
+    assert len(notes({"brand": [f"nonesuch {number}" for number in range(1_000)]})) == 5
+
+
+def test_names_are_filtered_as_people_write_them(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    retriever = Retriever.open(tmp_path / "run", writable=True)
+    assert retriever.catalogue is not None
+    brands = {"n1": "İstanbul Çay", "n2": "Straße  7", "n3": "Cafe\u0301"}
+    retriever.catalogue.apply([Upsert({"item_id": i, "title": QUERY, "brand": b}) for i, b in brands.items()])
+
+    def ids(brand: str) -> list[str]:
+        search = Search(QUERY, filter=parse_filter({"brand": brand}, retriever.kinds), facets=("brand",))
+        return [hit.item_id for hit in retriever.answer(search).hits]
+
+    for _ in range(2):
+        assert ids("istanbul çay") == ids("İSTANBUL ÇAY") == ["n1"]
+        assert ids("STRASSE 7") == ids(" strasse   7") == ["n2"]
+        assert ids("CAFÉ") == ["n3"]
+        retriever.catalogue.compact()  # from the delta into index and columns on disk

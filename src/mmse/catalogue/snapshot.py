@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
@@ -18,7 +18,7 @@ from mmse.index.columns import FilterColumns
 from mmse.index.lexical import LexicalIndex
 from mmse.index.row_store import display_columns
 from mmse.index.store import NO_ROWS, best_of
-from mmse.schema.filters import Filter, Kind, comparison_key, comparison_path
+from mmse.schema.filters import Filter, Kind, comparison_form, named_values
 
 _QUERIES = 256
 
@@ -153,9 +153,24 @@ class Snapshot:
         mask &= self.alive(rows)
         return mask
 
+    def unknown_values(self, filter: Filter) -> Iterator[tuple[str, str, str | None]]:
+        """Each column and value in `filter` that no item has or had, and what may have been meant.
+
+        Looks for that for the first one alone.
+        """
+        sources = [self.base.columns, *(part.columns for part in self.parts)]
+        unknown = [
+            (column, value)
+            for column, value in named_values(filter)
+            if not any(columns.has_value(column, value) for columns in sources)
+        ]
+        for index, (column, value) in enumerate(unknown):
+            similar = (columns.similar_value(column, value) for columns in sources if index == 0)
+            yield column, value, next((spelling for spelling in similar if spelling), None)
+
     def counts(self, column: str, mask: Bool[np.ndarray, " n_rows"] | None = None) -> dict[str, int]:
         """`FilterColumns.counts` of the items in `mask` (None: all)."""
-        key_of = comparison_path if self.kinds.get(column) is Kind.PATH else comparison_key
+        kind = self.kinds.get(column, Kind.NAME)
         row_mask = np.ones(self.n_rows, bool) if mask is None else mask
         sources = [(self.base.columns, self.base_current & row_mask[: len(self.base)])]
         sources += [(part.columns, part.searchable & row_mask[part.rows]) for part in self.parts]
@@ -163,7 +178,7 @@ class Snapshot:
         spellings: dict[str, str] = {}
         for columns, source_mask in sources:
             for value, count in columns.count_values(column, source_mask).items():
-                key = key_of(value)
+                key = comparison_form(value, kind)
                 counts[key] = counts.get(key, 0) + count
                 spellings.setdefault(key, value)
         return {spellings[key]: count for key, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))}

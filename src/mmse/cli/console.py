@@ -29,6 +29,7 @@ def answer_table(query: str, answer: Answer) -> RenderableType:
     lines: list[RenderableType] = []
     if answer.redirect_url is not None:
         lines.append(Text(f"A rule sends this query to {answer.redirect_url}", style="bold"))
+    lines += [Text(note, style="bold") for note in answer.notes]
     if answer.no_good_match:
         return Group(*lines, Text("No good match: nothing in the catalogue is likely enough to be wanted."))
     if answer.query != query:

@@ -31,7 +31,7 @@ import msgspec
 from mmse import __version__
 from mmse.core.errors import ArtifactError, MmseError, OutputError, UsageError
 
-SCHEMA_VERSIONS = {"dataset": 3}
+SCHEMA_VERSIONS = {"dataset": 3, "index": 2}
 """The schema version of each kind of folder, 1 where it is not named."""
 MANIFEST = "manifest.json"
 _WRITE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT)

@@ -7,6 +7,7 @@ are float64, NaN for none; rounded to float32, a price would no longer equal the
 
 from __future__ import annotations
 
+import difflib
 import json
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,13 +23,15 @@ from jaxtyping import Bool, Float64, Int
 from mmse.core.errors import ArtifactError, UsageError
 from mmse.index.base import CHUNK, damage_error
 from mmse.schema.columns import ITEM_COLUMNS
-from mmse.schema.filters import And, Between, Filter, Kind, Not, OneOf, comparison_key, comparison_path, path_prefixes
+from mmse.schema.filters import And, Between, Filter, Kind, Not, OneOf, comparison_form, path_prefixes
 
 METADATA = "columns.json"
 FLAGS = ("false", "true")
 SEPARATOR = " > "
 MAX_RANGES = 6
 """Up to this many ranges of codes are compared one by one; for more, a table over all codes is used."""
+MAX_SIMILAR = 100
+"""An unknown value is compared with so many of its neighbours in the order of the alphabet."""
 
 STANDARD_KINDS = {
     column.name: kind
@@ -138,6 +141,25 @@ class FilterColumns:
             counts = {codes.spell(path): n for path, n in levels.items() if n}
         return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
 
+    def has_value(self, column: str, value: str) -> bool:
+        """Whether any row ever had `value`, in the form that filters compare, in a column of names or of paths."""
+        codes = self._columns[column]
+        assert isinstance(codes, _Codes), column
+        low, high = codes.find_range(value)
+        return low < high
+
+    def similar_value(self, column: str, value: str) -> str | None:
+        """The shop's spelling of a value that `value` may mean: the shortest path that ends so, or a name near it."""
+        codes = self._columns[column]
+        assert isinstance(codes, _Codes), column
+        ending = SEPARATOR + value
+        paths = [path for path in codes.subtree if path.endswith(ending)]
+        if paths:
+            return codes.spell(min(paths, key=len))
+        start = max(bisect_left(codes.values, value) - MAX_SIMILAR // 2, 0)
+        near = difflib.get_close_matches(value, codes.values[start : start + MAX_SIMILAR], n=1, cutoff=0.7)
+        return codes.spellings[bisect_left(codes.values, near[0])] if near else None
+
     def save(self, folder: Path) -> None:
         """Writes `columns.json` and a `columnN.npy` for each column into `folder`, which exists."""
         entries: list[dict[str, Any]] = []
@@ -199,7 +221,7 @@ def _read_column(items: pa.Table, name: str, kind: Kind) -> _Codes | Float64[np.
     raw = texts.dictionary.to_pylist()
     values, spellings = _collect_values(kind, raw)
     code_of = {value: code for code, value in enumerate(values)}
-    code_of_raw = np.array([*(code_of.get(_comparable_form(text, kind), -1) for text in raw), -1], dtype=np.int32)
+    code_of_raw = np.array([*(code_of.get(comparison_form(text, kind), -1) for text in raw), -1], dtype=np.int32)
     of_row = code_of_raw[pc.fill_null(texts.indices, -1).to_numpy(zero_copy_only=False)]
     return _Codes(of_row, values, spellings, _subtree_ranges(values) if kind is Kind.PATH else {})
 
@@ -210,7 +232,7 @@ def _collect_values(kind: Kind, raw: Iterable[str]) -> tuple[Sequence[str], Sequ
     for text in raw:
         marks = text.split(">") if kind is Kind.PATH else [text]
         spelling = SEPARATOR.join(part for part in map(str.strip, marks) if part)
-        spellings.setdefault(_comparable_form(text, kind), spelling)
+        spellings.setdefault(comparison_form(text, kind), spelling)
     spellings.pop("", None)
     values = sorted(spellings, key=lambda value: value.split(SEPARATOR))
     return values, [spellings[value] for value in values]
@@ -259,10 +281,6 @@ def _mask_range(numbers: np.ndarray, low: int | float | None, high: int | float 
         if high is not None:
             chunk_mask &= chunk <= high
     return mask
-
-
-def _comparable_form(text: str, kind: Kind) -> str:
-    return comparison_path(text) if kind is Kind.PATH else comparison_key(text)
 
 
 def _code_type(kind: Kind) -> type[np.signedinteger[Any]]:

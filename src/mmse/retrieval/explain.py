@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from mmse.catalogue.snapshot import Snapshot
 from mmse.model.encoder import Encoder
 from mmse.retrieval.query_context import QueryContext
 from mmse.retrieval.rank import RankedBlock
+from mmse.schema.filters import Filter
 from mmse.schema.search import WORDS_PART, Hit
 from mmse.text.normalise import words
 
 LEAD_REASON = "names what the query names"
 _WORDS_PHRASE = "same words"
+_MAX_NOTES = 5
+_MAX_VALUE = 80
+"""Characters of a value that a note shows."""
 
 
 def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, explain: bool) -> list[Hit]:
@@ -51,6 +57,18 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
         )
         for rank, (item, score, probability, shares, item_words, reasons) in enumerate(columns, block.first_rank)
     ]
+
+
+def filter_notes(snapshot: Snapshot, filter: Filter) -> tuple[str, ...]:
+    """What to say of the first values in `filter` that no item has."""
+    return tuple(
+        f"No item has '{_shorten(value)}' in '{column}'." + (f" Did you mean '{_shorten(similar)}'?" if similar else "")
+        for column, value, similar in islice(snapshot.unknown_values(filter), _MAX_NOTES)
+    )
+
+
+def _shorten(value: str) -> str:
+    return value if len(value) <= _MAX_VALUE else f"{value[:_MAX_VALUE]}…"
 
 
 def _parts(

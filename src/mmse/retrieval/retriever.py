@@ -33,7 +33,7 @@ from mmse.ranking.rulebook import Rulebook
 from mmse.ranking.rules import RuleEffects, Rules
 from mmse.ranking.step import Ranking
 from mmse.retrieval.channel_rankings import CalibratedHits, ChannelRankings
-from mmse.retrieval.explain import build_hits
+from mmse.retrieval.explain import build_hits, filter_notes
 from mmse.retrieval.query_context import QueryContext, search_vectors
 from mmse.retrieval.rank import RankedBlock, page, rank
 from mmse.schema.filters import Filter, Kind
@@ -280,7 +280,16 @@ class Retriever:
             for column in search.facets
         }
         no_good_match = len(first) == 0
-        return Answer(effects.query, hits, no_good_match, effects.redirect_url, effects.rules, snapshot.version, facets)
+        return Answer(
+            query=effects.query,
+            hits=hits,
+            no_good_match=no_good_match,
+            redirect_url=effects.redirect_url,
+            rules=effects.rules,
+            version=snapshot.version,
+            facets=facets,
+            notes=() if search.filter is None else filter_notes(snapshot, search.filter),
+        )
 
 
 class _SpanTimer:

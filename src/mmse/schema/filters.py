@@ -8,13 +8,16 @@ lets it through.
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from mmse.core.errors import UsageError, suggest
+from mmse.schema.flags import parse_flag
 
 MAX_DEPTH = 16
 MAX_CONDITIONS = 1_000
@@ -23,6 +26,7 @@ MAX_PARTS = 6_000
 MAX_TEXT = 2_000
 """Characters of a value. More than a shop needs, and few enough that no request can block a server."""
 
+_DOTTED_I = re.compile("i\u0307+")
 EXAMPLE = '{"brand": ["Bosch", "Makita"], "price": {"to": 100}, "category": "Tools > Drills", "not": {"seller": "X"}}'
 
 
@@ -30,7 +34,7 @@ class Kind(Enum):
     """What a filterable column holds."""
 
     NAME = "name"
-    """Text that is compared as a whole, without regard to case: a brand, a seller, a colour."""
+    """Text that is compared as a whole, in the form of `comparison_key`: a brand, a seller, a colour."""
     PATH = "path"
     """A path `a > b > c`: a condition on `a > b` holds for everything below it too."""
     NUMBER = "number"
@@ -117,8 +121,15 @@ def parse_terms(terms: Sequence[str], kinds: Mapping[str, Kind]) -> Filter | Non
 
 
 def comparison_key(name: str) -> str:
-    """The form in which two names are compared: stripped and lower-cased."""
-    return name.strip().lower()
+    """The form in which two names are compared: without regard to case, blanks, and how a letter is encoded.
+
+    As Unicode's canonical caseless match: `STRASSE` is `Straße`. The Turkish `İ` is an `i`, as people type it.
+    """
+    name = " ".join(name.split())
+    if name.isascii():
+        return name.lower()
+    decomposed = unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+    return unicodedata.normalize("NFC", _DOTTED_I.sub("i", decomposed))
 
 
 def comparison_path(text: str) -> str:
@@ -126,10 +137,26 @@ def comparison_path(text: str) -> str:
     return " > ".join(part for part in (comparison_key(p) for p in text.split(">")) if part)
 
 
+def comparison_form(text: str, kind: Kind) -> str:
+    """The form in which two values of a column of names or of paths are compared."""
+    return comparison_path(text) if kind is Kind.PATH else comparison_key(text)
+
+
 def path_prefixes(path: str) -> list[str]:
     """`a > b > c` as `a`, `a > b`, `a > b > c`; `path` is in the form of `comparison_path`."""
     parts = path.split(" > ") if path else []
     return [" > ".join(parts[: depth + 1]) for depth in range(len(parts))]
+
+
+def named_values(filter: Filter) -> Iterator[tuple[str, str]]:
+    """The column and the form of each name and each path in `filter`."""
+    if isinstance(filter, OneOf):
+        yield from ((filter.column, value) for value in filter.values if isinstance(value, str))
+    elif isinstance(filter, Not):
+        yield from named_values(filter.part)
+    elif isinstance(filter, And | Or):
+        for part in filter.parts:
+            yield from named_values(part)
 
 
 def _parse(value: object, kinds: Mapping[str, Kind], depth: int) -> Filter:
@@ -175,16 +202,23 @@ def _equal(column: str, value: object) -> Between:
 
 def _one_of(column: str, value: object, kind: Kind) -> Filter:
     values = value if isinstance(value, (list, tuple)) else [value]
-    value_type: type = bool if kind is Kind.FLAG else str
-    for entry in values:
-        if not isinstance(entry, value_type):
-            raise _type_error(column, "true or false" if kind is Kind.FLAG else "text or a list of texts", entry)
-    longest = max((len(entry) for entry in values if isinstance(entry, str)), default=0)
+    if kind is Kind.FLAG:
+        return OneOf(column, tuple(dict.fromkeys(_flag(column, entry) for entry in values)))
+    texts = [entry for entry in values if isinstance(entry, str)]
+    if len(texts) < len(values):
+        raise _type_error(column, "text or a list of texts", next(e for e in values if not isinstance(e, str)))
+    longest = max(map(len, texts), default=0)
     if longest > MAX_TEXT:
         cause = f"A value of '{column}' in a filter has {longest:,} characters, at most {MAX_TEXT:,} are allowed."
         raise UsageError(cause, "Shorten it.")
-    form: Callable[[Any], str | bool] = {Kind.NAME: comparison_key, Kind.PATH: comparison_path}.get(kind, bool)
-    return OneOf(column, tuple(dict.fromkeys(map(form, values))))
+    return OneOf(column, tuple(dict.fromkeys(comparison_form(text, kind) for text in texts)))
+
+
+def _flag(column: str, value: object) -> bool:
+    flag = parse_flag(value)
+    if flag is None:
+        raise _type_error(column, "true or false", value)
+    return flag
 
 
 def _number(column: str, value: object) -> float | None:
@@ -210,8 +244,6 @@ def _parse_term(term: str, kinds: Mapping[str, Kind]) -> Filter:
 
 
 def _term_value(column: str, text: str, kind: Kind | None) -> Any:  # noqa: ANN401 - plain JSON values
-    if kind is Kind.FLAG:
-        return {"true": True, "false": False}.get(comparison_key(text), text)
     if kind is not Kind.NUMBER:
         return text
     low, dots, high = text.partition("..")

@@ -178,7 +178,7 @@ class SearchAnswer(AnswerPart, frozen=True):
     """The hits of a search. `version` names model and index, `catalogue` counts the edits of the items.
 
     `assignments` has the arm of each experiment that the request is in. `arm` is the arm of the experiment where it is
-    in just one, otherwise the site's arm whose version answers.
+    in just one, otherwise the site's arm whose version answers. `notes` say which values of the filter no item has.
     """
 
     request_id: str
@@ -193,6 +193,7 @@ class SearchAnswer(AnswerPart, frozen=True):
     facets: list[FacetCounts]
     took_ms: float
     assignments: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
 
 
 class Problem(AnswerPart, frozen=True):

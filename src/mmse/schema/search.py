@@ -141,7 +141,7 @@ class Answer:
     `query` is the text that was searched for, to which a rule may have redirected; `redirect_url` is a page that a rule
     redirects this query to. `no_good_match` is true where nothing was likely enough. `rules` names the rules that
     applied, `version` is the state of the catalogue. `facets` are by column, over the candidates for the first 100 hits
-    that are likely enough, whatever `k` and `offset` are.
+    that are likely enough, whatever `k` and `offset` are. `notes` say which values of the filter no item has.
     """
 
     query: str
@@ -151,6 +151,7 @@ class Answer:
     rules: tuple[str, ...] = ()
     version: int = 0
     facets: dict[str, Facet] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def _check(holds: bool, cause: str, cure: str) -> None:

@@ -62,6 +62,7 @@ def build_answer(
         rules=answer.rules,
         facets=[_build_facet(column, facet, kinds[column]) for column, facet in answer.facets.items()],
         took_ms=round(took_s * 1000, 3),
+        notes=answer.notes,
     )
 
 

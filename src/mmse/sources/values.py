@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mmse.schema import flags
 from mmse.sources.sql import identifier, literal
 
 INTEGERS = frozenset(
@@ -17,12 +18,6 @@ INTEGERS = frozenset(
 EARLIEST = "1995-01-01"
 """No shop logged searches before; an earlier time was counted in another unit, or is a date without its century."""
 CLOCK_SKEW_DAYS = 2
-_TRUE = "('true', 't', 'yes', 'y', '1', '1.0')"
-_FALSE = "('false', 'f', 'no', 'n', '0', '0.0')"
-_IN_STOCK = (
-    "('instock', 'available', 'limitedavailability', 'preorder', 'presale', 'backorder', 'onbackorder', 'onlineonly')"
-)
-_OUT_OF_STOCK = "('outofstock', 'soldout', 'unavailable', 'notavailable', 'discontinued')"
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ def flag(name: str, raw: str, type_: str, *, is_required: bool, unless: str = ""
     if type_ == "BOOLEAN":
         return CastRule(name, raw, raw_column, presence)
     word = f"lower(trim(CAST({raw_column} AS VARCHAR)))"
-    value = f"CASE WHEN {word} IN {_TRUE} THEN true WHEN {word} IN {_FALSE} THEN false END"
+    value = f"CASE WHEN {word} IN {flags.TRUE_WORDS} THEN true WHEN {word} IN {flags.FALSE_WORDS} THEN false END"
     bad = (f"{_has_value(name, type_)} AND {column} IS NULL", f"{name} is not true or false")
     return CastRule(name, raw, value, (*presence, bad))
 
@@ -109,9 +104,10 @@ def availability(name: str, raw: str, type_: str) -> CastRule:
     if type_ == "BOOLEAN":
         return plain
     text_ = f"CAST({_raw_column(name)} AS VARCHAR)"
-    word = f"regexp_replace(lower({text_}), '^\\s*https?://schema\\.org/|[\\s_-]', '', 'g')"
+    word = f"regexp_replace(lower({text_}), {literal(flags.NOT_OF_WORD)}, '', 'g')"
     value = (
-        f"coalesce({plain.value}, CASE WHEN {word} IN {_IN_STOCK} THEN true WHEN {word} IN {_OUT_OF_STOCK} THEN false "
+        f"coalesce({plain.value}, CASE WHEN {word} IN {flags.IN_STOCK_WORDS} THEN true "
+        f"WHEN {word} IN {flags.OUT_OF_STOCK_WORDS} THEN false "
         f"WHEN regexp_full_match({text_}, '\\s*\\d{{1,9}}(\\.0+)?\\s*') THEN TRY_CAST({text_} AS DOUBLE) > 0 END)"
     )
     return CastRule(name, raw, value, ())

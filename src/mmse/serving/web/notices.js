@@ -11,6 +11,7 @@ export function notices(params, answer) {
   const leads = answer.redirect_url;
   const safe = leads !== null && /^(https?:\/\/|\/(?!\/))/i.test(leads);
   return [
+    answer.notes.map((note) => el("p", { class: "notice", dir: "auto" }, note)),
     leads !== null && el("p", { class: "notice" }, "A rule sends this query to ",
       safe ? el("a", { href: leads, rel: "noopener noreferrer" }, leads) : el("span", { dir: "auto" }, leads), "."),
     answer.query !== params.q && el("p", { class: "notice" }, "Searched for “", el("bdi", {}, answer.query), "”, as a rule says."),
