@@ -131,7 +131,14 @@ def _mine(context: StepContext) -> Manifest:
 def _adopt(context: StepContext) -> Manifest:
     source, config = _adopted(context.shop), context.shop.mine
     return adopt_dataset(
-        source, context.target, context.config, context.inputs, memory_limit=config.memory_limit, threads=config.threads
+        source,
+        context.target,
+        context.config,
+        context.inputs,
+        columns=context.shop.items.extra,
+        vectors=context.shop.items.vectors,
+        memory_limit=config.memory_limit,
+        threads=config.threads,
     )
 
 

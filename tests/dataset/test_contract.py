@@ -171,6 +171,18 @@ def test_what_breaks_a_rule_is_not_adopted(dataset: Path, tmp_path: Path) -> Non
     assert not RunFolder(tmp_path / "run").dataset.exists()
 
 
+def test_columns_that_the_shop_declares_must_be_there(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "shop.toml").write_text('[items]\nvectors = ["image"]\n[mine]\nengine = "adopt"\ndataset = "dataset"\n')
+    with pytest.raises(ArtifactError, match=r"items.parquet has no column image, which \[items\] of shop.toml names"):
+        make(DATASET, tmp_path / "shop.toml")
+    items = pq.read_table(dataset / "items.parquet")
+    pictures = pa.array([[0.1, 0.2]] * len(items), pa.list_(pa.float32()))
+    pq.write_table(items.append_column("image", pictures), dataset / "items.parquet")
+    with pytest.raises(ArtifactError, match=r"does not say how many numbers .* image have.\n.*vector_lengths"):
+        make(DATASET, tmp_path / "shop.toml")
+    assert not RunFolder(tmp_path / "run").dataset.exists()
+
+
 @pytest.mark.parametrize(
     ("section", "cause"),
     [
