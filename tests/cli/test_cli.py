@@ -213,7 +213,7 @@ def test_search_as_json(call: Call, small_run: Path) -> None:
     done = call("search", small_run, logged.queries[0], "-k", 7, "--user", user, "--json")
     assert (done.code, done.err) == (0, "")
     said = json.loads(done.out)
-    answer = ["hits", "no_good_match", "redirect_url", "rules", "version", "facets", "searched_for"]
+    answer = ["hits", "no_good_match", "redirect_url", "rules", "version", "facets", "notes", "searched_for"]
     assert list(said) == ["query", "user_id", *answer]
     assert (said["query"], said["user_id"], len(said["hits"])) == (logged.queries[0], user, 7)
     keys = ["rank", "item_id", "title", "score", "probability", "parts", "matched", "moved_by", "item", "reason"]
