@@ -263,7 +263,9 @@ class LexicalIndex:
         n, terms, weights, max_score = len(self), [], [], 0.0
         for field, boost in boosts.items():
             frequency = self._searcher.doc_freq(field, word)
-            max_score = max(max_score, times * boost * (K1 + 1) * _surprise(n, min(n, frequency)))
+            n_without = max(n - frequency, 0)
+            surprise = math.log1p((n_without + 0.5) / (n - n_without + 0.5))  # BM25's weight of the word
+            max_score = max(max_score, times * boost * (K1 + 1) * surprise)
             if boost > 0:
                 term = Query.term_query(self._index.schema, field, word, "freq")
                 terms.append((Occur.Should, Query.boost_query(term, times * boost)))
@@ -291,11 +293,6 @@ class LexicalIndex:
         else:
             queries = [Query.phrase_query(schema, field, [*stems]) for field in PHRASE_FIELDS]
         return Query.boolean_query([(Occur.Should, query) for query in queries])
-
-
-def _surprise(n: int, frequency: int) -> float:
-    """BM25's weight of a word that `frequency` of `n` items contain."""
-    return math.log1p((n - frequency + 0.5) / (frequency + 0.5))
 
 
 def _restrict(query: Query, condition: Query) -> Query:
