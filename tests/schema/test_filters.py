@@ -170,7 +170,7 @@ def test_terms_of_a_command_line(terms: list[str], means: Filter | None) -> None
         ("price=cheap", "'price' in a filter takes a number, or two with '..' between them, found 'cheap'"),
         ("price=1..2..3", "takes a number, or two with '..'"),
         ("price=", "takes a number, or two"),
-        ("price=..", r"takes a finite number, found \{\}"),
+        ("price=..", r"takes a number or .*, found \{\}"),
         ("price=nan", "takes a finite number, found nan"),
         ("price=20..10", "lie from 20.0 to 10.0: nothing can"),
         ("available=maybe", "takes true or false, found 'maybe'"),

@@ -27,6 +27,7 @@ MAX_TEXT = 2_000
 """Characters of a value. More than a shop needs, and few enough that no request can block a server."""
 
 _DOTTED_I = re.compile("i\u0307+")
+_NUMBERS = 'a number or {"from": …, "to": …}'
 EXAMPLE = '{"brand": ["Bosch", "Makita"], "price": {"to": 100}, "category": "Tools > Drills", "not": {"seller": "X"}}'
 
 
@@ -188,6 +189,8 @@ def _between(column: str, value: object) -> Filter:
         if low is not None and high is not None and low > high:
             raise UsageError(f"'{column}' is asked to lie from {low} to {high}: nothing can.", "Swap the two ends.")
         return Between(column, low, high)
+    if isinstance(value, Mapping):
+        raise _type_error(column, _NUMBERS, value)
     if isinstance(value, (list, tuple)):
         return Or(tuple(_equal(column, entry) for entry in value))
     return _equal(column, value)
@@ -196,7 +199,7 @@ def _between(column: str, value: object) -> Filter:
 def _equal(column: str, value: object) -> Between:
     number = _number(column, value)
     if number is None:
-        raise _type_error(column, 'a number or {"from": …, "to": …}', value)
+        raise _type_error(column, _NUMBERS, value)
     return Between(column, number, number)
 
 
