@@ -213,8 +213,8 @@ def test_search_as_json(call: Call, small_run: Path) -> None:
     done = call("search", small_run, logged.queries[0], "-k", 7, "--user", user, "--json")
     assert (done.code, done.err) == (0, "")
     said = json.loads(done.out)
-    answer = ["hits", "no_good_match", "redirect_url", "rules", "version", "facets", "notes", "searched_for"]
-    assert list(said) == ["query", "user_id", *answer]
+    answer = ["hits", "no_good_match", "redirect_url", "rules", "version", "facets", "notes", "corrected_from"]
+    assert list(said) == ["query", "user_id", *answer, "searched_for"]
     assert (said["query"], said["user_id"], len(said["hits"])) == (logged.queries[0], user, 7)
     keys = ["rank", "item_id", "title", "score", "probability", "parts", "matched", "moved_by", "item", "reason"]
     assert all(list(hit) == keys for hit in said["hits"])

@@ -32,7 +32,9 @@ def answer_table(query: str, answer: Answer) -> RenderableType:
     lines += [Text(note, style="bold") for note in answer.notes]
     if answer.no_good_match:
         return Group(*lines, Text("No good match: nothing in the catalogue is likely enough to be wanted."))
-    if answer.query != query:
+    if answer.corrected_from is not None:
+        lines.append(Text(f"Results for “{answer.query}”; --no-correct searches for what was written.", style="dim"))
+    elif answer.query != query:
         lines.append(Text(f"Searched for “{answer.query}”, as a rule says.", style="dim"))
     return Group(*lines, hits_table(query, answer.hits))
 

@@ -311,6 +311,7 @@ def search(
     sort: Annotated[
         str | None, typer.Option(help="Orders the relevant hits by a number: price, or -rating from high to low.")
     ] = None,
+    correct: Annotated[bool, typer.Option(help="Corrects misspelt words.")] = True,
     as_json: Json = False,
 ) -> None:
     """Searches a run: hits, how likely each is, and why it stands where it stands."""
@@ -334,6 +335,7 @@ def search(
         target_precision=target_precision,
         offset=offset,
         sort=sort,
+        correct=correct,
     )
     answer = retriever.answer(request)
     if as_json:

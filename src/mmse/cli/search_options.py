@@ -25,6 +25,7 @@ def search_of(
     target_precision: float | None,
     offset: int,
     sort: str | None,
+    correct: bool,
 ) -> Search:
     """The search that the options ask for; raises `UsageError` naming the option that is wrong."""
     if channel not in get_args(Channel):
@@ -41,6 +42,7 @@ def search_of(
         boosts=tuple(_boost(option, kinds) for option in boosts),
         offset=offset,
         sort=sort,
+        correct=correct,
     )
 
 

@@ -47,6 +47,7 @@ class SearchFields(TypedDict, total=False):
     facets: Sequence[str]
     offset: int
     sort: str | None
+    correct: bool
     explain: bool
     version: str | None
     session_id: str | None

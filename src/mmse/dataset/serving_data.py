@@ -26,7 +26,7 @@ from mmse.dataset.history import LENGTH, History
 
 ITEMS, ITEM_STATS = "items.parquet", "item_stats.parquet"
 INTERACTIONS, POPULAR_QUERIES = "interactions.parquet", "popular_queries.parquet"
-MAX_QUERIES = 1_000
+MAX_QUERIES = 5_000
 MEMORY_LIMIT = "1500MB"
 
 Moment = Literal["test", "end"]
@@ -89,19 +89,19 @@ def read_item_counts(serving: Path, moment: Moment) -> Int64[np.ndarray, "n_item
     return counts
 
 
-def read_popular_queries(serving: Path, limit: int) -> list[str]:
-    """At most `limit` popular queries, those of most requests first; raises `ArtifactError` where that cannot be."""
+def read_popular_queries(serving: Path) -> dict[str, int]:
+    """The popular queries with the requests of each, the most first; raises `ArtifactError` where that cannot be."""
     try:
-        queries: list[str] = pq.read_table(serving / POPULAR_QUERIES)["query"].slice(0, limit).to_pylist()
-    except (OSError, pa.ArrowException) as error:
+        columns = pq.read_table(serving / POPULAR_QUERIES).to_pydict()
+        return dict(zip(columns["query"], columns["requests"], strict=True))
+    except (OSError, KeyError, pa.ArrowException) as error:
         raise _damaged(serving / POPULAR_QUERIES, error) from error
-    return queries
 
 
 def read_probe_queries(serving: Path, limit: int) -> list[str]:
     """At most `limit` queries to try a search with: popular ones, or titles of items where no query is popular."""
-    if queries := read_popular_queries(serving, limit):
-        return queries
+    if queries := read_popular_queries(serving):
+        return list(queries)[:limit]
     try:
         batches = pq.ParquetFile(serving / ITEMS).iter_batches(batch_size=limit, columns=["title"])
         titles = next(batches)["title"].to_pylist()

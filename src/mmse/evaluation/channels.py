@@ -83,7 +83,7 @@ class Subject:
     def vectors(self, batch: QueryBatch) -> Float32[np.ndarray, "n width"]:
         """The fused vectors of the queries, each with the history that its shopper had then."""
         ids = look_up_traits(self.retriever.shopper_columns, batch.history)
-        return self.retriever.encoder.embed_queries_compiled(batch.queries, batch.users, ids)
+        return self.retriever.encoder.embed_queries_compiled(self.retriever.spell(batch.queries), batch.users, ids)
 
     def rank(
         self,
@@ -99,7 +99,8 @@ class Subject:
         n = len(queries)
         rankings = {channel: np.full((n, DEPTH), -1, np.int64) for channel in self.names}
         hits = []
-        for index, channel_rankings in enumerate(self.retriever.search_channels(queries, vectors, DEPTH)):
+        spelt_queries = self.retriever.spell(queries)
+        for index, channel_rankings in enumerate(self.retriever.search_channels(spelt_queries, vectors, DEPTH)):
             for channel, ranking in rankings.items():
                 rows = channel_rankings.rows(channel)
                 ranking[index, : len(rows)] = rows

@@ -17,8 +17,11 @@ from mmse.core.progress import Progress
 from mmse.index.forward_index import ForwardDraft, hash_word
 from mmse.index.row_scores import FIELDS, RowWords
 from mmse.schema.filters import Kind, comparison_key, comparison_path, path_prefixes
-from mmse.text.normalise import MAX_CHARACTERS, words
+from mmse.text.codes import code_key, codes
+from mmse.text.terms import terms
 
+CODE_FIELD = "code"
+"""The field of the item's id and of what may be codes in its texts."""
 _PROGRESS_ROWS = 16_384
 _HEAP_BYTES = 256_000_000
 _LIVE_HEAP_BYTES = 32_000_000
@@ -55,11 +58,13 @@ class LexicalWriter:
         columns = [["title"], ["brand"], ["category"], attributes]
         texts = dict(zip(FIELDS, (_join_columns(items, names) for names in columns), strict=True))
         values = {name: items[name].to_pylist() for name in self._kinds if name in items.column_names}
+        ids = items["item_id"].to_pylist() if "item_id" in items.column_names else [""] * len(rows)
         for i, row in enumerate(rows.tolist()):
             field_texts = {field: prepare_text(text[i]) for field, text in texts.items()}
-            self._writer.add_document(
-                self._make_document(row, field_texts, {name: column[i] for name, column in values.items()})
-            )
+            document = self._make_document(row, field_texts, {name: column[i] for name, column in values.items()})
+            for code in {code_key(str(ids[i])), *codes(texts["title"][i]), *codes(texts["attributes"][i])}:
+                document.add_text(CODE_FIELD, code)
+            self._writer.add_document(document)
             if self._forward is not None:
                 self._forward.add(row, field_texts)
             if progress is not None and i % _PROGRESS_ROWS == 0:
@@ -123,8 +128,8 @@ class ForwardWriter:
 
 
 def prepare_text(text: str) -> str:
-    """`text` as words with spaces between them, ready for the analyzer to split and stem; as everywhere in mmse."""
-    return " ".join(words(text[:MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8")))
+    """`text` as terms with spaces between them, ready for the analyzer to split and stem."""
+    return " ".join(terms(text))
 
 
 def format_term(value: object) -> str:

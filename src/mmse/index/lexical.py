@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 import tantivy
@@ -25,10 +25,11 @@ from mmse.core.errors import ArtifactError
 from mmse.core.scratch import LinkFolder
 from mmse.index import forward_index
 from mmse.index.base import NO_MATCHES, Matches, damage_error
-from mmse.index.documents import ForwardWriter, LexicalWriter, field_name, format_term, prepare_text
+from mmse.index.documents import CODE_FIELD, ForwardWriter, LexicalWriter, field_name, format_term, prepare_text
 from mmse.index.forward_index import K1, ForwardDraft, WeightedWord, hash_word
 from mmse.index.row_scores import FIELDS, RowWords, rarity
 from mmse.schema.filters import And, Between, Filter, Kind, Not, OneOf
+from mmse.text.codes import MAX_CODE, code_key, codes
 
 __all__ = ["FIELDS", "Boosts", "Expansions", "LexicalIndex", "LexicalQuery", "Matches", "Phrases"]
 
@@ -45,6 +46,16 @@ Expansions = Sequence[tuple[str, Sequence[str]]]
 
 Phrases = Sequence[Sequence[str]]
 """Runs of words, each with at least one."""
+MIN_ID = 3
+MAX_QUERY = 60
+"""Characters of a query that may be a code."""
+
+
+class CodeMatch(NamedTuple):
+    """Rows with a code, sorted; `is_prefix` if their codes only begin with it."""
+
+    rows: Int64[np.ndarray, " m"]
+    is_prefix: bool
 
 
 @dataclass(frozen=True)
@@ -148,6 +159,10 @@ class LexicalIndex:
         """The stems of the words of `text`, in order."""
         return self._analyzer.analyze(prepare_text(text))
 
+    def has_word(self, word: str) -> bool:
+        """Whether an item has `word`, in any form."""
+        return any(self._searcher.doc_freq(field, stem) for stem in self.stems(word) for field in FIELDS)
+
     def parse(self, text: str, boosts: Boosts, expansions: Expansions = ()) -> LexicalQuery:
         """`text` as a query: any of its words, in any field with a boost above 0.
 
@@ -197,6 +212,24 @@ class LexicalIndex:
         if not has_words.all():
             scores[~has_words] = self._score_by_search(query.tantivy_query, rows[~has_words])
         return scores
+
+    def find_codes(self, query: str, k: int, filter: Filter | None = None) -> CodeMatch | None:
+        """At most `k` rows with the code that `query` is, or else with a code that begins so.
+
+        None where `query` is no code: several words are one only where an item has it.
+        """
+        key, is_code = code_key(query), len(query.split()) == 1 and code_key(query) in codes(query)
+        if not any(map(str.isdigit, key)) or not MIN_ID <= len(key) <= MAX_CODE or len(query) > MAX_QUERY:
+            return None
+        patterns = [Query.term_query(self._index.schema, CODE_FIELD, key, "basic")]
+        if is_code:
+            patterns.append(Query.regex_query(self._index.schema, CODE_FIELD, f"{key}.*"))
+        for is_prefix, pattern in enumerate(patterns):
+            condition = pattern if filter is None else _restrict(pattern, self.make_filter_query(filter))
+            rows = np.sort(self._run_query(condition, k).rows)
+            if len(rows):
+                return CodeMatch(rows, bool(is_prefix))
+        return CodeMatch(rows, False) if is_code else None
 
     def match_phrases(self, phrases: Phrases, rows: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Which of `rows` (distinct) contain every one of `phrases` in title or brand."""
@@ -304,6 +337,7 @@ def _make_schema(kinds: Mapping[str, Kind]) -> tantivy.Schema:
     schema.add_integer_field("row", indexed=True, fast=True)
     for field in FIELDS:
         schema.add_text_field(field, tokenizer_name="words", index_option="position")
+    schema.add_text_field(CODE_FIELD, tokenizer_name="raw", index_option="basic")
     for column, kind in kinds.items():
         if kind is Kind.NUMBER:
             schema.add_float_field(field_name(kinds, column), indexed=True, fast=True)

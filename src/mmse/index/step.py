@@ -16,11 +16,15 @@ from mmse.index.base import IndexConfig
 from mmse.index.columns import FilterColumns, filter_kinds
 from mmse.index.embedding import QUERIES, open_array
 from mmse.index.lexical import LexicalIndex
+from mmse.index.speller import Speller
 from mmse.index.store import store_class, write_store_name
 from mmse.model.features import FeatureSpace
 
 COLUMNS = "columns"
 LEXICAL = "lexical"
+SPELLING = "spelling"
+_TEXTS = ("title", "brand", "category")
+"""The columns whose words a speller knows."""
 
 
 def index_catalogue(
@@ -52,8 +56,19 @@ def index_catalogue(
         words.add(rows, table, attribute_columns(shop_columns), progress)
         words.commit()
         words.close()
+        (draft.folder / SPELLING).mkdir()
+        write_words(dataset, draft.folder / SPELLING, LexicalIndex.open(draft.folder / LEXICAL))
         draft.counts |= {"items": len(items), "width": items.shape[1], "filters": list(kinds), **store_counts}
     return artifact.read_manifest(target, INDEX)
+
+
+def write_words(dataset: Path, target: Path, lexical: LexicalIndex) -> None:
+    """Writes what a speller knows of the items and the training queries of `dataset`, which `lexical` indexes."""
+    folder = DatasetFolder(dataset)
+    items = pq.read_table(folder.items)
+    queries = pq.read_table(folder.queries, columns=["query", "requests"]).to_pydict()
+    texts = (str(text) for name in _TEXTS if name in items.column_names for text in items[name].to_pylist() if text)
+    Speller.write(target, texts, dict(zip(queries["query"], queries["requests"], strict=True)), lexical.stems)
 
 
 def attribute_columns(shop_columns: dict[str, list[str]]) -> list[str]:

@@ -22,6 +22,7 @@ from mmse.ranking.candidates import Candidates
 from mmse.schema.filters import Filter
 from mmse.text.normalise import words
 
+_QUOTED = re.compile(r'(?<!\w)["“„]([^"“”„]{2,})["”“](?!\w)')
 MAX_BRAND_WORDS = 3
 """Brands of more words are not guarded."""
 FETCH_K = 10
@@ -66,7 +67,13 @@ class Guard:
         )
 
     def phrases(self, query: str) -> list[Phrase]:
-        """The names in `query`: phrases that an item's title or brand should have, in order, none inside another."""
+        """The names in `query`: phrases that an item's title or brand should have, in order, none inside another.
+
+        Where the query has phrases in quotation marks, these.
+        """
+        quoted = [tuple(words(phrase)) for phrase in _QUOTED.findall(query)]
+        if any(quoted):
+            return [phrase for phrase in quoted if phrase]
         query_words = words(query)
         brands = [p for p in _phrases(query_words) if p in self.brands]
         brands = [p for p in brands if not any(len(q) > len(p) and _contains(q, p) for q in brands)]

@@ -41,6 +41,7 @@ def rerank(
     boosts: Sequence[tuple[Filter, float]] = (),
     caps: Mapping[str, int] | None = None,
     is_lead: Bool[np.ndarray, " n"] | None = None,
+    exclusions: Sequence[tuple[Bool[np.ndarray, " n"], str]] = (),
     former_rows: Int64[np.ndarray, " f"] = _NO_ROWS,
 ) -> tuple[Int64[np.ndarray, " h"], dict[int, tuple[str, ...]]]:
     """The order of the candidates at `rows` (different, in any order), whose log-odds to be relevant are `scores`.
@@ -50,10 +51,11 @@ def rerank(
     candidates, have the first places already: they count for caps and positions, and the hits behind them are returned,
     up to place `k`.
 
-    `boosts` are the request's own, as (filter, factor of the odds). Rows that `is_lead` marks come before the rest,
-    buried rows after it. `caps` limit how many hits may share a value of a column: a hit over the cap goes behind the
-    hits within it that lead (or do not, or are buried) like it; pinned hits count and are not moved; a missing value
-    has no cap. Pinned items must be among the candidates; an item pinned past `k` is not shown before its position.
+    `exclusions` mark candidates that are buried, each with the reason. `boosts` are the request's own, as (filter,
+    factor of the odds). Rows that `is_lead` marks come before the rest, buried rows after it. `caps` limit how many
+    hits may share a value of a column: a hit over the cap goes behind the hits within it that lead (or do not, or are
+    buried) like it; pinned hits count and are not moved; a missing value has no cap. Pinned items must be among the
+    candidates; an item pinned past `k` is not shown before its position.
     """
     scores, reasons = _boost_scores(catalogue, rows, scores, effects, boosts)
     tiers = np.full(len(rows), _MIDDLE_TIER)
@@ -63,6 +65,9 @@ def rerank(
         mask = _bury_mask(catalogue, rows, bury)
         tiers[mask] = _BOTTOM_TIER
         reasons.append((mask, f"buried by rule {bury.head.name}"))
+    for mask, reason in exclusions:
+        tiers[mask] = _BOTTOM_TIER
+        reasons.append((mask, reason))
     order = np.lexsort((rows, -scores, tiers))
     former = np.flatnonzero(np.isin(rows, former_rows, assume_unique=True)).tolist() if len(former_rows) else []
     pins = {index: pin for index, pin in _pins_by_index(catalogue, rows, effects.pins).items() if index not in former}
@@ -70,9 +75,9 @@ def rerank(
         order = order[~np.isin(order, [*former, *pins], assume_unique=True)]
     cap_reasons: dict[int, tuple[str, ...]] = {}
     if caps:
-        counted = former + [index for index, pin in pins.items() if pin.position <= k]
+        fixed_indices = former + [index for index, pin in pins.items() if pin.position <= k]
         codes = {column: _codes(catalogue.values(column, rows)) for column in caps}
-        cap_reasons = _cap_reasons(order.tolist(), counted, caps, codes, k - len(former))
+        cap_reasons = _cap_reasons(order.tolist(), fixed_indices, caps, codes, k - len(former))
         is_over = np.zeros(len(rows), bool)
         is_over[list(cap_reasons)] = True
         order = order[np.lexsort((is_over[order], tiers[order]))]
@@ -133,12 +138,12 @@ def _codes(values: Sequence[Any]) -> list[int]:
 
 
 def _cap_reasons(
-    order: Sequence[int], counted: Sequence[int], caps: Mapping[str, int], codes: Mapping[str, list[int]], k: int
+    order: Sequence[int], fixed_indices: Sequence[int], caps: Mapping[str, int], codes: Mapping[str, list[int]], k: int
 ) -> dict[int, tuple[str, ...]]:
-    """The candidates over a cap, with the reasons, until `k` are within the caps; those of `counted` count first."""
+    """The candidates over a cap, with the reasons, until `k` are within the caps; `fixed_indices` count first."""
     columns = [(column, cap, codes[column], Counter[int]()) for column, cap in caps.items()]
     for _, _, values, counts in columns:
-        counts.update(values[index] for index in counted)
+        counts.update(values[index] for index in fixed_indices)
     cap_reasons = {}
     n_within_caps = 0
     for index in order:

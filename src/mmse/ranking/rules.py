@@ -96,7 +96,8 @@ class RuleEffects:
 
     `query` is the text to search for: the shopper's, or that of a redirect; all other fields are for that text. `rules`
     are the names of the rules that apply, redirects first. `pins` hold each item and each position once. `expansions`
-    are phrases of the query (words joined by spaces), each with the phrases to search as alternatives.
+    are phrases of the query (words joined by spaces), each with the phrases to search as alternatives. `corrected_from`
+    is the spelling that `query` corrects.
     """
 
     query: str
@@ -106,6 +107,7 @@ class RuleEffects:
     boosts: tuple[Boost, ...] = ()
     expansions: tuple[tuple[str, tuple[str, ...]], ...] = ()
     redirect_url: str | None = None
+    corrected_from: str | None = None
 
 
 class Rules:
@@ -131,6 +133,10 @@ class Rules:
         Synonyms are found by phrase and are not among them.
         """
         return [self._by_query[number] for number in self._index.find(query)]
+
+    def are_for(self, query: str) -> bool:
+        """Whether a rule is for `query` in just its spelling, or in a pattern with some of its words."""
+        return any(rule.head.query.text != "*" for rule in self.find(normalise(query)))
 
     def apply(self, query: str, time: datetime) -> RuleEffects:
         """The effects on `query` of the rules that are active at `time`, which has a time zone."""

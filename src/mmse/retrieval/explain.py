@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from mmse.catalogue.snapshot import Snapshot
+from mmse.index.lexical import LexicalIndex
 from mmse.model.encoder import Encoder
 from mmse.retrieval.query_context import QueryContext
 from mmse.retrieval.rank import RankedBlock
@@ -18,6 +20,7 @@ from mmse.text.normalise import words
 
 LEAD_REASON = "names what the query names"
 _WORDS_PHRASE = "same words"
+_UNKNOWN_WORDS = "No item and no known query has any of these words: nothing tells how likely the hits are."
 _MAX_NOTES = 5
 _MAX_VALUE = 80
 """Characters of a value that a note shows."""
@@ -34,7 +37,7 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
         parts = _parts(context, rows, block.candidates.lexical[order], encoder.widths)
         space = encoder.space
         table = context.snapshot.table(rows, space.text_columns)
-        matched_words = _match_words(context.query, space.item_texts(table))
+        matched_words = _match_words(context.query, space.item_texts(table), context.snapshot.lexical)
     moved_by = [
         (*block.moved_by.get(index, ()), LEAD_REASON) if is_lead else block.moved_by.get(index, ())
         for index, is_lead in zip(order.tolist(), block.is_lead[order].tolist(), strict=True)
@@ -59,8 +62,15 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
     ]
 
 
-def filter_notes(snapshot: Snapshot, filter: Filter) -> tuple[str, ...]:
-    """What to say of the first values in `filter` that no item has."""
+def notes_of(context: QueryContext) -> tuple[str, ...]:
+    """What to say of a code or of words that nobody knows, and of the first values of the filter that none has."""
+    code_notes = (f"No item has the code '{_shorten(context.effects.query)}'.",) if context.is_unknown_code else ()
+    if not context.has_known_word and not code_notes:
+        code_notes = (_UNKNOWN_WORDS,)
+    return code_notes if context.filter is None else (*code_notes, *_filter_notes(context.snapshot, context.filter))
+
+
+def _filter_notes(snapshot: Snapshot, filter: Filter) -> tuple[str, ...]:
     return tuple(
         f"No item has '{_shorten(value)}' in '{column}'." + (f" Did you mean '{_shorten(similar)}'?" if similar else "")
         for column, value, similar in islice(snapshot.unknown_values(filter), _MAX_NOTES)
@@ -86,7 +96,8 @@ def _parts(
     return [dict(zip(names, shares, strict=True)) for shares in table.tolist()]
 
 
-def _match_words(query: str, texts: Sequence[str]) -> list[tuple[str, ...]]:
-    """The words of `query` that each text has, in the text's order."""
-    query_words = set(words(query))
-    return [tuple(word for word in dict.fromkeys(words(text)) if word in query_words) for text in texts]
+def _match_words(query: str, texts: Sequence[str], lexical: LexicalIndex) -> list[tuple[str, ...]]:
+    """The words of each text, in its order, that the lexical channel takes for words of `query`: `cases` for `case`."""
+    query_stems = set(lexical.stems(query))
+    has_match = functools.cache(lambda word: not query_stems.isdisjoint(lexical.stems(word)))
+    return [tuple(word for word in dict.fromkeys(words(text)) if has_match(word)) for text in texts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,15 +12,17 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from mmse.catalogue.snapshot import Snapshot
 from mmse.index.base import NO_MATCHES, Matches
-from mmse.index.lexical import LexicalQuery
-from mmse.ranking.candidates import MATCH_DEPTH, Candidates, depth, gather, word_shares
+from mmse.index.lexical import CodeMatch, LexicalQuery
+from mmse.ranking.candidates import FIRST_BLOCK, MATCH_DEPTH, MIN_DEPTH, Candidates, depth, gather, word_shares
 from mmse.ranking.fusion import fuse, reciprocal_ranks
 from mmse.ranking.rules import RuleEffects
 from mmse.ranking.step import Ranking
 from mmse.schema.filters import Filter
 from mmse.schema.search import Channel
+from mmse.text.exclusions import Exclusion
 
 NO_ROWS: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
+NO_SCORES: Float32[np.ndarray, " none"] = np.empty(0, np.float32)
 
 
 def search_vectors(
@@ -39,22 +42,21 @@ def search_vectors(
 class QueryContext:
     """A query as text and as vector, what rules make of it, the catalogue it searches, the filter, what was learned.
 
+    `query` is the text that is searched for: that of `effects` in the form that the log knows.
     `matches` and `neighbours` are what the lexical and the vector channel found, by the end of the block: each block is
     searched once. Contexts of the same words and filter may share `matches`.
     """
 
     snapshot: Snapshot
     ranking: Ranking
+    query: str
     effects: RuleEffects
     vector: Float32[np.ndarray, " width"]
     filter: Filter | None = None
+    exclusions: tuple[Exclusion, ...] = ()
+    has_known_word: bool = True
     matches: dict[int, Matches] = field(default_factory=dict)
     neighbours: dict[int, Matches] = field(default_factory=dict)
-
-    @property
-    def query(self) -> str:
-        """The text that is searched for."""
-        return self.effects.query
 
     @cached_property
     def lexical_query(self) -> LexicalQuery:
@@ -71,6 +73,17 @@ class QueryContext:
         """The weight of the lexical score in the fused score."""
         return float(self.ranking.fusion.weights(np.array([self.query_count]))[0])
 
+    @cached_property
+    def code_match(self) -> CodeMatch | None:
+        """The items with the code that the query is, or that begin with it; None where it is no code."""
+        return self.snapshot.lexical.find_codes(self.effects.query, MIN_DEPTH, self.filter)
+
+    @property
+    def is_unknown_code(self) -> bool:
+        """Whether the query is a code that no item has, in no form: then nothing is near it either."""
+        match = self.code_match
+        return match is not None and len(match.rows) == 0 and len(self.find_matches(FIRST_BLOCK).rows) == 0
+
     def find_neighbours(self, end: int) -> Matches:
         """What the vector channel finds for the block that ends at place `end`."""
         return _get(self.neighbours, end, lambda: search_vectors(self.snapshot, self.vector[None], end, self.filter)[0])
@@ -84,10 +97,16 @@ class QueryContext:
     def find_candidates(self, channel: Channel, end: int) -> Candidates:
         """The candidates of `channel` for the block that ends at place `end`, each with both scores.
 
-        Without the lexical channel every lexical score is 0.
+        Without the lexical channel every lexical score is 0. A code that no item has finds nothing, and the beginning
+        of a code only the items with it.
         """
+        match = self.code_match if channel != "vector" else None
+        has_no_neighbours = channel == "lexical" or (match is not None and self.is_unknown_code)
+        if match is not None and match.is_prefix:
+            no_candidates = Candidates(NO_ROWS, NO_SCORES, NO_SCORES, -math.inf, 0.0)
+            return self.with_rows(no_candidates, match.rows)
         return gather(
-            NO_MATCHES if channel == "lexical" else self.find_neighbours(end),
+            NO_MATCHES if has_no_neighbours else self.find_neighbours(end),
             NO_MATCHES if channel == "vector" else self.find_matches(end),
             self.lexical_query,
             self.snapshot.lexical,
@@ -97,11 +116,24 @@ class QueryContext:
 
     def apply_guard(self, candidates: Candidates, channel: Channel) -> tuple[Candidates, Bool[np.ndarray, " n"]]:
         """The candidates, with those that the guard adds for the names in the query, and which of them should lead."""
-        guard = self.ranking.guard
+        guard, match = self.ranking.guard, self.code_match if channel != "vector" else None
+        if match is not None and len(match.rows):
+            candidates = self.with_rows(candidates, match.rows)
+            return candidates, np.isin(candidates.rows, match.rows)
         if channel != "hybrid" or guard is None or len(candidates) == 0:
             return candidates, np.zeros(len(candidates), bool)
         rows, lead = guard.find_leads(self.query, candidates, self.lexical_query, self.snapshot.lexical, self.filter)
         return self.with_rows(candidates, rows), np.append(lead, np.ones(len(rows), bool))
+
+    def excluded(self, candidates: Candidates) -> list[tuple[Bool[np.ndarray, " n"], str]]:
+        """Which candidates have a word in title or brand that the query excludes, and how that is said."""
+        lexical, masks = self.snapshot.lexical, []
+        for word, phrases in self.exclusions:
+            mask = lexical.match_phrases([[word]], candidates.rows)
+            for phrase in phrases:
+                mask &= ~lexical.match_phrases([phrase], candidates.rows)
+            masks.append((mask, f"has '{word}', which the query excludes"))
+        return masks
 
     def with_rows(self, candidates: Candidates, rows: Int64[np.ndarray, " m"]) -> Candidates:
         """`candidates`, followed by those of `rows` (distinct) that are not among them, with both scores."""

@@ -93,8 +93,8 @@ def _rank_blocks(context: QueryContext, search: Search, n_hits: int) -> list[Ran
     blocks: list[RankedBlock] = []
     needs_whole_blocks = bool(search.caps or context.effects.pins)
     for end in block_ends(n_hits):
-        place = end if needs_whole_blocks else min(end, n_hits)  # the order above it depends on nothing below
-        block = _rank_block(context, search, end, place, blocks)
+        last_rank = end if needs_whole_blocks else min(end, n_hits)  # the order above it depends on nothing below
+        block = _rank_block(context, search, end, last_rank, blocks)
         blocks.append(block)
         if block.first_rank + len(block) <= end:
             break
@@ -102,11 +102,11 @@ def _rank_blocks(context: QueryContext, search: Search, n_hits: int) -> list[Ran
 
 
 def _rank_block(
-    context: QueryContext, search: Search, end: int, place: int, former_blocks: Sequence[RankedBlock]
+    context: QueryContext, search: Search, end: int, last_rank: int, former_blocks: Sequence[RankedBlock]
 ) -> RankedBlock:
-    """The block behind `former_blocks` that ends at place `end`, as far as `place`."""
-    found = context.find_candidates(search.channel, end)
-    candidates, is_lead = context.apply_guard(found, search.channel)
+    """The block behind `former_blocks` that ends at place `end`, as far as `last_rank`."""
+    originals = context.find_candidates(search.channel, end)
+    candidates, is_lead = context.apply_guard(originals, search.channel)
     pinned_rows, former_rows = _pinned_rows(context), rows_of(former_blocks)
     candidates = context.with_rows(context.with_rows(candidates, pinned_rows), former_rows)
     is_lead = np.pad(is_lead, (0, len(candidates) - len(is_lead)))
@@ -123,19 +123,20 @@ def _rank_block(
         candidates.rows,
         scores,
         context.effects,
-        len(candidates) if has_cut else place,
+        len(candidates) if has_cut else last_rank,
         boosts=search.boosts,
         caps=search.caps,
         is_lead=is_lead,
+        exclusions=context.excluded(candidates),
         former_rows=former_rows,
     )
     found_rows, threshold = candidates.rows, -math.inf
     if has_cut:
         assert probabilities is not None
-        threshold = least_probability(search, probabilities)
+        threshold = least_probability(search, probabilities) if context.has_known_word else math.inf
         is_kept = (probabilities >= threshold) | np.isin(candidates.rows, pinned_rows)
         found_rows = candidates.rows[is_kept]
-        order = order[is_kept[order]][: place - len(former_rows)]
+        order = order[is_kept[order]][: last_rank - len(former_rows)]
     return RankedBlock(
         candidates=candidates,
         scores=fused_scores,
@@ -146,7 +147,7 @@ def _rank_block(
         order=order,
         first_rank=len(former_rows) + 1,
         found_rows=found_rows,
-        is_exhaustive=_is_exhaustive(search, context, found, threshold, moments),
+        is_exhaustive=_is_exhaustive(search, context, originals, threshold, moments),
     )
 
 
@@ -164,17 +165,17 @@ def least_probability(search: Search, probabilities: Float64[np.ndarray, " n"]) 
 
 
 def _is_exhaustive(
-    search: Search, context: QueryContext, found: Candidates, threshold: float, moments: tuple[float, float]
+    search: Search, context: QueryContext, originals: Candidates, threshold: float, moments: tuple[float, float]
 ) -> bool:
-    """Whether a search of any depth can show no item besides those of `found` that reach the `threshold`."""
+    """Whether a search of any depth can show no item besides those of `originals` that reach the `threshold`."""
     if search.channel == "lexical":
-        return found.lexical_floor == 0.0
-    if found.vector_floor == -math.inf:
+        return originals.lexical_floor == 0.0
+    if originals.vector_floor == -math.inf:
         return True
     is_fixed = search.target_precision is None and context.ranking.calibration.form == "adapter"
     if search.channel != "hybrid" or threshold <= 0 or not is_fixed:
         return False
-    best_rest = np.array([found.vector_floor + context.weight * found.lexical_floor])
+    best_rest = np.array([originals.vector_floor + context.weight * originals.lexical_floor])
     return bool(expit(context.log_odds(best_rest, moments))[0] < threshold)
 
 

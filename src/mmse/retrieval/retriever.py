@@ -18,12 +18,14 @@ from mmse.catalogue.snapshot import Snapshot
 from mmse.core.errors import MmseError, UsageError
 from mmse.core.run_folder import SEARCH, RunFolder
 from mmse.dataset.history import History
-from mmse.dataset.serving_data import open_histories
+from mmse.dataset.serving_data import open_histories, read_popular_queries
 from mmse.index.base import Matches
 from mmse.index.embedding import SHOPPER, open_array
 from mmse.index.facets import count_values
 from mmse.index.helper_thread import HelperThread
 from mmse.index.lexical import LexicalIndex
+from mmse.index.speller import Speller
+from mmse.index.step import SPELLING
 from mmse.model.encoder import Encoder
 from mmse.model.inputs import look_up_traits
 from mmse.model.query_cache import Lookups, QueryCache, QueryKey
@@ -33,7 +35,8 @@ from mmse.ranking.rulebook import Rulebook
 from mmse.ranking.rules import RuleEffects, Rules
 from mmse.ranking.step import Ranking
 from mmse.retrieval.channel_rankings import CalibratedHits, ChannelRankings
-from mmse.retrieval.explain import build_hits, filter_notes
+from mmse.retrieval.explain import build_hits, notes_of
+from mmse.retrieval.interpretation import QueryInterpreter
 from mmse.retrieval.query_context import QueryContext, search_vectors
 from mmse.retrieval.rank import RankedBlock, page, rank
 from mmse.schema.filters import Filter, Kind
@@ -61,6 +64,7 @@ class Retriever:
     indexed_snapshot: Snapshot
     ranking: Ranking
     rulebook: Rulebook | None
+    interpreter: QueryInterpreter
     shopper_columns: Int32[np.ndarray, "items shopper"]
     history: History
     query_cache: QueryCache = field(default_factory=lambda: QueryCache(0))
@@ -88,12 +92,16 @@ class Retriever:
         else:
             lexical = LexicalIndex.open(folders.index / "lexical")
             indexed_snapshot = base_snapshot(open_run_base(folders.path), lexical, version=0)
+        ranking = Ranking.open(folders.ranking)
+        popular_queries = read_popular_queries(folders.serving)
+        speller = Speller.open(folders.index / SPELLING, popular_queries, indexed_snapshot.lexical.stems)
         return cls(
             encoder=encoder,
             catalogue=catalogue,
             indexed_snapshot=indexed_snapshot,
-            ranking=Ranking.open(folders.ranking),
+            ranking=ranking,
             rulebook=Rulebook.open(folders.rules, indexed_snapshot.kinds) if edits else None,
+            interpreter=QueryInterpreter(speller, ranking.query_counts),
             shopper_columns=open_array(folders.vectors, SHOPPER),
             history=open_histories(folders.serving),
             query_cache=QueryCache(cached_queries),
@@ -182,7 +190,7 @@ class Retriever:
             if len(match_cache) >= _MATCH_CACHE_SIZE:
                 match_cache.clear()
             matches = match_cache.setdefault((query, filter), {})
-            context = QueryContext(snapshot, self.ranking, RuleEffects(query), vector, filter, matches)
+            context = QueryContext(snapshot, self.ranking, query, RuleEffects(query), vector, filter, matches=matches)
             yield ChannelRankings(k, context)
 
     def rankings(
@@ -234,13 +242,23 @@ class Retriever:
             return []
         rules = self.rulebook.current() if self.rulebook else Rules()
         moment, snapshot = datetime.now(UTC), self.snapshot()
-        effects = [rules.apply(search.query, moment) for search in searches]
-        keys = [(e.query, search.user_id, search.history) for search, e in zip(searches, effects, strict=True)]
+        interpretations = [
+            self.interpreter.interpret(search.query, rules, moment, snapshot.lexical, correct=search.correct)
+            for search in searches
+        ]
+        keys = [(i.text, search.user_id, search.history) for search, i in zip(searches, interpretations, strict=True)]
         vectors = self._encode(snapshot, keys)
         return [
-            QueryContext(snapshot, self.ranking, e, vector, search.filter)
-            for search, e, vector in zip(searches, effects, vectors, strict=True)
+            QueryContext(
+                snapshot, self.ranking, i.text, i.effects, vector, search.filter, i.exclusions, i.has_known_word
+            )
+            for search, i, vector in zip(searches, interpretations, vectors, strict=True)
         ]
+
+    def spell(self, queries: Sequence[str]) -> list[str]:
+        """Each of `queries` as it is searched for without rules: corrected, and in the form that the log knows."""
+        rules, moment, lexical = Rules(), datetime.now(UTC), self.snapshot().lexical
+        return [self.interpreter.interpret(query, rules, moment, lexical).text for query in queries]
 
     def _encode(self, snapshot: Snapshot, keys: Sequence[QueryKey]) -> Float32[np.ndarray, "n width"]:
         """The vectors of `keys`, from the cache where it has them."""
@@ -288,7 +306,8 @@ class Retriever:
             rules=effects.rules,
             version=snapshot.version,
             facets=facets,
-            notes=() if search.filter is None else filter_notes(snapshot, search.filter),
+            notes=notes_of(context),
+            corrected_from=effects.corrected_from,
         )
 
 

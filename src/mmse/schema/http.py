@@ -86,6 +86,9 @@ class SearchRequest(RequestPart, frozen=True):
             examples=["-rating"],
         ),
     ] = None
+    correct: Annotated[
+        bool, Meta(description="Corrects misspelt words; `false` searches for the query as it is written.")
+    ] = True
     explain: Annotated[bool, Meta(description="Adds to each hit the reason why it was found.")] = False
     version: Annotated[
         Name | None, Meta(description="A served version or an arm; the search is then in no experiment. Default: live.")
@@ -178,7 +181,8 @@ class SearchAnswer(AnswerPart, frozen=True):
     """The hits of a search. `version` names model and index, `catalogue` counts the edits of the items.
 
     `assignments` has the arm of each experiment that the request is in. `arm` is the arm of the experiment where it is
-    in just one, otherwise the site's arm whose version answers. `notes` say which values of the filter no item has.
+    in just one, otherwise the site's arm whose version answers. `notes` say which values of the filter, or which
+    code, no item has. `query` is what was searched for, `corrected_from` what was written, where that was corrected.
     """
 
     request_id: str
@@ -194,6 +198,7 @@ class SearchAnswer(AnswerPart, frozen=True):
     took_ms: float
     assignments: dict[str, str] = {}
     notes: tuple[str, ...] = ()
+    corrected_from: str | None = None
 
 
 class Problem(AnswerPart, frozen=True):

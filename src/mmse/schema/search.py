@@ -29,6 +29,7 @@ class Search:
     `offset` hits are skipped: the answers for `k` and several offsets are parts of one list. `sort` is a column of
     numbers, such as `price`, or with a minus `-rating` from high to low: the relevant hits are ordered by it. These are
     the likely enough ones of the first 1,000; without a cut-off, those at least a quarter as likely as the likeliest.
+    Without `correct` the query is searched for as it is written.
     """
 
     query: str
@@ -45,6 +46,7 @@ class Search:
     facets: tuple[str, ...] = ()
     offset: int = 0
     sort: str | None = None
+    correct: bool = True
 
     def __post_init__(self) -> None:
         _check(bool(self.query.strip()), "The query is empty.", "Give at least one word.")
@@ -141,7 +143,8 @@ class Answer:
     `query` is the text that was searched for, to which a rule may have redirected; `redirect_url` is a page that a rule
     redirects this query to. `no_good_match` is true where nothing was likely enough. `rules` names the rules that
     applied, `version` is the state of the catalogue. `facets` are by column, over the candidates for the first 100 hits
-    that are likely enough, whatever `k` and `offset` are. `notes` say which values of the filter no item has.
+    that are likely enough, whatever `k` and `offset` are. `notes` say which values of the filter, which code or which
+    words no item has. `corrected_from` is the query as it was written, where its spelling was corrected.
     """
 
     query: str
@@ -152,6 +155,7 @@ class Answer:
     version: int = 0
     facets: dict[str, Facet] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    corrected_from: str | None = None
 
 
 def _check(holds: bool, cause: str, cure: str) -> None:

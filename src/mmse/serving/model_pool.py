@@ -261,7 +261,7 @@ def _load(site_version: Version, folder: RunFolder, config: ServeConfig) -> Load
         site_version=site_version,
         retriever=retriever,
         catalogue_map=CatalogueMap.open(folder.map) if folder.map.is_dir() else None,
-        examples=tuple(read_popular_queries(folder.serving, EXAMPLES)),
+        examples=tuple(read_popular_queries(folder.serving))[:EXAMPLES],
         indexed_at=datetime.fromisoformat(folder.manifest(INDEX).origin["at"]).timestamp(),
         read_only_reason=read_only_reason,
     )

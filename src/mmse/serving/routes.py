@@ -142,6 +142,7 @@ async def search_by_url(
     sort: Annotated[
         str | None, QueryParameter(description="price, or -rating from high to low.", min_length=1, max_length=1_000)
     ] = None,
+    correct: Annotated[bool, QueryParameter(description="Corrects misspelt words.")] = True,
     explain: FromQuery[bool] = False,
     version: Annotated[str | None, QueryParameter(min_length=1, max_length=64)] = None,
     session_id: Annotated[str | None, QueryParameter(min_length=1, max_length=1_000)] = None,
@@ -157,6 +158,7 @@ async def search_by_url(
         facets=facets or [],
         offset=offset,
         sort=sort,
+        correct=correct,
         explain=explain,
         version=version,
         session_id=session_id,

@@ -31,6 +31,7 @@ def build_search(request: SearchRequest, kinds: Mapping[str, Kind]) -> Search:
         explain=request.explain,
         offset=request.offset,
         sort=request.sort,
+        correct=request.correct,
     )
 
 
@@ -63,6 +64,7 @@ def build_answer(
         facets=[_build_facet(column, facet, kinds[column]) for column, facet in answer.facets.items()],
         took_ms=round(took_s * 1000, 3),
         notes=answer.notes,
+        corrected_from=answer.corrected_from,
     )
 
 

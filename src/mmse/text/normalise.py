@@ -29,6 +29,11 @@ def words(text: str) -> list[str]:
     return _word_pattern().findall(text.lower())
 
 
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where each of the `words` of a lower-case `text` begins and ends."""
+    return [match.span() for match in _word_pattern().finditer(text)]
+
+
 @functools.cache
 def _word_pattern() -> re.Pattern[str]:
     """Letters and digits of any script, each with the combining marks after it (vowel signs, accents).

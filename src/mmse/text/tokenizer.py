@@ -68,7 +68,10 @@ class Tokenizer:
         Source: Sennrich et al., *Neural Machine Translation of Rare Words with Subword Units*, ACL 2016.
         """
         subwords = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))  # noqa: S106
-        subwords.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        without_accents = [normalizers.NFKD(), normalizers.Replace(Regex("[\u0300-\u036f]+"), ""), normalizers.NFKC()]
+        subwords.normalizer = normalizers.Sequence(
+            [*without_accents, normalizers.Lowercase(), normalizers.Replace("ß", "ss")]
+        )
         subwords.pre_tokenizer = pre_tokenizers.Split(
             Regex(r"\p{N}+|[\p{L}\p{M}]+|[^\s\p{P}\p{L}\p{N}]"), "removed", True
         )

@@ -6,15 +6,20 @@ import { PAGE } from "./state.js";
 
 const STEPS = [0.3, 0.2, 0.1, 0.05, 0.02];
 
-/** What rules did: another query, a page to go to, their names. */
-export function notices(params, answer) {
+/** What became of the query: another spelling, what rules did, values that no item has. */
+export function notices({ state }, params, answer) {
   const leads = answer.redirect_url;
   const safe = leads !== null && /^(https?:\/\/|\/(?!\/))/i.test(leads);
   return [
     answer.notes.map((note) => el("p", { class: "notice", dir: "auto" }, note)),
     leads !== null && el("p", { class: "notice" }, "A rule sends this query to ",
       safe ? el("a", { href: leads, rel: "noopener noreferrer" }, leads) : el("span", { dir: "auto" }, leads), "."),
-    answer.query !== params.q && el("p", { class: "notice" }, "Searched for “", el("bdi", {}, answer.query), "”, as a rule says."),
+    answer.corrected_from !== null && el("p", { class: "notice" }, "Results for “", el("bdi", { class: "rule" }, answer.query), "”. ",
+      el("a", { href: state.link({ written: params.q }), on: { click: (event) => {
+        event.preventDefault();
+        state.set({ written: params.q, k: PAGE });
+      } } }, "Search for “", el("bdi", {}, params.q), "” instead")),
+    answer.corrected_from === null && answer.query !== params.q && el("p", { class: "notice" }, "Searched for “", el("bdi", {}, answer.query), "”, as a rule says."),
     answer.rules.length > 0 && el("p", { class: "notice" }, answer.rules.length > 1 ? "Rules at work: " : "Rule at work: ",
       answer.rules.map((rule, place) => [place ? ", " : "", el("bdi", { class: "rule" }, rule)])),
   ];

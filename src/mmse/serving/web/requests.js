@@ -7,6 +7,7 @@ export function searchOf(state, columns, with_ = {}) {
   const body = { query: state.q, k: state.k, channel: state.channel, explain: true };
   if (state.user) body.user_id = state.user;
   if (state.version) body.version = state.version;
+  if (state.written && state.written === state.q) body.correct = false;
   if (state.sort) body.sort = state.sort;
   if (state.min && state.channel === "hybrid") body.min_probability = state.min;
   const filter = filterOf(state.filter, columns);

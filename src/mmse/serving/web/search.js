@@ -90,7 +90,7 @@ export function searchView(shop) {
     fill(line, el("strong", {}, hits(answer.hits.length)), ` in ${milliseconds(answer.took_ms)}, version `,
       el("span", { dir: "auto" }, answer.version), edits);
     shop.say(answer.no_good_match ? "No good match." : `${hits(answer.hits.length)} for ${params.q.slice(0, 80)}`);
-    fill(messages, notices(params, answer), answer.hits.length ? null : noMatch(shop, params));
+    fill(messages, notices(shop, params, answer), answer.hits.length ? null : noMatch(shop, params));
     const ids = answer.hits.map((hit) => hit.item_id);
     const grows = ids.length > latest.ids.length && latest.ids.length > 0 && latest.ids.every((id, rank) => ids[rank] === id);
     const cards = answer.hits.slice(grows ? latest.ids.length : 0).map((hit) => card(shop, hit));

@@ -7,7 +7,7 @@ const VIEWS = ["search", "compare", "map"];
 const SIDES = { a: { version: "", channel: "hybrid", min: 0 }, b: { version: "", channel: "lexical", min: 0 } };
 
 /**
- * The state that an address says. `filter` has for each column a list of values, or {from, to}; `a` and `b` are the
+ * The state that an address says. `written` is a query that is not to be corrected. `filter` has for each column a list of values, or {from, to}; `a` and `b` are the
  * sides of the comparison. What is missing or makes no sense is as on a fresh page.
  */
 export function parse(search) {
@@ -21,6 +21,7 @@ export function parse(search) {
     channel: oneOf(Object.keys(CHANNELS), params.get("channel")),
     min: share(params.get("min")),
     sort: params.get("sort") ?? "",
+    written: params.get("written") ?? "",
     item: params.get("item") ?? "",
     top: parseCount(params.get("top"), 10, 50),
     filter: filterFrom(params),
@@ -43,6 +44,7 @@ export function serialise(state) {
   add("channel", state.channel, "hybrid");
   add("min", state.min, 0);
   add("sort", state.sort, "");
+  add("written", state.written, "");
   add("top", state.top, 10);
   for (const [column, condition] of Object.entries(state.filter)) {
     if (Array.isArray(condition)) for (const value of condition) params.append(`f.${column}`, value);

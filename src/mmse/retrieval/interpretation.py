@@ -1,0 +1,73 @@
+"""What is searched for where a shopper typed a text: rules, corrections, the log's form of a query, exclusions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
+
+from mmse.index.lexical import LexicalIndex
+from mmse.index.speller import Speller
+from mmse.ranking.query_counts import QueryCounts
+from mmse.ranking.rules import RuleEffects, Rules
+from mmse.text.exclusions import Exclusion, split_exclusions
+from mmse.text.normalise import normalise
+from mmse.text.terms import main_terms
+
+KNOWN_REQUESTS = 5
+"""A query that the log has so often is never corrected: the model learned what it leads to."""
+
+
+class Interpretation(NamedTuple):
+    """The text to search for, what rules do to the query and its hits, and the words that hits should not have.
+
+    `has_known_word` is false where neither an item nor the log has any word of the text.
+    """
+
+    text: str
+    effects: RuleEffects
+    exclusions: tuple[Exclusion, ...] = ()
+    has_known_word: bool = True
+
+
+@dataclass(frozen=True)
+class QueryInterpreter:
+    """Knows the words of catalogue and log, and how often the log has a query."""
+
+    speller: Speller
+    query_counts: QueryCounts
+
+    def interpret(
+        self, query: str, rules: Rules, moment: datetime, lexical: LexicalIndex, *, correct: bool = True
+    ) -> Interpretation:
+        """What `query` means at `moment` for a catalogue with the words of `lexical`.
+
+        Without `correct` it is searched for as it is written.
+
+        The last part of compounds that only they have (`schraube`) finds them. A code is searched for as it is written.
+        A query that a rule redirects, or that a rule is for in its own spelling, is not corrected.
+        """
+        effects = rules.apply(query, moment)
+        if not correct or lexical.find_codes(effects.query, 1) is not None:
+            return Interpretation(effects.query, effects)
+        if effects.query == query and not rules.are_for(query) and (correction := self._correct(query, lexical)):
+            effects = replace(rules.apply(correction, moment), corrected_from=query)
+        if self._count(effects.query):
+            return Interpretation(effects.query, effects)
+        text, exclusions = split_exclusions(effects.query)
+        text = self.speller.canonical(text, self._count)
+        unknown_words = {w for w in main_terms(text) if not (self.speller.knows(w) or lexical.has_word(w))}
+        compounds = tuple((word, words) for word in sorted(unknown_words) if (words := self.speller.compounds(word)))
+        if compounds:
+            effects = replace(effects, expansions=(*effects.expansions, *compounds))
+        has_known_word = bool(compounds) or not unknown_words.issuperset(main_terms(text))
+        return Interpretation(text, effects, exclusions, has_known_word)
+
+    def _correct(self, query: str, lexical: LexicalIndex) -> str | None:
+        """The correction of `query`; None where it has none, or is another form of a query of the log."""
+        if self._count(query) >= KNOWN_REQUESTS or self.speller.variant(query) not in (None, normalise(query)):
+            return None
+        return self.speller.correct(query, lexical.has_word)
+
+    def _count(self, query: str) -> int:
+        return int(self.query_counts.counts([query])[0])

@@ -1,0 +1,142 @@
+"""The speller: what it corrects, what it leaves alone, and the same after it was saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import tantivy
+
+from mmse.core.errors import ArtifactError
+from mmse.index import speller as module
+from mmse.index.documents import prepare_text
+from mmse.index.speller import Speller
+
+TITLES = [
+    *["Dog food for puppies", "Wireless headphones black", "Leather backpack bag", "Sleeping bag", "Bosch drill"] * 50,
+    *["Café table", "Red screwdriver", "Blue ford model car", "Coach bag", "Hair dryer"] * 5,
+]
+QUERIES = {
+    "dog food": 50,
+    "mug": 40,
+    "t-shirt": 30,
+    "couch": 9,
+    "wireless headphones": 20,
+    "bakpack": 2,
+    "hair dryer": 8,
+}
+ENGLISH = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).filter(tantivy.Filter.stemmer("english")).build()
+
+
+def stem(text: str) -> list[str]:
+    stems: list[str] = ENGLISH.analyze(prepare_text(text))
+    return stems
+
+
+def unknown(word: str) -> bool:
+    return False
+
+
+def build(folder: Path, titles: Sequence[str] = TITLES, queries: Mapping[str, int] = QUERIES) -> Speller:
+    Speller.write(folder, titles, queries, stem)
+    return Speller.open(folder, {query: n for query, n in queries.items() if n >= 30}, stem)
+
+
+def requests_of(query: str) -> int:
+    return QUERIES.get(query, 0)
+
+
+@pytest.fixture(scope="module")
+def speller(tmp_path_factory: pytest.TempPathFactory) -> Speller:
+    return build(tmp_path_factory.mktemp("words"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "correction"),
+    [
+        ("dog fod", "dog food"),
+        ("dgo food", "dog food"),
+        ("ddog food", "dog food"),
+        ("eather bag", "leather bag"),
+        ("wireles hedphones", "wireless headphones"),
+        ("WIRELES, headphnoes!", "wireless, headphones!"),
+        ("leather bacpack", "leather backpack"),
+        ("bakpack", "backpack"),
+        ("dogfood", "dog food"),
+        ("hairdryer", "hair dryer"),
+        ("cfae", "café"),
+        ("bosch 18v drll", "bosch 18v drill"),
+    ],
+)
+def test_typos_are_corrected(speller: Speller, typed: str, correction: str) -> None:
+    assert speller.correct(typed, unknown) == correction
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "dog food",
+        "couch",
+        "DCD771C2",
+        "55in tv",
+        "xy",
+        "zzyzzx",
+        "",
+        "?!",
+        "🎧",
+        "運動鞋",
+        "a b c d e f g h i j k l m fod",
+    ],
+)
+def test_what_is_left_alone(speller: Speller, query: str) -> None:
+    assert speller.correct(query, unknown) is None
+
+
+def test_a_word_that_an_item_has_now_is_right(speller: Speller) -> None:
+    assert speller.correct("fod", lambda word: word == "fod") is None
+
+
+def test_forms_of_a_query_are_one(speller: Speller) -> None:
+    for query in ("Mugs", "mug!", " MUG. ", "ｍｕｇ"):
+        assert speller.canonical(query, requests_of) == "mug"
+    for query in ("t shirt", "tshirts", "T-Shirts", "tshirt"):
+        assert speller.canonical(query, requests_of) == "t-shirt"
+    assert speller.canonical("leather backpacks", requests_of) == "leather backpack"
+    assert speller.canonical("red 1/2 in. nonesuch", requests_of) == "red 1/2 in. nonesuch"
+    assert speller.variant("leather backpacks") is None
+
+
+def test_a_form_that_the_log_has_is_found_without_its_text(speller: Speller) -> None:
+    assert speller.canonical("hair dryers!", requests_of) == "hair dryer"
+    assert speller.canonical("couch.", requests_of) == "couch"
+    assert "couch" not in speller.counts
+    assert speller.knows("couch")
+    assert not speller.knows("settee")
+
+
+def test_many_words_are_searched_by_their_beginning(
+    speller: Speller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMALL", 3)
+    large = build(tmp_path)
+    for typed in ("dog fod", "eather bag", "leather bacpack", "xleather bag", "weather bag"):
+        assert large.correct(typed, unknown) == speller.correct(typed, unknown) is not None
+
+
+def test_no_text_of_a_query_is_written(speller: Speller, tmp_path: Path) -> None:
+    build(tmp_path, queries={"secret wish": 500})
+    assert all(b"secret" not in file.read_bytes() and b"wish" not in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    build(tmp_path)
+    (tmp_path / "words.parquet").write_bytes(b"PAR1 cut")
+    with pytest.raises(ArtifactError, match=r"(?s)Cannot read the words.*Build the index again"):
+        Speller.open(tmp_path, {}, stem)
+
+
+def test_a_catalogue_without_words(tmp_path: Path) -> None:
+    empty = build(tmp_path, [], {})
+    assert empty.correct("dog fod", unknown) is None
+    assert empty.canonical("Dogs", requests_of) == "dogs"
