@@ -7,7 +7,7 @@ import re
 from mmse.text.terms import fold, is_measure
 
 MIN_CODE = 4
-MIN_NUMBER = 6
+MIN_NUMBER = 5
 """A code of digits alone, without a separator, has at least so many."""
 MAX_CODE = 40
 MAX_MEASURE = 6
