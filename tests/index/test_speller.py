@@ -43,8 +43,8 @@ def build(folder: Path, titles: Sequence[str] = TITLES, queries: Mapping[str, in
     return Speller.open(folder, {query: n for query, n in queries.items() if n >= 30}, stem)
 
 
-def requests_of(query: str) -> int:
-    return QUERIES.get(query, 0)
+def requests_of(queries: Sequence[str]) -> list[int]:
+    return [QUERIES.get(query, 0) for query in queries]
 
 
 @pytest.fixture(scope="module")

@@ -161,7 +161,8 @@ class Speller:
             forms.setdefault(stems[word] if word in stems else _stem_key(word, stem), []).append(word)
         all_spellings = _commonest(spellings) | {word: spelling for word, _, spelling, _ in entries}
         other_spellings = {word: spelling for word, spelling in all_spellings.items() if word != spelling}
-        return cls(counts, catalogue_words, other_spellings, forms, pairs, logged, variants, stem)
+        fast_stem = functools.lru_cache(_CACHE_SIZE)(lambda text: tuple(stem(text)))
+        return cls(counts, catalogue_words, other_spellings, forms, pairs, logged, variants, fast_stem)
 
     def correct(self, query: str, is_known: IsKnown) -> str | None:
         """`query` with its misspelt words corrected; None where nothing is misspelt, or no correction is known.
@@ -215,10 +216,10 @@ class Speller:
         texts = (self.variants.get(key) for key in _variant_keys(normalise(query), self.stem))
         return next((text for text in texts if text is not None), None)
 
-    def canonical(self, query: str, requests_of: Callable[[str], int]) -> str:
+    def canonical(self, query: str, requests_of: Callable[[Sequence[str]], Sequence[int]]) -> str:
         """The form of `query` that the log has most; else `query` with the commonest form of each word.
 
-        `requests_of` tells how often the log has a query.
+        `requests_of` tells how often the log has each of some queries.
         """
         variant = self.variant(query)
         if variant is not None:
@@ -235,8 +236,8 @@ class Speller:
         plain_words = [text[start:end] for start, end in spans]
         last_forms = self._forms_of(fold(plain_words[-1]))[:MAX_FORMS] if plain_words else ()
         options = [result, " ".join(plain_words), *(" ".join([*plain_words[:-1], form]) for form in last_forms)]
-        requests, best = max((requests_of(option), -index) for index, option in enumerate(options))
-        return options[-best] if requests else result
+        requests = list(requests_of(options))
+        return options[requests.index(max(requests))]
 
     def _forms_of(self, word: str) -> Sequence[str]:
         """The words with the stem of `word`, the commonest first."""

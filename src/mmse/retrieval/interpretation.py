@@ -55,7 +55,7 @@ class QueryInterpreter:
         if self._count(effects.query):
             return Interpretation(effects.query, effects)
         text, exclusions = split_exclusions(effects.query)
-        text = self.speller.canonical(text, self._count)
+        text = self.speller.canonical(text, lambda queries: self.query_counts.counts(queries).tolist())
         unknown_words = {w for w in main_terms(text) if not (self.speller.knows(w) or lexical.has_word(w))}
         compounds = tuple((word, words) for word in sorted(unknown_words) if (words := self.speller.compounds(word)))
         if compounds:
