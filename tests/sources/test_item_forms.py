@@ -196,6 +196,18 @@ def test_variants_keep_the_values_of_lists_and_the_first_of_numbers(tmp_path: Pa
     ]
 
 
+def test_variants_fill_what_the_first_lacks_and_need_no_further_columns(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"item_id": "v", "title": "Boot S", "brand": None, "price": 5.0},
+        {"item_id": "v", "title": "Boot M", "brand": "Acme", "price": None},
+    ]
+    (item,) = mine_items(tmp_path, rows)
+    assert (item["brand"], item["price"]) == ("Acme", 5.0)
+    write_csv(tmp_path / "items.csv", [{"item_id": i["item_id"], "title": i["title"]} for i in (*ITEMS, *rows)])
+    mine_shop(tmp_path, items=ItemsConfig("items.csv"))
+    assert len(read(tmp_path, "items.parquet")) == 5
+
+
 def test_a_duplicate_with_another_title_is_no_variant(tmp_path: Path) -> None:
     rows = [*VARIANTS[:2], {"item_id": "v", "title": "Garden hose"}]
     with pytest.raises(TableError, match="1 × item_id is a duplicate of an earlier row"):

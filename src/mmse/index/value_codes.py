@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int, Int32, Int64
+from scipy.sparse import csc_array
 
 from mmse.index.base import CHUNK
 from mmse.schema.filters import Kind, comparison_form, path_prefixes
@@ -160,9 +161,11 @@ def mask_range(numbers: np.ndarray, low: int | float | None, high: int | float |
 
 def _group_rows(codes: Int32[np.ndarray, " m"], rows: Int64[np.ndarray, " m"], n_values: int, n_rows: int) -> RowSets:
     """The rows of each code; a code that a row has twice counts once."""
-    keys = np.unique(codes[codes >= 0].astype(np.int64) * max(n_rows, 1) + rows[codes >= 0])
-    starts = np.searchsorted(keys, np.arange(n_values + 1, dtype=np.int64) * max(n_rows, 1))
-    return RowSets(n_rows, starts.astype(np.int64), (keys % max(n_rows, 1)).astype(np.int32))
+    has_code = codes >= 0
+    cells = (np.ones(int(has_code.sum()), bool), (rows[has_code], codes[has_code]))
+    by_value = csc_array(cells, shape=(n_rows, n_values))  # a counting sort, where numpy would compare
+    by_value.sum_duplicates()
+    return RowSets(n_rows, by_value.indptr.astype(np.int64), by_value.indices.astype(np.int32))
 
 
 def _collect_values(kind: Kind, raw: Iterable[str]) -> tuple[Sequence[str], Sequence[str]]:

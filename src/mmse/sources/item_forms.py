@@ -92,9 +92,9 @@ def _have_levels(session: Session, config: ItemsConfig) -> bool:
 
 
 def _join_levels(session: Session) -> None:
-    marked = f"rtrim({CATEGORY}, {literal(MARK)})"
+    text = f"rtrim({CATEGORY}, {literal(MARK)})"
     session.run(f"""
-        UPDATE items_read SET {CATEGORY} = nullif(replace({marked}, {literal(MARK)}, {literal(PATH_SEPARATOR)}), '')
+        UPDATE items_read SET {CATEGORY} = nullif(replace({text}, {literal(MARK)}, {literal(PATH_SEPARATOR)}), '')
          WHERE contains({CATEGORY}, {literal(MARK)})""")
 
 

@@ -45,9 +45,9 @@ def are_levels(lists: Mapping[tuple[str, ...], int]) -> bool:
     longer = {levels: n for levels, n in lists.items() if len(levels) > 1}
     if any(">" in level for levels in longer for level in levels):
         return False
-    heads, later = {levels[0] for levels in longer}, {level for levels in longer for level in levels[1:]}
+    heads, deeper_levels = {levels[0] for levels in longer}, {level for levels in longer for level in levels[1:]}
     n_later = sum(n for levels, n in longer.items() if heads & set(levels[1:]))
-    return len(heads) <= len(later) and n_later <= MAX_LATER_HEADS * sum(longer.values())
+    return len(heads) <= len(deeper_levels) and n_later <= MAX_LATER_HEADS * sum(longer.values())
 
 
 def _is_hierarchy(counts: Counts, mark: str) -> bool:
@@ -63,15 +63,15 @@ def _is_hierarchy(counts: Counts, mark: str) -> bool:
 
 
 def _joins_several(counts: Counts, mark: str) -> bool:
-    starts, before = set[str](), defaultdict[str, set[str]](set)
+    starts, neighbours = set[str](), defaultdict[str, set[str]](set)
     joints = Counter[tuple[str, str]]()
     for text, n in counts.items():
         levels = [_split(value, ">") or [value] for value in _split(text, mark)]
         starts.update(path[0] for path in levels[:1])
-        for left, right in pairwise(levels):
-            joints[left[-1], right[0]] += n
-            before[right[0]].add(left[-1])
-    n_loose = sum(n for (_, head), n in joints.items() if head in starts or len(before[head]) > 1)
+        for path, next_path in pairwise(levels):
+            joints[path[-1], next_path[0]] += n
+            neighbours[next_path[0]].add(path[-1])
+    n_loose = sum(n for (_, head), n in joints.items() if head in starts or len(neighbours[head]) > 1)
     return bool(joints) and n_loose >= MIN_LOOSE * sum(joints.values())
 
 

@@ -28,8 +28,8 @@ def list_text(table: Table, name: str, level_mark: str) -> tuple[str, str]:
         return _join_json(f"to_json({column.sql})", level_mark), "VARCHAR"
     if column.path:
         member = f"json_extract({identifier(table.document)}, {literal(column.path)})"
-        joined = _join_json(member, level_mark)
-        return f"CASE WHEN json_type({member}) = 'ARRAY' THEN {joined} ELSE {_plain(column.sql)} END", "VARCHAR"
+        list_sql = _join_json(member, level_mark)
+        return f"CASE WHEN json_type({member}) = 'ARRAY' THEN {list_sql} ELSE {_plain(column.sql)} END", "VARCHAR"
     return (_plain(column.sql), column.type) if column.type == "VARCHAR" else (column.sql, column.type)
 
 
@@ -47,8 +47,8 @@ def read_lists_in_text(session: Session, name: str, level_mark: str) -> None:
         f"SELECT count(*), count_if({column} <> '[]') FROM items_read WHERE coalesce({is_list}, false)"
     )
     if n_lists and n_full:
-        joined = _join_json(f"CAST({json_text} AS JSON)", level_mark)
-        session.run(f"UPDATE items_read SET {column} = {joined} WHERE coalesce({is_list}, false)")
+        list_sql = _join_json(f"CAST({json_text} AS JSON)", level_mark)
+        session.run(f"UPDATE items_read SET {column} = {list_sql} WHERE coalesce({is_list}, false)")
 
 
 def split_texts(session: Session, name: str, separator: str) -> None:

@@ -16,7 +16,7 @@ from mmse.sources.value_lists import MARK, as_set
 
 MIN_SHARED_WORDS = 0.5
 """Titles are alike if this share of the words of the shorter one is in the other, or this share of their characters."""
-_COMPARED = 200
+_MAX_CHARACTERS = 200
 """Characters of a title that are compared one by one."""
 COPY = "the row is a copy of an earlier row"
 """The reason of a row that loses nothing: it does not count towards the limit of bad rows."""
@@ -62,44 +62,50 @@ def merge_texts(session: Session, names: Sequence[str], counts: VariantCounts) -
     """Gives the first row of each product the texts of all its variants in the columns `names`, each once."""
     if not counts.rows:
         return
-    columns = [identifier(name) for name in names]
-    joined = ", ".join(f"string_agg({name} || {literal(MARK)}, '' ORDER BY line) AS {name}" for name in columns)
-    texts = ", ".join(f"{_set_text(name)} AS {name}" for name in columns)
-    session.run(f"""
-        CREATE TABLE variant_texts AS SELECT product AS line, {texts} FROM (
-            SELECT product, {joined} FROM (
-                SELECT items_read.*, coalesce(first_line, line) AS product
-                  FROM items_read LEFT JOIN variants USING (line) WHERE reason IS NULL)
-             WHERE product IN (SELECT first_line FROM variants) GROUP BY product)""")
-    several = []
-    for name, column in zip(names, columns, strict=True):
-        different = f"contains({column}, {literal(MARK)})"
-        if session.run(f"SELECT 1 FROM variant_texts WHERE {different} LIMIT 1"):
-            several.append(name)
-            session.run(f"""
-                UPDATE items_read SET {column} = variant_texts.{column} FROM variant_texts
-                 WHERE items_read.line = variant_texts.line AND variant_texts.{column} IS NOT NULL""")
-    session.run("DROP TABLE variant_texts")
+    set_names = _merge_columns(session, names) if names else []
     log.warning(
         "items: %d rows are variants of %d items, with the same item_id and a like title; each became one item, with "
         "the first title, the lowest price, available if any is%s",
         counts.rows,
         counts.items,
-        f", and all values of {', '.join(several)}" if several else "",
+        f", and all values of {', '.join(set_names)}" if set_names else "",
     )
+
+
+def _merge_columns(session: Session, names: Sequence[str]) -> list[str]:
+    """Merges the texts of variants; gives the columns of which a product has several then."""
+    columns = [identifier(name) for name in names]
+    aggregates = ", ".join(f"string_agg({name} || {literal(MARK)}, '' ORDER BY line) AS {name}" for name in columns)
+    texts = ", ".join(f"{_set_text(name)} AS {name}" for name in columns)
+    session.run(f"""
+        CREATE TABLE variant_texts AS SELECT product AS line, {texts} FROM (
+            SELECT product, {aggregates} FROM (
+                SELECT items_read.*, coalesce(first_line, line) AS product
+                  FROM items_read LEFT JOIN variants USING (line) WHERE reason IS NULL)
+             WHERE product IN (SELECT first_line FROM variants) GROUP BY product)""")
+    set_names = []
+    for name, column in zip(names, columns, strict=True):
+        if session.run(f"SELECT 1 FROM variant_texts WHERE contains({column}, {literal(MARK)}) LIMIT 1"):
+            set_names.append(name)
+        session.run(f"""
+            UPDATE items_read SET {column} = variant_texts.{column} FROM variant_texts
+             WHERE items_read.line = variant_texts.line AND variant_texts.{column} IS NOT NULL""")
+    session.run("DROP TABLE variant_texts")
+    return set_names
 
 
 def merge_values(values: dict[str, str], counts: VariantCounts) -> tuple[dict[str, str], str]:
     """SQL for the `values` (SQL over `items_read`) of optional columns with those of variants, and for the rows."""
     if not counts.rows:
         return values, "(SELECT * FROM items_read WHERE reason IS NULL)"
-    merged = ", ".join(f"{_of_variants(name, value)} AS {identifier('all_' + name)}" for name, value in values.items())
+    merged_names = {name: identifier(f"{name} of all variants") for name in values}
+    aggregates = "".join(f", {_of_variants(name, value)} AS {merged_names[name]}" for name, value in values.items())
     rows = f"""(
         SELECT items_read.* EXCLUDE (line), product.* FROM items_read JOIN (
-            SELECT coalesce(first_line, line) AS line{", " if merged else ""}{merged}
+            SELECT coalesce(first_line, line) AS line{aggregates}
               FROM items_read LEFT JOIN variants USING (line) WHERE reason IS NULL
              GROUP BY coalesce(first_line, line)) AS product USING (line))"""
-    return {name: identifier("all_" + name) for name in values}, rows
+    return merged_names, rows
 
 
 def _of_variants(name: str, value: str) -> str:
@@ -122,7 +128,7 @@ def _are_alike(a: str, b: str) -> str:
     words_a, words_b = _words(a), _words(b)
     n_words = f"least(len({words_a}), len({words_b}))"
     shares_words = f"{n_words} > 0 AND len(list_intersect({words_a}, {words_b})) >= {MIN_SHARED_WORDS} * {n_words}"
-    start_a, start_b = f"left({a}, {_COMPARED})", f"left({b}, {_COMPARED})"
+    start_a, start_b = f"left({a}, {_MAX_CHARACTERS})", f"left({b}, {_MAX_CHARACTERS})"
     max_edits = f"{1 - MIN_SHARED_WORDS} * greatest(length({start_a}), length({start_b}))"
     return f"(({shares_words}) OR levenshtein({start_a}, {start_b}) <= {max_edits})"
 
