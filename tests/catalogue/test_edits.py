@@ -10,6 +10,7 @@ import pytest
 from mmse.catalogue import Change, Delete, Edit, Upsert, parse_edit
 from mmse.catalogue.edits import check_edits, merge_edits
 from mmse.core.errors import UsageError
+from mmse.schema.value_forms import VALUE_FORMS, ValueForms
 
 SCHEMA = pa.schema(
     {
@@ -22,6 +23,14 @@ SCHEMA = pa.schema(
         "first_seen": pa.timestamp("us"),
     }
 )
+
+
+SETS = SCHEMA.append(pa.field("category", pa.list_(pa.string()))).append(pa.field("colour", pa.list_(pa.string())))
+PATHS = SCHEMA.append(pa.field("category", pa.string()))
+
+
+def forms(schema: pa.Schema, **values: Any) -> pa.Schema:
+    return schema.with_metadata({VALUE_FORMS: ValueForms(**values).to_json()})
 
 
 def item(**values: object) -> dict[str, Any]:
@@ -37,6 +46,56 @@ def test_values_come_out_in_the_types_of_the_table_and_as_copies() -> None:
         Change("i1", {"price": None}),
         Delete("i1"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "values", "stored"),
+    [
+        (SETS, {"colour": ["red", " white ", "red", ""]}, {"colour": ["red", "white"]}),
+        (SETS, {"colour": "red"}, {"colour": ["red"]}),
+        (SETS, {"colour": '["red", "white"]'}, {"colour": ["red", "white"]}),
+        (SETS, {"colour": "[odd"}, {"colour": ["[odd"]}),
+        (SETS, {"colour": []}, {"colour": None}),
+        (SETS, {"colour": None, "category": ""}, {"colour": None, "category": None}),
+        (SETS, {"category": "Home > Pans"}, {"category": ["Home > Pans"]}),
+        (SETS, {"category": ["Home > Pans", ["Sale", "New"]]}, {"category": ["Home > Pans", "Sale > New"]}),
+        (SCHEMA, {"brand": ["Acme"]}, {"brand": "Acme"}),
+        (SCHEMA, {"brand": []}, {"brand": None}),
+        (SCHEMA, {"brand": "A, B"}, {"brand": "A, B"}),
+        (PATHS, {"category": ["Home", "Pans"]}, {"category": "Home > Pans"}),
+        (PATHS, {"category": ["Home > Pans"]}, {"category": "Home > Pans"}),
+        (PATHS, {"category": "Home/Pans"}, {"category": "Home/Pans"}),
+        (forms(PATHS, path_separator="/"), {"category": "/Home/Pans"}, {"category": "Home > Pans"}),
+        (forms(PATHS, path_separator="/"), {"category": "A > B/C"}, {"category": "A > B/C"}),
+        (forms(SETS, path_separator="/"), {"category": ["Home/Pans", "Sale"]}, {"category": ["Home > Pans", "Sale"]}),
+        (forms(SETS, list_separators={"colour": ","}), {"colour": "red, white"}, {"colour": ["red", "white"]}),
+    ],
+)
+def test_lists_and_paths_are_read_as_the_run_reads_them(
+    schema: pa.Schema, values: dict[str, Any], stored: dict[str, Any]
+) -> None:
+    assert check_edits([Upsert(item(**values)), Change("i1", values)], schema) == [
+        Upsert(item(**stored)),
+        Change("i1", stored),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "values", "message"),
+    [
+        (SETS, {"colour": ["red", 3]}, "'colour' takes text, found 3"),
+        (SETS, {"colour": {"red": 1}}, "'colour' takes text, found {'red': 1}"),
+        (SETS, {"colour": ["red", "a\x00"]}, "'colour' takes text without null bytes"),
+        (SETS, {"colour": ["x" * 15_000, "y" * 15_000]}, "takes texts of at most 20,000 characters together"),
+        (SCHEMA, {"brand": ["Acme", "Bolt"]}, "'brand' has 2 values, and no item had several"),
+        (PATHS, {"category": ["Home > Pans", "Sale"]}, "'category' has 2 values"),
+        (SCHEMA, {"title": ["Kettle"]}, "'title' takes text, found ['Kettle']"),
+    ],
+)
+def test_lists_that_do_not_fit_are_named(schema: pa.Schema, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as error_info:
+        check_edits([Change("i1", values)], schema)
+    assert message in str(error_info.value)
 
 
 @pytest.mark.parametrize(

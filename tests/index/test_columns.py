@@ -12,19 +12,8 @@ from hypothesis import strategies as st
 
 from mmse.core.errors import ArtifactError, UsageError
 from mmse.index.columns import FilterColumns, filter_kinds
-from mmse.schema.filters import (
-    And,
-    Between,
-    Filter,
-    Kind,
-    Not,
-    OneOf,
-    Or,
-    comparison_key,
-    comparison_path,
-    parse_filter,
-    path_prefixes,
-)
+from mmse.schema.filters import And, Between, Filter, Kind, Not, OneOf, Or, comparison_form, parse_filter, path_prefixes
+from mmse.schema.value_sets import values_of
 
 KINDS = {
     "category": Kind.PATH,
@@ -33,15 +22,20 @@ KINDS = {
     "available": Kind.FLAG,
     "colour": Kind.NAME,
     "weight": Kind.NUMBER,
+    "tags": Kind.NAME,
+    "places": Kind.PATH,
 }
 ROWS: list[dict[str, object]] = [
-    {"category": "Tools > Drills", "brand": "Bosch", "price": 19.99, "available": True, "colour": "red", "weight": 1},
-    {"category": "tools>drills > Hammer", "brand": " bosch ", "price": 20.0, "available": False, "colour": ""},
+    {"category": "Tools > Drills", "brand": "Bosch", "price": 19.99, "available": True, "colour": "red", "weight": 1,
+     "tags": ["New", "sale"], "places": ["a > b > c", "a > d", "e"]},
+    {"category": "tools>drills > Hammer", "brand": " bosch ", "price": 20.0, "available": False, "colour": "",
+     "tags": [" SALE", "sale", ""], "places": ["A>b"]},
     {"category": "Tools", "brand": "Makita", "price": None, "available": None, "colour": "Red", "weight": 3},
-    {"category": "Tools > Drills!", "brand": None, "price": 0.0, "available": True, "colour": "blue"},
+    {"category": "Tools > Drills!", "brand": None, "price": 0.0, "available": True, "colour": "blue",
+     "tags": [], "places": [" > "]},
     {"category": None, "brand": "BOSCH", "price": 1e9, "available": False, "colour": None, "weight": 16_777_217},
-    {"category": " > ", "brand": "Straße", "price": -1.0, "available": True, "colour": "blue"},
-]
+    {"category": " > ", "brand": "Straße", "price": -1.0, "available": True, "colour": "blue", "tags": ["new"]},
+]  # fmt: skip
 SCHEMA = pa.schema(
     {
         "category": pa.string(),
@@ -50,6 +44,8 @@ SCHEMA = pa.schema(
         "available": pa.bool_(),
         "colour": pa.string(),
         "weight": pa.int64(),
+        "tags": pa.list_(pa.string()),
+        "places": pa.list_(pa.string()),
     }
 )
 
@@ -96,6 +92,15 @@ def columns() -> FilterColumns:
         ({}, [0, 1, 2, 3, 4, 5]),
         ({"or": []}, []),
         ({"not": {}}, []),
+        ({"tags": "Sale"}, [0, 1]),
+        ({"tags": ["new", "sale"]}, [0, 1, 5]),
+        ({"tags": "new", "and": [{"tags": "sale"}]}, [0]),
+        ({"tags": ["", "gone"]}, []),
+        ({"not": {"tags": "new"}}, [1, 2, 3, 4]),
+        ({"places": "a"}, [0, 1]),
+        ({"places": "A > B"}, [0, 1]),
+        ({"places": ["a > b > c", "a > d"]}, [0]),
+        ({"places": ["b", "d", ">"]}, []),
     ],
 )
 def test_masks_worked_by_hand(columns: FilterColumns, filter_json: object, rows: list[int]) -> None:
@@ -132,6 +137,9 @@ def test_counts(columns: FilterColumns) -> None:
     assert columns.count_values("available", all_rows) == {"true": 3, "false": 2}
     assert columns.count_values("brand", np.arange(6) >= 2) == {"Bosch": 1, "Makita": 1, "Straße": 1}
     assert columns.count_values("brand", ~all_rows) == {}
+    assert columns.count_values("tags", all_rows) == {"New": 2, "sale": 2}
+    assert columns.count_values("tags", np.arange(6) >= 1) == {"New": 1, "sale": 1}
+    assert columns.count_values("places", all_rows) == {"A": 2, "A > b": 2, "a > b > c": 1, "a > d": 1, "e": 1}
     for column in ("price", "nothing"):
         with pytest.raises(UsageError, match=f"values of '{column}' cannot be counted"):
             columns.count_values(column, all_rows)
@@ -144,10 +152,12 @@ def test_save_and_open(rows: list[dict[str, object]], tmp_path: Path) -> None:
     loaded_columns = FilterColumns.open(tmp_path)
     assert (len(loaded_columns), loaded_columns.kinds) == (len(rows), KINDS)
     every = np.ones(len(rows), dtype=bool)
-    for filter_json in ({"brand": "bosch"}, {"category": "tools"}, {"price": {"to": 20}}, {"available": True}):
+    filters = ({"brand": "bosch"}, {"category": "tools"}, {"price": {"to": 20}}, {"available": True}, {"tags": "sale"})
+    for filter_json in (*filters, {"places": "a > b"}):
         condition = parse_filter(filter_json, KINDS)
         np.testing.assert_array_equal(saved_columns.mask(condition), loaded_columns.mask(condition))
-    assert saved_columns.count_values("category", every) == loaded_columns.count_values("category", every)
+    for name in ("category", "tags", "places"):
+        assert saved_columns.count_values(name, every) == loaded_columns.count_values(name, every)
 
 
 def spoil_about(change: Callable[[dict[str, object]], object]) -> Callable[[Path], None]:
@@ -172,6 +182,9 @@ def cut(folder: Path) -> None:
         (lambda folder: (folder / "column1.npy").unlink(), r"no column1\.npy"),
         (lambda folder: np.save(folder / "column0.npy", np.zeros(6)), "found float64"),
         (lambda folder: np.save(folder / "column0.npy", np.full(6, 9, np.int32)), "do not fit its 4 values"),
+        (lambda folder: np.save(folder / "column6.npy", np.full(4, 6, np.int32)), "do not fit its 2 values"),
+        (lambda folder: np.save(folder / "column6_starts.npy", np.array([0, 5, 4])), "do not fit its 2 values"),
+        (lambda folder: (folder / "column6_starts.npy").unlink(), r"no column6\.npy"),
         (spoil_about(lambda about: about.update(rows=7)), r"expected 7 int32"),
         (spoil_about(lambda about: about.pop("columns")), "is damaged"),
         (spoil_about(lambda about: about.update(columns=[{"name": "a", "kind": "odd"}])), "is damaged"),
@@ -209,22 +222,27 @@ def meets(row: dict[str, object], condition: Filter) -> bool:
         return isinstance(value, (int, float)) and low <= value <= (
             np.inf if condition.high is None else condition.high
         )
-    if not isinstance(value, str):
-        return value is not None and value in condition.values
-    if KINDS[condition.column] is Kind.PATH:
-        return bool(set(path_prefixes(comparison_path(value))) & set(condition.values))
-    return comparison_key(value) != "" and comparison_key(value) in condition.values
+    if isinstance(value, bool):
+        return value in condition.values
+    kind = KINDS[condition.column]
+    forms = {comparison_form(text, kind) for text in values_of(value)} - {""}
+    if kind is Kind.PATH:
+        forms = {level for form in forms for level in path_prefixes(form)}
+    return bool(forms & set(condition.values))
 
 
 PATHS = st.lists(st.sampled_from(["a", "A ", "b", "a!", "", "é", "\x00"]), max_size=4).map(">".join)
 NAMES = st.sampled_from(["x", "X", " y", "", "ß", "İ", *(f"n{i}" for i in range(12))])
 NUMBERS = st.sampled_from([0.0, -0.0, 19.99, 0.1 + 0.2, 0.3, 1e300, -5.0])
-CELLS = {"category": PATHS, "brand": NAMES, "price": NUMBERS, "available": st.booleans()}
+SETS = {"tags": st.lists(st.none() | NAMES, max_size=4), "places": st.lists(PATHS, max_size=4)}
+CELLS = {"category": PATHS, "brand": NAMES, "price": NUMBERS, "available": st.booleans(), **SETS}
 TABLES = st.lists(st.fixed_dictionaries({name: st.none() | cell for name, cell in CELLS.items()}), max_size=30)
 ENDS = st.tuples(NUMBERS, NUMBERS).map(sorted)
 LEAVES = st.one_of(
     st.fixed_dictionaries({"category": st.lists(PATHS, max_size=3) | PATHS}),
     st.fixed_dictionaries({"brand": st.lists(NAMES, max_size=12) | NAMES}),
+    st.fixed_dictionaries({"places": st.lists(PATHS, max_size=3) | PATHS}),
+    st.fixed_dictionaries({"tags": st.lists(NAMES, max_size=12) | NAMES}),
     st.fixed_dictionaries({"available": st.lists(st.booleans(), max_size=2)}),
     st.fixed_dictionaries({"price": NUMBERS | st.lists(NUMBERS, max_size=3)}),
     ENDS.map(lambda ends: {"price": {"from": ends[0], "to": ends[1]}}),
@@ -252,7 +270,7 @@ def test_a_mask_says_what_each_row_says(rows: list[dict[str, object]], filter_js
 @given(rows=TABLES)
 def test_a_count_is_the_size_of_its_mask(rows: list[dict[str, object]]) -> None:
     columns = FilterColumns.from_table(table(rows), KINDS)
-    for column in ("brand", "category", "available"):
+    for column in ("brand", "category", "available", "tags", "places"):
         counts = columns.count_values(column, np.ones(len(rows), dtype=bool))
         for value, n in counts.items():
             filter_value = value == "true" if column == "available" else value

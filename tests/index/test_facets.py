@@ -21,6 +21,13 @@ def test_a_path_counts_at_each_of_its_levels() -> None:
     assert facet.counts == {"Tools": 3, "Garden": 1, "Tools > Drills": 1, "tools > saws": 1}
 
 
+def test_an_item_counts_once_for_each_of_its_values() -> None:
+    names = count_values(Kind.NAME, [["Red", "white"], ["red", "RED ", ""], [], None])
+    assert names.counts == {"Red": 2, "white": 1}
+    paths = count_values(Kind.PATH, [["Home > Pans", "home>Lamps", "Sale"], ["Sale", " > "], ["Home"]])
+    assert paths.counts == {"Home": 2, "Sale": 2, "Home > Pans": 1, "home > Lamps": 1}
+
+
 def test_flags() -> None:
     assert count_values(Kind.FLAG, [True, False, True, None]).counts == {"true": 2, "false": 1}
 

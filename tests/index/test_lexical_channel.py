@@ -22,6 +22,8 @@ KINDS = {
     "price": Kind.NUMBER,
     "available": Kind.FLAG,
     "odd name: é": Kind.NAME,
+    "tags": Kind.NAME,
+    "places": Kind.PATH,
 }
 ITEMS = pa.table(
     {
@@ -31,6 +33,8 @@ ITEMS = pa.table(
         "price": [9.99, 19.99, 80.0, None, 9.99, 120.0],
         "available": [True, False, True, None, True, False],
         "odd name: é": ["x", "y", None, "x", "X", "z"],
+        "tags": [["new", "Sale"], ["sale ", "SALE"], [], None, ["new", ""], ["old", "sale"]],
+        "places": [["a > b", "c"], ["A", "a > b > d"], ["c > e", "c"], None, [" > "], ["e"]],
     }
 )
 N = len(ITEMS)
@@ -158,6 +162,8 @@ LEAVES = st.one_of(
     st.fixed_dictionaries({"category": st.lists(st.sampled_from(["Phones", "phones > Cases", "shoes > no"]))}),
     st.fixed_dictionaries({"available": st.lists(st.booleans(), max_size=2)}),
     st.fixed_dictionaries({"odd name: é": st.lists(st.sampled_from(["x", "z"]), max_size=2)}),
+    st.fixed_dictionaries({"tags": st.lists(st.sampled_from(["new", "SALE", "old", ""]), max_size=3)}),
+    st.fixed_dictionaries({"places": st.lists(st.sampled_from(["a", "a > b", "c", "e", "c > e", "b"]), max_size=3)}),
     st.fixed_dictionaries({"price": st.sampled_from([{"to": 9.99}, {"from": 10}, {"from": -1, "to": 80}, 120.0])}),
 )
 FILTERS = st.recursive(

@@ -28,10 +28,10 @@ class BrandView(View):
     phrase = "a brand that goes with it"
 
     def fit(self, columns: ItemColumns, in_training: Bool[np.ndarray, " n"]) -> dict[str, dict[str, Any]]:
-        return number_columns("brands", {"brand": columns.texts("brand")})
+        return number_columns("brands", {"brand": columns.value_columns("brand")})
 
     def encode(self, columns: ItemColumns, vocabulary: Mapping[str, Mapping[str, Any]]) -> dict[str, Feature]:
-        return {"brands": look_up_columns("brands", vocabulary, {"brand": columns.texts("brand")})}
+        return {"brands": look_up_columns("brands", vocabulary, {"brand": columns.value_columns("brand")})}
 
     def sizes(self, vocabulary: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
         return {"brands": count_ids("brands", vocabulary)}

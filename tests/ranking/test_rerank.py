@@ -30,12 +30,12 @@ class Shelf:
 
     numbers: np.ndarray
     scores: np.ndarray
-    columns: dict[str, list[str | None]]
+    columns: dict[str, list[Any]]
 
     def rows(self, item_ids: Sequence[str]) -> np.ndarray:
         return np.array([int(item[1:]) if item[1:].isdecimal() else -1 for item in item_ids], np.int64)
 
-    def values(self, column: str, rows: np.ndarray) -> list[str | None]:
+    def values(self, column: str, rows: np.ndarray) -> list[Any]:
         value_of = dict(zip(self.numbers.tolist(), self.columns[column], strict=True))
         return [value_of[row] for row in rows.tolist()]
 
@@ -109,6 +109,15 @@ def test_caps_push_back_and_drop_nothing() -> None:
     assert [reasons for _, reasons in ranking] == [(), (), (), (), (), ("at most 2 per brand",)]
     assert rows(rank(candidates, NO_RULES, 3, caps={"brand": 2})) == [0, 1, 3]
     assert rows(rank(candidates, NO_RULES, 6, caps={"brand": 0})) == [4, 5, 0, 1, 2, 3]
+
+
+def test_a_hit_with_several_values_counts_for_each_and_is_over_where_one_is() -> None:
+    colours = [["red"], ["Red", "blue"], ["blue"], None, ["green", "blue"], ["blue"]]
+    shelf = Shelf(np.arange(6), np.array([9, 8, 7, 6, 5, 4], np.float32), {"colour": colours})
+    ranking = rank(shelf, NO_RULES, 6, caps={"colour": 1})
+    assert rows(ranking) == [0, 2, 3, 1, 4, 5]
+    assert ranking[3] == (1, ("at most 1 per colour",))
+    assert rows(rank(shelf, NO_RULES, 6, caps={"colour": 2})) == [0, 1, 2, 3, 4, 5]
 
 
 def test_caps_within_lead_do_not_let_others_pass() -> None:

@@ -108,14 +108,3 @@ def test_ids_that_became_floats_beside_a_missing_value(tmp_path: Path) -> None:
     events = pa.Table.from_pylist([{**row, "item_id": ids[row["item_id"]]} for row in log()])
     pq.write_table(events, tmp_path / "events.parquet")
     assert mine_shop(tmp_path).counts["rejected"]["events"] == {}
-
-
-@pytest.mark.parametrize("form", ["jsonl", "parquet"])
-def test_lists_become_a_path_or_one_text(tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture) -> None:
-    rows = [{**item, "category": ["Shoes", "Red"], "brand": None, "colour": ["red", "white"]} for item in ITEMS]
-    write_shop(tmp_path, log(), rows)
-    (tmp_path / "items.jsonl").write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
-    mine_shop(tmp_path, items=ItemsConfig(f"items.{form}", categorical=("colour",)))
-    texts = {(item["category"], item["colour"], item["brand"]) for item in read(tmp_path, "items.parquet")}
-    assert texts == {("Shoes > Red", "red, white", None)}
-    assert "items by column: {'colour': 4}" in caplog.text

@@ -81,3 +81,16 @@ def test_rows_in_are_rows_kept_and_rows_aside(tmp_path: Path) -> None:
     write_shop(tmp_path, log(), items)
     counts = mine_shop(tmp_path, items=ItemsConfig(max_rejected_share=0.5)).counts
     assert counts["read"]["items"] == counts["items"] + sum(counts["rejected"]["items"].values())
+
+
+def test_items_that_events_miss_because_their_own_rows_are_bad(tmp_path: Path) -> None:
+    lines = [
+        "item_id,title",
+        *(f'item-{i},"Plain {i}"' for i in range(90)),
+        *(f'bad-50{i},"3/4\\" pipe"' for i in range(4)),
+    ]
+    write_shop(tmp_path, [event(f"r{i}", i, f"bad-50{i // 8 % 4}" if i % 8 == 0 else "item-1", 1) for i in range(80)])
+    (tmp_path / "items.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    with pytest.raises(TableError, match="10 of 80 rows") as caught:
+        mine_shop(tmp_path, items=ItemsConfig("items.csv"))
+    assert "10 rows name 4 items whose own rows in the items table were rejected" in caught.value.cure

@@ -14,6 +14,8 @@ import pyarrow as pa
 from mmse.core.errors import UsageError
 from mmse.dataset.folder import vector_lengths
 from mmse.schema.columns import ITEM_COLUMNS, MADE_BY_MINING
+from mmse.schema.value_forms import ValueForms
+from mmse.schema.value_sets import is_set
 from mmse.text.normalise import MAX_CHARACTERS
 
 MAX_ID = 1_000
@@ -21,6 +23,8 @@ MAX_TEXT = 20_000
 """Characters of any other text. A title may have `text.MAX_CHARACTERS`, since no more of it is read."""
 
 
+PATH_COLUMN = "category"
+_TEXTS = (pa.string(), pa.large_string())
 _MAX_SINGLE = 3.4e38
 """The largest number of a vector."""
 
@@ -115,9 +119,32 @@ def _check_value(key: str, value: object, item_id: str | None, schema: pa.Schema
         matches = difflib.get_close_matches(str(key), columns, n=1, cutoff=0.5)
         hint = f"Did you mean '{matches[0]}'?" if matches else f"Its columns are: {', '.join(columns)}."
         raise UsageError(f"Item '{item_id}' has a value for '{key}', which is no column of the items.", hint)
+    type_ = schema.field(key).type
+    if is_set(type_) or (type_ in _TEXTS and key not in ITEM_COLUMNS.required_names):
+        return _check_texts(value, item_id, key, ValueForms.of_schema(schema), has_several=is_set(type_))
     if pa.types.is_list(schema.field(key).type):
         return _check_vector(value, item_id, key, vector_lengths(schema).get(key))
     return _value_check(schema.field(key).type)(value, item_id, key)
+
+
+def _check_texts(
+    value: object, item_id: str | None, key: str, forms: ValueForms, *, has_several: bool
+) -> str | list[str] | None:
+    """The text, or with `has_several` the list of texts, that a shop's `value` is in its own form."""
+    cells = forms.cells(value, key, is_path=key == PATH_COLUMN, has_several=has_several)
+    texts = [text for cell in cells if (text := _check_column_text(cell, item_id, key)) is not None]
+    if len(cells) > 1:
+        texts = list(dict.fromkeys(filter(None, map(str.strip, texts))))
+    if sum(map(len, texts)) > MAX_TEXT:
+        raise _value_error(item_id, key, f"texts of at most {MAX_TEXT:,} characters together", value)
+    if has_several:
+        return texts or None
+    if len(texts) > 1:
+        raise UsageError(
+            f"Item '{item_id}': '{key}' has {len(texts)} values, and no item had several when the run was made.",
+            "Give one, or make the run again from an items table with lists in that column; nothing was changed.",
+        )
+    return texts[0] if texts else None
 
 
 def _value_check(type_: pa.DataType) -> Callable[[object, str | None, str], object]:

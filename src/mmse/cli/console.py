@@ -17,6 +17,7 @@ from mmse.evaluation.report.query_path import query_path_context, summary
 from mmse.evaluation.rows import Measure, Row, find_difference, pivot
 from mmse.pipeline import Listener
 from mmse.schema.search import WORDS_PART, Answer, Hit
+from mmse.schema.value_sets import values_of
 from mmse.training.loop import TrainingStep
 
 _QUERY = 72
@@ -50,7 +51,7 @@ def hits_table(query: str, hits: Sequence[Hit]) -> RenderableType:
     for part, colour in zip_longest(hits[0].parts, _COLOURS[: len(hits[0].parts)], fillvalue=""):
         table.add_column(part, justify="right", style="green" if part == WORDS_PART else colour)
     for hit in hits:
-        facts = [str(hit.item[c]) for c in ("category", "brand") if c in hit.item]
+        facts = [", ".join(values_of(hit.item[c])) for c in ("category", "brand") if c in hit.item]
         facts += [f"{hit.item['price']:,.2f}"] if "price" in hit.item else []
         about = " · ".join([hit.item_id, *facts])
         item = Text.assemble(hit.title, "\n", (about, "dim"), "\n", (hit.reason, "italic dim"))

@@ -19,6 +19,7 @@ from mmse.dataset.folder import TEST, TRAIN, VALID, DatasetFolder, period_name
 from mmse.dataset.rules import CURE, RULES, Rule
 from mmse.schema.columns import ITEM_COLUMNS, ColumnType
 from mmse.schema.stages import Stage
+from mmse.schema.value_sets import is_set
 from mmse.sources.duckdb_session import Session, open_session
 from mmse.sources.tables import files_in
 from mmse.text.normalise import normalise
@@ -195,13 +196,15 @@ def _check_schema(path: Path, expected: pa.Schema) -> Iterator[Finding]:
 
 
 def _column_fault(schema: pa.Schema, expected: pa.Field) -> str:
-    """What is wrong with one column; an optional one may be absent."""
+    """What is wrong with one column; an optional one may be absent, and if it has texts, lists of them."""
     name, kind = expected.name, expected.type
     if name not in schema.names:
         if (expected.metadata or {}).get(b"optional"):
             return ""
         return f"there is no column '{name}', expected one of type {kind}; columns there: {', '.join(schema.names)}"
     found = schema.field(name).type
+    if (expected.metadata or {}).get(b"optional") and kind == pa.string() and is_set(found):
+        return ""
     return "" if found == kind else f"column '{name}' is {found}, expected {kind}"
 
 

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float32, Float64
 from mmse.catalogue.snapshot import Snapshot
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.filters import And, Between, Filter, Kind, OneOf, comparison_key, comparison_path, path_prefixes
+from mmse.schema.value_sets import values_of
 from mmse.training.targets import LoggedRequests
 
 SELECTIVITIES = (0.001, 0.01, 0.1, 0.5)
@@ -187,13 +188,15 @@ class _FilterMaker:
         """The filters that hold for this item: each of its names and paths, and a name with its whole path."""
         item = self.snapshot.items(np.array([item_row]))[0]
         names = [
-            OneOf(c, (comparison_key(v),)) for c in self.name_counts if isinstance(v := item.get(c), str) and v.strip()
+            OneOf(column, (name,))
+            for column in self.name_counts
+            for name in filter(None, map(comparison_key, values_of(item.get(column))))
         ]
         paths: list[Filter] = []
         full_paths: list[Filter] = []
-        for column, kind in self.kinds.items():
-            if kind is Kind.PATH and isinstance(path := item.get(column), str) and comparison_path(path):
-                prefixes: list[Filter] = [OneOf(column, (prefix,)) for prefix in path_prefixes(comparison_path(path))]
+        for column in (column for column, kind in self.kinds.items() if kind is Kind.PATH):
+            for path in filter(None, map(comparison_path, values_of(item.get(column)))):
+                prefixes: list[Filter] = [OneOf(column, (prefix,)) for prefix in path_prefixes(path)]
                 paths += prefixes
                 full_paths.append(prefixes[-1])
         return [*names, *paths, *(And((name, path)) for name in names for path in full_paths)]

@@ -1,8 +1,8 @@
 """The filterable columns of a catalogue: a filter becomes a mask over a million rows in a millisecond.
 
-Names, paths and flags are stored as codes into the sorted list of their values, -1 for none. Paths are sorted part by
-part, so that everything below a path is one range of codes, and every condition on texts becomes a few ranges. Numbers
-are float64, NaN for none; rounded to float32, a price would no longer equal the value it is compared with.
+Names, paths and flags are codes (`mmse.index.value_codes`). An item that has several names or paths in a column meets a
+condition if one of them does. Numbers are float64, NaN for none; rounded to float32, a price would no longer equal the
+value it is compared with.
 """
 
 from __future__ import annotations
@@ -10,26 +10,23 @@ from __future__ import annotations
 import difflib
 import json
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float64
 
 from mmse.core.errors import ArtifactError, UsageError
-from mmse.index.base import CHUNK, damage_error
+from mmse.index.base import damage_error
+from mmse.index.value_codes import SEPARATOR, RowCodes, RowSets, ValueCodes, encode_texts, mask_range, subtree_ranges
 from mmse.schema.columns import ITEM_COLUMNS
-from mmse.schema.filters import And, Between, Filter, Kind, Not, OneOf, comparison_form, path_prefixes
+from mmse.schema.filters import And, Between, Filter, Kind, Not, OneOf
 
 METADATA = "columns.json"
 FLAGS = ("false", "true")
-SEPARATOR = " > "
-MAX_RANGES = 6
-"""Up to this many ranges of codes are compared one by one; for more, a table over all codes is used."""
 MAX_SIMILAR = 100
 """An unknown value is compared with so many of its neighbours in the order of the alphabet."""
 
@@ -55,37 +52,12 @@ def filter_kinds(items_columns: Sequence[str], shop_columns: Mapping[str, Sequen
     return {name: kind for name, kind in kinds.items() if name in items_columns}
 
 
-@dataclass(frozen=True)
-class _Codes:
-    """A text column: `values` are sorted, in the form that filters compare; `spellings` are the shop's own.
-
-    `subtree` has the range of codes at and below each path; it is empty where the column holds no paths.
-    """
-
-    of_row: Int[np.ndarray, " n"]
-    values: Sequence[str]
-    spellings: Sequence[str]
-    subtree: Mapping[str, tuple[int, int]]
-
-    def find_range(self, value: str) -> tuple[int, int]:
-        """The half-open range of codes that match `value`."""
-        if self.subtree:
-            return self.subtree.get(value, (0, 0))
-        code = bisect_left(self.values, value)
-        return code, code + int(code < len(self.values) and self.values[code] == value)
-
-    def spell(self, path: str) -> str:
-        """The shop's spelling of a path; no item needs to have this path itself."""
-        parts = self.spellings[self.subtree[path][0]].split(SEPARATOR)
-        return SEPARATOR.join(parts[: path.count(SEPARATOR) + 1])
-
-
 @final
 class FilterColumns:
     """`n` item rows by the columns in `kinds`, row for row."""
 
     def __init__(
-        self, n: int, kinds: Mapping[str, Kind], columns: Mapping[str, _Codes | Float64[np.ndarray, " n"]]
+        self, n: int, kinds: Mapping[str, Kind], columns: Mapping[str, ValueCodes | Float64[np.ndarray, " n"]]
     ) -> None:
         self.n = n
         self.kinds = dict(kinds)
@@ -106,11 +78,12 @@ class FilterColumns:
     def mask(self, filter: Filter) -> Bool[np.ndarray, " n"]:
         """A new mask of the rows that pass `filter`, which was parsed with the kinds of these columns."""
         if isinstance(filter, OneOf):
-            return self._match_values(filter)
+            texts = [FLAGS[value] if isinstance(value, bool) else value for value in filter.values]
+            return self._codes(filter.column).mask(texts)
         if isinstance(filter, Between):
             numbers = self._columns[filter.column]
             assert isinstance(numbers, np.ndarray), filter.column
-            return _mask_range(numbers, filter.low, filter.high)
+            return mask_range(numbers, filter.low, filter.high)
         if isinstance(filter, Not):
             return ~self.mask(filter.part)
         join, start = (np.logical_and, True) if isinstance(filter, And) else (np.logical_or, False)
@@ -126,32 +99,22 @@ class FilterColumns:
         does not exist or holds numbers.
         """
         codes = self._columns.get(column)
-        if not isinstance(codes, _Codes):
+        if not isinstance(codes, ValueCodes):
             countable = (
-                ", ".join(name for name, column_data in self._columns.items() if isinstance(column_data, _Codes))
+                ", ".join(name for name, column_data in self._columns.items() if isinstance(column_data, ValueCodes))
                 or "none"
             )
             raise UsageError(f"The values of '{column}' cannot be counted.", f"Columns that can be: {countable}.")
-        rows = codes.of_row[mask]
-        per_code = np.bincount(rows[rows >= 0], minlength=len(codes.values))
-        counts = {codes.spellings[code]: int(per_code[code]) for code in np.flatnonzero(per_code).tolist()}
-        if codes.subtree:
-            up_to = np.concatenate([[0], np.cumsum(per_code)])
-            levels = {path: int(up_to[high] - up_to[low]) for path, (low, high) in codes.subtree.items()}
-            counts = {codes.spell(path): n for path, n in levels.items() if n}
-        return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
+        return dict(sorted(codes.count(mask).items(), key=lambda entry: (-entry[1], entry[0])))
 
     def has_value(self, column: str, value: str) -> bool:
         """Whether any row ever had `value`, in the form that filters compare, in a column of names or of paths."""
-        codes = self._columns[column]
-        assert isinstance(codes, _Codes), column
-        low, high = codes.find_range(value)
+        low, high = self._codes(column).find_range(value)
         return low < high
 
     def similar_value(self, column: str, value: str) -> str | None:
         """The shop's spelling of a value that `value` may mean: the shortest path that ends so, or a name near it."""
-        codes = self._columns[column]
-        assert isinstance(codes, _Codes), column
+        codes = self._codes(column)
         ending = SEPARATOR + value
         paths = [path for path in codes.subtree if path.endswith(ending)]
         if paths:
@@ -164,17 +127,19 @@ class FilterColumns:
         """Writes `columns.json` and a `columnN.npy` for each column into `folder`, which exists."""
         entries: list[dict[str, Any]] = []
         for number, (name, column) in enumerate(self._columns.items()):
-            texts = {"values": column.values, "spelled": column.spellings} if isinstance(column, _Codes) else {}
-            entries.append({"name": name, "kind": self.kinds[name].value, **texts})
-            array = column.of_row if isinstance(column, _Codes) else column
-            np.save(folder / f"column{number}.npy", array, allow_pickle=False)
+            path = folder / f"column{number}.npy"
+            entries.append({"name": name, "kind": self.kinds[name].value})
+            if isinstance(column, ValueCodes):
+                entries[-1] |= {"values": column.values, "spelled": column.spellings, **_save_cells(column.cells, path)}
+            else:
+                np.save(path, column, allow_pickle=False)
         (folder / METADATA).write_text(json.dumps({"rows": self.n, "columns": entries}) + "\n", "utf-8")
 
     @classmethod
     def open(cls, folder: Path) -> FilterColumns:
         """The columns saved in `folder`, memory-mapped; raises `ArtifactError` where they are missing or damaged."""
         path = folder / METADATA
-        columns: dict[str, _Codes | np.ndarray] = {}
+        columns: dict[str, ValueCodes | np.ndarray] = {}
         kinds: dict[str, Kind] = {}
         try:
             metadata = json.loads(path.read_text("utf-8"))
@@ -191,24 +156,23 @@ class FilterColumns:
             raise damage_error(path, error) from error
         return cls(n, kinds, columns)
 
-    def _match_values(self, condition: OneOf) -> Bool[np.ndarray, " n"]:
-        codes = self._columns[condition.column]
-        assert isinstance(codes, _Codes), condition.column
-        texts = [FLAGS[value] if isinstance(value, bool) else value for value in condition.values]
-        ranges = _merge_ranges(map(codes.find_range, texts))
-        if len(ranges) <= MAX_RANGES:
-            mask = np.zeros(self.n, dtype=bool)
-            for low, high in ranges:
-                mask |= codes.of_row == low if high == low + 1 else _mask_range(codes.of_row, low, high - 1)
-            return mask
-        is_match = np.zeros(len(codes.values) + 1, dtype=bool)  # the last entry is for code -1
-        for low, high in ranges:
-            is_match[low:high] = True
-        parts = [is_match.take(codes.of_row[start : start + CHUNK]) for start in range(0, self.n, CHUNK)]
-        return np.concatenate([np.empty(0, dtype=bool), *parts])
+    def _codes(self, column: str) -> ValueCodes:
+        codes = self._columns[column]
+        assert isinstance(codes, ValueCodes), column
+        return codes
 
 
-def _read_column(items: pa.Table, name: str, kind: Kind) -> _Codes | Float64[np.ndarray, " n"]:
+def _save_cells(cells: RowCodes | RowSets, path: Path) -> dict[str, int]:
+    """Writes the codes of a column; gives what its entry in `columns.json` needs to open them."""
+    if isinstance(cells, RowCodes):
+        np.save(path, cells.of_row, allow_pickle=False)
+        return {}
+    np.save(path, cells.rows, allow_pickle=False)
+    np.save(_starts_file(path), cells.starts, allow_pickle=False)
+    return {"cells": len(cells.rows)}
+
+
+def _read_column(items: pa.Table, name: str, kind: Kind) -> ValueCodes | Float64[np.ndarray, " n"]:
     exists = name in items.column_names
     column = items.column(name) if exists else pa.chunked_array([pa.nulls(items.num_rows)])
     if kind is Kind.NUMBER:
@@ -216,72 +180,37 @@ def _read_column(items: pa.Table, name: str, kind: Kind) -> _Codes | Float64[np.
         return np.array(pc.fill_null(numbers, np.nan).to_numpy())
     if kind is Kind.FLAG:
         flags = pc.fill_null(pc.cast(pc.cast(column, pa.bool_()), pa.int8()), -1)
-        return _Codes(np.array(flags.to_numpy()), FLAGS, FLAGS, {})
-    texts = pc.dictionary_encode(pc.cast(column, pa.large_string()).combine_chunks())
-    raw = texts.dictionary.to_pylist()
-    values, spellings = _collect_values(kind, raw)
-    code_of = {value: code for code, value in enumerate(values)}
-    code_of_raw = np.array([*(code_of.get(comparison_form(text, kind), -1) for text in raw), -1], dtype=np.int32)
-    of_row = code_of_raw[pc.fill_null(texts.indices, -1).to_numpy(zero_copy_only=False)]
-    return _Codes(of_row, values, spellings, _subtree_ranges(values) if kind is Kind.PATH else {})
+        return ValueCodes(RowCodes(np.array(flags.to_numpy())), FLAGS, FLAGS, {})
+    return encode_texts(column, kind)
 
 
-def _collect_values(kind: Kind, raw: Iterable[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """The distinct values of `raw`, sorted, and the spelling of each that came first."""
-    spellings: dict[str, str] = {}
-    for text in raw:
-        marks = text.split(">") if kind is Kind.PATH else [text]
-        spelling = SEPARATOR.join(part for part in map(str.strip, marks) if part)
-        spellings.setdefault(comparison_form(text, kind), spelling)
-    spellings.pop("", None)
-    values = sorted(spellings, key=lambda value: value.split(SEPARATOR))
-    return values, [spellings[value] for value in values]
-
-
-def _subtree_ranges(values: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """The half-open range of codes at and below each path; `values` are paths, sorted by part."""
-    ranges: dict[str, tuple[int, int]] = {}
-    for code, value in enumerate(values):
-        for ancestor in path_prefixes(value):
-            ranges[ancestor] = (ranges.get(ancestor, (code, code))[0], code + 1)
-    return ranges
-
-
-def _merge_ranges(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same codes as ranges that are not empty and do not touch."""
-    result: list[tuple[int, int]] = []
-    for low, high in sorted(ranges):
-        if result and low <= result[-1][1]:
-            result[-1] = (result[-1][0], max(high, result[-1][1]))
-        elif low < high:
-            result.append((low, high))
-    return result
-
-
-def _open_column(path: Path, n: int, kind: Kind, entry: Mapping[str, Any]) -> _Codes | Float64[np.ndarray, " n"]:
-    array = np.load(path, mmap_mode="r" if n else None, allow_pickle=False)
-    dtype = np.dtype(np.float64 if kind is Kind.NUMBER else _code_type(kind))
-    if array.shape != (n,) or array.dtype != dtype:
-        raise ValueError(f"found {array.dtype} {array.shape}, expected {n} {dtype}")
+def _open_column(path: Path, n: int, kind: Kind, entry: Mapping[str, Any]) -> ValueCodes | Float64[np.ndarray, " n"]:
     if kind is Kind.NUMBER:
-        return np.asarray(array)
-    subtree = _subtree_ranges(entry["values"]) if kind is Kind.PATH else {}
-    codes = _Codes(np.asarray(array), entry["values"], entry["spelled"], subtree)
-    if len(codes.spellings) != len(codes.values) or (n and not -1 <= array.min() <= array.max() < len(codes.values)):
-        raise ValueError(f"its codes do not fit its {len(codes.values)} values")
-    return codes
+        return _open_array(path, (n,), np.float64)
+    values, spellings = entry["values"], entry["spelled"]
+    cells: RowCodes | RowSets
+    if "cells" in entry:
+        rows = _open_array(path, (int(entry["cells"]),), np.int32)
+        starts = _open_array(_starts_file(path), (len(values) + 1,), np.int64)
+        cells = RowSets(n, starts, rows)
+        fits = bool(starts[0] == 0 and (np.diff(starts) >= 0).all() and starts[-1] == len(rows))
+        fits = fits and (not len(rows) or bool(0 <= rows.min() <= rows.max() < n))
+    else:
+        of_row = _open_array(path, (n,), np.int8 if kind is Kind.FLAG else np.int32)
+        cells = RowCodes(of_row)
+        fits = not n or bool(-1 <= of_row.min() <= of_row.max() < len(values))
+    if len(spellings) != len(values) or not fits:
+        raise ValueError(f"its codes do not fit its {len(values)} values")
+    return ValueCodes(cells, values, spellings, subtree_ranges(values) if kind is Kind.PATH else {})
 
 
-def _mask_range(numbers: np.ndarray, low: int | float | None, high: int | float | None) -> Bool[np.ndarray, " n"]:
-    """Where `low <= numbers <= high`, in chunks that stay in the processor's cache between the two comparisons."""
-    mask = np.empty(len(numbers), dtype=bool)
-    for start in range(0, len(numbers), CHUNK):
-        chunk, chunk_mask = numbers[start : start + CHUNK], mask[start : start + CHUNK]
-        np.greater_equal(chunk, -np.inf if low is None else low, out=chunk_mask)
-        if high is not None:
-            chunk_mask &= chunk <= high
-    return mask
+def _open_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+    array = np.load(path, mmap_mode="r" if shape[0] else None, allow_pickle=False)
+    if array.shape != shape or array.dtype != np.dtype(dtype):
+        raise ValueError(f"found {array.dtype} {array.shape}, expected {shape[0]} {np.dtype(dtype)}")
+    return np.asarray(array)
 
 
-def _code_type(kind: Kind) -> type[np.signedinteger[Any]]:
-    return np.int8 if kind is Kind.FLAG else np.int32
+def _starts_file(path: Path) -> Path:
+    """Where the rows of each value begin, in a column of sets whose rows are in `path`."""
+    return path.with_name(f"{path.stem}_starts.npy")

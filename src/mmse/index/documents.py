@@ -16,7 +16,8 @@ from jaxtyping import Int64
 from mmse.core.progress import Progress
 from mmse.index.forward_index import ForwardDraft, hash_word
 from mmse.index.row_scores import FIELDS, RowWords
-from mmse.schema.filters import Kind, comparison_key, comparison_path, path_prefixes
+from mmse.schema.filters import Kind, comparison_form, path_prefixes
+from mmse.schema.value_sets import join_values, values_of
 from mmse.text.codes import code_key, codes
 from mmse.text.terms import terms
 
@@ -97,7 +98,7 @@ class LexicalWriter:
                 document.add_text(field, text)
         for name, value in values.items():
             if value is not None:
-                _add_value(document, field_name(self._kinds, name), self._kinds[name], value)
+                _add_values(document, field_name(self._kinds, name), self._kinds[name], value)
         return document
 
 
@@ -142,20 +143,21 @@ def field_name(kinds: Mapping[str, Kind], column: str) -> str:
     return f"column{list(kinds).index(column)}"
 
 
-def _add_value(document: tantivy.Document, field: str, kind: Kind, value: object) -> None:
+def _add_values(document: tantivy.Document, field: str, kind: Kind, value: object) -> None:
+    """Adds what an item has in a filterable column: a number, a flag, or its texts."""
     if kind is Kind.NUMBER:
         assert isinstance(value, (int, float))
         if not math.isnan(value):
             document.add_float(field, float(value))
         return
+    texts = [format_term(value)] if kind is Kind.FLAG else [comparison_form(text, kind) for text in values_of(value)]
     if kind is Kind.PATH:
-        for path in path_prefixes(comparison_path(str(value))):
-            document.add_text(field, path)
-    elif text := (format_term(value) if kind is Kind.FLAG else comparison_key(str(value))):
+        texts = [level for path in texts for level in path_prefixes(path)]
+    for text in filter(None, dict.fromkeys(texts)):
         document.add_text(field, text)
 
 
 def _join_columns(items: pa.Table, columns: Sequence[str]) -> list[str]:
-    parts = [pc.fill_null(pc.cast(items[c], pa.string()), "") for c in columns if c in items.column_names]
+    parts = [pc.fill_null(join_values(items[c]), "") for c in columns if c in items.column_names]
     texts: list[str] = pc.binary_join_element_wise(*parts, " ").to_pylist() if parts else [""] * len(items)
     return texts

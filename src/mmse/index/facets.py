@@ -10,21 +10,24 @@ import numpy as np
 
 from mmse.schema.filters import Kind, comparison_key, comparison_path, path_prefixes
 from mmse.schema.search import Facet
+from mmse.schema.value_sets import values_of
 
 MAX_VALUES = 50
 BINS = 10
 
 
 def count_values(kind: Kind, values: Sequence[Any]) -> Facet:
-    """The facet of a column of `kind` with `values`, `None` where an item has none."""
+    """The facet of a column of `kind` with `values`, one for each item: `None` for none, a list for several.
+
+    An item counts once for each of its values.
+    """
     present = [value for value in values if value is not None]
     if kind is Kind.NUMBER:
         return _histogram(np.array([number for number in map(float, present) if np.isfinite(number)], np.float64))
     if kind is Kind.FLAG:
         return _count((flag, flag) for flag in (str(bool(value)).lower() for value in present))
-    if kind is Kind.PATH:
-        return _count(level for value in present for level in _levels(str(value)))
-    return _count((comparison_key(value), value.strip()) for value in map(str, present))
+    entries = _path_levels if kind is Kind.PATH else _names
+    return _count(entry for cell in present for entry in entries(values_of(cell)).items())
 
 
 def _count(pairs: Iterable[tuple[str, str]]) -> Facet:
@@ -38,12 +41,19 @@ def _count(pairs: Iterable[tuple[str, str]]) -> Facet:
     return Facet(counts={spellings[value]: n for value, n in top})
 
 
-def _levels(path: str) -> list[tuple[str, str]]:
-    parts = [part for part in map(str.strip, path.split(">")) if part]
-    return [
-        (path_prefix, " > ".join(parts[: depth + 1]))
-        for depth, path_prefix in enumerate(path_prefixes(comparison_path(path)))
-    ]
+def _names(names: Sequence[str]) -> dict[str, str]:
+    """The names of an item, each once, by the form that is compared."""
+    return {comparison_key(name): name.strip() for name in names}
+
+
+def _path_levels(paths: Sequence[str]) -> dict[str, str]:
+    """The levels of an item's paths, each once, by the form that is compared."""
+    levels: dict[str, str] = {}
+    for path in paths:
+        parts = [part for part in map(str.strip, path.split(">")) if part]
+        for depth, prefix in enumerate(path_prefixes(comparison_path(path)), 1):
+            levels.setdefault(prefix, " > ".join(parts[:depth]))
+    return levels
 
 
 def _histogram(numbers: np.ndarray) -> Facet:

@@ -19,6 +19,7 @@ from mmse.index.lexical import LexicalIndex
 from mmse.index.speller import Speller
 from mmse.index.store import store_class, write_store_name
 from mmse.model.features import FeatureSpace
+from mmse.schema.value_sets import values_of
 
 COLUMNS = "columns"
 LEXICAL = "lexical"
@@ -67,7 +68,8 @@ def write_words(dataset: Path, target: Path, lexical: LexicalIndex) -> None:
     folder = DatasetFolder(dataset)
     items = pq.read_table(folder.items)
     queries = pq.read_table(folder.queries, columns=["query", "requests"]).to_pydict()
-    texts = (str(text) for name in _TEXTS if name in items.column_names for text in items[name].to_pylist() if text)
+    columns = [items[name].to_pylist() for name in _TEXTS if name in items.column_names]
+    texts = (text for cells in columns for cell in cells for text in values_of(cell))
     Speller.write(target, texts, dict(zip(queries["query"], queries["requests"], strict=True)), lexical.stems)
 
 

@@ -27,6 +27,7 @@ from mmse.core.errors import ArtifactError
 from mmse.core.run_folder import DATASET, MAP, VECTORS, require_lineage
 from mmse.dataset.folder import DatasetFolder, ItemStats
 from mmse.index.embedding import open_array
+from mmse.schema.value_sets import first_value
 
 XY_FILE = "places.npy"
 ROWS_FILE = "rows.npy"
@@ -145,7 +146,7 @@ def draw_map(dataset: Path, vectors: Path, target: Path, config: MapConfig) -> M
     xy = lay_out(np.asarray(open_array(vectors)[rows], np.float32), config)
     table = pq.read_table(DatasetFolder(dataset).items)
     categories = table["category"].take(rows).to_pylist() if "category" in table.column_names else [None] * len(rows)
-    regions = name_regions(categories, xy, config.regions)
+    regions = name_regions([first_value(cell) for cell in categories], xy, config.regions)
     inputs = {kind: manifest.fingerprint for kind, manifest in manifests.items()}
     with artifact.write_folder(target, kind=MAP, config=plain_values(config), inputs=inputs) as draft:
         np.save(draft.folder / XY_FILE, xy, allow_pickle=False)

@@ -24,6 +24,7 @@ from mmse.dataset.folder import (
 from mmse.mining.examination import ExaminationCurve
 from mmse.mining.split import Slices
 from mmse.schema.stages import Stage
+from mmse.schema.value_forms import VALUE_FORMS, ValueForms
 from mmse.sources.duckdb_session import Session
 from mmse.sources.tables import files_in, identifier, literal
 
@@ -45,16 +46,22 @@ _QUERIES = """
 
 
 def write_aggregates(
-    session: Session, dataset: DatasetFolder, requests_folder: Path, slices: Slices, curve: ExaminationCurve
+    session: Session,
+    dataset: DatasetFolder,
+    requests_folder: Path,
+    slices: Slices,
+    curve: ExaminationCurve,
+    forms: ValueForms,
 ) -> None:
     """Writes every table of `dataset` but the rows, which must be there, and the reformulations.
 
-    `requests_folder` is the working folder with each shard's requests.
+    `requests_folder` is the working folder with each shard's requests; `forms` is kept with the items.
     """
     _write_snapshots(dataset, slices)
     _count_items(session, dataset, slices)
     _write_item_stats(session, dataset.item_stats, slices)
-    _copy(session, _ITEMS, dataset.items, {VECTOR_LENGTHS: json.dumps(_vector_lengths(session))})
+    metadata = {VECTOR_LENGTHS: json.dumps(_vector_lengths(session)), VALUE_FORMS: forms.to_json()}
+    _copy(session, _ITEMS, dataset.items, metadata)
     interactions = _INTERACTIONS.format(rows=select_rows(dataset.path, slices.periods), lowest=Stage.CLICKED.value)
     _copy(session, interactions, dataset.interactions)
     requests = files_in(requests_folder, "requests-*.parquet")
@@ -104,7 +111,7 @@ def _copy(session: Session, sql: str, path: Path, metadata: Mapping[str, str] | 
 def _vector_lengths(session: Session) -> dict[str, int]:
     """How many numbers the vectors of the items have, by column."""
     types = session.run("SELECT column_name, column_type FROM (DESCRIBE items)")
-    columns = [name for name, type_ in types if type_.endswith("[]")]
+    columns = [name for name, type_ in types if type_.endswith("[]") and type_ != "VARCHAR[]"]
     return {name: int(session.run(f"SELECT max(len({identifier(name)})) FROM items")[0][0] or 0) for name in columns}
 
 

@@ -22,6 +22,7 @@ from mmse.sources.duckdb_session import Session, open_session
 from mmse.sources.losses import UNKNOWN_ITEM, lost_kinds
 from mmse.sources.sql import literal
 from mmse.sources.tables import EventsConfig, ItemsConfig, files_in, open_event_sources, open_items
+from mmse.sources.variants import COPY
 
 NO_TITLE = "title is empty"
 BELOW_ONE = "position is below 1"
@@ -83,6 +84,7 @@ def _read_tables(
     event_tables = open_event_sources(session.connection, events, base)
     counts = read_items(session, item_table, replace(items, max_rejected_share=_ALL_ROWS))
     findings += _check_rejections(session, "items", counts, items.max_rejected_share) + _check_emptied(counts)
+    findings += _check_variants(counts)
     progress("events", 0, 1)
     lenient_tables = [replace(table, max_rejected_share=_ALL_ROWS) for table in event_tables]
     hours = events.attribution_hours
@@ -99,18 +101,20 @@ def _read_tables(
 
 def _check_rejections(session: Session, table: str, counts: RowCounts, limit: float, label: str = "") -> list[Finding]:
     """The rows of `table`, or of a source of it, `label`, that are left aside; they block above the limit."""
-    n_bad = sum(counts.rejections.values())
+    n_bad = sum(n for reason, n in counts.rejections.items() if reason != COPY)
     blocks = n_bad > limit * counts.rows
     findings = []
     for reason, n in counts.rejections.items():
-        severity: Severity = "blocks" if blocks and n >= n_bad / 2 else "warns"
+        severity: Severity = "notes" if reason == COPY else "blocks" if blocks and n >= n_bad / 2 else "warns"
         numbers: dict[str, int | float] = {"rows": n, "of_rows": counts.rows}
         cause = f"{n:,} of {counts.rows:,} rows of {label or table} ({share(n, counts.rows)}): {reason}."
         name, cure = (
             "rejected_rows",
             f"Mend these rows, or raise max_rejected_share in [{table}] if they may be dropped.",
         )
-        if reason == UNKNOWN_ITEM:
+        if reason == COPY:
+            name, cure = "copies", "Nothing is lost: the first of each is read."
+        elif reason == UNKNOWN_ITEM:
             name, cause = "delisted", f"{cause} The catalogue is of today and the log is older, or the ids differ."
             cure = (
                 "Bring the delisted items back into the items table with available = false, or let their rows go: "
@@ -138,6 +142,16 @@ def _check_emptied(counts: RowCounts) -> list[Finding]:
         )
         for reason, n in counts.emptied.items()
     ]
+
+
+def _check_variants(counts: RowCounts) -> list[Finding]:
+    """Rows of the items that became part of an earlier one."""
+    n = counts.variants
+    if not n.rows:
+        return []
+    cause = f"{n.rows:,} rows of items are variants of {n.items:,} items: the same item_id and a like title."
+    cure = "Each is one item with the first title, and the lowest price; give variants ids of their own to list them."
+    return [Finding("variants", "notes", cause, cure, numbers={"rows": n.rows, "items": n.items})]
 
 
 def _check_kinds(counts: RowCounts, limit: float) -> list[Finding]:

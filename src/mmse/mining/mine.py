@@ -132,7 +132,7 @@ def mine_log(
             bias = _learn_examination(session, work, slices, config)
             _write_shards(work, slices, bias.curve, dataset, progress, config.threads)
             progress("statistics", 0, 1)
-            write_aggregates(session, dataset, work.requests, slices, bias.curve)
+            write_aggregates(session, dataset, work.requests, slices, bias.curve, item_counts.forms)
             minutes = config.reformulation_minutes
             n_reformulations = write_reformulations(session, dataset, slices, minutes) if minutes else 0
             row_counts = count_rows(session, dataset.path, slices.periods)
@@ -146,6 +146,7 @@ def mine_log(
                     **_count_sources(event_counts),
                     "emptied": {"items": item_counts.emptied},
                     "marked_up": {"items": item_counts.marked_up},
+                    **({"variants": asdict(item_counts.variants)} if item_counts.variants.rows else {}),
                     **asdict(merge_counts),
                     "position_bias_from": bias.source,
                     "reformulations": n_reformulations,

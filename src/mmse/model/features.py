@@ -22,6 +22,7 @@ from mmse.model.inputs import ItemFeatures, Sizes
 from mmse.model.item_columns import ItemColumns, floats, strings
 from mmse.model.views import VIEWS, vector_views
 from mmse.model.views.view import View
+from mmse.schema.value_sets import join_values
 from mmse.text.tokenizer import Tokenizer
 
 
@@ -95,7 +96,7 @@ class FeatureSpace:
     def item_texts(self, items: pa.Table) -> list[str]:
         """The text of each item: title, brand, category, the shop's categorical and text columns."""
         columns = [name for name in self.text_columns if name in items.column_names]
-        parts = [pc.fill_null(pc.cast(items[name], pa.string()), "") for name in columns]
+        parts = [pc.fill_null(join_values(items[name]), "") for name in columns]
         texts: list[str] = pc.binary_join_element_wise(*parts, " ").to_pylist()
         return texts
 

@@ -10,7 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float64, Int32
 
+from mmse.schema.value_sets import is_set, values_of
+
 CATEGORY_LEVELS = 4
+MAX_VALUES = 16
+"""How many values of an item in one column have an id; all of them are words of its text."""
 
 Texts = Sequence[str | None]
 """A column of texts, None where an item has none."""
@@ -29,17 +33,31 @@ class ItemColumns:
     price_medians: Mapping[str, float]
 
     def texts(self, name: str) -> list[str | None]:
-        """The column `name` in lower case; None for blank text."""
+        """The column `name` in lower case; None for blank text. Of several values the first."""
         return strings(self.table, name)
+
+    def value_columns(self, name: str) -> list[Texts]:
+        """The column `name` as columns of one text: the first values of its items, the second ones, and so on.
+
+        One column where no item has several, and at most `MAX_VALUES`.
+        """
+        if name not in self.table.column_names or not is_set(self.table.schema.field(name).type):
+            return [self.texts(name)]
+        cells = [_clean(values_of(cell))[:MAX_VALUES] for cell in self.table[name].to_pylist()]
+        width = max(map(len, cells), default=0)
+        return [[cell[i] if i < len(cell) else None for cell in cells] for i in range(max(width, 1))]
 
     def numbers(self, name: str) -> Float64[np.ndarray, " n"]:
         """The column `name`; NaN where there is no value."""
         return floats(self.table, name)
 
-    def category_levels(self) -> list[list[str | None]]:
+    def category_levels(self) -> list[Texts]:
         """For each of the top levels, the path down to it: `a`, `a > b`, … and `None` below the leaf."""
-        split = [[part.strip() for part in p.split(">")] if p else [] for p in self.texts("category")]
-        return [[" > ".join(s[: d + 1]) if len(s) > d else None for s in split] for d in range(CATEGORY_LEVELS)]
+        return _levels(self.texts("category"))
+
+    def all_category_levels(self) -> list[list[Texts]]:
+        """As `category_levels`, each level once for every path that an item may have."""
+        return [list(level) for level in zip(*map(_levels, self.value_columns("category")), strict=True)]
 
     def relative_price(self) -> Float64[np.ndarray, " n"]:
         """Log price minus the median log price of the item's category; NaN where there is no price."""
@@ -51,11 +69,26 @@ class ItemColumns:
 
 
 def strings(items: pa.Table, name: str) -> list[str | None]:
-    """The column `name` of `items` in lower case; None for blank text and where there is no such column."""
+    """The column `name` of `items` in lower case; None for blank text and where there is no such column.
+
+    Of several values the first.
+    """
     if name not in items.column_names:
         return [None] * len(items)
+    if is_set(items.schema.field(name).type):
+        return [next(iter(_clean(values_of(cell))), None) for cell in items[name].to_pylist()]
     values: list[str | None] = pc.cast(items[name], pa.string()).to_pylist()
     return [v.strip().lower() or None if v is not None else None for v in values]
+
+
+def _clean(values: Sequence[str]) -> list[str]:
+    """The different values in lower case, without blank ones."""
+    return [value for value in dict.fromkeys(value.strip().lower() for value in values) if value]
+
+
+def _levels(paths: Texts) -> list[Texts]:
+    split = [[part.strip() for part in path.split(">")] if path else [] for path in paths]
+    return [[" > ".join(s[: d + 1]) if len(s) > d else None for s in split] for d in range(CATEGORY_LEVELS)]
 
 
 def floats(items: pa.Table, name: str) -> Float64[np.ndarray, " n"]:
@@ -71,12 +104,15 @@ def number_values(values: Texts, first_id: int = 1) -> dict[str, int]:
     return {value: first_id + i for i, value in enumerate(dict.fromkeys(v for v in values if v is not None))}
 
 
-def number_columns(table: str, columns: Mapping[str, Texts]) -> dict[str, dict[str, int]]:
-    """Ids for the values of all `columns`, which share the embedding table `table`: by `TABLE:COLUMN`, from 1 on."""
+def number_columns(table: str, columns: Mapping[str, Sequence[Texts]]) -> dict[str, dict[str, int]]:
+    """Ids for the values of all `columns`, which share the embedding table `table`: by `TABLE:COLUMN`, from 1 on.
+
+    A column is one list of texts, or several where an item may have several values.
+    """
     ids: dict[str, dict[str, int]] = {}
     next_id = 1
-    for name, values in columns.items():
-        ids[f"{table}:{name}"] = number_values(values, next_id)
+    for name, parts in columns.items():
+        ids[f"{table}:{name}"] = number_values([value for values in parts for value in values], next_id)
         next_id += len(ids[f"{table}:{name}"])
     return ids
 
@@ -87,10 +123,11 @@ def count_ids(table: str, vocabulary: Mapping[str, Mapping[str, int]]) -> int:
 
 
 def look_up_columns(
-    table: str, vocabulary: Mapping[str, Mapping[str, int]], columns: Mapping[str, Texts]
-) -> Int32[np.ndarray, "n columns"]:
+    table: str, vocabulary: Mapping[str, Mapping[str, int]], columns: Mapping[str, Sequence[Texts]]
+) -> Int32[np.ndarray, "n ids"]:
     """The ids of the values of `columns` in the embedding table `table`; 0 for values that have none."""
-    return np.stack([look_up_ids(vocabulary[f"{table}:{n}"], v) for n, v in columns.items()], axis=1)
+    ids = [look_up_ids(vocabulary[f"{table}:{name}"], values) for name, parts in columns.items() for values in parts]
+    return np.stack(ids, axis=1)
 
 
 def look_up_ids(ids: Mapping[str, int], values: Texts) -> Int32[np.ndarray, " n"]:

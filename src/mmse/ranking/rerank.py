@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from mmse.ranking.rules import Bury, PinnedItem, RuleEffects
 from mmse.schema.filters import Filter, comparison_key
+from mmse.schema.value_sets import values_of
 
 _NO_ROWS: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
 _TOP_TIER, _MIDDLE_TIER, _BOTTOM_TIER = 0, 1, 2
@@ -54,7 +55,8 @@ def rerank(
     `exclusions` mark candidates that are buried, each with the reason. `boosts` are the request's own, as (filter,
     factor of the odds). Rows that `is_lead` marks come before the rest, buried rows after it. `caps` limit how many
     hits may share a value of a column: a hit over the cap goes behind the hits within it that lead (or do not, or are
-    buried) like it; pinned hits count and are not moved; a missing value has no cap. Pinned items must be among the
+    buried) like it; pinned hits count and are not moved; a missing value has no cap, and a hit with several values is
+    over it where one of them is. Pinned items must be among the
     candidates; an item pinned past `k` is not shown before its position.
     """
     scores, reasons = _boost_scores(catalogue, rows, scores, effects, boosts)
@@ -76,8 +78,8 @@ def rerank(
     cap_reasons: dict[int, tuple[str, ...]] = {}
     if caps:
         fixed_indices = former + [index for index, pin in pins.items() if pin.position <= k]
-        codes = {column: _codes(catalogue.values(column, rows)) for column in caps}
-        cap_reasons = _cap_reasons(order.tolist(), fixed_indices, caps, codes, k - len(former))
+        names = {column: _names(catalogue.values(column, rows)) for column in caps}
+        cap_reasons = _cap_reasons(order.tolist(), fixed_indices, caps, names, k - len(former))
         is_over = np.zeros(len(rows), bool)
         is_over[list(cap_reasons)] = True
         order = order[np.lexsort((is_over[order], tiers[order]))]
@@ -130,33 +132,35 @@ def _pins_by_index(
     return pins_by_index
 
 
-def _codes(values: Sequence[Any]) -> list[int]:
-    """Each value as a number, the same for names that are compared as the same; -1 for none."""
-    keys = [None if value is None else comparison_key(str(value)) for value in values]
-    code_of = {key: code for code, key in enumerate(dict.fromkeys(key for key in keys if key))}
-    return [code_of.get(key, -1) if key else -1 for key in keys]
+def _names(cells: Sequence[Any]) -> list[frozenset[str]]:
+    """The values of each candidate in a column, in the form in which names are compared."""
+    return [frozenset(filter(None, map(comparison_key, values_of(cell)))) for cell in cells]
 
 
 def _cap_reasons(
-    order: Sequence[int], fixed_indices: Sequence[int], caps: Mapping[str, int], codes: Mapping[str, list[int]], k: int
+    order: Sequence[int],
+    fixed_indices: Sequence[int],
+    caps: Mapping[str, int],
+    names: Mapping[str, list[frozenset[str]]],
+    k: int,
 ) -> dict[int, tuple[str, ...]]:
     """The candidates over a cap, with the reasons, until `k` are within the caps; `fixed_indices` count first."""
-    columns = [(column, cap, codes[column], Counter[int]()) for column, cap in caps.items()]
+    columns = [(column, cap, names[column], Counter[str]()) for column, cap in caps.items()]
     for _, _, values, counts in columns:
-        counts.update(values[index] for index in fixed_indices)
+        counts.update(name for index in fixed_indices for name in values[index])
     cap_reasons = {}
     n_within_caps = 0
     for index in order:
         full_columns = [
             (column, cap)
             for column, cap, values, counts in columns
-            if values[index] >= 0 and counts[values[index]] >= cap
+            if any(counts[name] >= cap for name in values[index])
         ]
         if full_columns:
             cap_reasons[index] = tuple(f"at most {cap} per {column}" for column, cap in full_columns)
             continue
         for _, _, values, counts in columns:
-            counts[values[index]] += 1
+            counts.update(values[index])
         n_within_caps += 1
         if n_within_caps == k:
             break

@@ -23,6 +23,7 @@ from mmse.ranking.fusion import Fusion
 from mmse.ranking.guard import Guard
 from mmse.ranking.learn import learn, read_window
 from mmse.ranking.query_counts import QueryCounts
+from mmse.schema.value_sets import first_value
 
 FILE = "ranking.json"
 
@@ -92,7 +93,7 @@ def learn_ranking(run: RunFolder, target: Path, config: RankingConfig, progress:
             "calibrations": {form: plain_values(ranking.calibrations[form]) for form in FORMS},
         }
         (draft.folder / FILE).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-        Guard.learn(items["title"].to_pylist(), brands).save(draft.folder)
+        Guard.learn(items["title"].to_pylist(), map(first_value, brands)).save(draft.folder)
         query_counts.save(draft.folder)
         draft.counts |= ranking.counts | {name: round(value, 4) for name, value in fusion.items()}
     return artifact.read_manifest(target, RANKING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmse.core.errors import UsageError
 from mmse.map.projection import CatalogueMap
 from mmse.schema.http import MapAnswer, MapPoint, MapRegion
+from mmse.schema.value_sets import first_value
 from mmse.serving.failures import RequestError
 from mmse.serving.model_pool import LoadedVersion
 
@@ -19,7 +20,7 @@ def draw_map(version: LoadedVersion) -> MapAnswer:
     table = snapshot.table(catalogue_map.rows[alive])
     ids, titles = table["item_id"].to_pylist(), table["title"].to_pylist()
     categories = table["category"].to_pylist() if "category" in table.column_names else ids
-    top_categories = [_top_category(category) for category in categories]
+    top_categories = [_top_category(first_value(category)) for category in categories]
     names = _commonest_names(top_categories)
     numbers = {name: number for number, name in enumerate(names)}
     xy = catalogue_map.xy[alive].round(4)
@@ -54,8 +55,8 @@ def _require_map(version: LoadedVersion) -> CatalogueMap:
     return version.catalogue_map
 
 
-def _top_category(category: object) -> str:
-    return str(category).split(">")[0].strip() or _OTHER_CATEGORY if category else _OTHER_CATEGORY
+def _top_category(category: str | None) -> str:
+    return category.split(">")[0].strip() or _OTHER_CATEGORY if category else _OTHER_CATEGORY
 
 
 def _commonest_names(names: list[str]) -> list[str]:

@@ -14,15 +14,19 @@ from pathlib import Path
 
 from mmse.core.errors import TableError
 from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS, Reader
+from mmse.schema.value_forms import ValueForms
 from mmse.sources import encodings, losses, values
 from mmse.sources.attribution import NO_PAGE, attribute, page_columns
 from mmse.sources.column_rules import SQL_TYPES, event_rule, item_rule
 from mmse.sources.duckdb_session import Session
-from mmse.sources.item_values import clean_texts, count_emptied, is_optional, optional_value, warn_of_lists
+from mmse.sources.item_forms import read_forms, read_lists, set_values
+from mmse.sources.item_values import clean_texts, count_emptied, is_optional, optional_value
 from mmse.sources.losses import UNKNOWN_ITEM, KindCount
 from mmse.sources.sql import identifier, literal
 from mmse.sources.tables import ACTIONS, ItemsConfig, Table, files_in
+from mmse.sources.value_lists import shown_text
 from mmse.sources.values import CastRule
+from mmse.sources.variants import COPY, VariantCounts, find_variants, merge_texts, merge_values
 
 CLICKED, ORDERED, EXPLORED, CARTED, SHOWN = 1, 2, 4, 8, 16
 """The bits of `flags`: one `bit_or` merges the duplicates of a row. A row without `SHOWN` is of an item that was
@@ -48,7 +52,8 @@ class RowCounts:
     """How many rows of a table were read, and how many were rejected for each reason.
 
     `emptied` counts the bad values of optional columns by reason, `marked_up` the texts with HTML by column,
-    `kinds` the events of each kind, and `sources` the rows of each source, where there are several.
+    `kinds` the events of each kind, and `sources` the rows of each source, where there are several. `forms` says how
+    the items' texts are to be read, `variants` counts the items' rows that became part of an earlier one.
     """
 
     rows: int
@@ -57,13 +62,15 @@ class RowCounts:
     marked_up: dict[str, int] = field(default_factory=dict)
     kinds: tuple[KindCount, ...] = ()
     sources: dict[str, RowCounts] = field(default_factory=dict)
+    forms: ValueForms = field(default_factory=ValueForms)
+    variants: VariantCounts = field(default_factory=VariantCounts)
 
 
 def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts:
     """Makes the tables `items` and `rejected`.
 
-    Items are in the order of the file; of rows with the same `item_id` the first good one stays. A bad value of an
-    optional column is no value, and is counted.
+    Items are in the order of the file. Variants of a product that share its `item_id` become one item; of other rows
+    with the same `item_id` the first good one stays. A bad value of an optional column is no value, and is counted.
     """
     item_rules = [item_rule(table, config, name) for name in table.columns]
     columns = ", ".join(identifier(rule.name) for rule in item_rules)
@@ -75,14 +82,12 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts
         f"FROM ({_cast(table, item_rules)})",
         reading=table,
     )
-    warn_of_lists(session, table, config)
+    read_lists(session, table, config)
     n_marked = clean_texts(session, table, config)
-    session.run("""
-        CREATE TABLE first_lines AS SELECT min(line) AS line FROM items_read WHERE reason IS NULL GROUP BY item_id""")
-    session.run(f"""
-        UPDATE items_read SET reason = 'item_id is a duplicate of an earlier row',
-               row = {values.raw_row({name: identifier(name) for name in table.columns})}
-         WHERE reason IS NULL AND line NOT IN (SELECT line FROM first_lines)""")
+    forms = read_forms(session, table, config)
+    row = {name: shown_text(name) if name in config.several_names else identifier(name) for name in table.columns}
+    variants = find_variants(session, [*table.columns, *("raw_" + name for name in optional)], values.raw_row(row))
+    merge_texts(session, [name for name in config.several_names if name in table.columns], variants)
     session.run(f"""CREATE TABLE rejected AS
         SELECT 'items' AS "table", {literal(table.source)} AS source, reason, row FROM items_read
          WHERE reason IS NOT NULL ORDER BY line""")
@@ -94,6 +99,8 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts
     for name in optional:
         our_values[name] = optional_value(session, table, config, name)
         emptied |= count_emptied(session, table, config, name, our_values[name])
+    merged_values, rows = merge_values({name: our_values[name] for name in optional}, variants)
+    our_values |= merged_values | set_values(session, table, config)
     absent = [
         f"CAST(NULL AS {SQL_TYPES[column.type]}) AS {column.name}"
         for column in ITEM_COLUMNS
@@ -104,10 +111,10 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts
     session.run(f"""
         CREATE TABLE items AS
         SELECT CAST(row_number() OVER (ORDER BY line) - 1 AS INTEGER) AS item_row, {", ".join([*present, *absent])}
-          FROM items_read WHERE reason IS NULL ORDER BY line""")
+          FROM {rows} ORDER BY line""")
     session.run("SET preserve_insertion_order = false")
-    session.run("DROP TABLE items_read; DROP TABLE first_lines")
-    return replace(counts, emptied=emptied, marked_up=n_marked)
+    session.run("DROP TABLE items_read; DROP TABLE variants")
+    return replace(counts, emptied=emptied, marked_up=n_marked, forms=forms, variants=variants)
 
 
 def read_events(
@@ -304,7 +311,7 @@ def _count_rejected(session: Session, table: Table, n_rows: int, limit: float) -
         raise TableError(f"The {table.name} table has no rows: {table.source}.", "Give a table with rows.")
     if n_bad:
         log.warning("%s: %d of %d rows rejected: %s", table.name, n_bad, n_rows, counts)
-    if n_bad / n_rows > limit or n_bad == n_rows:
+    if n_bad - counts.get(COPY, 0) > limit * n_rows or n_bad == n_rows:
         lines = "".join(f"\n  {count} × {reason}, for example {row}" for reason, count, row in reasons)
         hints = _hints(session, table, counts)
         raise TableError(

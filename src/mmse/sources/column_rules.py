@@ -7,6 +7,7 @@ from mmse.schema.filters import Kind
 from mmse.sources import values
 from mmse.sources.sql import identifier, literal
 from mmse.sources.tables import ACTIONS, ItemsConfig, Table
+from mmse.sources.value_lists import MARK, list_text
 from mmse.sources.values import CastRule
 
 SQL_TYPES = {
@@ -33,21 +34,18 @@ def item_rule(table: Table, config: ItemsConfig, name: str) -> CastRule:
         return values.vector(name, raw, type_)
     if column and column.type is ColumnType.FLAG:
         return values.availability(name, raw, type_)
-    if name != "item_id":
-        raw, type_ = _join_list(table, name, " > " if column and column.filter is Kind.PATH else ", ")
+    if name in config.several_names:
+        raw, type_ = list_text(table, name, level_mark(name))
+    elif name != "item_id":
+        raw, type_ = list_text(table, name, ", ")
+        raw = f"replace(rtrim({raw}, {literal(MARK)}), {literal(MARK)}, ', ')" if type_ == "VARCHAR" else raw
     return values.text(name, raw, type_, is_required=column is not None and column.is_required)
 
 
-def _join_list(table: Table, name: str, separator: str) -> tuple[str, str]:
-    """SQL for the text of an item's column, and its type: a list becomes one text, the levels of a path or values."""
-    column = table.shop_columns[name]
-    if column.type.endswith("[]"):
-        return f"array_to_string({column.sql}, {literal(separator)})", "VARCHAR"
-    if not column.path:
-        return column.sql, column.type
-    member = f"json_extract({identifier(table.document)}, {literal(column.path)})"
-    joined = f"array_to_string(from_json({member}, '[\"VARCHAR\"]'), {literal(separator)})"
-    return f"CASE WHEN json_type({member}) = 'ARRAY' THEN {joined} ELSE {column.sql} END", "VARCHAR"
+def level_mark(name: str) -> str:
+    """What stands between the values of a list within a list, which is one value of the column `name`."""
+    column = ITEM_COLUMNS.get(name)
+    return " > " if column and column.filter is Kind.PATH else ", "
 
 
 def event_rule(table: Table, name: str, not_shown: str = "", *, empty_means_no: bool = False) -> CastRule:

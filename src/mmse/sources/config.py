@@ -24,7 +24,10 @@ class ItemsConfig:
     names say; `columns` maps our name to the shop's (`mmse.sources.mapping`);
     `text`, `categorical` and `numeric` name further columns to keep, `vectors` columns of lists of numbers, such as of
     pictures, `ignore` columns to leave out. `decimal_mark` is
-    what stands before the decimals of a number, `None` to find it from the whole column. `encoding` is that of CSV and
+    what stands before the decimals of a number, `None` to find it from the whole column. `path_separator` stands
+    between the levels of a category, `None` to find it from the whole column; `list_separators` has what stands between
+    several values in one text, by column ("" for one value); `category_lists` says whether a list of categories has the
+    `levels` of one path or several `paths`, `None` to find it. `encoding` is that of CSV and
     JSON files, `None` for UTF-8. Mining stops if a larger share of the rows than `max_rejected_share` is bad.
     """
 
@@ -36,6 +39,9 @@ class ItemsConfig:
     vectors: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     decimal_mark: str | None = None
+    path_separator: str | None = None
+    list_separators: dict[str, str] = field(default_factory=dict)
+    category_lists: str | None = None
     encoding: str | None = None
     max_rejected_share: float = 0.05
     format: str | None = None
@@ -55,6 +61,7 @@ class ItemsConfig:
         overlap = set(self.numeric) & {*self.text, *self.categorical}
         require(not overlap, "numeric", sorted(overlap), "columns that are not also text or categorical")
         self._check_vectors()
+        self._check_lists()
         names = (*ITEM_COLUMNS.names, *self.extra)
         cure = "name further columns in text, categorical, numeric or vectors"
         _check_mapping(self.columns, names, ITEM_COLUMNS, cure)
@@ -65,6 +72,20 @@ class ItemsConfig:
         require(not overlap, "vectors", sorted(overlap), expectation)
         for name in self.vectors:
             require("." not in name, "vectors", name, "a name without a dot; [items.columns] maps it to the shop's")
+
+    def _check_lists(self) -> None:
+        expectation = f"columns of texts: {', '.join(self.several_names)}"
+        for name in self.list_separators:
+            require(name in self.several_names, "list_separators", name, expectation)
+        require(self.path_separator != "", "path_separator", self.path_separator, "a text, such as /")
+        forms = (None, "levels", "paths")
+        require(self.category_lists in forms, "category_lists", self.category_lists, '"levels" or "paths"')
+
+    @property
+    def several_names(self) -> tuple[str, ...]:
+        """The columns of texts of which an item may have several."""
+        usual = (column.name for column in ITEM_COLUMNS if column.type is ColumnType.TEXT and not column.is_required)
+        return tuple(dict.fromkeys((*usual, *self.text, *self.categorical)))
 
     @property
     def extra(self) -> tuple[str, ...]:

@@ -28,33 +28,6 @@ def is_optional(name: str, config: ItemsConfig) -> bool:
     )
 
 
-def warn_of_lists(session: Session, table: Table, config: ItemsConfig) -> None:
-    """Warns of columns of names that hold lists: a filter compares the whole text that they become."""
-    names = [name for name in ("brand", "seller", *config.categorical) if name in table.columns]
-    lists = {name: _is_list(table, name) for name in names}
-    if not lists:
-        return
-    (counts,) = session.run(
-        f"SELECT {', '.join(f'count_if({sql})' for sql in lists.values())} FROM {table.scan}", reading=table
-    )
-    found = {name: n for name, n in zip(lists, counts, strict=True) if n}
-    if found:
-        log.warning(
-            "items: lists of several values become one text ('red, white'), and are filtered and counted as such, not "
-            "by each value; items by column: %s",
-            found,
-        )
-
-
-def _is_list(table: Table, name: str) -> str:
-    column = table.shop_columns[name]
-    if column.type.endswith("[]"):
-        return f"len({column.sql}) > 1"
-    if not column.path:
-        return "false"
-    return f"json_array_length({identifier(table.document)}, {literal(column.path)}) > 1"
-
-
 def clean_texts(session: Session, table: Table, config: ItemsConfig) -> dict[str, int]:
     """Makes plain text of HTML in the items' texts; gives how many values of each column had any."""
     texts = [name for name in table.columns if name != "item_id" and not is_optional(name, config)]

@@ -106,6 +106,12 @@ def explain_unknown_items(session: Session, table: Table) -> str:
                 f"The ids of {n_found} of {n_ids} such items differ only by {difference}: {in_events!r} in events, "
                 f"{in_items!r} in items. Write them the same way in both tables."
             )
+    ((n_looked_up, n_rejected),) = session.run(_IN_REJECTED_ITEMS)
+    if n_rejected > MOST * n_looked_up:
+        return (
+            f"{n_rows} rows name {n_ids} items whose own rows in the items table were rejected: mend those first "
+            "(the reasons are in the warning about items)."
+        )
     ((n_known,),) = session.run("SELECT count(*) FROM items")
     return (
         f"{n_rows} rows name {n_ids} items that the items table ({n_known} items) does not have. "
@@ -113,6 +119,13 @@ def explain_unknown_items(session: Session, table: Table) -> str:
         "to leave their rows out."
     )
 
+
+_IN_REJECTED_ITEMS = """
+    SELECT count(*), count_if(EXISTS (
+        SELECT 1 FROM (SELECT row FROM rejected WHERE "table" = 'items' LIMIT 2000) AS bad_item
+         WHERE regexp_matches(bad_item.row, '(^|\\W)' || regexp_escape(looked_up.item_id) || '($|\\W)')))
+      FROM (SELECT item_id FROM unknown_item WHERE length(item_id) > 2 ORDER BY item_id LIMIT 200) AS looked_up"""
+"""How many unknown ids were looked up, of which a short one could be any number, and how many bad items have."""
 
 _SPELLINGS = {
     "a '.0' at the end": r"regexp_replace({}, '\.0+$', '')",

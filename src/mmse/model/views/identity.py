@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -109,8 +109,10 @@ class CompiledIdentity(CompiledView):
             embedding += self._memory[query.memory]
 
 
-def _attributes(columns: ItemColumns) -> dict[str, Texts]:
-    attributes: dict[str, Texts] = {f"category{d + 1}": level for d, level in enumerate(columns.category_levels())}
+def _attributes(columns: ItemColumns) -> dict[str, Sequence[Texts]]:
+    attributes: dict[str, Sequence[Texts]] = {
+        f"category{depth}": level for depth, level in enumerate(columns.all_category_levels(), 1)
+    }
     for name in ("brand", "seller", *columns.shop_columns["categorical"]):
-        attributes[name] = columns.texts(name)
+        attributes[name] = columns.value_columns(name)
     return attributes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -99,11 +99,12 @@ class CompiledShopper(CompiledView):
             embedding += self._users[query.user]
 
 
-def _traits(columns: ItemColumns) -> dict[str, Texts]:
+def _traits(columns: ItemColumns) -> dict[str, Sequence[Texts]]:
+    """What tells a taste; of several brands or paths the first, so that every item has as many traits."""
     levels = columns.category_levels()
     steps = np.clip(np.round(columns.relative_price() * 3) + PRICE_BUCKETS // 2, 0, PRICE_BUCKETS - 1)
     absolute = np.round(2 * np.log1p(np.maximum(columns.numbers("price"), 0)))
-    return {
+    traits: dict[str, Texts] = {
         "brand": columns.texts("brand"),
         "category1": levels[0],
         "category2": levels[1],
@@ -111,3 +112,4 @@ def _traits(columns: ItemColumns) -> dict[str, Texts]:
         "relative_price": [None if np.isnan(s) else str(int(s)) for s in steps],
         "price": [None if np.isnan(a) else str(int(a)) for a in absolute],
     }
+    return {name: [values] for name, values in traits.items()}

@@ -1,7 +1,7 @@
 /** A hit as a card: its picture, what it is, what it costs, and how likely it is to be wanted. */
 
 import { el } from "./dom.js";
-import { likelihood, pathEnd, percent, price } from "./format.js";
+import { likelihood, names, pathEnd, percent, price } from "./format.js";
 import { partsBar } from "./parts.js";
 import { pictureOf } from "./picture.js";
 import { markWords, reasons } from "./why.js";
@@ -40,7 +40,7 @@ export function offerLine(item) {
 export function facts(item) {
   const place = item.category ? pathEnd(item.category) : "";
   return [
-    item.brand && el("bdi", { class: "brandname" }, item.brand),
+    item.brand && el("bdi", { class: "brandname" }, names(item.brand)),
     item.brand && place && " · ",
     place && el("bdi", {}, place),
   ];

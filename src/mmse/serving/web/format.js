@@ -38,12 +38,15 @@ export function heading(column) {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
+/** A value, or several with commas between them. */
+export const names = (value) => [value].flat().join(", ");
+
 /** The last `depth` steps of a path `a > b > c`, as “b › c”. */
 export function pathEnd(path, depth = 2) {
   return steps(path).slice(-depth).join(" › ");
 }
 
-/** The steps of a path. */
+/** The steps of a path, of several paths those of the first. */
 export function steps(path) {
-  return String(path).split(">").map((step) => step.trim()).filter(Boolean);
+  return String([path].flat()[0] ?? "").split(">").map((step) => step.trim()).filter(Boolean);
 }

@@ -62,6 +62,7 @@ export function itemDialog(shop) {
 }
 
 function formatValue(value, kind) {
+  if (Array.isArray(value) && typeof value[0] === "string") return value.map((one) => formatValue(one, kind)).join(", ");
   if (kind === "path") return steps(value).join(" › ");
   if (typeof value === "number") return count(value);
   if (typeof value === "boolean") return value ? "yes" : "no";
