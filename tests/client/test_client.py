@@ -48,6 +48,7 @@ EDIT_ANSWER = http_admin.EditAnswer(request_id="r1", applied=1, version="v1", ca
 ITEM = http_admin.ItemAnswer(version="v1", catalogue=3, item={"item_id": "i1", "title": "Cordless drill"})
 VERSIONS = http_admin.VersionsAnswer(live="v1", served=[], problem=None)
 BRAND = http.FilterColumn(name="brand", kind="name")
+SUGGESTIONS = http.SuggestAnswer(version="v1", suggestions=[http.SuggestedText(text="drill", source="query")])
 CATALOGUE = http.CatalogueAnswer(version="v1", items=3, columns=[BRAND], examples=["a"])
 EXPERIMENTS = http_admin.ExperimentsAnswer(
     experiments=[
@@ -186,6 +187,7 @@ EVERY_CALL = [
     ("set_live", ("v2",), {"note": "n"}, VERSIONS, "POST", "/v1/versions/live"),
     ("experiments", (), {}, EXPERIMENTS, "GET", "/v1/experiments"),
     ("assignments", ([{"user_id": "u1"}],), {}, ASSIGNMENTS, "POST", "/v1/assignments"),
+    ("suggest", ("dri",), {}, SUGGESTIONS, "GET", "/v1/suggest"),
     ("catalogue", (), {}, CATALOGUE, "GET", "/v1/catalogue"),
     ("item_map", (), {}, MAP, "GET", "/v1/map"),
     ("map_place", ("drill",), {}, MAP_POINT, "GET", "/v1/map/place"),

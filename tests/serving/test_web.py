@@ -262,6 +262,7 @@ def test_keys(page: Page, log_queries: list[str]) -> None:
     page.keyboard.press("/")
     expect(field).to_be_focused()
     search(page, log_queries[0])
+    page.keyboard.press("Enter")  # closes the list of suggestions
     page.keyboard.press("ArrowDown")
     titles = page.locator("li.card .title")
     expect(titles.nth(0)).to_be_focused()

@@ -151,6 +151,12 @@ def assignments(units: Sequence[Mapping[str, str] | http_admin.UnitIds]) -> Call
     return Call(method="POST", path="v1/assignments", body=body, answer_type=http_admin.AssignmentsAnswer)
 
 
+def suggest(typed: str, k: int = 8, *, version: str | None = None) -> Call[http.SuggestAnswer]:
+    """At most `k` completions of what a shopper typed so far."""
+    params = _params(q=typed, k=str(k), version=version)
+    return Call(method="GET", path="v1/suggest", params=params, answer_type=http.SuggestAnswer)
+
+
 def catalogue() -> Call[http.CatalogueAnswer]:
     """The columns that can be filtered and counted in the live version, its number of items, and queries to try."""
     return Call(method="GET", path="v1/catalogue", answer_type=http.CatalogueAnswer)

@@ -246,6 +246,20 @@ class FilterColumn(AnswerPart, frozen=True):
     kind: Literal["name", "path", "number", "flag"]
 
 
+class SuggestedText(AnswerPart, frozen=True):
+    """A text to search for: a popular query, a brand or a category."""
+
+    text: str
+    source: Literal["query", "brand", "category"]
+
+
+class SuggestAnswer(AnswerPart, frozen=True):
+    """Completions of what was typed, the best first."""
+
+    version: str
+    suggestions: list[SuggestedText]
+
+
 class CatalogueAnswer(AnswerPart, frozen=True):
     """The columns and the size of the live version; `examples` are queries of its log."""
 

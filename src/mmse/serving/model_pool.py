@@ -23,6 +23,7 @@ from mmse.dataset.serving_data import read_popular_queries, read_probe_queries
 from mmse.map.projection import CatalogueMap
 from mmse.ranking.calibration import NO_PROBABILITIES
 from mmse.retrieval.retriever import Retriever
+from mmse.retrieval.suggester import Suggester
 from mmse.schema.http import LIVE
 from mmse.schema.search import Search
 from mmse.serving.config import ServeConfig
@@ -51,6 +52,7 @@ class LoadedVersion:
     retriever: Retriever
     catalogue_map: CatalogueMap | None
     examples: tuple[str, ...]
+    suggester: Suggester
     indexed_at: float
     read_only_reason: str = ""
     n_leases: int = 0
@@ -257,14 +259,23 @@ def _load(site_version: Version, folder: RunFolder, config: ServeConfig) -> Load
         log.warning("%s: %s", site_version.run, NO_PROBABILITIES)
     for query in read_probe_queries(folder.serving, _N_WARMUP):
         retriever.answer(Search(query, 100))
+    popular_queries = read_popular_queries(folder.serving)
     return LoadedVersion(
         site_version=site_version,
         retriever=retriever,
         catalogue_map=CatalogueMap.open(folder.map) if folder.map.is_dir() else None,
-        examples=tuple(read_popular_queries(folder.serving))[:EXAMPLES],
+        examples=tuple(popular_queries)[:EXAMPLES],
+        suggester=_make_suggester(retriever, popular_queries),
         indexed_at=datetime.fromisoformat(folder.manifest(INDEX).origin["at"]).timestamp(),
         read_only_reason=read_only_reason,
     )
+
+
+def _make_suggester(retriever: Retriever, popular_queries: Mapping[str, int]) -> Suggester:
+    """The suggester of a version: its popular queries, and the brands and categories of its items as they are now."""
+    snapshot = retriever.snapshot()
+    brands, categories = (snapshot.counts(name) if name in snapshot.kinds else {} for name in ("brand", "category"))
+    return Suggester(popular_queries, brands, categories)
 
 
 def _open_retriever(run: Path, cached_queries: int) -> tuple[Retriever, str]:

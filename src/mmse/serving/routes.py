@@ -20,6 +20,7 @@ from litestar.params import BodyKwarg, FromQuery, JSONBody, PathParameter, Query
 from mmse.catalogue.edits import Change, Delete, Edit, Upsert
 from mmse.core.errors import UsageError
 from mmse.experiment.assignment import assign
+from mmse.retrieval.suggester import MAX_SUGGESTIONS
 from mmse.schema import http
 from mmse.schema.filters import parse_terms
 from mmse.schema.http import (
@@ -35,6 +36,8 @@ from mmse.schema.http import (
     SearchAnswer,
     SearchBatch,
     SearchRequest,
+    SuggestAnswer,
+    SuggestedText,
 )
 from mmse.schema.http_admin import (
     AssignmentsAnswer,
@@ -326,6 +329,19 @@ async def assign_units(data: JSONBody[AssignmentsRequest], request: HttpRequest)
     )
 
 
+@get("/v1/suggest", responses=_error_responses(404), tags=["search"], operation_id="suggest")
+async def suggest(
+    request: HttpRequest,
+    q: Annotated[str, QueryParameter(description="What the shopper typed so far.", max_length=2_000)],
+    k: Annotated[int, QueryParameter(ge=1, le=MAX_SUGGESTIONS)] = 8,
+    version: Annotated[str | None, QueryParameter(min_length=1, max_length=64)] = None,
+) -> SuggestAnswer:
+    """Completions: queries that enough different shoppers asked, brands and categories; a slip is forgiven."""
+    with _server(request).models.lease(version) as leased:
+        texts = [SuggestedText(text=s.text, source=s.source) for s in leased.suggester.suggest(q, k)]
+        return SuggestAnswer(version=leased.name, suggestions=texts)
+
+
 @get("/v1/catalogue", responses=_error_responses(), tags=["search"], operation_id="catalogue")
 async def describe_catalogue(request: HttpRequest) -> CatalogueAnswer:
     """What can be asked: columns to filter by, how many items there are, and queries of the log as examples."""
@@ -412,6 +428,7 @@ ROUTES: Sequence[HTTPRouteHandler] = (
     set_live,
     list_experiments,
     assign_units,
+    suggest,
     describe_catalogue,
     show_map,
     locate_query,

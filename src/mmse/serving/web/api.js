@@ -9,6 +9,7 @@ export class Problem extends Error {
 }
 
 export const catalogue = (signal) => call("v1/catalogue", { signal });
+export const suggest = (q, k, version, signal) => call(`v1/suggest${queryString({ q, k, version })}`, { signal });
 export const versions = (signal) => call("v1/versions", { signal });
 export const item = (id, signal) => call(`v1/items/${encodeURIComponent(id)}`, { signal });
 export const search = (request, signal) => call("v1/search", postOptions(request, signal));

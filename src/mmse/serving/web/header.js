@@ -3,6 +3,7 @@
 import { debounced } from "./dom.js";
 import { isDark, onScheme, turn } from "./scheme.js";
 import { PAGE } from "./state.js";
+import { suggestions } from "./suggestions.js";
 
 const TYPING_MS = 140;
 
@@ -12,7 +13,13 @@ export function header({ state }) {
   const ask = (typing) => state.set({ q: field.value.trim(), k: PAGE, item: "" }, { typing });
   const typed = debounced(() => ask(true), TYPING_MS);
   field.addEventListener("input", typed);
+  const list = suggestions(field, (text) => {
+    field.value = text;
+    typed.cancel();
+    ask(false);
+  }, () => state.now.version);
   field.addEventListener("keydown", (event) => {
+    if (list.handles(event)) return;
     if (event.key === "Escape" && field.value) {
       field.value = "";
       typed();
@@ -25,6 +32,7 @@ export function header({ state }) {
   field.form.addEventListener("submit", (event) => {
     event.preventDefault();
     typed.cancel();
+    list.close();
     ask(true);
     state.settle();
   });
