@@ -216,3 +216,12 @@ def test_the_worst_comes_first() -> None:
 
 def test_nothing_is_learned_from_nothing() -> None:
     assert lessons(LogTotals(0, 20, 20, 0, 0, 0, 3))[0] == "Learned: nothing."
+
+
+def test_variants_and_copies_are_notes(tmp_path: Path) -> None:
+    boot = {**ITEMS[0], "item_id": "v", "title": "Boot S"}
+    toy.write_shop(tmp_path, healthy_log(), [*ITEMS, boot, {**boot, "title": "Boot M"}, boot])
+    checkup = examine_log(ItemsConfig(), EventsConfig("events.parquet"), MineConfig(), base=tmp_path)
+    findings = {finding.name: finding for finding in checkup.findings}
+    assert findings["variants"].numbers == {"rows": 1, "items": 1}
+    assert (findings["variants"].severity, findings["copies"].severity) == ("notes", "notes")

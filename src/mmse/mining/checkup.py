@@ -150,7 +150,7 @@ def _check_variants(counts: RowCounts) -> list[Finding]:
     if not n.rows:
         return []
     cause = f"{n.rows:,} rows of items are variants of {n.items:,} items: the same item_id and a like title."
-    cure = "Each is one item with the first title, and the lowest price; give variants ids of their own to list them."
+    cure = "Each is one item with the first title and the lowest price; give variants ids of their own to list them."
     return [Finding("variants", "notes", cause, cure, numbers={"rows": n.rows, "items": n.items})]
 
 
