@@ -15,13 +15,14 @@ import torch
 from mmse.core import artifact
 from mmse.core.artifact import Manifest, explain_os_errors
 from mmse.core.errors import UsageError
-from mmse.dataset.folder import DatasetFolder, ItemStats
+from mmse.dataset.folder import DatasetFolder, ItemStats, has_requests
 from mmse.model.encoder import Encoder
 from mmse.model.inputs import ItemFeatures
 from mmse.model.item_statistics import compute_statistics
 from mmse.model.warm_start import restore_text_view
 from mmse.training import distributed
 from mmse.training.batches import Batches, Dropout
+from mmse.training.catalogue_requests import make_requests
 from mmse.training.checkpoint import Checkpoints, TrainingProgress
 from mmse.training.config import TrainConfig
 from mmse.training.conversion import learn_conversion
@@ -69,6 +70,9 @@ def train(
     )
     progress = checkpoints.load(towers, adam) if resume else TrainingProgress()
 
+    catalogue = (
+        None if has_requests(dataset) else make_requests(pq.read_table(DatasetFolder(dataset).items), config.seed)
+    )
     shards = Shards(
         dataset,
         encoder,
@@ -76,6 +80,7 @@ def train(
         cache_mb=config.cache_mb,
         lowest=recipe.lowest_stage,
         reformulations=recipe.reformulations,
+        catalogue=catalogue,
     )
     conversion = learn_conversion(shards, features, towers, recipe)
     batches = Batches(
@@ -125,9 +130,10 @@ def train(
         with meter.pause():
             if team.leads:
                 recall = measure_recall(_final_encoder(encoder, config, checkpoints), features, valid_statistics, valid)
+                validation_recall = recall.selection_recall if len(valid) else None
                 if progress.record_validation(recall):
                     checkpoints.save_best(towers)
-                on_step(replace(meter.latest, epoch=progress.epoch + 1, recall=recall.selection_recall))
+                on_step(replace(meter.latest, epoch=progress.epoch + 1, recall=validation_recall))
             progress.epoch, progress.position = progress.epoch + 1, 0
             checkpoints.save(towers, adam, progress)
 
@@ -139,11 +145,12 @@ def train(
             (draft.folder / "training.json").write_text(json.dumps(progress.history, indent=2), "utf-8")
             draft.counts |= {
                 "requests": shards.n_requests,
+                "requests_from": "log" if catalogue is None else "catalogue",
                 "steps": progress.step,
                 "epochs": round(progress.step / len(batches), 2),
                 "train_seconds": round(progress.seconds, 2),
                 "best_epoch": progress.best_epoch,
-                "validation_recall@100": progress.best,
+                "validation_recall@100": progress.best if len(valid) else None,
                 "parameters": sum(p.numel() for p in towers.parameters()),
                 "device": str(device),
                 "threads": torch.get_num_threads(),
