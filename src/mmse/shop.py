@@ -42,6 +42,9 @@ class BaselinesConfig:
             require(recipe in RECIPES, "recipes", recipe, f"one of {', '.join(RECIPES)}")
 
 
+WITHOUT_LOG: Mapping[str, Any] = {"views": ("text",), "dim": 256}
+"""What `[train]` says by itself where there is no log: a wide view of the words, and none that learns from shoppers."""
+
 SECTIONS: dict[str, type] = {
     "items": ItemsConfig,
     "events": EventsConfig,
@@ -104,6 +107,8 @@ def read_shop(path: Path) -> Shop:
     if "items" not in document:
         raise UsageError(f"{path} has no section [items].", 'Add [items] with source = "…".')
     needs_no_events = engines.get("mine", "duckdb") == "duckdb"
+    if needs_no_events and "events" not in document:
+        document["train"] = {**WITHOUT_LOG, **document.get("train", {})}
     configs: dict[str, Any] = {"events": None if needs_no_events else EventsConfig()} | {
         name: build(SECTIONS[name], values, f"{path} [{name}]") for name, values in document.items()
     }

@@ -10,12 +10,15 @@ dataset, nothing counts them, and they teach neither what shoppers like nor how 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from mmse.core.errors import TableError
+from mmse.dataset.folder import DatasetFolder
 from mmse.model.item_columns import strings
 from mmse.schema.stages import Stage
 from mmse.text.normalise import normalise, words
@@ -40,6 +43,11 @@ class ItemWords:
     title: tuple[str, ...]
     brand: str
     leaf: str
+
+
+def read_catalogue(dataset: Path, seed: int) -> pa.Table:
+    """`make_requests` of the items of a `dataset` folder."""
+    return make_requests(pq.read_table(DatasetFolder(dataset).items), seed)
 
 
 def make_requests(items: pa.Table, seed: int) -> pa.Table:

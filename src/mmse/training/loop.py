@@ -22,7 +22,7 @@ from mmse.model.item_statistics import compute_statistics
 from mmse.model.warm_start import restore_text_view
 from mmse.training import distributed
 from mmse.training.batches import Batches, Dropout
-from mmse.training.catalogue_requests import make_requests
+from mmse.training.catalogue_requests import read_catalogue
 from mmse.training.checkpoint import Checkpoints, TrainingProgress
 from mmse.training.config import TrainConfig
 from mmse.training.conversion import learn_conversion
@@ -70,9 +70,7 @@ def train(
     )
     progress = checkpoints.load(towers, adam) if resume else TrainingProgress()
 
-    catalogue = (
-        None if has_requests(dataset) else make_requests(pq.read_table(DatasetFolder(dataset).items), config.seed)
-    )
+    catalogue = None if has_requests(dataset) else read_catalogue(dataset, config.seed)
     shards = Shards(
         dataset,
         encoder,

@@ -24,9 +24,9 @@ class Shards:
 
     A request is usable if one of its items was clicked or better, or always with `all_stages`. Rows below the stage
     `lowest` are left out; `RETRIEVED` keeps items that were not shown. With `reformulations`, a request without a click
-    gets as clicks the items that its shopper took after the next, reworded request. `catalogue` are requests that nobody
-    asked (`catalogue_requests`), one more shard after those of the log: they know nothing of what the log counted, and
-    no memory of whole queries is kept of them.
+    gets as clicks the items that its shopper took after the next, reworded request. `catalogue` are requests
+    made of items' words (`catalogue_requests`), one more shard after those of the log: they know nothing of what the
+    log counted, and no memory of whole queries is kept of them.
     """
 
     def __init__(
