@@ -23,12 +23,12 @@ from mmse.core.run_folder import DATASET, INDEX, MODEL, RANKING, SERVING, VECTOR
 from mmse.evaluation.judgements import evaluate_judged
 from mmse.pipeline import Listener, make
 from mmse.retrieval.retriever import Retriever
-from mmse.schema.search import Search
+from mmse.schema.search import Channel, Search
 from mmse.shop import Shop, read_shop
 
 RESULT = ROOT / "benchmarks" / "results" / "no_log.json"
 QUERIES = ROOT / "benchmarks" / "no_log_queries.toml"
-CHANNELS = ("hybrid", "lexical", "vector", "rrf")
+CHANNELS: tuple[Channel, ...] = ("hybrid", "lexical", "vector", "rrf")
 ROW = ("system", "metric", "k", "value", "low", "high", "queries")
 DIFFERENCE = ("system", "versus", "metric", "k", "value", "low", "high", "significant")
 PHONES = """
@@ -99,7 +99,7 @@ def measure_phones(phones: Path) -> dict[str, object]:
     return {"queries": len(queries), "right_of_first_five": shares, "train_seconds": seconds, "rows": rows}
 
 
-def count_right(retriever: Retriever, entry: dict[str, object], channel: str) -> int:
+def count_right(retriever: Retriever, entry: dict[str, object], channel: Channel) -> int:
     """How many of the first five hits have all patterns of `right` in title and category."""
     hits = retriever.answer(Search(str(entry["query"]), 5, channel=channel)).hits
     texts = [f"{hit.title} | {hit.item.get('category', '')}" for hit in hits]

@@ -42,8 +42,8 @@ class BaselinesConfig:
             require(recipe in RECIPES, "recipes", recipe, f"one of {', '.join(RECIPES)}")
 
 
-WITHOUT_LOG: Mapping[str, Any] = {"views": ("text",), "dim": 256}
-"""What `[train]` says by itself where there is no log: a wide view of the words, and none that learns from shoppers."""
+WITHOUT_LOG: Mapping[str, Any] = {"recipe": "mmse_paper", "views": ("text",), "dim": 256}
+"""What `[train]` says by itself where there is no log: a wide view of the words, and nothing that shoppers teach."""
 
 SECTIONS: dict[str, type] = {
     "items": ItemsConfig,
