@@ -42,7 +42,12 @@ class BaselinesConfig:
             require(recipe in RECIPES, "recipes", recipe, f"one of {', '.join(RECIPES)}")
 
 
-WITHOUT_LOG: Mapping[str, Any] = {"recipe": "mmse_paper", "views": ("text",), "dim": 256}
+WITHOUT_LOG: Mapping[str, Any] = {
+    "recipe": "mmse_paper",
+    "objective": {"n_random": 2048},
+    "views": ("text",),
+    "dim": 256,
+}
 """What `[train]` says by itself where there is no log: a wide view of the words, and nothing that shoppers teach."""
 
 SECTIONS: dict[str, type] = {
