@@ -85,7 +85,7 @@ def test_the_dataset_keeps_the_contract_and_nothing_was_asked(base: Path) -> Non
 
 def test_training_says_where_its_requests_are_from(base: Path) -> None:
     counts = read_manifest(base / "run" / "model", MODEL).counts
-    assert counts["requests_from"] == "catalogue"
+    assert counts["requests_from"] == {"log": 0, "catalogue": 20_000}
     assert counts["requests"] == 20_000
     assert counts["validation_recall@100"] is None
 
@@ -146,7 +146,8 @@ def site(base: Path) -> Path:
 def test_the_next_run_learns_from_what_was_served(base: Path, site: Path) -> None:
     (base / "learned.toml").write_text(EVENTS + TOML)
     manifests = run(base / "learned.toml", base / "learned")
-    assert manifests[MODEL].counts["requests_from"] == "log"
+    clicked = manifests[DATASET].counts["stages"]["train"]["clicked"]
+    assert manifests[MODEL].counts["requests_from"] == {"log": clicked, "catalogue": 20_000}, "one click for each"
     assert sum(manifests[DATASET].counts["requests"].values()) == 120
     queries = pq.read_table(base / "learned" / "dataset" / "queries.parquet")
     assert "red drill" in queries["query"].to_pylist()

@@ -1,4 +1,4 @@
-"""Requests made from a catalogue's own text, for towers that have no log to learn from.
+"""Requests made from a catalogue's own text, for towers that have no log, or too little of one, to learn from.
 
 A made request is a short query out of the words of an item, with that item as what was clicked: a few words of its
 title, its brand with the last words of its title, or its category. Towers that find the item by such a query learn
@@ -45,16 +45,16 @@ class ItemWords:
     leaf: str
 
 
-def read_catalogue(dataset: Path, seed: int) -> pa.Table:
+def read_catalogue(dataset: Path, seed: int, stage: Stage) -> pa.Table:
     """`make_requests` of the items of a `dataset` folder."""
-    return make_requests(pq.read_table(DatasetFolder(dataset).items), seed)
+    return make_requests(pq.read_table(DatasetFolder(dataset).items), seed, stage)
 
 
-def make_requests(items: pa.Table, seed: int) -> pa.Table:
+def make_requests(items: pa.Table, seed: int, stage: Stage = Stage.CLICKED) -> pa.Table:
     """Requests in the form of `SHARD`, one row each: the query, and the item out of whose words it was made.
 
-    `items` has the columns of `dataset/items.parquet`; one whose title has no word is not asked for. The same items and
-    seed give the same requests. Raises `TableError` where no title has a word.
+    `items` has the columns of `dataset/items.parquet`; one whose title has no word is not asked for. The item has
+    `stage`. The same items and seed give the same requests. Raises `TableError` where no title has a word.
     """
     rng = np.random.default_rng([seed, 4])
     texts = _item_words(items)
@@ -67,7 +67,7 @@ def make_requests(items: pa.Table, seed: int) -> pa.Table:
         "user_id": pa.nulls(n, pa.string()),
         "timestamp": pa.array(np.zeros(n, np.int64)).cast(pa.timestamp("us")),
         "item_row": pa.array(rows.astype(np.int32)),
-        "stage": pa.array(np.full(n, Stage.CLICKED, np.int8)),
+        "stage": pa.array(np.full(n, stage, np.int8)),
         "examination": pa.array(np.ones(n, np.float32)),
         "explored": pa.array(np.zeros(n, np.bool_)),
     }

@@ -15,14 +15,14 @@ import torch
 from mmse.core import artifact
 from mmse.core.artifact import Manifest, explain_os_errors
 from mmse.core.errors import UsageError
-from mmse.dataset.folder import DatasetFolder, ItemStats, has_requests
+from mmse.dataset.folder import DatasetFolder, ItemStats
 from mmse.model.encoder import Encoder
 from mmse.model.inputs import ItemFeatures
 from mmse.model.item_statistics import compute_statistics
 from mmse.model.warm_start import restore_text_view
+from mmse.schema.stages import Stage
 from mmse.training import distributed
 from mmse.training.batches import Batches, Dropout
-from mmse.training.catalogue_requests import read_catalogue
 from mmse.training.checkpoint import Checkpoints, TrainingProgress
 from mmse.training.config import TrainConfig
 from mmse.training.conversion import learn_conversion
@@ -70,7 +70,7 @@ def train(
     )
     progress = checkpoints.load(towers, adam) if resume else TrainingProgress()
 
-    catalogue = None if has_requests(dataset) else read_catalogue(dataset, config.seed)
+    reads_clicks = recipe.stage_map[Stage.CLICKED] == Stage.CLICKED
     shards = Shards(
         dataset,
         encoder,
@@ -78,7 +78,9 @@ def train(
         cache_mb=config.cache_mb,
         lowest=recipe.lowest_stage,
         reformulations=recipe.reformulations,
-        catalogue=catalogue,
+        catalogue_below=config.catalogue_below,
+        catalogue_stage=Stage.CLICKED if reads_clicks else Stage.ORDERED,
+        seed=config.seed,
     )
     conversion = learn_conversion(shards, features, towers, recipe)
     batches = Batches(
@@ -143,7 +145,7 @@ def train(
             (draft.folder / "training.json").write_text(json.dumps(progress.history, indent=2), "utf-8")
             draft.counts |= {
                 "requests": shards.n_requests,
-                "requests_from": "log" if catalogue is None else "catalogue",
+                "requests_from": {"log": shards.n_from_log, "catalogue": shards.n_requests - shards.n_from_log},
                 "steps": progress.step,
                 "epochs": round(progress.step / len(batches), 2),
                 "train_seconds": round(progress.seconds, 2),

@@ -11,11 +11,12 @@ import pyarrow as pa
 from jaxtyping import Float32, Int64
 
 from mmse.core.errors import ArtifactError
-from mmse.dataset.folder import DatasetFolder, ItemStats, read_reformulations
+from mmse.dataset.folder import DatasetFolder, ItemStats, has_requests, read_reformulations
 from mmse.dataset.history import History
 from mmse.model.encoder import Encoder
 from mmse.model.item_statistics import compute_statistics
 from mmse.schema.stages import Stage
+from mmse.training.catalogue_requests import read_catalogue
 from mmse.training.encoded_requests import EncodedRequests, encode_requests, read_period, read_requests
 
 
@@ -24,9 +25,10 @@ class Shards:
 
     A request is usable if one of its items was clicked or better, or always with `all_stages`. Rows below the stage
     `lowest` are left out; `RETRIEVED` keeps items that were not shown. With `reformulations`, a request without a click
-    gets as clicks the items that its shopper took after the next, reworded request. `catalogue` are requests
-    made of items' words (`catalogue_requests`), one more shard after those of the log: they know nothing of what the
-    log counted, and no memory of whole queries is kept of them.
+    gets as clicks the items that its shopper took after the next, reworded request. Where the log has fewer usable
+    requests than `catalogue_below`, or none at all, requests made of items' words (`catalogue_requests`, drawn with
+    `seed`, of `catalogue_stage`) are one more shard after those of the log: they know nothing of what the log counted,
+    and no memory of whole queries is kept of them.
     """
 
     def __init__(
@@ -38,25 +40,32 @@ class Shards:
         cache_mb: int = 2_000,
         lowest: Stage = Stage.UNCLICKED,
         reformulations: bool = False,
-        catalogue: pa.Table | None = None,
+        catalogue_below: int = 0,
+        catalogue_stage: Stage = Stage.CLICKED,
+        seed: int = 0,
     ) -> None:
         self.paths = DatasetFolder(dataset).row_files("train")
-        self._catalogue = catalogue
         self._encoder, self._history, self._all_stages = encoder, History.open(dataset), all_stages
         self._lowest, self._reformulation_clicks = lowest, read_reformulations(dataset) if reformulations else None
         self._item_stats = ItemStats.open(dataset)
         self._statistics: dict[int, Float32[np.ndarray, "items statistics"]] = {}
         self._cache: dict[int, EncodedRequests] = {}
         self._free_bytes = cache_mb * 1_000_000
-        self.usable_counts = [len(usable) for _, usable in map(self.read_usable, range(len(self)))]
-        if not self.n_requests:
+        self.usable_counts = [len(usable) for _, usable in map(self.read_usable, range(len(self.paths)))]
+        self.n_from_log = sum(self.usable_counts)
+        has_log = has_requests(dataset)
+        if has_log and not self.n_from_log:
             raise ArtifactError(
                 f"{dataset} has no training request with a click or an order, so there is nothing to learn from.",
                 "Check the mapping of 'clicked' and 'ordered' in shop.toml, or bring a longer log.",
             )
+        self._catalogue: pa.Table | None = None
+        if not has_log or self.n_from_log < catalogue_below:
+            self._catalogue = read_catalogue(dataset, seed, catalogue_stage)
+            self.usable_counts.append(len(self._catalogue))
 
     def __len__(self) -> int:
-        return len(self.paths) + (self._catalogue is not None)
+        return len(self.usable_counts)
 
     @property
     def n_requests(self) -> int:
