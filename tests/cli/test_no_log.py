@@ -28,7 +28,7 @@ TOML = """[items]
 source = "items.csv"
 [train]
 dim = 16
-epochs = 1
+epochs = 3
 query_buckets = 64
 user_buckets = 64
 vocab_size = 300
