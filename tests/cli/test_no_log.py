@@ -208,3 +208,18 @@ def test_init_doctor_and_mine_take_items_alone(call: Call, tmp_path: Path) -> No
     mined = call("mine", tmp_path / "shop.toml")
     assert mined.code == 0
     assert "No log: the model is adapted" in mined.out
+
+
+def test_a_run_after_edits_ends_well_and_says_that_they_wait(call: Call, tmp_path: Path) -> None:
+    toml, folder = write_items(tmp_path, catalogue()), tmp_path / "run"
+    toml.write_text(TOML.replace("epochs = 3", "epochs = 1"))
+    assert call("run", toml).code == 0
+    assert call("items", "set", folder, "Acme-red-drill", "price=1.5").code == 0
+    write_items(tmp_path, catalogue()[:-1])
+    toml.write_text(TOML.replace("epochs = 3", "epochs = 1"))
+    again = call("run", toml)
+    assert (again.code, again.err.count("error")) == (0, 0)
+    assert "1 edited item of before this run" in again.out
+    assert "No log: the model is adapted to the catalogue's own words" in again.out
+    assert call("items", "carry-over", folder).code == 0
+    assert "edited item of before" not in call("run", toml).out

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
+from mmse.catalogue.transfer import count_stale_edits
 from mmse.cli.console import answer_table, evaluation_table
 from mmse.core import artifact
 from mmse.core.config import plain_values
@@ -40,7 +41,11 @@ def summary(run: Path) -> RenderableType:
     if folders.has(REPORT):
         parts += [evaluation_table(read_report(folders.report)), Text()]
     query, user = _sample_queries(run, 1)[0]
-    parts += [answer_table(query, Retriever.open(run).answer(Search(query, 5, user))), Text()]
+    parts += [answer_table(query, Retriever.open(run, edits=False).answer(Search(query, 5, user))), Text()]
+    if n_edits := count_stale_edits(run):
+        items = "item" if n_edits == 1 else "items"
+        cure = f"a server carries them over when it starts, `mmse items carry-over {run}` at once"
+        parts += [Text(f"{n_edits} edited {items} of before this run: {cure}.")]
     return Group(*parts)
 
 
