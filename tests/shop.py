@@ -16,6 +16,7 @@ dim = 16
 epochs = 2
 batch_requests = 64
 vocab_size = 1000
+catalogue_below = 0
 bigram_buckets = 512
 query_buckets = 256
 user_buckets = 128

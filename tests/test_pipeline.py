@@ -204,7 +204,6 @@ def test_a_shop_that_is_gone(tmp_path: Path) -> None:
     ("toml", "said", "cure"),
     [
         (TABLES + "[trian]\nepochs = 1\n", "there is no section [trian]", "Known sections: items, events, truth"),
-        ('[items]\nsource = "x"\n', "has no section [events]", 'Add [events] with source = "…"'),
         ("", "has no section [items]", "Add [items]"),
         (TABLES + "[train]\nepoch = 1\n", "[train]: there is no key 'epoch'", "Did you mean 'epochs'?"),
         (TABLES + "[train]\nepochs = 'x'\n", "[train]: 'epochs': expected `int`, got `str`", "Give a value"),

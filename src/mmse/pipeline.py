@@ -14,7 +14,7 @@ from typing import Any
 from mmse.core import artifact
 from mmse.core.artifact import Manifest
 from mmse.core.config import plain_values
-from mmse.core.errors import UsageError
+from mmse.core.errors import ArtifactError, UsageError
 from mmse.core.extras import EXTRAS, is_installed
 from mmse.core.plugins import import_object
 from mmse.core.progress import Progress, silent
@@ -26,6 +26,7 @@ from mmse.evaluation.step import evaluate_run, report_config
 from mmse.index.embedding import embed as embed_catalogue
 from mmse.index.step import index_catalogue
 from mmse.map.projection import draw_map
+from mmse.mining.bare_catalogue import mine_catalogue
 from mmse.mining.mine import mine_log as mine_log
 from mmse.ranking.step import learn_ranking
 from mmse.shop import Shop, read_shop, write_shop_path
@@ -114,17 +115,21 @@ class Step:
 
 def _fingerprint_tables(shop: Shop, run: RunFolder) -> dict[str, str]:
     with open_session(memory_limit=shop.mine.memory_limit, threads=shop.mine.threads) as database:
-        items = open_items(database.connection, shop.items, shop.base)
-        events = open_event_sources(database.connection, shop.events, shop.base)
-        return {"items": items.fingerprint(), "events": fingerprint(events)}
+        inputs = {"items": open_items(database.connection, shop.items, shop.base).fingerprint()}
+        if shop.events is not None:
+            inputs["events"] = fingerprint(open_event_sources(database.connection, shop.events, shop.base))
+        return inputs
 
 
 def _configure_mining(shop: Shop) -> dict[str, Any]:
-    return {section: plain_values(getattr(shop, section)) for section in ("items", "events", "mine")}
+    sections = ("items", "mine") if shop.events is None else ("items", "events", "mine")
+    return {section: plain_values(getattr(shop, section)) for section in sections}
 
 
 def _mine(context: StepContext) -> Manifest:
     shop, report = context.shop, context.listener.part
+    if shop.events is None:
+        return mine_catalogue(shop.items, shop.mine, context.target, base=shop.base, progress=report)
     return mine_log(shop.items, shop.events, shop.mine, context.target, base=shop.base, progress=report)
 
 
@@ -193,6 +198,11 @@ def _draw_map(context: StepContext) -> Manifest:
 
 
 def _fingerprint_report_inputs(shop: Shop, run: RunFolder) -> dict[str, str]:
+    if not run.manifest(DATASET).counts["requests"]["test"]:
+        raise ArtifactError(
+            f"{run.dataset} has no test request, so there is nothing to evaluate on.",
+            "Mine a log in [events] with mine.test_share above 0, or evaluate with --judgements.",
+        )
     inputs = run.fingerprints(REPORT)
     for recipe in shop.baselines:
         inputs[recipe] = artifact.read_manifest(run.baselines / recipe, MODEL).fingerprint
@@ -285,12 +295,19 @@ def _run(shop: Shop, folder: str | Path | None, listener: Listener) -> dict[str,
         if step.extra and not is_installed(step.extra):
             listener.step(kind, f"left out: it needs {EXTRAS[step.extra].command}", False)
         elif kind == REPORT and not manifests[DATASET].counts["requests"]["test"]:
-            listener.step(kind, "no test window to evaluate on: mine.test_share is 0, or the log is too short", False)
+            listener.step(kind, _no_report(manifests[DATASET]), False)
         else:
             manifests[kind] = _make(kind, shop, folder, listener)
-        if kind == MODEL:
+        if kind == MODEL and manifests[DATASET].counts["requests"]["train"]:  # without a log nothing is compared
             manifests |= {name: _make(name, shop, folder, listener) for name in map(baseline_name, shop.baselines)}
     return manifests
+
+
+def _no_report(dataset: Manifest) -> str:
+    """Why there is nothing to evaluate."""
+    if not dataset.counts["requests"]["train"]:
+        return "no log: nothing is measured"
+    return "no test window to evaluate on: mine.test_share is 0, or the log is too short"
 
 
 def make(

@@ -42,6 +42,14 @@ class BaselinesConfig:
             require(recipe in RECIPES, "recipes", recipe, f"one of {', '.join(RECIPES)}")
 
 
+WITHOUT_LOG: Mapping[str, Any] = {
+    "recipe": "mmse_paper",
+    "objective": {"n_random": 2048},
+    "views": ("text",),
+    "dim": 256,
+}
+"""What `[train]` says by itself where there is no log: a wide view of the words, and nothing that shoppers teach."""
+
 SECTIONS: dict[str, type] = {
     "items": ItemsConfig,
     "events": EventsConfig,
@@ -63,11 +71,14 @@ STEP_SECTIONS = ("mine", "serving", "train", "embed", "index", "ranking", "map",
 
 @dataclass(frozen=True)
 class Shop:
-    """What a shop.toml says: the two tables, a config per step, and the `engine` of each section that names one."""
+    """What a shop.toml says: the two tables, a config per step, and the `engine` of each section that names one.
+
+    `events` is None where the shop has no log.
+    """
 
     path: Path
     items: ItemsConfig
-    events: EventsConfig
+    events: EventsConfig | None
     truth: Path | None = None
     mine: MineConfig = field(default_factory=MineConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
@@ -98,11 +109,12 @@ def read_shop(path: Path) -> Shop:
                 f"Write [{section}] on a line of its own, once, and its keys below.",
             )
     engines = _take_engines(document, path)
-    required = ("items", "events") if engines.get("mine", "duckdb") == "duckdb" else ("items",)
-    for section in required:
-        if section not in document:
-            raise UsageError(f"{path} has no section [{section}].", f'Add [{section}] with source = "…".')
-    configs: dict[str, Any] = {"events": EventsConfig()} | {
+    if "items" not in document:
+        raise UsageError(f"{path} has no section [items].", 'Add [items] with source = "…".')
+    needs_no_events = engines.get("mine", "duckdb") == "duckdb"
+    if needs_no_events and "events" not in document:
+        document["train"] = {**WITHOUT_LOG, **document.get("train", {})}
+    configs: dict[str, Any] = {"events": None if needs_no_events else EventsConfig()} | {
         name: build(SECTIONS[name], values, f"{path} [{name}]") for name, values in document.items()
     }
     configs["train"] = configs.get("train", TrainConfig()).resolve_paths(path.parent)

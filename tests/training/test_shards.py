@@ -14,6 +14,7 @@ from mmse.model.encoder import Encoder
 from mmse.schema.stages import Stage
 from mmse.shop import Shop
 from mmse.text.tokenizer import Bags
+from mmse.training.catalogue_requests import MIN_REQUESTS
 from mmse.training.encoded_requests import EncodedRequests
 from mmse.training.setup import fit_inputs
 from mmse.training.shards import Shards
@@ -125,3 +126,21 @@ def test_evaluation_does_not_see_what_was_not_shown(dataset: Path, dataset_with_
         assert all(equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
     assert (slots.stages >= Stage.UNCLICKED).all()
     assert len(slots.request) > 500
+
+
+def test_a_log_with_few_clicks_is_filled_up_from_the_catalogue(dataset: Path, encoder: Encoder) -> None:
+    plain = Shards(dataset, encoder, all_stages=False)
+    assert plain.n_from_log == plain.n_requests
+    enough = Shards(dataset, encoder, all_stages=False, catalogue_below=plain.n_requests)
+    limit = plain.n_requests + 1
+    few = Shards(dataset, encoder, all_stages=False, catalogue_below=limit, catalogue_stage=Stage.ORDERED)
+    assert enough.usable_counts == plain.usable_counts
+    assert few.usable_counts == [*plain.usable_counts, MIN_REQUESTS]
+    assert few.n_from_log == plain.n_requests
+    requests, usable = few.read_usable(len(plain))
+    assert len(usable) == len(requests) == MIN_REQUESTS
+    assert requests.from_catalogue
+    assert not requests.memory.any(), "nobody asked these queries"
+    assert (requests.stages == Stage.ORDERED).all()
+    assert not few.statistics(requests.snapshot).any(), "nothing was counted before the log"
+    assert not few.read_usable(0)[0].from_catalogue

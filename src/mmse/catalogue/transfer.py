@@ -116,6 +116,14 @@ def stale_edits_error(run: Path, n: int) -> ArtifactError:
     )
 
 
+def count_stale_edits(run: Path) -> int:
+    """How many edited items of `run` belong to step folders that have been replaced."""
+    number = layout.newest_generation(run)
+    if number is None or wal.read_header(layout.wal_file(run, number))[0].origin == layout.read_origin(run):
+        return 0
+    return len(generation_edits(run, number))
+
+
 def carry_over(run: Path) -> TransferReport:
     """Applies the edits that were made on former step folders of `run` to the present ones, as `EditReceiver.take`.
 

@@ -23,6 +23,11 @@ stdout = Console(highlight=False, emoji=False)
 _FILE = "shop.toml"
 _EVENTS, _ITEMS = "events.parquet", "items.parquet"
 _MAX_EXTRA = 12
+_NO_LOG = """# No file looks like a log of searches: without [events] the search learns from the catalogue's own words.
+# With a log, take the signs away:
+# [events]
+# source = "events.csv"
+"""
 
 
 def init(
@@ -72,6 +77,9 @@ def render_toml(items: TableProposal | None, events: TableProposal | None) -> st
         "",
     ]
     for table, proposal in (("items", items), ("events", events)):
+        if table == "events" and proposal is None and items is not None:
+            lines += [_NO_LOG]
+            continue
         lines += [f"[{table}]"]
         if proposal is None:
             lines += [f"# No file looks like {table}.", f'source = "{table}.csv"', ""]
@@ -88,7 +96,8 @@ def render_toml(items: TableProposal | None, events: TableProposal | None) -> st
             )
         lines += [f'# {name} = "…"  # needed, and not found' for name in proposal.absent]
         lines.append("")
-    lines += ["[mine]", '# leave_out = ["guest", "bots"]  # what mmse doctor names', ""]
+    if events is not None:
+        lines += ["[mine]", '# leave_out = ["guest", "bots"]  # what mmse doctor names', ""]
     return "\n".join(lines)
 
 
@@ -152,7 +161,7 @@ def _print_result(target: Path, items: TableProposal | None, events: TablePropos
 
     stdout.print(f"\n{target.read_text('utf-8')}", markup=False, soft_wrap=True)
     absent = [f"{table}.{name}" for table, p in (("items", items), ("events", events)) if p for name in p.absent]
-    absent += [table for table, proposal in (("items", items), ("events", events)) if proposal is None]
+    absent += ["items"] if items is None else []
     if events and derivable(events):
         stdout.print(
             f"The log has no {', '.join(events.absent)}. Where each row is a click, or holds a list of what was shown, "
@@ -160,6 +169,8 @@ def _print_result(target: Path, items: TableProposal | None, events: TablePropos
             markup=False,
             soft_wrap=True,
         )
+    elif events is None and items is not None and not absent:
+        stdout.print("No file looks like a log of searches: the items alone are enough to begin.", soft_wrap=True)
     elif absent:
         hint = (
             f"Not found: {', '.join(absent)}. Fill it in in {target}, or: mmse init {folder} --column events.query=NAME"

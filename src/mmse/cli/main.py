@@ -190,12 +190,16 @@ def run(shop_file: ShopFile, folder: OutOption = None, threads: Threads = None) 
     from mmse import pipeline
     from mmse.cli.console import progress_on
     from mmse.cli.demo import next_steps, summary
+    from mmse.mining.lessons import NO_LOG
     from mmse.shop import read_shop
 
     _use_threads(threads)
     target = folder or shop_file.parent / "run"
+    shop = read_shop(shop_file)
     with progress_on(stderr) as listener:
-        pipeline.run(read_shop(shop_file), target, listener)
+        pipeline.run(shop, target, listener)
+    if shop.events is None:
+        stdout.print("\n".join(("", *NO_LOG)), markup=False, soft_wrap=True)
     stdout.print(summary(target))
     stdout.print(next_steps(target))
 

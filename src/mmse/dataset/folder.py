@@ -206,3 +206,8 @@ def read_reformulations(dataset: Path) -> pa.Table:
     if not path.is_file():
         return pa.table({"request_id": pa.array([], pa.string()), "item_row": pa.array([], pa.int32())})
     return pq.read_table(path, columns=["request_id", "item_row"])
+
+
+def has_requests(dataset: Path) -> bool:
+    """Whether the training window has a request; the dataset of a shop without a log has none."""
+    return any(pq.read_metadata(path).num_rows for path in DatasetFolder(dataset).row_files(TRAIN))

@@ -12,8 +12,8 @@ from pathlib import Path
 from mmse.core.errors import TableError
 from mmse.core.findings import Finding, Severity, share, sort_findings
 from mmse.core.progress import Progress, silent
-from mmse.mining.item_checks import ITEM_CHECKS
-from mmse.mining.lessons import LogTotals, lessons
+from mmse.mining.item_checks import ITEM_CHECKS, check_texts
+from mmse.mining.lessons import NO_LOG, LogTotals, lessons
 from mmse.mining.log_checks import CHECKS, read_totals
 from mmse.mining.mine import MineConfig
 from mmse.mining.shoppers import find_strangers, stranger_findings, summarise_requests
@@ -28,6 +28,12 @@ NO_TITLE = "title is empty"
 BELOW_ONE = "position is below 1"
 _TIMES = {"timestamp is before 1995": "ancient", "timestamp is in the future": "future"}
 _ALL_ROWS = 1.0
+_NO_LOG = Finding(
+    "no_log",
+    "notes",
+    "shop.toml has no [events]: the items alone are searched, by words and by vectors of the catalogue's own text.",
+    "If there is a log, name it in [events]; if not, serve the run from a site, which logs what it shows.",
+)
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,12 @@ class Checkup:
 
 
 def examine_log(
-    items: ItemsConfig, events: EventsConfig, config: MineConfig, *, base: Path, progress: Progress = silent
+    items: ItemsConfig, events: EventsConfig | None, config: MineConfig, *, base: Path, progress: Progress = silent
 ) -> Checkup:
-    """What is wrong with the tables of a shop whose shop.toml lies in `base`; an unreadable table is a finding."""
+    """What is wrong with the tables of a shop whose shop.toml lies in `base`; an unreadable table is a finding.
+
+    Without `events` the items alone are examined.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="mmse-doctor-") as folder,
         open_session(memory_limit=config.memory_limit, threads=config.threads) as session,
@@ -55,7 +64,11 @@ def examine_log(
         session.spill_to(Path(folder) / "spill")
         findings: list[Finding] = []
         try:
-            _read_tables(session, items, events, findings, base, Path(folder), progress)
+            findings += _read_catalogue(session, items, base, progress)
+            if events is None:
+                findings += [_NO_LOG, *check_texts(session, items)]
+                return Checkup(sort_findings(findings), list(NO_LOG))
+            findings += _read_log(session, events, base, Path(folder), progress)
         except TableError as error:
             findings.append(Finding("unreadable", "blocks", error.cause, error.cure))
             return Checkup(sort_findings(findings), [])
@@ -69,23 +82,20 @@ def examine_log(
         return Checkup(sort_findings(findings), lessons(totals), totals)
 
 
-def _read_tables(
-    session: Session,
-    items: ItemsConfig,
-    events: EventsConfig,
-    findings: list[Finding],
-    base: Path,
-    folder: Path,
-    progress: Progress,
-) -> None:
-    """Makes `items`, `rejected`, `event` and `request_summary`; adds a finding for each reason of a rejection."""
+def _read_catalogue(session: Session, items: ItemsConfig, base: Path, progress: Progress) -> list[Finding]:
+    """Makes `items` and `rejected`; gives a finding for each reason of a rejection."""
     progress("items", 0, 1)
-    item_table = open_items(session.connection, items, base)
-    event_tables = open_event_sources(session.connection, events, base)
-    counts = read_items(session, item_table, replace(items, max_rejected_share=_ALL_ROWS))
-    findings += _check_rejections(session, "items", counts, items.max_rejected_share) + _check_emptied(counts)
-    findings += _check_variants(counts)
+    table = open_items(session.connection, items, base)
+    counts = read_items(session, table, replace(items, max_rejected_share=_ALL_ROWS))
+    findings = _check_rejections(session, "items", counts, items.max_rejected_share)
+    return findings + _check_emptied(counts) + _check_variants(counts)
+
+
+def _read_log(session: Session, events: EventsConfig, base: Path, folder: Path, progress: Progress) -> list[Finding]:
+    """Makes `event` and `request_summary`; gives a finding for each reason of a rejection."""
     progress("events", 0, 1)
+    event_tables = open_event_sources(session.connection, events, base)
+    findings: list[Finding] = []
     lenient_tables = [replace(table, max_rejected_share=_ALL_ROWS) for table in event_tables]
     hours = events.attribution_hours
     counts = read_events(session, lenient_tables, 1, folder / "events", attribution_hours=hours)
@@ -97,6 +107,7 @@ def _read_tables(
     shards = files_in(folder / "events", "shard=[0-9]*/*.parquet")
     session.run(f"CREATE VIEW event AS SELECT * FROM read_parquet({shards}, hive_partitioning = false)")
     summarise_requests(session, "event")
+    return findings
 
 
 def _check_rejections(session: Session, table: str, counts: RowCounts, limit: float, label: str = "") -> list[Finding]:

@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 ENOUGH_POSITIONS = 2
+NO_LOG = (
+    "No log: the model is adapted to the catalogue's own words; nothing is measured.",
+    "Not learned: which items fit a query; what shoppers like; how likely a click is; who looks at which position.",
+    "For these, serve the run from a site, log what it shows (docs/your_shop.md), and name that log in [events].",
+)
+"""The three lines of a shop without a log."""
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,12 @@ def clear_bags(bags: Bags, is_cleared: Bool[np.ndarray, " n"]) -> Bags:
     return Bags(offsets, bags.grains[np.repeat(~is_cleared, lengths)])
 
 
+def thin_bags(bags: Bags, is_kept: Bool[np.ndarray, " total"]) -> Bags:
+    """The same bags with those of their grains that the mask keeps."""
+    kept_before = np.concatenate([[0], np.cumsum(is_kept)]).astype(np.int64)
+    return Bags(kept_before[bags.offsets], bags.grains[is_kept])
+
+
 def sum_bags(table: Float[Tensor, "rows dim"], bags: BagIndex) -> Float[Tensor, "n dim"]:
     """For each bag the sum of its rows of `table`; zero for an empty bag."""
     sums: Tensor = _SumBags.apply(table, bags)  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Float16, Float32, Int, Int32, Int64
 from torch import Tensor
 
-from mmse.model.bags import BagIndex, bags_of_ids, clear_bags
+from mmse.model.bags import BagIndex, bags_of_ids, clear_bags, thin_bags
 from mmse.model.item_statistics import STATISTICS
 from mmse.text.tokenizer import Bags
 
@@ -110,6 +110,10 @@ class ItemFeatures:
         }
         return ItemFeatures(clear_bags(self.text, is_hidden), self.numbers, tables)
 
+    def hide_words(self, share: float, rng: np.random.Generator) -> ItemFeatures:
+        """The same items, each without about a `share` of the grains of its words."""
+        return replace(self, text=thin_bags(self.text, rng.random(len(self.text.grains)) >= share))
+
     def look_up_history(self, history: Int32[np.ndarray, "n length"]) -> Int32[np.ndarray, "n ids"]:
         """The ids of the traits of the items in each history of item rows, -1 for none."""
         return look_up_traits(self.traits, history)
@@ -120,7 +124,7 @@ def look_up_traits(
 ) -> Int32[np.ndarray, "n ids"]:
     """The ids of the `traits` of the items in each history of item rows, -1 for none."""
     ids = np.where(history[:, :, None] >= 0, traits[history], 0)
-    return ids.reshape(len(history), -1).astype(np.int32)
+    return ids.reshape(len(history), history.shape[1] * traits.shape[1]).astype(np.int32)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from mmse.sources.item_forms import read_forms, read_lists, set_values
 from mmse.sources.item_values import clean_texts, count_emptied, is_optional, optional_value
 from mmse.sources.losses import UNKNOWN_ITEM, KindCount
 from mmse.sources.sql import identifier, literal
-from mmse.sources.tables import ACTIONS, ItemsConfig, Table, files_in
+from mmse.sources.tables import ACTIONS, ItemsConfig, Table, files_in, hint_no_log
 from mmse.sources.value_lists import shown_text
 from mmse.sources.values import CastRule
 from mmse.sources.variants import COPY, VariantCounts, find_variants, merge_texts, merge_values
@@ -308,7 +308,9 @@ def _count_rejected(session: Session, table: Table, n_rows: int, limit: float) -
     bad_lines = sum(count for reason, count in counts.items() if reason.startswith("the line is not valid CSV"))
     n_rows, n_bad = n_rows + bad_lines, sum(counts.values())
     if n_rows == 0:
-        raise TableError(f"The {table.name} table has no rows: {table.source}.", "Give a table with rows.")
+        raise TableError(
+            f"The {table.name} table has no rows: {table.source}.", f"Give a table with rows.{hint_no_log(table.name)}"
+        )
     if n_bad:
         log.warning("%s: %d of %d rows rejected: %s", table.name, n_bad, n_rows, counts)
     if n_bad - counts.get(COPY, 0) > limit * n_rows or n_bad == n_rows:

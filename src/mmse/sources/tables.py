@@ -155,6 +155,11 @@ def unreadable(table: str, files: Iterable[str], error: Exception) -> TableError
     )
 
 
+def hint_no_log(table: str) -> str:
+    """What a shop may do whose `table` of events has nothing in it, as the end of a cure."""
+    return " A shop that has no log yet leaves [events] out." if table == "events" else ""
+
+
 def locate(source: str, base: Path, table: str) -> list[str]:
     """The files of `source`, sorted; raises `TableError` if there are none, or if one of them is empty."""
     if is_url(source):
@@ -173,7 +178,8 @@ def locate(source: str, base: Path, table: str) -> list[str]:
     if not files:
         raise TableError(
             f"No file for the {table} table: nothing matches {path}.",
-            f"Set source in [{table}] of shop.toml to a Parquet, CSV or JSON Lines file, folder, glob or URL.",
+            f"Set source in [{table}] of shop.toml to a Parquet, CSV or JSON Lines file, folder, glob or URL."
+            f"{hint_no_log(table)}",
         )
     for file in files:
         _check_file(file, table)
@@ -376,7 +382,8 @@ def _missing_column(table: Table, column: str, shop_column: str, shop_columns: l
 def _check_file(file: Path, table: str) -> None:
     if file.stat().st_size == 0:
         raise TableError(
-            f"{file} of the {table} table is empty (0 bytes).", "Write it again or take it out of the source."
+            f"{file} of the {table} table is empty (0 bytes).",
+            f"Write it again or take it out of the source.{hint_no_log(table)}",
         )
     try:
         with file.open("rb"):

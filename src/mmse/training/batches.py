@@ -36,6 +36,10 @@ MAX_CLICKED = 4
 MAX_RETRIEVED = 2
 """How many items of a request that were retrieved and not shown are taken at most, where the group has room."""
 
+HIDDEN_WORDS = 0.5
+"""The share of the items' words that is hidden where requests were made of these words, so that an item is found by
+what its other words have to do with them, and not by the same words alone."""
+
 WINDOW_SHARDS = 8
 """How many shards are open at once; their batches are shuffled together."""
 
@@ -227,7 +231,7 @@ class Batches:
         negatives = np.flatnonzero(copies)
         return Batch(
             queries=self._make_queries(requests, request_rows, rng),
-            items=self._make_items(requests.snapshot, pool, rng),
+            items=self._make_items(requests, pool, rng),
             columns=torch.from_numpy(columns),
             stages=torch.from_numpy(group.stages),
             weights=torch.from_numpy(self._make_weights(requests.snapshot, group)),
@@ -251,9 +255,13 @@ class Batches:
             self.sizes,
         )
 
-    def _make_items(self, snapshot: int, pool: Int64[np.ndarray, " pool"], rng: np.random.Generator) -> ItemInputs:
+    def _make_items(
+        self, requests: EncodedRequests, pool: Int64[np.ndarray, " pool"], rng: np.random.Generator
+    ) -> ItemInputs:
         features = self.dropout.hide_senses(self.features.take(pool), rng)
-        inputs = make_item_inputs(features, self.shards.statistics(snapshot)[pool], self.sizes)
+        if requests.from_catalogue:
+            features = features.hide_words(HIDDEN_WORDS, rng)
+        inputs = make_item_inputs(features, self.shards.statistics(requests.snapshot)[pool], self.sizes)
         return inputs.hide_memories(self.dropout.item_id, rng)
 
     def _make_weights(self, snapshot: int, group: Group) -> Float32[np.ndarray, "requests group"]:

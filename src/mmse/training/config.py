@@ -18,7 +18,8 @@ class TrainConfig:
     """How a model is trained: the recipe, with `objective` for single keys of it, the towers and the budget.
 
     `keep` says which weights the model gets: the last ones, or the best by recall on the validation requests. Without
-    `vectors` the model has no view of the vectors that the shop brings.
+    `vectors` the model has no view of the vectors that the shop brings. Where the log has fewer than `catalogue_below`
+    requests with a click, requests made of the items' words are trained on beside them (`catalogue_requests`).
     """
 
     recipe: str = "mmse"
@@ -53,6 +54,7 @@ class TrainConfig:
     validate_requests: int = 2_000
     checkpoint_steps: int = 200
     cache_mb: int = 2_000
+    catalogue_below: int = 5_000
     seed: int = 0
     device: str = "auto"
 
@@ -64,6 +66,7 @@ class TrainConfig:
         require(budget is None or budget > 0, "budget_seconds", budget, "more than 0, or left out")
         require(self.group_size >= 2, "group_size", self.group_size, "at least 2")
         require(self.vocab_size >= 300, "vocab_size", self.vocab_size, "at least 300")
+        require(self.catalogue_below >= 0, "catalogue_below", self.catalogue_below, "0 or more")
         require(self.bigram_buckets >= 0, "bigram_buckets", self.bigram_buckets, "0 or more")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
         require(0 <= self.warmup_share < 1, "warmup_share", self.warmup_share, "at least 0 and below 1")

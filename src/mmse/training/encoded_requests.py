@@ -29,7 +29,8 @@ class EncodedRequests:
 
     `query[r]` is the index of the request's query in `texts` and `memory`; `history` holds item rows, -1 for none.
     `snapshot` names the item statistics from before these requests. `examination` is 1 for an item that was retrieved
-    and not shown: it corrects for shown items that nobody looked at, and this item was not shown.
+    and not shown: it corrects for shown items that nobody looked at, and this item was not shown. Requests
+    `from_catalogue` were made (`catalogue_requests`), and nobody asked them.
     """
 
     snapshot: int
@@ -43,6 +44,7 @@ class EncodedRequests:
     stages: Int8[np.ndarray, " rows"]
     examination: Float32[np.ndarray, " rows"]
     explored: Bool[np.ndarray, " rows"]
+    from_catalogue: bool = False
 
     def __len__(self) -> int:
         return len(self.query)
@@ -116,6 +118,13 @@ def read_requests(
     table, starts = read_shard(path, lowest)
     if positives is not None:
         table, starts = add_positives(table, positives)
+    return encode_requests(table, starts, snapshot, encoder, history)
+
+
+def encode_requests(
+    table: pa.Table, starts: Int64[np.ndarray, " requests"], snapshot: int, encoder: Encoder, history: History
+) -> EncodedRequests:
+    """The requests of `table`, rows in the form of `SHARD`; `starts` are the indices of each request's first row."""
     request_rows = table.take(pa.array(starts))
     queries = request_rows["query"].combine_chunks().dictionary_encode()
     texts = queries.dictionary.to_pylist()

@@ -20,6 +20,7 @@ from mmse.model.encoder import Encoder
 from mmse.model.inputs import ItemFeatures
 from mmse.model.item_statistics import compute_statistics
 from mmse.model.warm_start import restore_text_view
+from mmse.schema.stages import Stage
 from mmse.training import distributed
 from mmse.training.batches import Batches, Dropout
 from mmse.training.checkpoint import Checkpoints, TrainingProgress
@@ -69,6 +70,7 @@ def train(
     )
     progress = checkpoints.load(towers, adam) if resume else TrainingProgress()
 
+    reads_clicks = recipe.stage_map[Stage.CLICKED] == Stage.CLICKED
     shards = Shards(
         dataset,
         encoder,
@@ -76,6 +78,9 @@ def train(
         cache_mb=config.cache_mb,
         lowest=recipe.lowest_stage,
         reformulations=recipe.reformulations,
+        catalogue_below=config.catalogue_below,
+        catalogue_stage=Stage.CLICKED if reads_clicks else Stage.ORDERED,
+        seed=config.seed,
     )
     conversion = learn_conversion(shards, features, towers, recipe)
     batches = Batches(
@@ -125,9 +130,10 @@ def train(
         with meter.pause():
             if team.leads:
                 recall = measure_recall(_final_encoder(encoder, config, checkpoints), features, valid_statistics, valid)
+                validation_recall = recall.selection_recall if len(valid) else None
                 if progress.record_validation(recall):
                     checkpoints.save_best(towers)
-                on_step(replace(meter.latest, epoch=progress.epoch + 1, recall=recall.selection_recall))
+                on_step(replace(meter.latest, epoch=progress.epoch + 1, recall=validation_recall))
             progress.epoch, progress.position = progress.epoch + 1, 0
             checkpoints.save(towers, adam, progress)
 
@@ -139,11 +145,12 @@ def train(
             (draft.folder / "training.json").write_text(json.dumps(progress.history, indent=2), "utf-8")
             draft.counts |= {
                 "requests": shards.n_requests,
+                "requests_from": {"log": shards.n_from_log, "catalogue": shards.n_requests - shards.n_from_log},
                 "steps": progress.step,
                 "epochs": round(progress.step / len(batches), 2),
                 "train_seconds": round(progress.seconds, 2),
                 "best_epoch": progress.best_epoch,
-                "validation_recall@100": progress.best,
+                "validation_recall@100": progress.best if len(valid) else None,
                 "parameters": sum(p.numel() for p in towers.parameters()),
                 "device": str(device),
                 "threads": torch.get_num_threads(),

@@ -202,8 +202,8 @@ def source(table: Path, shop: Path | None) -> EventsConfig:
             f"Nothing in {table} is sealed yet: a server does that every five minutes, and when it ends.",
             f"Wait, or give what `mmse events export {table.parent} events.parquet` writes.",
         )
-    own = read_shop(shop).events if shop is not None else EventsConfig()
-    return replace(own, source=str(table.absolute()), sources=(), format=None, only=None)
+    own = read_shop(shop).events if shop is not None else None
+    return replace(own or EventsConfig(), source=str(table.absolute()), sources=(), format=None, only=None)
 
 
 def _p(value: float) -> str:
