@@ -265,10 +265,16 @@ class Speller:
         return is_word and not (left in self.counts and right in self.counts) and not self._count_pair(left, right)
 
     def _replacement(self, predecessor: str, token: _Token, successor: _Token | None) -> tuple[str, ...]:
-        """The words in place of `token`: itself where nothing is near."""
+        """The words in place of `token`: itself where nothing is near.
+
+        A last word that a known one begins with may be unfinished: it is finished, or left alone.
+        """
         next_word = successor.word if successor else ""
         options: list[tuple[float, tuple[str, ...]]] = [(-math.inf, (token.word,))]
+        is_unfinished = successor is None and self._begins_word(token.word)
         for word, n_faults in self._near_words(token.word):
+            if is_unfinished and not word.startswith(token.word):
+                continue
             if not self._is_right(word, lambda _: False):
                 continue  # the log has this mistyped word, too
             if n_faults > 1 and len(token.word) < LONG and not self._has_neighbour(predecessor, word, next_word):
@@ -279,6 +285,14 @@ class Speller:
             n = self._count_pair(left, right)
             options.append((_PAIR_WEIGHT * math.log1p(n) + math.log(n), (left, right)))
         return max(options, key=lambda option: option[0])[1]
+
+    def _begins_word(self, word: str) -> bool:
+        index = bisect_left(self._sorted_words, word)
+        return index < len(self._sorted_words) and self._sorted_words[index].startswith(word)
+
+    @functools.cached_property
+    def _sorted_words(self) -> list[str]:
+        return sorted(word for word, n in self.counts.items() if n >= MIN_COUNT)
 
     def _has_neighbour(self, predecessor: str, word: str, successor: str) -> bool:
         return bool(self._count_pair(predecessor, word) or self._count_pair(word, successor))
