@@ -96,6 +96,11 @@ class Encoder:
         """The device of the towers."""
         return self.towers.device
 
+    @property
+    def reads_any_word(self) -> bool:
+        """Whether it was trained on more than the shop's words, so that a word which the shop lacks has a meaning."""
+        return self.towers.config.text_encoder == "transformer"
+
     def query_bucket(self, query: str) -> int:
         """The row of the query-memory table for the whole text of `query`; never 0."""
         return 1 + bucket(normalise(query), self.towers.config.query_buckets)
@@ -131,7 +136,7 @@ class Encoder:
         The first call compiles the towers; they must not change afterwards. With a transformer as the text encoder
         this is `embed_queries`, since a transformer is not compiled.
         """
-        if self.towers.config.text_encoder == "transformer":
+        if self.reads_any_word:
             return self.embed_queries(texts, users, history)
         return self._compiled_tower.embed(
             self.tokenizer.encode([normalise(text) for text in texts]),

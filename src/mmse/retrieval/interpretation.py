@@ -32,10 +32,14 @@ class Interpretation(NamedTuple):
 
 @dataclass(frozen=True)
 class QueryInterpreter:
-    """Knows the words of catalogue and log, and how often the log has a query."""
+    """Knows the words of catalogue and log, and how often the log has a query.
+
+    `reads_any_word` tells that the encoder brings a language of its own, as a transformer does.
+    """
 
     speller: Speller
     query_counts: QueryCounts
+    reads_any_word: bool = False
 
     def interpret(
         self, query: str, rules: Rules, moment: datetime, lexical: LexicalIndex, *, correct: bool = True
@@ -60,7 +64,7 @@ class QueryInterpreter:
         compounds = tuple((word, words) for word in sorted(unknown_words) if (words := self.speller.compounds(word)))
         if compounds:
             effects = replace(effects, expansions=(*effects.expansions, *compounds))
-        has_known_word = bool(compounds) or not unknown_words.issuperset(main_terms(text))
+        has_known_word = self.reads_any_word or bool(compounds) or not unknown_words.issuperset(main_terms(text))
         return Interpretation(text, effects, exclusions, has_known_word)
 
     def _correct(self, query: str, lexical: LexicalIndex) -> str | None:

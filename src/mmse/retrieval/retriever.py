@@ -101,7 +101,7 @@ class Retriever:
             indexed_snapshot=indexed_snapshot,
             ranking=ranking,
             rulebook=Rulebook.open(folders.rules, indexed_snapshot.kinds) if edits else None,
-            interpreter=QueryInterpreter(speller, ranking.query_counts),
+            interpreter=QueryInterpreter(speller, ranking.query_counts, encoder.reads_any_word),
             shopper_columns=open_array(folders.vectors, SHOPPER),
             history=open_histories(folders.serving),
             query_cache=QueryCache(cached_queries),
