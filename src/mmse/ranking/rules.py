@@ -8,6 +8,7 @@ from datetime import datetime
 
 from mmse.ranking.patterns import Pattern, PatternIndex
 from mmse.schema.filters import Filter
+from mmse.text.exclusions import Exclusion
 from mmse.text.normalise import normalise, words
 
 MAX_PHRASE_WORDS = 5
@@ -92,12 +93,13 @@ class PinnedItem:
 
 @dataclass(frozen=True)
 class RuleEffects:
-    """What the rules change for one query.
+    """What rules, spelling and exclusions make of one query (`mmse.retrieval.interpretation`).
 
     `query` is the text to search for: the shopper's, or that of a redirect; all other fields are for that text. `rules`
     are the names of the rules that apply, redirects first. `pins` hold each item and each position once. `expansions`
     are phrases of the query (words joined by spaces), each with the phrases to search as alternatives. `corrected_from`
-    is the spelling that `query` corrects.
+    is the spelling that `query` corrects, `known_form` the form of `query` that the log has. Hits should not have the
+    words of `exclusions`. `has_known_word` is false where neither an item nor the log has any word of the query.
     """
 
     query: str
@@ -108,6 +110,14 @@ class RuleEffects:
     expansions: tuple[tuple[str, tuple[str, ...]], ...] = ()
     redirect_url: str | None = None
     corrected_from: str | None = None
+    known_form: str | None = None
+    exclusions: tuple[Exclusion, ...] = ()
+    has_known_word: bool = True
+
+    @property
+    def text(self) -> str:
+        """The text that both channels search for."""
+        return self.query if self.known_form is None else self.known_form
 
 
 class Rules:

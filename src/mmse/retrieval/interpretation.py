@@ -4,30 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
 
 from mmse.index.lexical import LexicalIndex
 from mmse.index.speller import Speller
 from mmse.ranking.query_counts import QueryCounts
 from mmse.ranking.rules import RuleEffects, Rules
-from mmse.text.exclusions import Exclusion, split_exclusions
+from mmse.text.exclusions import split_exclusions
 from mmse.text.normalise import normalise
 from mmse.text.terms import main_terms
 
 KNOWN_REQUESTS = 5
 """A query that the log has so often is never corrected: the model learned what it leads to."""
-
-
-class Interpretation(NamedTuple):
-    """The text to search for, what rules do to the query and its hits, and the words that hits should not have.
-
-    `has_known_word` is false where neither an item nor the log has any word of the text.
-    """
-
-    text: str
-    effects: RuleEffects
-    exclusions: tuple[Exclusion, ...] = ()
-    has_known_word: bool = True
 
 
 @dataclass(frozen=True)
@@ -43,7 +30,7 @@ class QueryInterpreter:
 
     def interpret(
         self, query: str, rules: Rules, moment: datetime, lexical: LexicalIndex, *, correct: bool = True
-    ) -> Interpretation:
+    ) -> RuleEffects:
         """What `query` means at `moment` for a catalogue with the words of `lexical`.
 
         Without `correct` it is searched for as it is written.
@@ -53,11 +40,11 @@ class QueryInterpreter:
         """
         effects = rules.apply(query, moment)
         if not correct or lexical.find_codes(effects.query, 1) is not None:
-            return Interpretation(effects.query, effects)
+            return effects
         if effects.query == query and not rules.are_for(query) and (correction := self._correct(query, lexical)):
             effects = replace(rules.apply(correction, moment), corrected_from=query)
         if self._count(effects.query):
-            return Interpretation(effects.query, effects)
+            return effects
         text, exclusions = split_exclusions(effects.query)
         text = self.speller.canonical(text, lambda queries: self.query_counts.counts(queries).tolist())
         unknown_words = {w for w in main_terms(text) if not (self.speller.knows(w) or lexical.has_word(w))}
@@ -65,7 +52,7 @@ class QueryInterpreter:
         if compounds:
             effects = replace(effects, expansions=(*effects.expansions, *compounds))
         has_known_word = self.reads_any_word or bool(compounds) or not unknown_words.issuperset(main_terms(text))
-        return Interpretation(text, effects, exclusions, has_known_word)
+        return replace(effects, known_form=text, exclusions=exclusions, has_known_word=has_known_word)
 
     def _correct(self, query: str, lexical: LexicalIndex) -> str | None:
         """The correction of `query`; None where it has none, or is another form of a query of the log."""

@@ -19,7 +19,6 @@ from mmse.ranking.rules import RuleEffects
 from mmse.ranking.step import Ranking
 from mmse.schema.filters import Filter
 from mmse.schema.search import Channel
-from mmse.text.exclusions import Exclusion
 
 NO_ROWS: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
 NO_SCORES: Float32[np.ndarray, " none"] = np.empty(0, np.float32)
@@ -42,21 +41,22 @@ def search_vectors(
 class QueryContext:
     """A query as text and as vector, what rules make of it, the catalogue it searches, the filter, what was learned.
 
-    `query` is the text that is searched for: that of `effects` in the form that the log knows.
     `matches` and `neighbours` are what the lexical and the vector channel found, by the end of the block: each block is
     searched once. Contexts of the same words and filter may share `matches`.
     """
 
     snapshot: Snapshot
     ranking: Ranking
-    query: str
     effects: RuleEffects
     vector: Float32[np.ndarray, " width"]
     filter: Filter | None = None
-    exclusions: tuple[Exclusion, ...] = ()
-    has_known_word: bool = True
     matches: dict[int, Matches] = field(default_factory=dict)
     neighbours: dict[int, Matches] = field(default_factory=dict)
+
+    @property
+    def query(self) -> str:
+        """The text that is searched for."""
+        return self.effects.text
 
     @cached_property
     def lexical_query(self) -> LexicalQuery:
@@ -128,7 +128,7 @@ class QueryContext:
     def excluded(self, candidates: Candidates) -> list[tuple[Bool[np.ndarray, " n"], str]]:
         """Which candidates have a word in title or brand that the query excludes, and how that is said."""
         lexical, masks = self.snapshot.lexical, []
-        for word, phrases in self.exclusions:
+        for word, phrases in self.effects.exclusions:
             mask = lexical.match_phrases([[word]], candidates.rows)
             for phrase in phrases:
                 mask &= ~lexical.match_phrases([phrase], candidates.rows)

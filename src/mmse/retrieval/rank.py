@@ -133,7 +133,7 @@ def _rank_block(
     found_rows, threshold = candidates.rows, -math.inf
     if has_cut:
         assert probabilities is not None
-        threshold = least_probability(search, probabilities) if context.has_known_word else math.inf
+        threshold = least_probability(search, probabilities) if context.effects.has_known_word else math.inf
         is_kept = (probabilities >= threshold) | np.isin(candidates.rows, pinned_rows)
         found_rows = candidates.rows[is_kept]
         order = order[is_kept[order]][: last_rank - len(former_rows)]

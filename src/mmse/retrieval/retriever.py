@@ -190,7 +190,7 @@ class Retriever:
             if len(match_cache) >= _MATCH_CACHE_SIZE:
                 match_cache.clear()
             matches = match_cache.setdefault((query, filter), {})
-            context = QueryContext(snapshot, self.ranking, query, RuleEffects(query), vector, filter, matches=matches)
+            context = QueryContext(snapshot, self.ranking, RuleEffects(query), vector, filter, matches)
             yield ChannelRankings(k, context)
 
     def rankings(
@@ -242,17 +242,15 @@ class Retriever:
             return []
         rules = self.rulebook.current() if self.rulebook else Rules()
         moment, snapshot = datetime.now(UTC), self.snapshot()
-        interpretations = [
+        effects = [
             self.interpreter.interpret(search.query, rules, moment, snapshot.lexical, correct=search.correct)
             for search in searches
         ]
-        keys = [(i.text, search.user_id, search.history) for search, i in zip(searches, interpretations, strict=True)]
+        keys = [(e.text, search.user_id, search.history) for search, e in zip(searches, effects, strict=True)]
         vectors = self._encode(snapshot, keys)
         return [
-            QueryContext(
-                snapshot, self.ranking, i.text, i.effects, vector, search.filter, i.exclusions, i.has_known_word
-            )
-            for search, i, vector in zip(searches, interpretations, vectors, strict=True)
+            QueryContext(snapshot, self.ranking, e, vector, search.filter)
+            for search, e, vector in zip(searches, effects, vectors, strict=True)
         ]
 
     def spell(self, queries: Sequence[str]) -> list[str]:
