@@ -44,6 +44,7 @@ epochs = 3
 batch_requests = 32
 learning_rate = 0.01
 vocab_size = 300
+catalogue_below = 0
 query_buckets = 64
 user_buckets = 16
 [train.objective]

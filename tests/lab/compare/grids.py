@@ -11,6 +11,7 @@ dim = 8
 epochs = 1
 batch_requests = 8
 vocab_size = 320
+catalogue_below = 0
 query_buckets = 64
 user_buckets = 32
 validate_requests = 30
