@@ -32,7 +32,7 @@ N_MOMENTS = 100
 MIN_OF_EACH = 10
 """With fewer clicked, or fewer unclicked, shown items than this there is nothing to learn probabilities from."""
 NO_PROBABILITIES = (
-    f"This log gives no probabilities: of the shown items that they are learned on, fewer than {MIN_OF_EACH} were left "
+    f"Too small a log, or none, gives no probabilities: of the shown items, fewer than {MIN_OF_EACH} were left "
     "unclicked, or fewer were clicked. Hits have an order and no chance of a click."
 )
 _PENALTY = 1e-4
