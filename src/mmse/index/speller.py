@@ -25,7 +25,7 @@ from rapidfuzz.distance import OSA
 
 from mmse.core.errors import ArtifactError
 from mmse.text.exclusions import NEGATORS
-from mmse.text.hashing import digest
+from mmse.text.hashing import digests
 from mmse.text.normalise import normalise, word_spans
 from mmse.text.terms import fold, main_terms, terms
 
@@ -77,12 +77,12 @@ class _Counts:
 
     @classmethod
     def of(cls, numbers: Mapping[str, int]) -> _Counts:
-        hashes = np.frombuffer(b"".join(map(digest, numbers)), dtype="<u8").astype(np.uint64)
+        hashes = digests(numbers)
         order = np.argsort(hashes)
         return cls(hashes[order], np.fromiter(numbers.values(), np.int64, len(numbers))[order])
 
     def get(self, text: str, default: int) -> int:
-        key = np.uint64(int.from_bytes(digest(text), "little"))
+        (key,) = digests([text])
         index = int(np.searchsorted(self._hashes, key))
         return int(self._numbers[index]) if index < len(self._hashes) and self._hashes[index] == key else default
 

@@ -15,7 +15,7 @@ from jaxtyping import Int64, UInt64
 
 from mmse.core.errors import ArtifactError
 from mmse.dataset.folder import DatasetFolder
-from mmse.text.hashing import digest
+from mmse.text.hashing import digests
 from mmse.text.normalise import normalise
 
 _FILES = ("known_queries.npy", "known_requests.npy")
@@ -32,7 +32,7 @@ class QueryCounts:
     def of_dataset(cls, dataset: Path) -> QueryCounts:
         """The queries of a `dataset` folder."""
         table = pq.read_table(DatasetFolder(dataset).queries)
-        hashes = _hashes(table["query"].to_pylist())
+        hashes = digests(table["query"].to_pylist())
         order = np.argsort(hashes)
         return cls(hashes[order], table["requests"].to_numpy().astype(np.int64)[order])
 
@@ -40,7 +40,7 @@ class QueryCounts:
         """The number of training requests of each of `queries`; 0 for a new one."""
         if len(self.hashes) == 0:
             return np.zeros(len(queries), np.int64)
-        hashes = _hashes([normalise(query) for query in queries])
+        hashes = digests([normalise(query) for query in queries])
         indices = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
         return np.where(self.hashes[indices] == hashes, self.requests[indices], 0)
 
@@ -56,7 +56,3 @@ class QueryCounts:
             return cls(*(np.load(folder / name, allow_pickle=False) for name in _FILES))
         except (OSError, ValueError, EOFError) as error:
             raise ArtifactError(f"Cannot read {folder / _FILES[0]}: {error}.", "Run `mmse rank` again.") from error
-
-
-def _hashes(queries: Sequence[str]) -> UInt64[np.ndarray, " n"]:
-    return np.frombuffer(b"".join(map(digest, queries)), dtype="<u8").astype(np.uint64)
