@@ -185,3 +185,16 @@ def test_both_channels_read_a_filter_alike(index: LexicalIndex, filter_json: dic
     mask = FilterColumns.from_table(ITEMS, KINDS).mask(condition)
     every = index.search(all_words, N).rows
     assert set(index.search(all_words, N, condition).rows.tolist()) == set(every[mask[every]].tolist())
+
+
+def test_a_code_in_an_attribute_is_found(tmp_path: Path) -> None:
+    index = LexicalIndex.create(tmp_path, {}, "english")
+    writer = index.writer()
+    items = pa.table({"item_id": ["a1", "b2"], "title": ["Lamp", "Lamp"], "mpn": ["NOR.0707-60", "NOR.0707-80"]})
+    writer.add(np.arange(2), items, ["mpn"])
+    writer.commit()
+    writer.close()
+    opened = LexicalIndex.open(tmp_path)
+    for query, found in {"nor070760": [0], "NOR 0707 80": [1], "nor0707": [0, 1], "lamp": None}.items():
+        match = opened.find_codes(query, 10)
+        assert (None if match is None else match.rows.tolist()) == found, query

@@ -12,6 +12,7 @@ import pytest
 from mmse.catalogue import Upsert
 from mmse.dataset.folder import DatasetFolder
 from mmse.retrieval.retriever import Retriever
+from mmse.schema.filters import parse_filter
 from mmse.schema.search import Answer, Search
 
 ITEMS = {
@@ -103,6 +104,8 @@ def test_codes_in_titles_whole_by_their_beginning_and_unknown(retriever: Retriev
     unknown = ask(retriever, "ZZ99-XX77")
     assert (unknown.hits, unknown.no_good_match) == ([], True)
     assert unknown.notes == ("No item has the code 'ZZ99-XX77'.",)
+    cheap = parse_filter({"price": {"to": -1}}, retriever.kinds)
+    assert ask(retriever, "NOR.0707-60", filter=cheap).notes == (), "there is one, which the filter leaves out"
 
 
 @pytest.mark.parametrize(

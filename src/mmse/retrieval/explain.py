@@ -64,7 +64,8 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
 
 def notes_of(context: QueryContext) -> tuple[str, ...]:
     """What to say of a code or of words that nobody knows, and of the first values of the filter that none has."""
-    code_notes = (f"No item has the code '{_shorten(context.effects.query)}'.",) if context.is_unknown_code else ()
+    is_unknown_code = context.filter is None and context.is_unknown_code  # under a filter it may only be filtered out
+    code_notes = (f"No item has the code '{_shorten(context.effects.query)}'.",) if is_unknown_code else ()
     if not context.effects.has_known_word and not code_notes:
         code_notes = (_UNKNOWN_WORDS,)
     return code_notes if context.filter is None else (*code_notes, *_filter_notes(context.snapshot, context.filter))

@@ -103,7 +103,9 @@ class QueryContext:
         match = self.code_match if channel != "vector" else None
         has_no_neighbours = channel == "lexical" or (match is not None and self.is_unknown_code)
         if match is not None and match.is_prefix:
-            no_candidates = Candidates(NO_ROWS, NO_SCORES, NO_SCORES, -math.inf, 0.0)
+            has_all = len(match.rows) < MIN_DEPTH
+            floors = (-math.inf, 0.0) if has_all else (math.inf, math.inf)
+            no_candidates = Candidates(NO_ROWS, NO_SCORES, NO_SCORES, *floors)
             return self.with_rows(no_candidates, match.rows)
         return gather(
             NO_MATCHES if has_no_neighbours else self.find_neighbours(end),
