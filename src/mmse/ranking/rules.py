@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mmse.ranking.patterns import Pattern, PatternIndex
+from mmse.ranking.patterns import WILDCARD, Pattern, PatternIndex
 from mmse.schema.filters import Filter
 from mmse.text.exclusions import Exclusion
 from mmse.text.normalise import normalise, words
@@ -146,7 +146,7 @@ class Rules:
 
     def are_for(self, query: str) -> bool:
         """Whether a rule is for `query` in just its spelling, or in a pattern with some of its words."""
-        return any(rule.head.query.text != "*" for rule in self.find(normalise(query)))
+        return any(rule.head.query.text != WILDCARD for rule in self.find(normalise(query)))
 
     def apply(self, query: str, time: datetime) -> RuleEffects:
         """The effects on `query` of the rules that are active at `time`, which has a time zone."""

@@ -33,10 +33,9 @@ class QueryInterpreter:
     ) -> RuleEffects:
         """What `query` means at `moment` for a catalogue with the words of `lexical`.
 
-        Without `correct` it is searched for as it is written.
-
-        The last part of compounds that only they have (`schraube`) finds them. A code is searched for as it is written.
-        A query that a rule redirects, or that a rule is for in its own spelling, is not corrected.
+        Without `correct` it is searched for as it is written, and so is a code. A query that a rule redirects, or that
+        a rule is for in its own spelling, is not corrected. The last part of compounds that only they have (`schraube`)
+        finds them.
         """
         effects = rules.apply(query, moment)
         if not correct or lexical.find_codes(effects.query, 1) is not None:

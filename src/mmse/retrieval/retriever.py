@@ -181,7 +181,7 @@ class Retriever:
     ) -> Iterator[ChannelRankings]:
         """The first `k` hits of each query by each channel and by both, ranked as `answers` ranks them, without rules.
 
-        `vectors` are those of the queries; `filters` has one filter for each query.
+        `queries` are in the form of `spell`, and `vectors` are theirs; `filters` has one filter for each query.
         """
         snapshot = self.snapshot()
         match_cache: dict[tuple[str, Filter | None], dict[int, Matches]] = {}
