@@ -21,7 +21,8 @@ def test_a_bad_day_is_named_and_the_exit_code_is_one(
     done = call("cycle", tmp_path / "site", shop_file, "--out", tmp_path / "run")
     assert done.code == 1
     assert "refused 400 of 400 items (100%) cost more than 3 times" in " ".join(done.out.split())
-    assert "refused: No version was published: prices; version 0001 goes on being served." in done.out
+    assert "refused: No version was published because of prices; version 0001 goes on being served." in done.out
+    assert "--accept prices." in done.out
     assert (tmp_path / "site" / "cycles" / "0001" / "cycle.html").is_file()
     done = call("cycle", tmp_path / "site", shop_file, "--out", tmp_path / "run", "--json")
     assert (done.code, json.loads(done.out)["outcome"]) == (1, "refused")

@@ -61,7 +61,7 @@ FAULTS: dict[str, tuple[Callable[[list[Row]], list[Row]], str]] = {
     ),
     "column_brand": (
         lambda rows: [row | {"brand": None} for row in rows],
-        "0% of the items have a value of brand, where 100% had one.",
+        "0% of the items have a value of brand, 100% had one.",
     ),
 }
 

@@ -249,10 +249,10 @@ class _Cycle:
         still = f"version {current.name} goes on being served" if current else "nothing is served yet"
         if outcome == "unchanged":
             return f"Nothing has changed since the last version; {still}."
-        names = ", ".join(dict.fromkeys(f.name for f in self.findings if f.severity == "blocks"))
+        names = list(dict.fromkeys(finding.name for finding in self.findings if finding.severity == "blocks"))
         return (
-            f"No version was published: {names}; {still}. Mend what the findings name and run the cycle again, or say "
-            "what is right: --accept NAME."
+            f"No version was published because of {', '.join(names)}; {still}. Mend what is found and run the cycle "
+            f"again; or, if it is right, accept it: {' '.join(f'--accept {name}' for name in names)}."
         )
 
 

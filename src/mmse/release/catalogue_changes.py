@@ -154,7 +154,7 @@ def _check_columns(
                 Finding(
                     f"column_{name}",
                     "blocks",
-                    f"{share(new_share, 1)} of the items have a value of {name}, where {share(former_share, 1)} had one.",
+                    f"{share(new_share, 1)} of the items have a value of {name}, {share(former_share, 1)} had one.",
                     f"Look at the column {name} of the items table.",
                     numbers={"former": former_share, "new": new_share, "limit": config.max_emptied},
                 )
