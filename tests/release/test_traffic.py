@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def ordinary_log(days: int = DAYS, seed: int = 0) -> list[toy.Row]:
 
 def newest(rows: list[toy.Row], change: Callable[[toy.Row], toy.Row]) -> list[toy.Row]:
     """The log with every row of the last day changed."""
-    start = toy.DAY + toy.dt.timedelta(days=DAYS - 1)
+    start = toy.DAY + timedelta(days=DAYS - 1)
     return [change(row) if row["timestamp"] >= start else row for row in rows]
 
 
@@ -77,7 +78,7 @@ def test_an_ordinary_day_passes_and_is_described(tmp_path: Path) -> None:
 
 def test_many_more_requests_warn_and_block_nothing(tmp_path: Path) -> None:
     rows = ordinary_log()
-    start = toy.DAY + toy.dt.timedelta(days=DAYS - 1)
+    start = toy.DAY + timedelta(days=DAYS - 1)
     newest_rows = [row for row in rows if row["timestamp"] >= start]
     rows += [row | {"request_id": f"{row['request_id']}-{n}"} for n in range(5) for row in newest_rows]
     findings = findings_of(tmp_path, rows)
@@ -87,14 +88,14 @@ def test_many_more_requests_warn_and_block_nothing(tmp_path: Path) -> None:
 
 def test_what_came_since_is_new_and_a_clock_that_is_behind_is_seen(tmp_path: Path) -> None:
     rows = ordinary_log()
-    start = toy.DAY + toy.dt.timedelta(days=DAYS - 1)
+    start = toy.DAY + timedelta(days=DAYS - 1)
     earlier_rows = [row for row in rows if row["timestamp"] < start]
     findings_of(tmp_path / "before", earlier_rows)
     before = read_log_state(tmp_path / "before" / "dataset")
     assert before is not None
     assert (before.requests, before.rows, before.n_rejected) == (600, 2400, 0)
     assert "150 of them since 2025-03-04 23:5" in findings_of(tmp_path / "after", rows, before)["log"].cause
-    slow_clock = newest(rows, lambda row: row | {"timestamp": row["timestamp"] - toy.dt.timedelta(days=2)})
+    slow_clock = newest(rows, lambda row: row | {"timestamp": row["timestamp"] - timedelta(days=2)})
     late = findings_of(tmp_path / "late", slow_clock, before)["late_requests"]
     assert (late.severity, late.numbers) == ("blocks", {"late": 150, "of_requests": 150})
 
