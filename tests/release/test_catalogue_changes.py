@@ -45,7 +45,11 @@ def compare(folder: Path, rows: list[Row], edits: dict[str, Edit] | None = None)
 
 
 FAULTS: dict[str, tuple[Callable[[list[Row]], list[Row]], str]] = {
-    "items_gone": (lambda rows: rows[:50], "50 of 100 served items (50%) are gone from the catalogue; 0 are new."),
+    "items_gone": (lambda rows: rows[:50], "50 of 100 served items (50%) are gone from the catalogue."),
+    "items_new": (
+        lambda rows: rows + [row | {"item_id": f"{row['item_id']}-{n}"} for row in rows for n in range(3)],
+        "300 items are new, beside 100 served ones.",
+    ),
     "items_unavailable": (
         lambda rows: [row | {"available": False} for row in rows],
         "100 of 100 available items (100%) have become unavailable.",
@@ -74,12 +78,18 @@ def test_what_breaks_a_shop_is_named(tmp_path: Path, name: str) -> None:
     assert findings[name].cause == cause
 
 
+def test_a_price_of_nothing_is_another_price(tmp_path: Path) -> None:
+    findings = compare(tmp_path, [row | {"price": 0.0} for row in catalogue()])
+    assert findings["prices"].severity == "blocks"
+
+
 def test_a_day_of_a_shop_passes(tmp_path: Path) -> None:
     rows = [row | {"price": 0.8 * row["price"]} for row in catalogue()[5:]]
     rows += [{"item_id": "new", "title": "New", "brand": None, "price": None, "available": True}]
     findings = compare(tmp_path, rows)
     assert all(finding.severity == "notes" for finding in findings.values())
-    assert findings["items_gone"].cause == "5 of 100 served items (5%) are gone from the catalogue; 1 are new."
+    assert findings["items_gone"].cause == "5 of 100 served items (5%) are gone from the catalogue."
+    assert findings["items_new"].cause == "1 items are new, beside 100 served ones."
 
 
 def test_what_was_deleted_or_repriced_by_edits_is_no_loss(tmp_path: Path) -> None:
@@ -88,7 +98,7 @@ def test_what_was_deleted_or_repriced_by_edits_is_no_loss(tmp_path: Path) -> Non
     edits |= {f"i{n}": Upsert({"item_id": f"i{n}", "title": f"Thing {n}", "price": 1000.0}) for n in range(80, N)}
     rows = [row | {"price": 1000.0} for row in catalogue()[50:]]
     findings = compare(tmp_path, rows, edits)
-    assert findings["items_gone"].cause == "0 of 50 served items (0%) are gone from the catalogue; 0 are new."
+    assert findings["items_gone"].cause == "0 of 50 served items (0%) are gone from the catalogue."
     assert findings["prices"].numbers == {"items": 0, "of_items": 50, "limit": 0.1}
 
 

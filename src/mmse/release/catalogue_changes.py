@@ -74,13 +74,19 @@ def _check_gone(database: duckdb.DuckDBPyConnection, n_served: int, config: Rele
     n_available = _count(database, "FROM served WHERE available")
     findings = [
         Finding(
+            "items_new",
+            _severity(n_new, n_served, config.max_items_new),
+            f"{n_new:,} items are new, beside {n_served:,} served ones.",
+            "Look whether the items table has other things than items, or whether its ids have changed.",
+            numbers={"new": n_new, "of_items": n_served, "limit": config.max_items_new},
+        ),
+        Finding(
             "items_gone",
             _severity(n_gone, n_served, config.max_items_gone),
-            f"{n_gone:,} of {n_served:,} served items ({share(n_gone, n_served)}) are gone from the catalogue; "
-            f"{n_new:,} are new.",
+            f"{n_gone:,} of {n_served:,} served items ({share(n_gone, n_served)}) are gone from the catalogue.",
             "Look whether the items table is whole.",
-            numbers={"gone": n_gone, "of_items": n_served, "new": n_new, "limit": config.max_items_gone},
-        )
+            numbers={"gone": n_gone, "of_items": n_served, "limit": config.max_items_gone},
+        ),
     ]
     if n_available >= MIN_ITEMS:
         findings.append(
@@ -100,9 +106,9 @@ def _check_prices(database: duckdb.DuckDBPyConnection, config: ReleaseConfig) ->
     database.execute(f"""
         CREATE TEMP TABLE price AS
         SELECT item_id, coalesce(edit.price, served.price) AS former, fresh.price AS price,
-               NOT fresh.price / former BETWEEN {1 / PRICE_RATIO} AND {PRICE_RATIO} AS is_other
+               NOT fresh.price / former BETWEEN {1 / PRICE_RATIO} AND {PRICE_RATIO} AS is_other  -- a price of 0, too
           FROM served JOIN fresh USING (item_id) LEFT JOIN edit USING (item_id)
-         WHERE former > 0 AND fresh.price > 0""")
+         WHERE former > 0 AND fresh.price IS NOT NULL""")
     n, n_others = _count(database, "FROM price"), _count(database, "FROM price WHERE is_other")
     if n < MIN_ITEMS:
         return []

@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 import msgspec
 import numpy as np
+from scipy.stats import binom
 
 from mmse.core.artifact import read_manifest
 from mmse.core.findings import Finding, Severity, share
@@ -32,10 +33,12 @@ MIN_REQUESTS = 100
 MIN_ACTIONS = 50
 MIN_DAYS = 3
 """The number of requests is compared with so many days or more."""
+WARN_LATE = 0.1
+"""The share of the requests that came since a version which may be dated before it, as orders that come late."""
 MAX_FIRST_SHARE = 0.5
 """The share of one value that is too much where there is no day former."""
-MIN_Z = 5.0
-"""A share differs only beyond so many standard errors of chance."""
+MAX_P = 1e-6
+"""A share differs only if chance alone would give it, or one further off, less often than this."""
 TAKE_CARE = 'Look at that day; if it is wrong, leave it out: leave_out = ["{date}"] in [mine].'
 
 
@@ -226,10 +229,10 @@ def _check_clock(database: duckdb.DuckDBPyConnection, state: LogState, former: L
     assert row is not None
     n_came = state.requests - former.requests
     n_late = n_came - int(row[0])
-    if n_came >= MIN_REQUESTS and n_late > n_came / 2:
+    if n_came >= MIN_REQUESTS and n_late > n_came * WARN_LATE:
         yield Finding(
             "late_requests",
-            "blocks",
+            "blocks" if n_late > n_came / 2 else "warns",
             f"{n_late:,} of {n_came:,} requests that came since the last version are dated before the end of its log, "
             f"{_moment(former.end)}.",
             "Look at the clocks of the servers that log. If an old log was added on purpose, accept it.",
@@ -264,7 +267,7 @@ def _check_rate(
     for day in sorted(day for day in counts if day < n_new):
         count = counts[day]
         ratio = _odds_ratio(count, usual)
-        if count.whole < MIN_REQUESTS or max(ratio, 1 / ratio) <= config.max_day_ratio or _z(count, usual) < MIN_Z:
+        if count.whole < MIN_REQUESTS or max(ratio, 1 / ratio) <= config.max_day_ratio or _p(count, usual) > MAX_P:
             continue
         yield Finding(
             rate.name,
@@ -289,7 +292,7 @@ def _check_top(
         if count.whole < MIN_ACTIONS or count.share <= limit:
             continue
         excess = f"{share(count.part, count.whole)} {concentration.phrase} {count.value[:80]!r}"
-        if earlier and (_odds_ratio(count, highest) <= config.max_day_ratio or _z(count, highest) < MIN_Z):
+        if earlier and (_odds_ratio(count, highest) <= config.max_day_ratio or _p(count, highest) > MAX_P):
             continue
         yield Finding(
             concentration.name,
@@ -307,10 +310,12 @@ def _odds_ratio(count: ShareCount, usual: float) -> float:
     return odds * (count.whole - usual_part + 0.5) / (usual_part + 0.5)
 
 
-def _z(count: ShareCount, usual: float) -> float:
-    """How many standard errors of chance a share is from `usual`."""
-    variance = max(usual * (1 - usual), 1 / (count.whole + 1)) / max(count.whole, 1)
-    return abs(count.share - usual) / math.sqrt(variance)
+def _p(count: ShareCount, usual: float) -> float:
+    """How often chance gives a share as far from `usual` as this one, or further, in the same direction."""
+    part, whole = count.part, count.whole
+    least = 1 / (whole + 1)
+    usual = min(max(usual, least), 1 - least)  # what never happened may happen
+    return float(binom.sf(part - 1, whole, usual) if count.share > usual else binom.cdf(part, whole, usual))
 
 
 def _period(day: int, end: int) -> str:
