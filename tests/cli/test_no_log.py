@@ -93,7 +93,7 @@ def test_training_says_where_its_requests_are_from(base: Path) -> None:
 def test_nothing_is_learned_that_only_shoppers_teach(base: Path) -> None:
     ranking = Retriever.open(base / "run").ranking
     assert not ranking.calibration.is_learned
-    assert (ranking.fusion.new_query, ranking.fusion.known_query, ranking.fusion.decay) == (1.0, 0.5, 1.0)
+    assert (ranking.fusion.new_query, ranking.fusion.known_query, ranking.fusion.decay) == (1.5, 0.5, 1.0)
     assert ranking.query_counts.counts(["acme drill", "drills"]).tolist() == [0, 0]
 
 

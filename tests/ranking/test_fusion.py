@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmse.ranking.fusion import PRIOR, Choices, Fusion, learn_fusion, reciprocal_ranks
+from mmse.ranking.fusion import PRIOR, WITHOUT_CHOICES, Choices, Fusion, learn_fusion, reciprocal_ranks
 
 
 def test_weights_fall_as_a_query_is_known() -> None:
@@ -61,7 +61,7 @@ def test_the_other_way_round_is_found_too() -> None:
 def test_nothing_to_learn_from_leaves_the_prior() -> None:
     no_indices = np.empty(0, np.int64)
     no_scores = np.empty(0, np.float32)
-    assert learn_fusion(Choices(no_scores, no_scores, no_indices, no_indices, no_indices)) == Fusion()
+    assert learn_fusion(Choices(no_scores, no_scores, no_indices, no_indices, no_indices)) == Fusion(WITHOUT_CHOICES)
 
 
 def test_without_a_new_query_its_weight_stays_where_it_was() -> None:

@@ -25,6 +25,10 @@ PRIOR = {"new_query": (1.0, 0.5), "known_query": (0.5, 1.0), "decay": (1.0, 0.5)
 """The prior of each number: its median, and the standard deviation of its logarithm. A weight of 1 for a new query did
 best on human judgements of queries that no log had."""
 
+WITHOUT_CHOICES = 1.5
+"""The weight of words for a new query where no choice of a shopper is known. Of weights from 0.3 to 3 it found the most
+of what people judged relevant in two real catalogues (1,500 and 253 queries), with vectors of the catalogues' own words."""
+
 _Scores = TypeVar("_Scores", Float[np.ndarray, " n"], Tensor)
 
 _RANK_CONSTANT = 60
@@ -76,7 +80,7 @@ def learn_fusion(choices: Choices) -> Fusion:
     logarithm of each number, so that little data changes little and no number reaches 0.
     """
     if len(choices.positives) == 0:
-        return Fusion()
+        return Fusion(new_query=WITHOUT_CHOICES)
     vector, lexical = torch.from_numpy(choices.vector).double(), torch.from_numpy(choices.lexical).double()
     request, positives = torch.from_numpy(choices.request), torch.from_numpy(choices.positives)
     counts = torch.from_numpy(choices.query_counts).double()[request]
