@@ -2,10 +2,11 @@
 
     python benchmarks/experiments_dirty.py [--tests 1000]
 
-Of 8,000 visitors in 14 days, 0.5% are programs (500 requests each on average, clicks on all, an order in 400 requests), 0.5% are
-whales (trade customers: 20 times the orders of others, at 20 times the price), and 30% of the others' requests carry no id: they are
-in no unit, and are counted as such. What decides is the whole of `mmse experiment analyse`: its verdict with all of its
-checks. Everything is simulated. Writes benchmarks/results/experiments_dirty.json.
+Of 8,000 visitors in 14 days, 0.5% are programs (500 requests each on average, clicks on all, an order in 400
+requests), 0.5% are whales (trade customers: 20 times the orders of others, at 20 times the price), and 30% of the
+others' requests carry no id: they are in no unit, and are counted as such. What decides is the whole of `mmse
+experiment analyse`: its verdict with all of its checks. Everything is simulated. Writes
+benchmarks/results/experiments_dirty.json.
 """
 
 from __future__ import annotations

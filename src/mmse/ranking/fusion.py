@@ -26,8 +26,8 @@ PRIOR = {"new_query": (1.0, 0.5), "known_query": (0.5, 1.0), "decay": (1.0, 0.5)
 best on human judgements of queries that no log had."""
 
 WITHOUT_CHOICES = 1.5
-"""The weight of words for a new query where no choice of a shopper is known. Of weights from 0.3 to 3 it found the most
-of what people judged relevant in two real catalogues (1,500 and 253 queries), with vectors of the catalogues' own words."""
+"""The weight of words for a new query where no choice of a shopper is known. Of weights from 0.3 to 3 it found most of
+what people judged relevant in two real catalogues (1,500 and 253 queries), by vectors of the catalogues' own words."""
 
 _Scores = TypeVar("_Scores", Float[np.ndarray, " n"], Tensor)
 
