@@ -76,7 +76,7 @@ def find_form(file: str, text: str, config: CsvConfig, *, is_end: bool) -> CsvFo
     quote, escape = _quoting(body, separator, config, is_end=is_end)
     if config.names:
         return CsvForm(config.names, separator, quote, escape, n_before, has_header=False)
-    names = next(_rows(body, CsvForm((), separator, quote, escape)), [])
+    names = _read_names(file, *_as_plain(body, CsvForm((), separator, quote, escape)))
     if len(names) <= 1 and config.skip == 0 and n_before == 0:
         _check_lines_above(file, names, lines)
     return CsvForm(_checked_names(file, names), separator, quote, escape, n_before)
@@ -175,7 +175,7 @@ def _wraps(body: str, separator: str, quote: str) -> bool:
 
 def _n_bad(body: str, form: CsvForm, *, is_end: bool) -> int:
     """How many lines are no rows with as many values as the first one."""
-    reader = _reader(body, form)
+    reader = _reader(*_as_plain(body, form))
     n_bad, n_values, line = 0, len(form.names), 0
     while True:
         try:
@@ -192,21 +192,33 @@ def _n_bad(body: str, form: CsvForm, *, is_end: bool) -> int:
         line = reader.line_num
 
 
-def _rows(body: str, form: CsvForm) -> Iterator[list[str]]:
+def _as_plain(body: str, form: CsvForm) -> tuple[str, CsvForm]:
+    """`body` and its form, without backslashes."""
+    if form.escape != "\\":
+        return body, form
+    return plain_text(body, form), CsvForm(form.names, form.separator, form.quote, form.quote)
+
+
+def _read_names(file: str, body: str, form: CsvForm) -> list[str]:
+    """The values of the header; of a bad one DuckDB would take the rows away as well."""
     if len(form.separator) > 1:
-        return (line.split(form.separator) for line in body.split("\n"))
-    return _reader(body, form, strict=False)
+        return next(iter(_LINE.findall(body)), "").rstrip("\r\n").split(form.separator)
+    try:
+        return next(_reader(body, form), [])
+    except csv.Error as error:
+        raise TableError(
+            f"The first line of {file} should name its columns, and is not valid CSV ({error}): {body[:100]!r}.",
+            "Mend that line; or say how the file is written: csv = {separator = …, quote = …, escape = …}.",
+        ) from error
 
 
-def _reader(body: str, form: CsvForm, *, strict: bool = True) -> _csv.Reader:
+def _reader(body: str, form: CsvForm) -> _csv.Reader:
     return csv.reader(
         io.StringIO(body, newline=""),
         delimiter=form.separator,
         quotechar=form.quote or None,
         quoting=csv.QUOTE_MINIMAL if form.quote else csv.QUOTE_NONE,
-        doublequote=form.escape == form.quote,
-        escapechar="\\" if form.escape == "\\" else None,
-        strict=strict,
+        strict=True,
     )
 
 

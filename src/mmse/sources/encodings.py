@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import shutil
-import zlib
 from pathlib import Path
 
 from mmse.core.errors import TableError
-from mmse.sources.file_contents import HEAD_BYTES, open_bytes, read_head
+from mmse.sources.file_contents import DAMAGED, HEAD_BYTES, open_bytes, read_head
 
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -66,7 +64,7 @@ def copy_as_utf8(file: str, encoding: str, table: str, target: Path) -> None:
             target.open("w", encoding="utf-8", newline="") as out,
         ):
             shutil.copyfileobj(source, out, 1 << 20)
-    except (UnicodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (UnicodeError, *DAMAGED) as error:
         raise TableError(
             f"{file} of the {table} table cannot be read as {encoding}, as [{table}] of shop.toml says: {error}.",
             "Name the encoding that it has, or write it again as UTF-8.",

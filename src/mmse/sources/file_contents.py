@@ -11,6 +11,8 @@ from pathlib import Path
 from mmse.core.errors import TableError
 
 HEAD_BYTES = 65_536
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
+"""What reading a damaged .gz raises."""
 _GZIP = b"\x1f\x8b"
 _WORKBOOK_CURE = "Save it from the spreadsheet as CSV UTF-8, and name that file in source."
 _PACKED_CURE = "Unpack it, and name the file that is in it in source."
@@ -58,7 +60,7 @@ def read_head(file: str, n_bytes: int = HEAD_BYTES) -> bytes:
     try:
         with open_bytes(file) as stream:
             return stream.read(n_bytes)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
+    except DAMAGED:
         return b""
 
 

@@ -196,17 +196,18 @@ def _plain_csv(files: Sequence[str], config: CsvConfig) -> tuple[list[str], list
                 CsvForm(separator=config.separator or ",", quote='"' if config.quote is None else config.quote)
             )
             continue
-        head = read_head(file, FORM_BYTES)
-        text, is_end = head.decode("utf-8-sig", "replace"), len(head) < FORM_BYTES
-        form = find_form(file, text if is_end else text[: text.rfind("\n") + 1] or text, config, is_end=is_end)
-        if form.escape == "\\" or has_several_line_ends(file):
+        if has_several_line_ends(file):
             folder = folder or CopiesFolder()
             plain[number] = str(folder.path_of(file, number))
-            if form.escape == "\\":
-                copy_as_plain_csv(file, form, Path(plain[number]))
-                form = replace(form, escape=form.quote)
-            else:
-                copy_with_line_feeds(file, Path(plain[number]))
+            copy_with_line_feeds(file, Path(plain[number]))
+        head = read_head(plain[number], FORM_BYTES)
+        text, is_end = head.decode("utf-8-sig", "replace"), len(head) < FORM_BYTES
+        form = find_form(file, text if is_end else text[: text.rfind("\n") + 1] or text, config, is_end=is_end)
+        if form.escape == "\\":
+            folder = folder or CopiesFolder()
+            copy = str(folder.path_of(file, len(files) + number))
+            copy_as_plain_csv(plain[number], form, Path(copy))
+            plain[number], form = copy, replace(form, escape=form.quote)
         forms.append(form)
     return plain, forms, folder
 

@@ -23,7 +23,7 @@ from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS
 from mmse.sources import encodings
 from mmse.sources.config import EventsConfig as EventsConfig
 from mmse.sources.config import ItemsConfig as ItemsConfig
-from mmse.sources.file_contents import check_content
+from mmse.sources.file_contents import DAMAGED, check_content
 from mmse.sources.file_readers import FILE_READERS, common_format, format_of, is_url
 from mmse.sources.mapping import MappedValue, ShopColumn, find_value, occurs, path_of
 from mmse.sources.readers import READERS
@@ -238,7 +238,7 @@ def _open_source(
     try:
         relation = READERS[file_format](connection, SourceFiles(read_files, name, key, config.csv))
         relation = _keep_rows(connection, relation, config, name)
-    except duckdb.Error as error:
+    except (duckdb.Error, *DAMAGED) as error:
         raise _find_unreadable(connection, config, read_files, name, key, error) from error
     table = Table(
         name,
@@ -358,14 +358,14 @@ def _find_unreadable(
     files: list[str],
     table: str,
     key: str,
-    error: duckdb.Error,
+    error: Exception,
 ) -> TableError:
     """The `TableError` for the first file that DuckDB cannot open; `error` is what it said of all of them."""
     reader = READERS[config.format or common_format(files, table)]
     for file in files:
         try:
             reader(connection, SourceFiles([file], table, key, config.csv))
-        except duckdb.Error as file_error:
+        except (duckdb.Error, *DAMAGED) as file_error:
             if "extension" in str(file_error):
                 return TableError(
                     f"{file} needs a DuckDB extension that could not be installed: {str(file_error).splitlines()[0]}.",
