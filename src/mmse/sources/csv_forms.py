@@ -89,17 +89,19 @@ def plain_text(text: str, form: CsvForm) -> str:
     """
     mark = re.escape(form.separator)
     text = re.sub(rf"(^|{mark})\\N(?=$|\r|{mark})", r"\1", text, flags=re.MULTILINE)
-    outside = dict.fromkeys("\n\r" + form.separator, " ") | {"\\": "\\", form.quote: form.quote}
+    without_quotes = dict.fromkeys("\n\r" + form.separator, " ") | {"\\": "\\", form.quote: form.quote}
     if not form.quote:
-        outside |= dict.fromkeys("tnr0", " ")
-        return re.sub(r"\\(\r\n|.)", lambda match: outside.get(match[1][0], match[1]), text, flags=re.DOTALL)
-    inside = {form.quote: form.quote * 2} | {character: character for character in ("\\", "\n", "\r", form.separator)}
+        without_quotes |= dict.fromkeys("tnr0", " ")
+        return re.sub(r"\\(\r\n|.)", lambda match: without_quotes.get(match[1][0], match[1]), text, flags=re.DOTALL)
+    within_quotes = {form.quote: form.quote * 2} | {
+        character: character for character in ("\\", "\n", "\r", form.separator)
+    }
     pattern = rf"(?<![^{mark}\r\n]){form.quote}(?:[^{form.quote}\\]|\\.)*{form.quote}|\\(?:\r\n|.)"
 
     def plain(match: re.Match[str]) -> str:
         if match[0].startswith("\\"):
-            return outside.get(match[0][1], match[0])
-        return re.sub(r"\\(.)", lambda inner: inside.get(inner[1], inner[0]), match[0], flags=re.DOTALL)
+            return without_quotes.get(match[0][1], match[0])
+        return re.sub(r"\\(.)", lambda inner: within_quotes.get(inner[1], inner[0]), match[0], flags=re.DOTALL)
 
     return re.sub(pattern, plain, text, flags=re.DOTALL)
 

@@ -66,7 +66,10 @@ def read_csv(connection: duckdb.DuckDBPyConnection, source: SourceFiles) -> Rela
     kinds = [(form, not is_url(file) and is_gzip(file)) for file, form in zip(files, forms, strict=True)]
     parts = [
         _scan_csv(
-            [file for file, its in zip(files, kinds, strict=True) if its == kind], kind[0], source, is_gzip_file=kind[1]
+            [file for file, file_kind in zip(files, kinds, strict=True) if file_kind == kind],
+            kind[0],
+            source,
+            is_gzip_file=kind[1],
         )
         for kind in dict.fromkeys(kinds)
     ]

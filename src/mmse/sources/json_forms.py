@@ -34,6 +34,7 @@ MAX_CHARACTERS = 256 << 20
 _CHUNK = 1 << 20
 _BETWEEN = re.compile("[ \t\r\n,\\[\\]\ufeff\x1e]*")
 _BLANK = " \t\r\ufeff"
+_CONTROL = re.compile(r"[\x00-\x1f]")
 _LONGEST_TOKEN = 16
 """Characters: a value that is cut off fails so near to the end."""
 _DECODER = json.JSONDecoder(strict=False)
@@ -60,15 +61,15 @@ def write_lines(source: io.TextIOBase, target: io.TextIOBase, name: str) -> None
 
     The rows of a file that is a single object are those of its member that is a list. `name` is that of the file.
     """
-    values = _values(source)
-    head = list(islice(values, 2))
-    if len(head) == 1 and isinstance(head[0], dict):
-        member, rows = _member_rows(head[0])
-        head = rows or head
+    lines = _lines(source)
+    head = list(islice(lines, 2))
+    if len(head) == 1 and isinstance(document := _DECODER.decode(head[0]), dict):
+        member, rows = _member_rows(document)
+        head = list(map(json.dumps, rows)) or head
         if rows:
             log.warning("%s: its rows are those of its member %s", name, member)
-    for value in chain(head, values):
-        target.write(json.dumps(value, ensure_ascii=True) + "\n")
+    for line in chain(head, lines):
+        target.write(line + "\n")
 
 
 def _is_object(line: str) -> bool:
@@ -90,16 +91,16 @@ def _member_rows(document: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     return "", []
 
 
-def _values(source: io.TextIOBase) -> Iterator[Any]:
-    """Each object of the text, and each line of it that is none as text."""
+def _lines(source: io.TextIOBase) -> Iterator[str]:
+    """As a line of JSON, each object of the text, and each line of it that is none as a text."""
     text, at, is_end = "", 0, False
     while True:
         between = _BETWEEN.match(text, at)
         at = between.end() if between else at
-        value = _take(text, at, is_end=is_end) if at < len(text) else None
-        if value is not None:
-            yield value[0]
-            at = value[1]
+        part = _take(text, at, is_end=is_end) if at < len(text) else None
+        if part is not None:
+            yield part[0]
+            at = part[1]
         elif is_end:
             return
         else:
@@ -107,11 +108,14 @@ def _values(source: io.TextIOBase) -> Iterator[Any]:
             text, at, is_end = text[at:] + chunk, 0, not chunk
 
 
-def _take(text: str, at: int, *, is_end: bool) -> tuple[Any, int] | None:
-    """The value at `at` and where it ends, a line where there is none, `None` where more text has to tell."""
+def _take(text: str, at: int, *, is_end: bool) -> tuple[str, int] | None:
+    """The line for what is at `at`, and where that ends; `None` where more text has to tell."""
     try:
         value, end = _DECODER.raw_decode(text, at)
-        return None if end == len(text) and not is_end and not isinstance(value, dict) else (value, end)
+        if end == len(text) and not is_end and not isinstance(value, dict):
+            return None
+        own_text = text[at:end]
+        return (json.dumps(value) if _CONTROL.search(own_text) else own_text), end
     except (ValueError, RecursionError) as error:
         position = error.pos if isinstance(error, json.JSONDecodeError) else at
         is_cut = position >= len(text) - _LONGEST_TOKEN or "Unterminated" in str(error)
@@ -121,4 +125,4 @@ def _take(text: str, at: int, *, is_end: bool) -> tuple[Any, int] | None:
         if end < 0 and not is_end and len(text) - at < MAX_CHARACTERS:
             return None
         end = len(text) if end < 0 else end
-        return text[at:end], end
+        return json.dumps(text[at:end]), end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import duckdb
 
@@ -57,6 +57,7 @@ class Relation:
         return f"(SELECT {', '.join(members)} FROM {self.scan})"
 
 
+@runtime_checkable
 class SourceReader(Protocol):
     """Opens the files of one source; an error of DuckDB means that a file cannot be read."""
 
