@@ -36,7 +36,10 @@ def init(
         list[str] | None, typer.Option("--column", help="events.query=city: what init cannot guess, once for each.")
     ] = None,
     make_events: Annotated[
-        bool, typer.Option("--make-events", help="Writes events.parquet from a log that lacks columns.")
+        bool,
+        typer.Option(
+            "--make-events", help="Writes events.parquet from a log that lacks columns, or a public set's tables."
+        ),
     ] = False,
 ) -> None:
     """Looks at the files of a folder, proposes which column is which, and writes a commented shop.toml."""
@@ -45,6 +48,7 @@ def init(
     from mmse.sources.derived_events import derivable
     from mmse.sources.profiles import profile_folder
     from mmse.sources.proposals import propose_items
+    from mmse.sources.public_sets import find_public_set
     from mmse.sources.source_proposals import propose_event_sources, propose_published_items
 
     target = folder / _FILE
@@ -53,6 +57,9 @@ def init(
     if target.exists():
         raise UsageError(f"{target} exists and is not overwritten.", "Edit it, or move it away and ask again.")
     connection = duckdb.connect()
+    if public := find_public_set(folder, connection):
+        _init_public_set(public, folder, connection, is_written=make_events)
+        return
     profiles = profile_folder(folder, connection)
     for profile in profiles:
         stdout.print(_summary_of(profile), markup=False, soft_wrap=True)
@@ -73,6 +80,36 @@ def init(
     with explain_os_errors(target):
         target.write_text(render_toml(items, events), "utf-8")
     _print_result(target, items, events, folder)
+
+
+def _init_public_set(name: str, folder: Path, connection: duckdb.DuckDBPyConnection, *, is_written: bool) -> None:
+    """Writes the tables of a public data set and a shop.toml for them, or says how to."""
+    from mmse.sources.public_sets import PUBLIC_SETS, write_public_set
+
+    public = PUBLIC_SETS[name]
+    stdout.print(f"{folder} is {public.title} (docs/public_sets.md).", markup=False, soft_wrap=True)
+    if not is_written:
+        names = ", ".join(f"{table}.parquet" for table in public.tables)
+        stdout.print(f"mmse init {folder} --make-events writes {names} and shop.toml.", markup=False, soft_wrap=True)
+        return
+    for file in (folder / f"{table}.parquet" for table in public.tables):
+        if file.exists():
+            raise UsageError(f"{file} exists and is not overwritten.", "Move it away and ask again.")
+    with explain_os_errors(folder / _FILE):
+        counts = write_public_set(name, folder, connection)
+        lines = [f"# {public.title}: made by `mmse init --make-events`.", "", "[items]", f'source = "{_ITEMS}"', ""]
+        lines += ["[events]", f'source = "{_EVENTS}"', ""] if "events" in counts else []
+        (folder / _FILE).write_text("\n".join(lines), "utf-8")
+    for table, n_rows in counts.items():
+        stdout.print(f"Wrote {folder / table}.parquet: {n_rows:,} rows.", markup=False, soft_wrap=True)
+    if "judgements" in counts:
+        files = f"--items {folder / _ITEMS} --judgements {folder / 'judgements.parquet'}"
+        next_command = (
+            f"mmse simulate shop {files}; or mmse run {folder / _FILE}, then mmse evaluate run --judgements …"
+        )
+    else:
+        next_command = f"mmse doctor {folder / _FILE}"
+    stdout.print(f"Wrote {folder / _FILE}. Next: {next_command}", markup=False, soft_wrap=True)
 
 
 def _finish(

@@ -86,15 +86,17 @@ def propose_event_sources(
         return []
     if log.shop_column("position") is not None:
         log = _with_actions(log, connection)
-    others = [file for file in files if file.source not in (log.file.source, items.file.source if items else "")]
+    log_files = [file for file in files if file.source not in (log.file.source, items.file.source if items else "")]
     if log.shop_column("position") is None or not {"clicked", "ordered"} & set(log.absent):
         return [log]
-    actions = [part for file in others if (part := _propose_actions(file, items, connection))]
+    actions = [part for file in log_files if (part := _propose_actions(file, items, connection))]
     if not actions:
         return [log]
-    mapped = {mapping.ours for part in (log, *actions) for mapping in part.mappings}
-    rest = tuple(name for name in log.absent if name not in mapped and name not in ("clicked", "ordered", "request_id"))
-    return [replace(log, absent=rest), *actions]
+    mapping_names = {mapping.ours for part in (log, *actions) for mapping in part.mappings}
+    absent = tuple(
+        name for name in log.absent if name not in mapping_names and name not in ("clicked", "ordered", "request_id")
+    )
+    return [replace(log, absent=absent), *actions]
 
 
 def _note(name: str) -> str:
@@ -112,12 +114,12 @@ def _propose_actions(
     if part is None:
         return None
     part = _with_actions(replace(part, file=file), connection)
-    ours = {mapping.ours for mapping in part.mappings}
-    is_joined = "request_id" in ours or ("timestamp" in ours and {"user_id", "session_id"} & ours)
-    if "item_id" not in ours or not is_joined:
+    names = {mapping.ours for mapping in part.mappings}
+    is_joined = "request_id" in names or ("timestamp" in names and {"user_id", "session_id"} & names)
+    if "item_id" not in names or not is_joined:
         return None
     mappings = tuple(mapping for mapping in part.mappings if mapping.ours not in ("position", "query"))
-    if not ours & set(ACTION_WORDS):
+    if not names & set(ACTION_WORDS):
         kind = next((kind for kind in ACTION_WORDS if _tells_of(kind, file.source)), None)
         if kind is None:
             return None
@@ -132,9 +134,9 @@ def _as_log(file: FileProfile) -> FileProfile:
 
 def _with_actions(proposal: TableProposal, connection: duckdb.DuckDBPyConnection) -> TableProposal:
     """`proposal` with comparisons for what a column such as `event_type` says of each row."""
-    ours = {mapping.ours for mapping in proposal.mappings}
+    names = {mapping.ours for mapping in proposal.mappings}
     column = next((c for c in proposal.file.columns if plain_name(c.name) in ACTION_NAMES), None)
-    if column is None or column.n_distinct > _MAX_ACTIONS or ours & set(ACTION_WORDS):
+    if column is None or column.n_distinct > _MAX_ACTIONS or names & set(ACTION_WORDS):
         return proposal
     name = identifier(column.name)
     rows = connection.execute(
@@ -147,12 +149,12 @@ def _with_actions(proposal: TableProposal, connection: duckdb.DuckDBPyConnection
         if fits:
             comparison = f"{{column = {_quote(column.name)}, is = [{', '.join(map(_quote, fits))}]}}"
             mappings += (Mapping(kind, column.name, f"values of {column.name}", value=comparison),)
-    mapped = {mapping.ours for mapping in mappings}
-    absent = tuple(name for name in proposal.absent if name not in mapped)
-    if mapped & set(ACTION_WORDS):
+    mapping_names = {mapping.ours for mapping in mappings}
+    absent = tuple(name for name in proposal.absent if name not in mapping_names)
+    if mapping_names & set(ACTION_WORDS):
         absent = tuple(name for name in absent if name not in ("clicked", "ordered"))
         for kind in ("clicked", "ordered"):
-            if kind not in mapped:
+            if kind not in mapping_names:
                 mappings += (Mapping(kind, "", f"no value of {column.name} is one", value="false"),)
     return replace(proposal, mappings=mappings, absent=absent)
 
