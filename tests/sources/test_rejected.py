@@ -171,15 +171,6 @@ def test_lines_that_are_no_rows_are_rejected_too(tmp_path: Path) -> None:
     assert counts["rejected"]["events"] == {"the line is not a JSON object": 1}
 
 
-def test_lines_that_end_in_two_ways_are_named(tmp_path: Path) -> None:
-    write_shop(tmp_path, log())
-    write_csv(tmp_path / "events.csv", log())
-    with (tmp_path / "events.csv").open("ab") as handle:
-        handle.write(b"x,y\n")
-    with pytest.raises(TableError, match="CR LF"):
-        mine_shop(tmp_path, events=EventsConfig("events.csv"))
-
-
 def test_a_shop_with_its_own_names_and_further_columns(tmp_path: Path) -> None:
     odd = "Farbe (n'eu)"
     items = [{"SKU": i["item_id"], "title": i["title"], odd: "rot", "weight": 3} for i in ITEMS]

@@ -36,7 +36,10 @@ def init(
         list[str] | None, typer.Option("--column", help="events.query=city: what init cannot guess, once for each.")
     ] = None,
     make_events: Annotated[
-        bool, typer.Option("--make-events", help="Writes events.parquet from a log that lacks columns.")
+        bool,
+        typer.Option(
+            "--make-events", help="Writes events.parquet from a log that lacks columns, or a public set's tables."
+        ),
     ] = False,
 ) -> None:
     """Looks at the files of a folder, proposes which column is which, and writes a commented shop.toml."""
@@ -44,7 +47,9 @@ def init(
 
     from mmse.sources.derived_events import derivable
     from mmse.sources.profiles import profile_folder
-    from mmse.sources.proposals import propose_events, propose_items
+    from mmse.sources.proposals import propose_items
+    from mmse.sources.public_sets import find_public_set
+    from mmse.sources.source_proposals import propose_event_sources, propose_published_items
 
     target = folder / _FILE
     if not folder.is_dir():
@@ -52,6 +57,9 @@ def init(
     if target.exists():
         raise UsageError(f"{target} exists and is not overwritten.", "Edit it, or move it away and ask again.")
     connection = duckdb.connect()
+    if public := find_public_set(folder, connection):
+        _init_public_set(public, folder, connection, is_written=make_events)
+        return
     profiles = profile_folder(folder, connection)
     for profile in profiles:
         stdout.print(_summary_of(profile), markup=False, soft_wrap=True)
@@ -59,8 +67,12 @@ def init(
         raise TableError(
             f"{folder} has no table that can be read.", "Export CSV (UTF-8), JSON Lines or Parquet into it."
         )
-    items = propose_items(profiles)
-    events = propose_events(profiles, items, connection)
+    items = propose_published_items(profiles) or propose_items(profiles)
+    sources = propose_event_sources(profiles, items, connection)
+    if len(sources) > 1 or any(source.format for source in sources):
+        _finish(target, items, sources, columns or [], folder)
+        return
+    events = next(iter(sources), None)
     items = _with_columns(items, "items", columns or []) if items else None
     events = _with_columns(events, "events", columns or []) if events else None
     if events and make_events and derivable(events):
@@ -70,13 +82,56 @@ def init(
     _print_result(target, items, events, folder)
 
 
-def render_toml(items: TableProposal | None, events: TableProposal | None) -> str:
+def _init_public_set(name: str, folder: Path, connection: duckdb.DuckDBPyConnection, *, is_written: bool) -> None:
+    """Writes the tables of a public data set and a shop.toml for them, or says how to."""
+    from mmse.sources.public_sets import PUBLIC_SETS, write_public_set
+
+    public = PUBLIC_SETS[name]
+    stdout.print(f"{folder} is {public.title} (docs/public_sets.md).", markup=False, soft_wrap=True)
+    if not is_written:
+        names = ", ".join(f"{table}.parquet" for table in public.tables)
+        stdout.print(f"mmse init {folder} --make-events writes {names} and shop.toml.", markup=False, soft_wrap=True)
+        return
+    for file in (folder / f"{table}.parquet" for table in public.tables):
+        if file.exists():
+            raise UsageError(f"{file} exists and is not overwritten.", "Move it away and ask again.")
+    with explain_os_errors(folder / _FILE):
+        counts = write_public_set(name, folder, connection)
+        lines = [f"# {public.title}: made by `mmse init --make-events`.", "", "[items]", f'source = "{_ITEMS}"', ""]
+        lines += ["[events]", f'source = "{_EVENTS}"', ""] if "events" in counts else []
+        (folder / _FILE).write_text("\n".join(lines), "utf-8")
+    for table, n_rows in counts.items():
+        stdout.print(f"Wrote {folder / table}.parquet: {n_rows:,} rows.", markup=False, soft_wrap=True)
+    if "judgements" in counts:
+        files = f"--items {folder / _ITEMS} --judgements {folder / 'judgements.parquet'}"
+        next_command = (
+            f"mmse simulate shop {files}; or mmse run {folder / _FILE}, then mmse evaluate run --judgements …"
+        )
+    else:
+        next_command = f"mmse doctor {folder / _FILE}"
+    stdout.print(f"Wrote {folder / _FILE}. Next: {next_command}", markup=False, soft_wrap=True)
+
+
+def _finish(
+    target: Path, items: TableProposal | None, sources: list[TableProposal], columns: list[str], folder: Path
+) -> None:
+    """Writes shop.toml for a log of several sources, or of a published format."""
+    items = _with_columns(items, "items", columns) if items else None
+    sources = [_with_columns(sources[0], "events", columns), *sources[1:]]
+    with explain_os_errors(target):
+        target.write_text(render_toml(items, None, sources), "utf-8")
+    _print_result(target, items, sources[0], folder)
+
+
+def render_toml(
+    items: TableProposal | None, events: TableProposal | None, sources: list[TableProposal] | None = None
+) -> str:
     """A shop.toml with the reason and a sample of each column; what was not found is a comment to fill in."""
     lines = [
         "# Proposed by `mmse init`: look at each line. Then `mmse doctor shop.toml`, and `mmse run shop.toml`.",
         "",
     ]
-    for table, proposal in (("items", items), ("events", events)):
+    for table, proposal in (("items", items), *([] if sources else [("events", events)])):
         if table == "events" and proposal is None and items is not None:
             lines += [_NO_LOG]
             continue
@@ -84,21 +139,32 @@ def render_toml(items: TableProposal | None, events: TableProposal | None) -> st
         if proposal is None:
             lines += [f"# No file looks like {table}.", f'source = "{table}.csv"', ""]
             continue
-        lines += [f"source = {_quote(proposal.file.source)}  # {proposal.file.n_rows:,} rows"]
+        lines += _source_lines(proposal)
         for key in ("text", "categorical", "numeric", "vectors"):
             names = [name for name in getattr(proposal, key) if '"' not in name][:_MAX_EXTRA]
             lines += [f"{key} = [{', '.join(map(_quote, names))}]"] if names else []
         lines += [f"# {note}." for note in proposal.notes]
-        lines += ["", f"[{table}.columns]"]
-        for mapping in proposal.mappings:
-            lines.append(
-                f"{mapping.ours} = {_quote(mapping.shop)}  # {mapping.reason}{_samples(proposal, mapping.shop)}"
-            )
-        lines += [f'# {name} = "…"  # needed, and not found' for name in proposal.absent]
+        lines += _column_lines(proposal, f"{table}.columns") if proposal.mappings or proposal.absent else []
         lines.append("")
-    if events is not None:
+    for source in sources or []:
+        lines += ["[[events.sources]]", *_source_lines(source), *(f"# {note}." for note in source.notes)]
+        lines += [*(_column_lines(source, "events.sources.columns") if source.mappings else []), ""]
+    if events is not None or sources:
         lines += ["[mine]", '# leave_out = ["guest", "bots"]  # what mmse doctor names', ""]
     return "\n".join(lines)
+
+
+def _source_lines(proposal: TableProposal) -> list[str]:
+    lines = [f"source = {_quote(proposal.file.source)}  # {proposal.file.n_rows:,} rows"]
+    return [*lines, *([f"format = {_quote(proposal.format)}"] if proposal.format else [])]
+
+
+def _column_lines(proposal: TableProposal, section: str) -> list[str]:
+    lines = ["", f"[{section}]"]
+    for mapping in proposal.mappings:
+        value = mapping.value or _quote(mapping.shop)
+        lines.append(f"{mapping.ours} = {value}  # {mapping.reason}{_samples(proposal, mapping.shop)}")
+    return [*lines, *(f'# {name} = "…"  # needed, and not found' for name in proposal.absent)]
 
 
 def _make_tables(

@@ -15,8 +15,9 @@ from pathlib import Path
 from mmse.core.errors import TableError
 from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS, Reader
 from mmse.schema.value_forms import ValueForms
-from mmse.sources import encodings, losses, values
+from mmse.sources import losses, values
 from mmse.sources.attribution import NO_PAGE, attribute, page_columns
+from mmse.sources.bad_lines import NOT_CSV, reject_bad_lines
 from mmse.sources.column_rules import SQL_TYPES, event_rule, item_rule
 from mmse.sources.duckdb_session import Session
 from mmse.sources.item_forms import read_forms, read_lists, set_values
@@ -41,6 +42,8 @@ _MISSING_FLAGS = frozenset(f"{name} is missing" for name in ACTIONS)
 _REJECTED_FOLDER = "shard=-1"
 NO_ACTION = "it tells of no click, cart or order"
 """The reason of a row that neither shows an item nor tells of what a shopper did with it."""
+HEADER_AGAIN = "the line names the columns once more"
+"""The reason of a header within a CSV file, as of files that were put together."""
 NOT_OBJECT = ("raw_line IS NULL OR json_type(raw_line) <> 'OBJECT'", "the line is not a JSON object")
 """The check of a line of a JSON table; `raw_line` is the line."""
 
@@ -92,7 +95,7 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts
         SELECT 'items' AS "table", {literal(table.source)} AS source, reason, row FROM items_read
          WHERE reason IS NOT NULL ORDER BY line""")
     (n_rows,) = session.run("SELECT count(*) FROM items_read")[0]
-    _reject_bad_lines(session, table)
+    reject_bad_lines(session, table)
     counts = _count_rejected(session, table, n_rows, config.max_rejected_share)
     our_values = {name: identifier(name) for name in table.columns}
     emptied: dict[str, int] = {}
@@ -160,7 +163,7 @@ def _write_events(session: Session, table: Table, rows: str, target: Path) -> Ro
             f"INSERT INTO rejected SELECT 'events', {literal(table.source)}, reason, row "
             f"FROM {_read_source_files(target, '-1', table)}"
         )
-    _reject_bad_lines(session, table)
+    reject_bad_lines(session, table)
     n_rows = 0
     if list(target.glob(f"shard=*/{table.key}_*.parquet")):
         ((n_rows,),) = session.run(f"SELECT count(*) FROM {_read_source_files(target, '*', table)}")
@@ -174,7 +177,7 @@ def _read_source_files(target: Path, shard: str, table: Table) -> str:
 
 def _count_kinds(session: Session, target: Path) -> tuple[int, list[KindCount]]:
     """The number of rows, and how many tell of each of `_KINDS`, good and rejected."""
-    per_kind = ", ".join(f"count_if(flags & {bit} > 0)" for bit in _KINDS.values())
+    per_kind = ", ".join(f"coalesce(count_if(flags & {bit} > 0), 0)" for bit in _KINDS.values())
     n_rows, good, bad = 0, [0] * len(_KINDS), [0] * len(_KINDS)
     for folder in target.glob("shard=*"):
         n, *by_kind = session.run(f"SELECT count(*), {per_kind} FROM {read_shard_files(folder)}")[0]
@@ -242,6 +245,9 @@ def _cast(
     raw_names = ", ".join(identifier("raw_" + rule.name) for rule in table_rules)
     our_values = ", ".join(f"{rule.value} AS {identifier(rule.name)}" for rule in table_rules)
     further = contradictions({rule.name for rule in table_rules})
+    if table.name == "items" and table.bad_lines:
+        is_header = (f"{identifier('raw_' + name)} = {literal(table.columns[name])}" for name in ("item_id", "title"))
+        further = (*further, (" AND ".join(is_header), HEADER_AGAIN))
     row = values.raw_row({table.columns[rule.name]: identifier("raw_" + rule.name) for rule in table_rules})
     if table.document:
         raw_values, raw_names = f"{raw_values}, {identifier(table.document)} AS raw_line", f"{raw_names}, raw_line"
@@ -279,25 +285,6 @@ def contradictions(columns: set[str]) -> tuple[tuple[str, str], ...]:
     return ((f"retrieved_only AND ({any_action})", "retrieved_only, and yet clicked, carted or ordered"),)
 
 
-def _reject_bad_lines(session: Session, table: Table) -> None:
-    """Adds to `rejected` the CSV lines that are not rows: too many or too few columns, broken quotes, not UTF-8.
-
-    Raises `TableError` for a file that is not UTF-8, unless the shop said that it is.
-    """
-    if not table.bad_lines:
-        return
-    session.run(f"""
-        INSERT INTO rejected
-        SELECT {literal(table.name)}, {literal(table.source)},
-               'the line is not valid CSV: ' || lower(CAST(any_value(error_type) AS VARCHAR)),
-               CAST(json_object('line', any_value(line), 'csv', any_value(csv_line)) AS VARCHAR)
-          FROM {table.bad_lines} GROUP BY file_id, line""")
-    ((n_wrong,),) = session.run(f"SELECT count(*) FROM {table.bad_lines} WHERE error_type = 'INVALID ENCODING'")
-    if n_wrong and table.encoding is None:
-        for file in table.files:
-            encodings.check_whole(file, table.name)
-
-
 def _count_rejected(session: Session, table: Table, n_rows: int, limit: float) -> RowCounts:
     """Counts the rejected rows of `table`; raises `TableError` if their share is above `limit` or no row is left."""
     reasons = session.run(f"""
@@ -305,7 +292,7 @@ def _count_rejected(session: Session, table: Table, n_rows: int, limit: float) -
          WHERE "table" = {literal(table.name)} AND source = {literal(table.source)}
          GROUP BY reason ORDER BY count(*) DESC, reason""")
     counts = {reason: int(count) for reason, count, _ in reasons}
-    bad_lines = sum(count for reason, count in counts.items() if reason.startswith("the line is not valid CSV"))
+    bad_lines = sum(count for reason, count in counts.items() if reason.startswith(NOT_CSV))
     n_rows, n_bad = n_rows + bad_lines, sum(counts.values())
     if n_rows == 0:
         raise TableError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from mmse.core.config import require
 from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS, MADE_BY_MINING, ColumnType, TableColumns
 from mmse.sources import encodings
+from mmse.sources.csv_forms import CsvConfig
 from mmse.sources.mapping import ComparisonValue, MappedValue, check_comparison, check_value
 from mmse.sources.readers import READERS
 
@@ -28,7 +29,8 @@ class ItemsConfig:
     between the levels of a category, `None` to find it from the whole column; `list_separators` has what stands between
     several values in one text, by column ("" for one value); `category_lists` says whether a list of categories has the
     `levels` of one path or several `paths`, `None` to find it. `encoding` is that of CSV and
-    JSON files, `None` for UTF-8. Mining stops if a larger share of the rows than `max_rejected_share` is bad.
+    JSON files, `None` for UTF-8; `csv` says how CSV is written. Mining stops if a larger share of the rows than
+    `max_rejected_share` is bad.
     """
 
     source: str = "items.parquet"
@@ -43,6 +45,7 @@ class ItemsConfig:
     list_separators: dict[str, str] = field(default_factory=dict)
     category_lists: str | None = None
     encoding: str | None = None
+    csv: CsvConfig = field(default_factory=CsvConfig)
     max_rejected_share: float = 0.05
     format: str | None = None
 
@@ -98,8 +101,8 @@ class ItemsConfig:
 class EventSource:
     """`[[events.sources]]` of shop.toml: one of several sources of the events, such as impressions, clicks or orders.
 
-    The fields are those of `EventsConfig`; what is `None` is as `[events]` says. `columns` come before those of
-    `[events]`, which hold for the sources that have them.
+    The fields are those of `EventsConfig`; what is `None`, or a `csv` that says nothing, is as `[events]` says.
+    `columns` come before those of `[events]`, which hold for the sources that have them.
     """
 
     source: str
@@ -107,6 +110,7 @@ class EventSource:
     format: str | None = None
     only: ComparisonValue | None = None
     encoding: str | None = None
+    csv: CsvConfig = field(default_factory=CsvConfig)
     empty_means_no: bool | None = None
     max_rejected_share: float | None = None
 
@@ -130,6 +134,7 @@ class EventsConfig:
     columns: dict[str, MappedValue] = field(default_factory=dict)
     empty_means_no: bool = False
     encoding: str | None = None
+    csv: CsvConfig = field(default_factory=CsvConfig)
     max_rejected_share: float = 0.05
     format: str | None = None
     only: ComparisonValue | None = None
@@ -146,7 +151,7 @@ class EventsConfig:
 
     def of_source(self, source: EventSource) -> EventsConfig:
         """The config of one of `sources` by itself."""
-        given = {name: value for name, value in vars(source).items() if value is not None}
+        given = {name: value for name, value in vars(source).items() if value not in (None, CsvConfig())}
         return replace(self, sources=(), **given)
 
 

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import shutil
-import tempfile
-import weakref
-import zlib
 from pathlib import Path
 
 from mmse.core.errors import TableError
+from mmse.sources.file_contents import DAMAGED, HEAD_BYTES, open_bytes, read_head
 
-HEAD_BYTES = 65_536
-_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _HIDDEN_SHARE = 0.2
-"""Text in UTF-16 without a mark has a zero byte beside each of its plain letters."""
-
-
-class CopiesFolder:
-    """A temporary folder for copies of files, removed once nothing uses this object."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="mmse-"))
-        weakref.finalize(self, shutil.rmtree, self.path, True)
+"""Text in UTF-16 without a mark has a zero byte beside each of its plain letters: all of them even, or all odd."""
+_MAX_OTHER_SHARE = 0.02
 
 
 def is_known(encoding: str) -> bool:
@@ -41,11 +35,18 @@ def check_head(file: str, table: str) -> None:
     head = read_head(file)
     for mark, encoding in _MARKS.items():
         if head.startswith(mark):
-            raise _not_utf8(file, table, "it begins with the mark of UTF-16", encoding)
+            raise _not_utf8(file, table, f"it begins with the mark of {encoding.upper()}", encoding)
     zeros = head.count(0)
-    if zeros > _HIDDEN_SHARE * len(head):
-        order = "utf-16-le" if head[1::2].count(0) > head[0::2].count(0) else "utf-16-be"
+    n_odd = head[1::2].count(0)
+    if zeros > _HIDDEN_SHARE * len(head) and min(n_odd, zeros - n_odd) <= _MAX_OTHER_SHARE * zeros:
+        order = "utf-16-le" if n_odd > zeros - n_odd else "utf-16-be"
         raise _not_utf8(file, table, "every other byte of it is zero, as in UTF-16", order)
+    if b"\0" * 16 in head:
+        raise TableError(
+            f"{file} of the {table} table has {zeros} bytes that are zero, the first after {head.find(0)} bytes of "
+            "text: it was not written to its end.",
+            "Write it again.",
+        )
     _check_bytes(file, table, head, is_end=len(head) < HEAD_BYTES)
 
 
@@ -63,25 +64,11 @@ def copy_as_utf8(file: str, encoding: str, table: str, target: Path) -> None:
             target.open("w", encoding="utf-8", newline="") as out,
         ):
             shutil.copyfileobj(source, out, 1 << 20)
-    except (UnicodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (UnicodeError, *DAMAGED) as error:
         raise TableError(
             f"{file} of the {table} table cannot be read as {encoding}, as [{table}] of shop.toml says: {error}.",
             "Name the encoding that it has, or write it again as UTF-8.",
         ) from error
-
-
-def read_head(file: str) -> bytes:
-    """The first bytes of `file`, none of a damaged .gz, which DuckDB will name."""
-    try:
-        with open_bytes(file) as stream:
-            return stream.read(HEAD_BYTES)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        return b""
-
-
-def open_bytes(file: str) -> io.BufferedReader | gzip.GzipFile:
-    """The bytes of `file`, unpacked if it is a .gz."""
-    return gzip.open(file, "rb") if file.lower().endswith(".gz") else Path(file).open("rb")
 
 
 def _check_bytes(file: str, table: str, content: bytes, *, is_end: bool) -> None:

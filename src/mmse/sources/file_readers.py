@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import codecs
-import csv
-import gzip
-import io
+import contextlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import duckdb
 
 from mmse.core.errors import TableError
-from mmse.sources import encodings
+from mmse.sources.csv_forms import CsvConfig, CsvForm, find_form
+from mmse.sources.file_contents import is_gzip, read_head
+from mmse.sources.json_forms import are_lines
 from mmse.sources.relation import Relation, SourceFiles, SourceReader, describe
 from mmse.sources.sql import identifier, literal, literals
+from mmse.sources.text_copies import (
+    CopiesFolder,
+    copy_as_json_lines,
+    copy_as_plain_csv,
+    copy_with_line_feeds,
+    copy_without_mark,
+    has_several_line_ends,
+)
 
 FORMATS = {
     ".parquet": "parquet",
@@ -28,8 +36,15 @@ FORMATS = {
     ".ndjson": "json",
     ".json": "json",
 }
-_DELIMITERS = ",;\t|"
-_SEPARATOR_LINE = re.compile(r"\s*\"?sep=.\"?\s*$", re.IGNORECASE)
+FORM_BYTES = 1 << 20
+"""So much of a file tells how it is written."""
+_LINES = "read_ndjson_objects({}, ignore_errors = true)"
+_BESIDE_SOURCE = ("sort", "found", "fields")
+"""Members of a document of a search engine beside those that begin with `_`."""
+_ODD_ENDINGS = {
+    (".zip", ".7z", ".tar.gz", ".tgz", ".zst", ".bz2", ".xz"): "unpack it",
+    (".xlsx", ".xls", ".xlsm", ".ods"): "a spreadsheet: save it as CSV UTF-8",
+}
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -43,27 +58,77 @@ def read_parquet(connection: duckdb.DuckDBPyConnection, source: SourceFiles) -> 
 
 
 def read_csv(connection: duckdb.DuckDBPyConnection, source: SourceFiles) -> Relation:
-    """Rows of CSV files, all columns as text; the header line tells the separator.
+    """Rows of CSV files, all columns as text; `mmse.sources.csv_forms` finds how each is written.
 
     Files that follow one another may have other columns; a column that one of them lacks is empty there.
     """
-    parts: list[str] = []
-    headers = [_UNKNOWN_HEADER if is_url(file) else _read_header(file) for file in source.files]
-    for header in dict.fromkeys(headers):
-        files = [file for file, its_header in zip(source.files, headers, strict=True) if its_header == header]
-        parts.append(_scan_csv(files, header, source.key))
+    files, forms, folder = _plain_csv(source.files, source.csv)
+    kinds = [(form, not is_url(file) and is_gzip(file)) for file, form in zip(files, forms, strict=True)]
+    parts = [
+        _scan_csv(
+            [file for file, file_kind in zip(files, kinds, strict=True) if file_kind == kind],
+            kind[0],
+            source,
+            is_gzip_file=kind[1],
+        )
+        for kind in dict.fromkeys(kinds)
+    ]
     scan = parts[0] if len(parts) == 1 else f"(FROM {' UNION ALL BY NAME FROM '.join(parts)})"
-    return Relation(scan, describe(connection, scan), bad_lines=_bad_lines(source.key))
+    return Relation(scan, describe(connection, scan), bad_lines=_bad_lines(source.key), copies=folder)
 
 
 def read_json(connection: duckdb.DuckDBPyConnection, source: SourceFiles) -> Relation:
-    """Objects of JSON files, one in a line or all in one array; the keys are those of the whole files."""
-    files = _file_list(source.files)
-    scan = f"read_ndjson_objects({files}, ignore_errors = true)"
-    if _is_array(source.files[0]):
-        scan = f"read_json_objects({files}, format = 'array')"
-    keys = connection.execute(f"SELECT DISTINCT unnest(json_keys(json)) FROM {scan}").fetchall()
-    return Relation(scan, {row[0]: "VARCHAR" for row in keys}, document="json")
+    """Objects of JSON files, one in a line or all in one array; the keys are those of the whole files.
+
+    Files of another form are copied as lines (`mmse.sources.json_forms`).
+    """
+    files, folder = _json_files(source.files)
+    are_arrays = {_is_array(file) for file in files}
+    if are_arrays == {False}:
+        return replace(_read_objects(connection, files, _LINES), copies=folder)
+    if are_arrays == {True}:
+        with contextlib.suppress(duckdb.Error):
+            return replace(_read_objects(connection, files, "read_json_objects({}, format = 'array')"), copies=folder)
+    folder = folder or CopiesFolder()
+    copies = [str(folder.path_of(file, len(files) + number)) for number, file in enumerate(files)]
+    for file, copy in zip(files, copies, strict=True):
+        copy_as_json_lines(file, Path(copy))
+    return replace(_read_objects(connection, copies, _LINES), copies=folder)
+
+
+def _json_files(files: Sequence[str]) -> tuple[list[str], CopiesFolder | None]:
+    """Each file, or a copy of it that is lines of objects without a mark, and where the copies are."""
+    plain, folder = list(files), None
+    for number, file in enumerate(files):
+        if is_url(file) or _is_array(file):
+            continue
+        head = read_head(file, FORM_BYTES)
+        is_lines = are_lines(head.decode("utf-8-sig", "replace"), is_end=len(head) < FORM_BYTES)
+        if is_lines and not head.startswith(codecs.BOM_UTF8):
+            continue
+        folder = folder or CopiesFolder()
+        plain[number] = str(folder.path_of(file, number))
+        if is_lines:
+            copy_without_mark(file, Path(plain[number]))
+        else:
+            copy_as_json_lines(file, Path(plain[number]))
+    return plain, folder
+
+
+def _read_objects(connection: duckdb.DuckDBPyConnection, files: Sequence[str], function: str) -> Relation:
+    """Objects that a `function` of DuckDB reads; of the documents of a search engine, what stands in `_source`."""
+    are_gzip = {not is_url(file) and is_gzip(file) for file in files}
+    compression = f", compression = '{'gzip' if are_gzip == {True} else 'none'}'" if len(are_gzip) == 1 else ""
+    scan = function.format(_file_list(files) + ("" if is_url(files[0]) else compression))
+    keys = _keys_of(connection, scan)
+    if "_source" in keys and all(key.startswith("_") or key in _BESIDE_SOURCE for key in keys):
+        scan = f"(SELECT coalesce(json -> '$._source', json) AS json FROM {scan})"
+        keys = _keys_of(connection, scan)
+    return Relation(scan, dict.fromkeys(keys, "VARCHAR"), document="json")
+
+
+def _keys_of(connection: duckdb.DuckDBPyConnection, scan: str) -> list[str]:
+    return [key for (key,) in connection.execute(f"SELECT DISTINCT unnest(json_keys(json)) FROM {scan}").fetchall()]
 
 
 FILE_READERS: dict[str, SourceReader] = {"parquet": read_parquet, "csv": read_csv, "json": read_json}
@@ -79,13 +144,14 @@ def common_format(files: Sequence[str], table: str) -> str:
     formats = {format_of(file): file for file in files}
     if None in formats or len(formats) != 1:
         odd = formats.get(None)
-        unpack = " (unpack it)" if odd and odd.lower().endswith((".zip", ".7z", ".tar.gz", ".tgz")) else ""
+        unpack = next((f" ({what})" for ends, what in _ODD_ENDINGS.items() if odd and odd.lower().endswith(ends)), "")
         found = f"found {', '.join(sorted(str(f) for f in formats))} together"
         reason = f"{odd} is none of these{unpack}" if odd else found
         raise TableError(
             f"The {table} table should be Parquet, CSV or JSON Lines ({', '.join(FORMATS)}, or .gz of the last "
             f"four): {reason}.",
-            "Name files of one format in source.",
+            "Name files of one format in source"
+            + (', or say what they are: format = "csv", "json" or "parquet".' if odd else "."),
         )
     return str(next(iter(formats)))
 
@@ -105,27 +171,18 @@ def _file_list(files: Sequence[str]) -> str:
     return f"[{literals(files)}]"
 
 
-@dataclass(frozen=True)
-class _CsvHeader:
-    """What the beginning of a CSV file says: its columns, their separator, and the lines before them."""
-
-    names: tuple[str, ...]
-    delimiter: str
-    n_lines_before: int = 0
-
-
-_UNKNOWN_HEADER = _CsvHeader((), ",")
-
-
-def _scan_csv(files: Sequence[str], header: _CsvHeader, key: str) -> str:
-    """SQL for the rows of `files`, which have one header: a few bad lines mislead DuckDB's own detection, or end it."""
-    types = ", ".join(f"{identifier(name)}: 'VARCHAR'" for name in header.names)
-    columns = f"auto_detect = false, columns = {{{types}}}" if header.names else "all_varchar = true"
-    skip = f", skip = {header.n_lines_before}" if header.n_lines_before else ""
+def _scan_csv(files: Sequence[str], form: CsvForm, source: SourceFiles, *, is_gzip_file: bool) -> str:
+    """SQL for the rows of `files`, which have one form: a few bad lines mislead DuckDB's own detection, or end it."""
+    types = ", ".join(f"{identifier(name)}: 'VARCHAR'" for name in form.names)
+    columns = f"auto_detect = false, columns = {{{types}}}" if form.names else "all_varchar = true"
+    skip = f", skip = {form.n_lines_before}" if form.n_lines_before else ""
+    compression = f", compression = '{'gzip' if is_gzip_file else 'none'}'" if form.names else ""
     return (
-        f"read_csv({_file_list(files)}, header = true, {columns}, delim = {literal(header.delimiter)}{skip}, "
-        "quote = '\"', escape = '\"', comment = '', strict_mode = true, hive_partitioning = false, "
-        f"store_rejects = true, rejects_table = '{_bad_lines(key)}', rejects_scan = '{key}_bad_scan')"
+        f"read_csv({_file_list(files)}, header = {str(form.has_header).lower()}, {columns}, "
+        f"delim = {literal(form.separator)}{skip}{compression}, nullstr = [{literals(('', *source.csv.nulls))}], "
+        f"quote = {literal(form.quote)}, escape = {literal(form.escape)}, comment = '', strict_mode = true, "
+        f"hive_partitioning = false, store_rejects = true, rejects_table = '{_bad_lines(source.key)}', "
+        f"rejects_scan = '{source.key}_bad_scan')"
     )
 
 
@@ -133,51 +190,31 @@ def _bad_lines(key: str) -> str:
     return f"{key}_bad_lines"
 
 
-def _read_header(file: str) -> _CsvHeader:
-    """The header of `file`; columns without a name, as pandas writes its index, are numbered."""
-    with _text(file) as text:
-        first, second = text.readline(), text.readline()
-    is_separator = _SEPARATOR_LINE.match(first) is not None  # what a spreadsheet writes for itself
-    delimiter = _delimiter(file, second if is_separator else first)
-    with _text(file) as text:
-        names = next(csv.reader(text.readlines(1 << 20)[is_separator:], delimiter=delimiter), [])
-    if len(names) == 1 and _delimiter_count(second) and not is_separator:
-        raise TableError(
-            f"The first line of {file} has one column, {names[0]!r}, and the second has more: "
-            f"{second.strip()[:100]!r}.",
-            "Remove what stands above the line that names the columns.",
-        )
-    names = [name if name.strip() else f"unnamed {number}" for number, name in enumerate(names, 1)]
-    if not names or len(set(names)) < len(names) or all(name.startswith("unnamed ") for name in names):
-        raise TableError(
-            f"The first line of {file} should name its columns, each once; found: {', '.join(names) or 'nothing'}.",
-            "Write a header line with a name for each column.",
-        )
-    return _CsvHeader(tuple(names), delimiter, int(is_separator))
+def _plain_csv(files: Sequence[str], config: CsvConfig) -> tuple[list[str], list[CsvForm], CopiesFolder | None]:
+    """Each file, or a copy of it that DuckDB reads, the form of each, and where the copies are."""
+    plain, forms, folder = list(files), list[CsvForm](), None
+    for number, file in enumerate(files):
+        if is_url(file):
+            forms.append(
+                CsvForm(separator=config.separator or ",", quote='"' if config.quote is None else config.quote)
+            )
+            continue
+        if has_several_line_ends(file):
+            folder = folder or CopiesFolder()
+            plain[number] = str(folder.path_of(file, number))
+            copy_with_line_feeds(file, Path(plain[number]))
+        head = read_head(plain[number], FORM_BYTES)
+        text, is_end = head.decode("utf-8-sig", "replace"), len(head) < FORM_BYTES
+        form = find_form(file, text if is_end else text[: text.rfind("\n") + 1] or text, config, is_end=is_end)
+        if form.escape == "\\":
+            folder = folder or CopiesFolder()
+            copy = str(folder.path_of(file, len(files) + number))
+            copy_as_plain_csv(plain[number], form, Path(copy))
+            plain[number], form = copy, replace(form, escape=form.quote)
+        forms.append(form)
+    return plain, forms, folder
 
 
 def _is_array(file: str) -> bool:
     """Whether a JSON file is one array of objects, and not an object a line."""
-    if is_url(file):
-        return False
-    return encodings.read_head(file).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
-
-
-def _delimiter(file: str, header: str) -> str:
-    """The separator of the header line: the most frequent one in it of tab, comma, semicolon and bar."""
-    if file.lower().removesuffix(".gz").endswith(".tsv"):
-        return "\t"
-    return max(_DELIMITERS, key=_unquoted(header).count)
-
-
-def _delimiter_count(line: str) -> int:
-    return max(_unquoted(line).count(delimiter) for delimiter in _DELIMITERS)
-
-
-def _unquoted(line: str) -> str:
-    return re.sub(r'"[^"]*"', "", line)
-
-
-def _text(file: str) -> io.TextIOWrapper:
-    raw = gzip.GzipFile(file) if file.endswith(".gz") else Path(file).open("rb")  # noqa: SIM115 - the wrapper closes it
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
+    return not is_url(file) and read_head(file).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")

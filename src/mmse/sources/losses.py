@@ -107,7 +107,7 @@ def explain_unknown_items(session: Session, table: Table) -> str:
                 f"{in_items!r} in items. Write them the same way in both tables."
             )
     ((n_looked_up, n_rejected),) = session.run(_IN_REJECTED_ITEMS)
-    if n_rejected > MOST * n_looked_up:
+    if (n_rejected or 0) > MOST * n_looked_up:
         return (
             f"{n_rows} rows name {n_ids} items whose own rows in the items table were rejected: mend those first "
             "(the reasons are in the warning about items)."

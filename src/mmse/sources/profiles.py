@@ -7,12 +7,20 @@ from pathlib import Path
 
 import duckdb
 
-from mmse.sources.file_readers import FORMATS
-from mmse.sources.sql import identifier, literal
+from mmse.core.errors import TableError
+from mmse.sources.encodings import check_head
+from mmse.sources.file_contents import DAMAGED, check_content
+from mmse.sources.file_readers import FORMATS, common_format
+from mmse.sources.readers import READERS
+from mmse.sources.relation import Relation, SourceFiles
+from mmse.sources.sql import identifier
+from mmse.sources.text_copies import CopiesFolder
 
 ROWS = 50_000
 """So many rows of a file are looked at."""
 SAMPLES = 3
+_ODD_FORMATS = {".xml": "merchant_feed", ".tab": "csv"}
+"""Further endings of files that a folder of exports may hold."""
 _MIN_VECTOR = 4
 """A list of so many numbers is taken for a vector."""
 _FLAGS = "('true', 'false', 't', 'f', 'yes', 'no', 'y', 'n', '0', '1')"
@@ -41,7 +49,8 @@ class ColumnProfile:
 class FileProfile:
     """A file, or files of one kind in a folder; `source` is what shop.toml says, `relation` is SQL for all rows.
 
-    `problem` is why it cannot be read, if it cannot; then it has no columns.
+    `problem` is why it cannot be read, if it cannot; then it has no columns. `is_log` says that it is a log, whatever
+    its columns; `copies` keeps the files that are read in place of the shop's.
     """
 
     source: str
@@ -49,6 +58,8 @@ class FileProfile:
     n_rows: int
     columns: tuple[ColumnProfile, ...]
     problem: str = ""
+    is_log: bool = False
+    copies: CopiesFolder | None = None
 
     def column(self, name: str) -> ColumnProfile | None:
         """The column `name`, None where the file has none."""
@@ -56,14 +67,19 @@ class FileProfile:
 
 
 def profile_folder(folder: Path, connection: duckdb.DuckDBPyConnection) -> list[FileProfile]:
-    """Every readable table in `folder`, files of one folder with the same columns taken together."""
+    """Every readable table in `folder`, files of one folder with the same columns taken together.
+
+    They are read as mining reads them.
+    """
     profiles = []
-    for source, files in _sources(folder).items():
-        relation = _relation(files)
+    for number, (source, files) in enumerate(_sources(folder).items()):
         try:
+            relation = _relation([str(file) for file in files], number, connection)
             profiles.append(_profile(connection, source, relation))
-        except duckdb.Error as error:
-            profiles.append(FileProfile(source, relation, 0, (), str(error).splitlines()[0][:200]))
+        except (duckdb.Error, *DAMAGED) as error:
+            profiles.append(FileProfile(source, "", 0, (), str(error).splitlines()[0][:200]))
+        except TableError as error:
+            profiles.append(FileProfile(source, "", 0, (), f"{error.cause} {error.cure}"))
     return profiles
 
 
@@ -73,7 +89,11 @@ def _sources(folder: Path) -> dict[str, list[Path]]:
     for path in sorted(folder.rglob("*")):
         inner = path.relative_to(folder)
         ending = Path(path.name.lower().removesuffix(".gz")).suffix
-        if ending not in FORMATS or not path.is_file() or any(part.startswith((".", "_")) for part in inner.parts):
+        if (
+            ending not in (*FORMATS, *_ODD_FORMATS)
+            or not path.is_file()
+            or any(part.startswith((".", "_")) for part in inner.parts)
+        ):
             continue
         if len(inner.parts) > 3 or "run" in inner.parts[:-1]:
             continue
@@ -87,23 +107,25 @@ def _endings(path: Path) -> list[str]:
     return [*([Path(name.removesuffix(".gz")).suffix] if name.endswith(".gz") else []), path.suffix]
 
 
-def _relation(files: list[Path]) -> str:
-    """SQL for the rows of `files`; CSV and JSON as text, so that ids keep their zeros."""
-    names = "[" + ", ".join(literal(str(file)) for file in files) + "]"
-    format_ = FORMATS[Path(files[0].name.lower().removesuffix(".gz")).suffix]
-    if format_ == "parquet":
-        return f"read_parquet({names}, union_by_name = true)"
-    if format_ == "json":
-        return f"read_json({names}, format = 'newline_delimited', ignore_errors = true, union_by_name = true)"
-    return f"read_csv({names}, header = true, all_varchar = true, ignore_errors = true, union_by_name = true)"
+def _relation(files: list[str], number: int, connection: duckdb.DuckDBPyConnection) -> Relation:
+    """The rows of `files`; CSV and JSON as text, so that ids keep their zeros."""
+    ending = Path(files[0].lower().removesuffix(".gz")).suffix
+    format_ = _ODD_FORMATS.get(ending) or common_format(files, "")
+    for file in files:
+        if format_ in ("csv", "json"):
+            check_content(file, format_, "exports")
+        if format_ != "parquet":
+            check_head(file, "exports")
+    return READERS[format_](connection, SourceFiles(files, "exports", f"file_{number}"))
 
 
-def _profile(connection: duckdb.DuckDBPyConnection, source: str, relation: str) -> FileProfile:
-    names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()]
-    (n_rows,) = connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0]
+def _profile(connection: duckdb.DuckDBPyConnection, source: str, relation: Relation) -> FileProfile:
+    names, rows = list(relation.types), relation.as_columns()
+    (n_rows,) = connection.execute(f"SELECT count(*) FROM {rows}").fetchall()[0]
     texts = ", ".join(f"CAST({identifier(name)} AS VARCHAR) AS {identifier(name)}" for name in names)
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE looked_at AS SELECT {texts} FROM {relation} LIMIT {ROWS}")
-    return FileProfile(source, relation, int(n_rows), tuple(_column(connection, name) for name in names))
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE looked_at AS SELECT {texts} FROM {rows} LIMIT {ROWS}")
+    columns = tuple(_column(connection, name) for name in names)
+    return FileProfile(source, rows, int(n_rows), columns, copies=relation.copies)
 
 
 def _column(connection: duckdb.DuckDBPyConnection, name: str) -> ColumnProfile:

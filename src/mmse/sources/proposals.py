@@ -50,16 +50,20 @@ LATER_WORDS = re.compile(r"(rank|sales|sold|count|clicks|views|orders|popular|tr
 
 @dataclass(frozen=True)
 class Mapping:
-    """Our column, the shop's, and why."""
+    """Our column, the shop's, and why; `value` is what shop.toml says where that is not a column."""
 
     ours: str
     shop: str
     reason: str
+    value: str = ""
 
 
 @dataclass(frozen=True)
 class TableProposal:
-    """A file as one of the two tables. `absent` are required columns that nothing was found for."""
+    """A file as one of the two tables. `absent` are required columns that nothing was found for.
+
+    `format` is the published format that it has, whose columns need no mapping.
+    """
 
     file: FileProfile
     mappings: tuple[Mapping, ...]
@@ -69,6 +73,7 @@ class TableProposal:
     numeric: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    format: str = ""
 
     def shop_column(self, ours: str) -> str | None:
         """The shop's column behind `ours`, None where none was found."""
@@ -98,6 +103,8 @@ def plain_name(name: str) -> str:
 
 
 def _is_log(file: FileProfile) -> bool:
+    if file.is_log:
+        return True
     names = {plain_name(column.name) for column in file.columns}
     has_time = any(name in names for name in EVENT_NAMES["timestamp"])
     signs = ("query", "clicked", "ordered", "session_id", "user_id", "request_id")

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import duckdb
 
-from mmse.sources.sql import identifier
+from mmse.sources.csv_forms import CsvConfig
+from mmse.sources.sql import identifier, json_path, literal
+from mmse.sources.text_copies import CopiesFolder
 
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """The files of one source of the table `table` (`items`, `events`); `key` names the source in SQL."""
+    """The files of one source of the table `table` (`items`, `events`); `key` names the source in SQL.
+
+    `csv` is what shop.toml says of how CSV is written.
+    """
 
     files: Sequence[str]
     table: str
     key: str
+    csv: CsvConfig = field(default_factory=CsvConfig)
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class Relation:
 
     `n_rows` is known for Parquet, otherwise `None`. `document` is the column that holds a row as one JSON object, if
     the columns are its members. `bad_lines` is the table in which DuckDB keeps the lines of CSV that are no rows.
+    `copies` keeps the files that are read in place of the shop's, where there are such.
     """
 
     scan: str
@@ -33,6 +40,7 @@ class Relation:
     n_rows: int | None = None
     document: str = ""
     bad_lines: str = ""
+    copies: CopiesFolder | None = None
 
     def as_documents(self) -> str:
         """SQL for each row as one JSON object, `doc`, whatever the files are."""
@@ -40,7 +48,16 @@ class Relation:
             return f"(SELECT {identifier(self.document)} AS doc FROM {self.scan})"
         return f"(SELECT to_json(shop_row) AS doc FROM (FROM {self.scan}) AS shop_row)"
 
+    def as_columns(self) -> str:
+        """SQL for the rows with a column for each of `types`, whatever the files are."""
+        if not self.document:
+            return self.scan
+        document = identifier(self.document)
+        members = (f"{document} ->> {literal(json_path(name))} AS {identifier(name)}" for name in self.types)
+        return f"(SELECT {', '.join(members)} FROM {self.scan})"
 
+
+@runtime_checkable
 class SourceReader(Protocol):
     """Opens the files of one source; an error of DuckDB means that a file cannot be read."""
 

@@ -11,7 +11,6 @@ import difflib
 import glob
 import hashlib
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,12 +23,17 @@ from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS
 from mmse.sources import encodings
 from mmse.sources.config import EventsConfig as EventsConfig
 from mmse.sources.config import ItemsConfig as ItemsConfig
-from mmse.sources.file_readers import common_format, format_of, is_url
+from mmse.sources.file_contents import DAMAGED, check_content
+from mmse.sources.file_readers import FILE_READERS, common_format, format_of, is_url
 from mmse.sources.mapping import MappedValue, ShopColumn, find_value, occurs, path_of
 from mmse.sources.readers import READERS
 from mmse.sources.relation import Relation, SourceFiles
 from mmse.sources.sql import identifier as identifier
 from mmse.sources.sql import literal as literal
+from mmse.sources.text_copies import CopiesFolder
+
+_MAX_NAMES = 40
+_NO_HEADER = " A file whose first line is a row already needs names of its columns: csv = {names = […]}."
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +62,7 @@ class Table:
     key: str
     document: str = ""
     bad_lines: str = ""
-    copies: encodings.CopiesFolder | None = None
+    copies: tuple[CopiesFolder | None, ...] = ()
     encoding: str | None = None
     max_rejected_share: float = 0.05
     empty_means_no: bool = False
@@ -205,6 +209,11 @@ class _OpenSource:
 
         It must have the `required` ones and all that `columns` maps; it may have what `usual` maps.
         """
+        if not self.relation.types:
+            raise TableError(
+                f"{self.table.files[0]} of the {self.table.name} table has no rows.",
+                f"Give a table with rows.{hint_no_log(self.table.name)}",
+            )
         found = {}
         for name in dict.fromkeys((*(name for name in names if name in required), *names)):
             value = columns.get(name, (usual or {}).get(name, name))
@@ -223,27 +232,26 @@ def _open_source(
     connection: duckdb.DuckDBPyConnection, config: ItemsConfig | EventsConfig, base: Path, name: str, key: str
 ) -> _OpenSource:
     files = locate(config.source, base, name)
-    file_format = None if config.format in READERS and config.format is not None else common_format(files, name)
-    copies = _copy_texts(files, config.encoding, name)
+    file_format = config.format or common_format(files, name)
+    copies = _copy_texts(files, file_format, config.encoding, name)
     read_files = files if copies is None else sorted(str(path) for path in copies.path.glob("*/*"))
-    reader = READERS[config.format or str(file_format)]
     try:
-        relation = reader(connection, SourceFiles(read_files, name, key))
+        relation = READERS[file_format](connection, SourceFiles(read_files, name, key, config.csv))
         relation = _keep_rows(connection, relation, config, name)
-    except duckdb.Error as error:
+    except (duckdb.Error, *DAMAGED) as error:
         raise _find_unreadable(connection, config, read_files, name, key, error) from error
     table = Table(
         name,
         config.source,
         tuple(files),
-        config.format or str(file_format),
+        file_format,
         relation.scan,
         {},
         relation.n_rows,
         key,
         relation.document,
         relation.bad_lines,
-        copies,
+        (copies, relation.copies),
         config.encoding,
         config.max_rejected_share,
         isinstance(config, EventsConfig) and config.empty_means_no,
@@ -327,19 +335,20 @@ def _list_values(connection: duckdb.DuckDBPyConnection, relation: Relation, valu
     return ", ".join(sorted(str(text) for (text,) in rows))
 
 
-def _copy_texts(files: list[str], encoding: str | None, table: str) -> encodings.CopiesFolder | None:
+def _copy_texts(files: list[str], format_: str, encoding: str | None, table: str) -> CopiesFolder | None:
     """A folder with the text files as UTF-8 if another `encoding` is declared; else they are checked to be UTF-8."""
-    texts = [file for file in files if not is_url(file) and format_of(file) != "parquet"]
-    if encoding is None:
-        for file in texts:
+    kinds = {file: format_ if format_ in FILE_READERS else format_of(file) for file in files if not is_url(file)}
+    texts = [file for file, kind in kinds.items() if kind != "parquet"]
+    for file in texts:
+        if kinds[file] in ("csv", "json"):
+            check_content(file, str(kinds[file]), table)
+        if encoding is None:
             encodings.check_head(file, table)
     if not texts or encoding is None or codecs.lookup(encoding).name == "utf-8":
         return None
-    folder = encodings.CopiesFolder()
+    folder = CopiesFolder()
     for number, file in enumerate(texts):
-        part = folder.path / f"{number:06d}"
-        part.mkdir()
-        encodings.copy_as_utf8(file, encoding, table, part / re.sub(r"(?i)\.gz$", "", Path(file).name))
+        encodings.copy_as_utf8(file, encoding, table, folder.path_of(file, number))
     return folder
 
 
@@ -349,14 +358,14 @@ def _find_unreadable(
     files: list[str],
     table: str,
     key: str,
-    error: duckdb.Error,
+    error: Exception,
 ) -> TableError:
     """The `TableError` for the first file that DuckDB cannot open; `error` is what it said of all of them."""
     reader = READERS[config.format or common_format(files, table)]
     for file in files:
         try:
-            reader(connection, SourceFiles([file], table, key))
-        except duckdb.Error as file_error:
+            reader(connection, SourceFiles([file], table, key, config.csv))
+        except (duckdb.Error, *DAMAGED) as file_error:
             if "extension" in str(file_error):
                 return TableError(
                     f"{file} needs a DuckDB extension that could not be installed: {str(file_error).splitlines()[0]}.",
@@ -372,11 +381,17 @@ def _missing_column(table: Table, column: str, shop_column: str, shop_columns: l
     nearest = f" The nearest is '{by_lower_case[close[0]]}'." if close else ""
     example = by_lower_case[close[0]] if close else "the shop's name"
     mapping = "" if column == shop_column else f" (mapped to {column})"
+    names = ", ".join(shop_columns[:_MAX_NAMES]) + (", …" if len(shop_columns) > _MAX_NAMES else ".")
     return TableError(
-        f"{table.files[0]} has no column '{shop_column}'{mapping}; it has: {', '.join(shop_columns) or 'none'}."
-        f"{nearest}",
-        f'Say which column it is in shop.toml: [{table.name}.columns] {column} = "{example}".',
+        f"{table.files[0]} has no column '{shop_column}'{mapping}; it has: {names}{nearest}",
+        f'Say which column it is in shop.toml: [{table.name}.columns] {column} = "{example}".'
+        + (_NO_HEADER if table.format == "csv" and any(map(_is_value, shop_columns)) else ""),
     )
+
+
+def _is_value(name: str) -> bool:
+    """Whether what should be a column's name is a number, as in a file without a header line."""
+    return name.strip().replace(".", "", 1).isdigit()
 
 
 def _check_file(file: Path, table: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmse.schema import flags
-from mmse.sources.sql import identifier, literal
+from mmse.sources.sql import identifier, literal, literals
 
 INTEGERS = frozenset(
     ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
@@ -18,6 +18,8 @@ INTEGERS = frozenset(
 EARLIEST = "1995-01-01"
 """No shop logged searches before; an earlier time was counted in another unit, or is a date without its century."""
 CLOCK_SKEW_DAYS = 2
+NULL_WORDS = ("null", "none", "nan", "nil", "\\n")
+"""Texts with which programs write that there is no number, no flag."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,10 @@ def availability(name: str, raw: str, type_: str) -> CastRule:
 
 def fault(name: str, type_: str, value: str) -> str:
     """SQL: the shop's value of the optional column `name` is there, and `value` (SQL), which should be ours, is not."""
-    not_nan = f" AND NOT isnan({_raw_column(name)})" if type_ in ("DOUBLE", "FLOAT") else ""
-    return f"{_has_value(name, type_)}{not_nan} AND ({value}) IS NULL"
+    raw_column = _raw_column(name)
+    not_nan = f" AND NOT isnan({raw_column})" if type_ in ("DOUBLE", "FLOAT") else ""
+    not_null = f" AND lower(trim({raw_column})) NOT IN ({literals(NULL_WORDS)})" if type_ == "VARCHAR" else ""
+    return f"{_has_value(name, type_)}{not_nan}{not_null} AND ({value}) IS NULL"
 
 
 def position(name: str, raw: str, type_: str, *, unless: str = "") -> CastRule:

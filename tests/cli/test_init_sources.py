@@ -1,0 +1,123 @@
+"""`mmse init` on logs in several files and on published formats; the doctor reads what it wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cli.called import Call
+from mining import toy
+from mmse.core.config import read_toml
+
+LOG = toy.log(60)
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, default=str) + "\n" for row in rows), "utf-8")
+
+
+def totals(call: Call, folder: Path) -> dict[str, int]:
+    """What the doctor counts in the log that init proposed."""
+    done = call("doctor", folder / "shop.toml", "--json")
+    result: dict[str, int] = json.loads(done.out)["totals"]
+    return result
+
+
+def counts_of(rows: list[toy.Row]) -> list[int]:
+    return [len({row["request_id"] for row in rows}), len(rows), sum(row["clicked"] for row in rows)]
+
+
+def test_impressions_clicks_and_orders_in_files_of_their_own(call: Call, tmp_path: Path) -> None:
+    toy.write_csv(tmp_path / "products.csv", toy.ITEMS)
+    shown = [
+        {"search_id": row["request_id"], "ts": row["timestamp"], "search_term": row["query"], "sku": row["item_id"]}
+        | {"rank": row["position"], "visitor_id": row["user_id"]}
+        for row in LOG
+    ]
+    taken = [
+        {"sku": row["item_id"], "visitor_id": row["user_id"], "time": row["timestamp"], "search_id": row["request_id"]}
+        for row in LOG
+        if row["clicked"]
+    ]
+    orders = [
+        {"customer_id": row["user_id"], "created_at": row["timestamp"], "product_id": row["item_id"]}
+        for row in LOG
+        if row["ordered"]
+    ]
+    toy.write_csv(tmp_path / "impressions.csv", shown, ";")
+    write_lines(tmp_path / "clicks.jsonl", taken)
+    toy.write_csv(tmp_path / "orders.csv", orders)
+    assert call("init", tmp_path).code == 0
+    sources = read_toml(tmp_path / "shop.toml")["events"]["sources"]
+    assert [source["source"] for source in sources] == ["impressions.csv", "clicks.jsonl", "orders.csv"]
+    assert sources[1]["columns"]["clicked"] is True
+    assert sources[2]["columns"] == {
+        "timestamp": "created_at",
+        "user_id": "customer_id",
+        "item_id": "product_id",
+        "ordered": True,
+    }
+    found = totals(call, tmp_path)
+    assert [found[name] for name in ("n_requests", "n_shown", "n_clicked")] == counts_of(LOG)
+    assert found["n_ordered"] == sum(row["ordered"] for row in LOG)
+
+
+def test_a_column_that_says_what_each_row_is(call: Call, tmp_path: Path) -> None:
+    toy.write_csv(tmp_path / "products.csv", toy.ITEMS)
+    rows = []
+    for row in LOG:
+        kinds = [
+            "impression",
+            *(["product_click"] if row["clicked"] else []),
+            *(["purchase"] if row["ordered"] else []),
+        ]
+        names = ("request_id", "timestamp", "query", "item_id", "position", "user_id")
+        rows += [{name: row[name] for name in names} | {"event_type": kind} for kind in kinds]
+    toy.write_csv(tmp_path / "log.csv", rows)
+    assert call("init", tmp_path).code == 0
+    columns = read_toml(tmp_path / "shop.toml")["events"]["columns"]
+    assert columns["clicked"] == {"column": "event_type", "is": ["product_click"]}
+    assert columns["ordered"] == {"column": "event_type", "is": ["purchase"]}
+    found = totals(call, tmp_path)
+    assert [found[name] for name in ("n_requests", "n_shown", "n_clicked")] == counts_of(LOG)
+
+
+def test_published_formats_are_recognised(call: Call, tmp_path: Path) -> None:
+    products = [
+        {"Handle": item["item_id"], "Title": item["title"], "Vendor": item["brand"], "Option1 Name": "Title"}
+        | {"Option1 Value": "Default Title", "Variant Price": item["price"], "Tags": "a, b", "Published": "TRUE"}
+        for item in toy.ITEMS
+    ]
+    toy.write_csv(tmp_path / "products_export.csv", products)
+    answers: dict[str, dict[str, Any]] = {}
+    for row in LOG:
+        answer = answers.setdefault(
+            row["request_id"],
+            {"queryID": row["request_id"], "query": row["query"], "timestamp": str(row["timestamp"]), "hits": []},
+        )
+        answer["hits"].append({"objectID": row["item_id"]})
+    clicks = [
+        {"eventType": "click", "objectIDs": [row["item_id"]], "queryID": row["request_id"], "userToken": row["user_id"]}
+        | {"timestamp": str(row["timestamp"])}
+        for row in LOG
+        if row["clicked"]
+    ]
+    write_lines(tmp_path / "answers.jsonl", list(answers.values()))
+    write_lines(tmp_path / "sent.jsonl", clicks)
+    done = call("init", tmp_path)
+    assert done.code == 0
+    shop = read_toml(tmp_path / "shop.toml")
+    assert (shop["items"]["format"], shop["items"]["text"]) == ("shopify_csv", ["description"])
+    assert [source["format"] for source in shop["events"]["sources"]] == ["algolia_searches", "algolia_events"]
+    found = totals(call, tmp_path)
+    assert [found[name] for name in ("n_requests", "n_shown", "n_clicked")] == counts_of(LOG)
+
+
+def test_files_that_cannot_be_read_are_named_with_their_cure(call: Call, tmp_path: Path) -> None:
+    toy.write_csv(tmp_path / "products.csv", toy.ITEMS)
+    (tmp_path / "old.csv").write_bytes("item_id,title\n1,Grün\n".encode("cp1252"))
+    done = call("init", tmp_path)
+    assert done.code == 0
+    assert "old.csv: cannot be read: " in done.out
+    assert 'encoding = "windows-1252"' in done.out
