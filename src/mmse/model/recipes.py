@@ -53,13 +53,17 @@ BUILT_IN: dict[str, BuiltInRecipe] = {
             conversion=0.5,
             view_weight=1.0,
             reformulations=True,
+            rank_weight=100.0,
+            rank_margin=0.0,
+            rank_temperature=0.05,
         ),
         "Ours, from the paper of mmse_paper",
         "L = L_ret + Σ_v L_ret(view v alone) + λ·L_rank,  α_i = 1 + 59·P(order | click on i);  "
         "served: s + τ/2·(log odds of an order after a click on i, less their mean)",
         "Four additions to mmse_paper, each with its line among the ablations: the expected orders of a click instead "
         "of the few orders themselves, a view of one number for how well an item sells after a click, a retrieval loss "
-        "for every view alone, and the items taken after a reworded search as clicks of the search before it.",
+        "for every view alone, and the items taken after a reworded search as clicks of the search before it. The "
+        "ranking loss weighs about as much as one of the retrieval losses, which are sums over weights of up to 60.",
     ),
     "mmse_paper": BuiltInRecipe(
         Recipe(),

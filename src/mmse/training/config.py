@@ -52,7 +52,7 @@ class TrainConfig:
     user_dropout: float = 0.5
     vector_dropout: float = 0.2
     listing_dropout: float = 0.1
-    slip_share: float = 0.0
+    slip_share: float = 0.15
     validate_requests: int = 2_000
     checkpoint_steps: int = 200
     cache_mb: int = 2_000
