@@ -20,6 +20,11 @@ FOUND = {
         b'{"item_id": "1", "title": "tok0x", "title": "tok1x"},\n{"item_id": "2"}',
         "",
     ),
+    "a key that comes twice in several lines": (
+        "items.json",
+        b'{\n"item_id": "1",\n"title": "tok0x",\n"title": "tok1x"}',
+        "",
+    ),
 }
 
 
