@@ -114,8 +114,7 @@ def _take(text: str, at: int, *, is_end: bool) -> tuple[str, int] | None:
         value, end = _DECODER.raw_decode(text, at)
         if end == len(text) and not is_end and not isinstance(value, dict):
             return None
-        own_text = text[at:end]
-        return (json.dumps(value) if _CONTROL.search(own_text) else own_text), end
+        return _CONTROL.sub(" ", text[at:end]), end
     except (ValueError, RecursionError) as error:
         position = error.pos if isinstance(error, json.JSONDecodeError) else at
         is_cut = position >= len(text) - _LONGEST_TOKEN or "Unterminated" in str(error)

@@ -7,7 +7,8 @@ In `shop.toml`, `query = "request.text"` is a column of that name, or else the m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import duckdb
 
@@ -20,6 +21,7 @@ ComparisonValue = dict[str, Scalar | list[Scalar]]
 MappedValue = str | int | bool | ComparisonValue
 """What shop.toml says of a column."""
 _KEYS = ("column", "is", "above")
+_MEMBERS = "members_of_document"
 _CURE = 'a column, a path, true, false, a whole number, or {column = "…", is = "…"} or {column = "…", above = 0}'
 
 
@@ -34,6 +36,11 @@ class ShopColumn:
     sql: str
     type: str
     path: str = ""
+
+    @property
+    def is_member(self) -> bool:
+        """Whether it is the text of a member of the row's JSON object, and nothing made of it."""
+        return bool(self.path) and self.type == "VARCHAR"
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,20 @@ def find_column(connection: duckdb.DuckDBPyConnection, relation: Relation, path:
             return None
         column = ShopColumn(path, sql, type_)
     return column
+
+
+def extract_once(scan: str, document: str, columns: Mapping[str, ShopColumn]) -> tuple[str, dict[str, ShopColumn]]:
+    """SQL for the rows of `scan`, and the `columns`, with one extraction for all members of a row's JSON object.
+
+    Each column by itself would read the object again.
+    """
+    members = {name: column for name, column in columns.items() if column.is_member}
+    if len(members) < 2:
+        return scan, dict(columns)
+    paths = literals(column.path for column in members.values())
+    scan = f"(SELECT *, json_extract_string({identifier(document)}, [{paths}]) AS {_MEMBERS} FROM {scan})"
+    by_index = {name: replace(column, sql=f"{_MEMBERS}[{i}]") for i, (name, column) in enumerate(members.items(), 1)}
+    return scan, {**columns, **by_index}
 
 
 def _spell(relation: Relation, path: str) -> str:

@@ -7,7 +7,6 @@ kinds of sources. `mmse.schema.columns` has the columns of the tables.
 from __future__ import annotations
 
 import codecs
-import difflib
 import glob
 import hashlib
 import logging
@@ -25,15 +24,13 @@ from mmse.sources.config import EventsConfig as EventsConfig
 from mmse.sources.config import ItemsConfig as ItemsConfig
 from mmse.sources.file_contents import DAMAGED, check_content
 from mmse.sources.file_readers import FILE_READERS, common_format, format_of, is_url
-from mmse.sources.mapping import MappedValue, ShopColumn, find_value, occurs, path_of
+from mmse.sources.mapping import MappedValue, ShopColumn, extract_once, find_value, occurs, path_of
+from mmse.sources.missing_columns import missing_column
 from mmse.sources.readers import READERS
 from mmse.sources.relation import Relation, SourceFiles
 from mmse.sources.sql import identifier as identifier
 from mmse.sources.sql import literal as literal
 from mmse.sources.text_copies import CopiesFolder
-
-_MAX_NAMES = 40
-_NO_HEADER = " A file whose first line is a row already needs names of its columns: csv = {names = […]}."
 
 log = logging.getLogger(__name__)
 
@@ -224,8 +221,16 @@ class _OpenSource:
                 found[name] = column
                 _warn_of_words(connection, self, name, value, column)
             elif name in required or name in columns:
-                raise _missing_column(self.table, name, path_of(value) or name, list(self.relation.types))
-        return replace(self.table, shop_columns=found)
+                raise missing_column(
+                    self.table.name,
+                    self.table.files[0],
+                    self.table.format,
+                    name,
+                    path_of(value) or name,
+                    list(self.relation.types),
+                )
+        scan, shop_columns = extract_once(self.table.scan, self.table.document, found)
+        return replace(self.table, scan=scan, shop_columns=shop_columns)
 
 
 def _open_source(
@@ -373,25 +378,6 @@ def _find_unreadable(
                 )
             return unreadable(table, [file], file_error)
     return unreadable(table, files, error)
-
-
-def _missing_column(table: Table, column: str, shop_column: str, shop_columns: list[str]) -> TableError:
-    by_lower_case = {name.lower(): name for name in shop_columns}
-    close = difflib.get_close_matches(shop_column.lower(), list(by_lower_case), n=1, cutoff=0.5)
-    nearest = f" The nearest is '{by_lower_case[close[0]]}'." if close else ""
-    example = by_lower_case[close[0]] if close else "the shop's name"
-    mapping = "" if column == shop_column else f" (mapped to {column})"
-    names = ", ".join(shop_columns[:_MAX_NAMES]) + (", …" if len(shop_columns) > _MAX_NAMES else ".")
-    return TableError(
-        f"{table.files[0]} has no column '{shop_column}'{mapping}; it has: {names}{nearest}",
-        f'Say which column it is in shop.toml: [{table.name}.columns] {column} = "{example}".'
-        + (_NO_HEADER if table.format == "csv" and any(map(_is_value, shop_columns)) else ""),
-    )
-
-
-def _is_value(name: str) -> bool:
-    """Whether what should be a column's name is a number, as in a file without a header line."""
-    return name.strip().replace(".", "", 1).isdigit()
 
 
 def _check_file(file: Path, table: str) -> None:
