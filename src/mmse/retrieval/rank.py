@@ -175,7 +175,9 @@ def _is_exhaustive(
     is_fixed = search.target_precision is None and context.ranking.calibration.form == "adapter"
     if search.channel != "hybrid" or threshold <= 0 or not is_fixed:
         return False
-    best_rest = np.array([originals.vector_floor + context.weight * originals.lexical_floor])
+    fusion, memory = context.ranking.fusion, context.ranking.memory
+    remembered = 0.0 if originals.remembered is None else fusion.popularity * memory.highest_popularity
+    best_rest = np.array([originals.vector_floor + context.weight * originals.lexical_floor + remembered])
     return bool(expit(context.log_odds(best_rest, moments))[0] < threshold)
 
 

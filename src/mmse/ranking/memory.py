@@ -1,0 +1,117 @@
+"""What shoppers took of late after a query, and of each item after any query: the log's own memory, by exact query.
+
+    evidence(q, i) = log( (gains(q, i) + s) / (expectations(q, i) + s) )
+
+`gains` are clicks, carts and orders of the item after the query, `expectations` the gains of an average item of that
+query that was looked at as often; both fade with their age. `s` is the smoothing: with little to remember the evidence
+is near 0. An item that was often seen and left has evidence below 0, one that was never seen has none. In a log that
+does not say what was seen nothing is expected, and evidence is never below 0. The *popularity* of an item is the same
+over all queries.
+
+Queries are kept as hashes of their stems without blanks, so that one memory serves every form of a query.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int32, Int64, UInt64
+
+from mmse.core.errors import ArtifactError
+from mmse.index.speller import Stem, join_stems
+from mmse.text.hashing import digests
+from mmse.text.normalise import normalise
+
+_ARRAYS = ("keys", "starts", "rows", "gains", "expectations", "popularity")
+_NO_ROWS: Int32[np.ndarray, " none"] = np.empty(0, np.int32)
+_NO_NUMBERS: Float32[np.ndarray, " none"] = np.empty(0, np.float32)
+
+
+def memory_key(query: str, stem: Stem) -> str:
+    """What the forms of `query` that share a memory have in common."""
+    return join_stems(query, stem) or normalise(query)
+
+
+@dataclass(frozen=True, eq=False)
+class QueryMemory:
+    """The pairs of query and item that are remembered, by query: `rows[starts[q] : starts[q + 1]]` are those of `q`.
+
+    `keys` are sorted hashes of `memory_key`; the rows of a query ascend. `popularity` is by item row.
+    """
+
+    keys: UInt64[np.ndarray, " queries"]
+    starts: Int64[np.ndarray, " bounds"]
+    rows: Int32[np.ndarray, " pairs"]
+    gains: Float32[np.ndarray, " pairs"]
+    expectations: Float32[np.ndarray, " pairs"]
+    popularity: Float32[np.ndarray, " items"]
+    smoothing: float = 1.0
+
+    @classmethod
+    def empty(cls) -> QueryMemory:
+        """A memory of nothing."""
+        return cls(np.empty(0, np.uint64), np.zeros(1, np.int64), _NO_ROWS, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS)
+
+    def __len__(self) -> int:
+        """The number of queries."""
+        return len(self.keys)
+
+    def recall(self, key: str) -> Recollection:
+        """What is remembered of the query with this `memory_key`."""
+        if len(self.keys) == 0:
+            return Recollection(_NO_ROWS, _NO_NUMBERS)
+        (hash_,) = digests([key])
+        index = int(np.searchsorted(self.keys, hash_))
+        if index == len(self.keys) or self.keys[index] != hash_:
+            return Recollection(_NO_ROWS, _NO_NUMBERS)
+        pairs = slice(int(self.starts[index]), int(self.starts[index + 1]))
+        ratio = (self.gains[pairs] + self.smoothing) / (self.expectations[pairs] + self.smoothing)
+        return Recollection(np.asarray(self.rows[pairs]), np.log(ratio).astype(np.float32))
+
+    def popularity_of(self, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+        """The popularity of the items at `rows`; 0 for rows that are newer than the memory."""
+        result = np.zeros(len(rows), np.float32)
+        is_old = rows < len(self.popularity)
+        result[is_old] = self.popularity[rows[is_old]]
+        return result
+
+    @property
+    def highest_popularity(self) -> float:
+        """The popularity of the most popular item, at least 0."""
+        return float(self.popularity.max(initial=0.0))
+
+    def save(self, folder: Path) -> None:
+        """Writes an array for each field into `folder`, which exists."""
+        for name in _ARRAYS:
+            np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
+
+    @classmethod
+    def open(cls, folder: Path, smoothing: float) -> QueryMemory:
+        """The memory saved in `folder`, read as it is needed; raises `ArtifactError` where it is damaged."""
+        try:
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+        except (OSError, ValueError, EOFError) as error:
+            raise ArtifactError(f"Cannot read the memory in {folder}: {error}.", "Run `mmse rank` again.") from error
+        return cls(**arrays, smoothing=smoothing)
+
+
+@dataclass(frozen=True, eq=False)
+class Recollection:
+    """The items that are remembered of one query, rows ascending, each with its evidence."""
+
+    rows: Int32[np.ndarray, " n"]
+    evidence: Float32[np.ndarray, " n"]
+
+    def of(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, " m"]:
+        """The evidence of any `rows`; 0 for items that are not remembered."""
+        if len(self.rows) == 0:
+            return np.zeros(len(rows), np.float32)
+        indices = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        return np.where(self.rows[indices] == rows, self.evidence[indices], np.float32(0))
+
+    @property
+    def candidate_rows(self) -> Int64[np.ndarray, " c"]:
+        """The rows whose evidence is above 0."""
+        return self.rows[self.evidence > 0].astype(np.int64)
