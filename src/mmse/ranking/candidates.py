@@ -30,7 +30,7 @@ _LEAST_SCORE = 1e-6
 class Candidates:
     """Distinct item rows, with the inner product of the embeddings and the share (0 to 1) of the query's words.
 
-    `remembered` is what the memory adds to the score of each, None where the memory takes no part.
+    `memory_share` is what the memory adds to the score of each, None where the memory takes no part.
 
     No other item that the channels can find has a higher inner product than `vector_floor` together with a higher share
     than `lexical_floor`; a floor of -inf means that there is no other item.
@@ -41,7 +41,7 @@ class Candidates:
     lexical: Float32[np.ndarray, " n"]
     vector_floor: float = math.inf
     lexical_floor: float = math.inf
-    remembered: Float32[np.ndarray, " n"] | None = None
+    memory_share: Float32[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -118,13 +118,13 @@ def add_rows(
     new_rows = rows[~np.isin(rows, candidates.rows, assume_unique=True)] if len(rows) else rows
     if len(new_rows) == 0:
         return candidates
-    remembered = candidates.remembered
+    memory_share = candidates.memory_share
     return replace(
         candidates,
         rows=np.concatenate([candidates.rows, new_rows]),
         vector=np.concatenate([candidates.vector, vector_scores(new_rows)]),
         lexical=np.concatenate([candidates.lexical, word_shares(lexical.score_rows(query, new_rows), query)]),
-        remembered=None if remembered is None else np.concatenate([remembered, remember(new_rows)]),
+        memory_share=None if memory_share is None else np.concatenate([memory_share, remember(new_rows)]),
     )
 
 

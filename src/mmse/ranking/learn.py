@@ -50,20 +50,20 @@ def learn(
     `memory_log` is the log before the window; without it nothing is remembered.
     """
     boosts = tune_boosts(window, lexical, progress)
-    learned, memory = None, memory_log.remember(START) if memory_log else QueryMemory.empty()
-    scored = ScoredWindow.of(window, lexical, boosts, progress, memory)
-    fusion = learn_fusion(scored.choices())
+    fit, memory = None, memory_log.remember(START) if memory_log else QueryMemory.empty()
+    scores = ScoredWindow.of(window, lexical, boosts, progress, memory)
+    fusion = learn_fusion(scores.choices())
     if memory_log is not None:
-        fusion, learned = _learn_memory(scored, fusion, memory_log, progress)
-        memory = memory_log.remember(learned.fading) if learned else QueryMemory.empty()
-    slots = scored.calibration_slots(fusion, memory)
+        fusion, fit = _learn_memory(scores, fusion, memory_log, progress)
+        memory = memory_log.remember(fit.settings) if fit else QueryMemory.empty()
+    slots = scores.calibration_slots(fusion, memory)
     n_explored_clicks = int((slots.clicked * window.slots.explored).sum())
     explored_only = n_explored_clicks >= MIN_EXPLORED_CLICKS
     if explored_only:
         slots = _select_slots(slots, window.slots.explored)
     counts: dict[str, int | str | float] = {
         "requests": len(window.requests),
-        "chosen_items": len(scored.choices().positives),
+        "chosen_items": len(scores.choices().positives),
         "clicks_in_explored_slots": n_explored_clicks,
         "calibrated_on": "explored slots" if explored_only else "all slots",
     }
@@ -71,7 +71,7 @@ def learn(
     if not all(calibration.is_learned for calibration in calibrations.values()):
         counts["calibrated_on"] = "nothing"
         log.warning(NO_PROBABILITIES)
-    return LearnedRanking(boosts, fusion, calibrations, learned, counts)
+    return LearnedRanking(boosts, fusion, calibrations, fit, counts)
 
 
 def tune_boosts(window: ValidationWindow, lexical: LexicalIndex, progress: Progress) -> dict[str, float]:
@@ -109,7 +109,7 @@ def _gain(
 
 
 def _learn_memory(
-    scored: ScoredWindow, fusion: Fusion, memory_log: MemoryLog, progress: Progress
+    scores: ScoredWindow, fusion: Fusion, memory_log: MemoryLog, progress: Progress
 ) -> tuple[Fusion, LearnedMemory | None]:
     """The fusion with the weights of the memory, and how to remember; the `fusion` as it is where that is of no use.
 
@@ -117,20 +117,20 @@ def _learn_memory(
     candidates give all weights at once.
     """
     of_pages, start = memory_log.has_looks, memory_log.remember(START)
-    base = fusion if of_pages else learn_fusion(scored.choices(start))
-    learned = learn_memory(
+    base = fusion if of_pages else learn_fusion(scores.choices(start))
+    fit = learn_memory(
         memory_log,
-        scored.choice_sets(base, of_pages=of_pages),
-        scored.choice_sets(fusion, of_pages=of_pages),
-        has_orders=bool((scored.window.requests.stages > Stage.CLICKED).any()),
+        scores.choice_sets(base, of_pages=of_pages),
+        scores.choice_sets(fusion, of_pages=of_pages),
+        has_orders=bool((scores.window.requests.stages > Stage.CLICKED).any()),
         progress=progress,
     )
-    if learned is None:
+    if fit is None:
         return fusion, None
     if not of_pages:
-        return learn_fusion(scored.choices(memory_log.remember(learned.fading))), learned
-    memory_weight, popularity_weight = learned.weights
-    return replace(fusion, memory=memory_weight, popularity=popularity_weight), learned
+        return learn_fusion(scores.choices(memory_log.remember(fit.settings))), fit
+    memory_weight, popularity_weight = fit.weights
+    return replace(fusion, memory=memory_weight, popularity=popularity_weight), fit
 
 
 def _select_slots(slots: CalibrationSlots, mask: Bool[np.ndarray, " n"]) -> CalibrationSlots:

@@ -13,7 +13,9 @@ Queries are kept as hashes of their stems without blanks, so that one memory ser
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +71,14 @@ class QueryMemory:
         pairs = slice(int(self.starts[index]), int(self.starts[index + 1]))
         ratio = (self.gains[pairs] + self.smoothing) / (self.expectations[pairs] + self.smoothing)
         return Recollection(np.asarray(self.rows[pairs]), np.log(ratio).astype(np.float32))
+
+    def evidence(
+        self, keys: Sequence[str], starts: Int64[np.ndarray, " bounds"], rows: Int64[np.ndarray, " n"]
+    ) -> Float32[np.ndarray, "n 2"]:
+        """The evidence after its query, and the popularity, of items; those from `starts[q]` on are of query `q`."""
+        bounds = pairwise(starts.tolist())
+        parts = [self.recall(key).of(rows[start:end]) for key, (start, end) in zip(keys, bounds, strict=True)]
+        return np.column_stack([np.concatenate([_NO_NUMBERS, *parts]), self.popularity_of(rows)])
 
     def popularity_of(self, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
         """The popularity of the items at `rows`; 0 for rows that are newer than the memory."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,12 +20,12 @@ from mmse.core.progress import Progress
 from mmse.ranking.fit import minimise
 from mmse.ranking.fusion import log_likelihoods
 from mmse.ranking.memory import QueryMemory
-from mmse.ranking.memory_log import Fading, Gains, MemoryLog
+from mmse.ranking.memory_log import Gains, MemoryLog, MemorySettings
 
 HALF_LIVES = (1.0, 3.0, 7.0, 14.0, 30.0, 90.0, 365.0)
 SMOOTHINGS = (0.03, 0.1, 0.3, 1.0, 3.0)
 GAINS: tuple[Gains, ...] = ((1.0, 2.0, 3.0), (1.0, 1.0, 1.0), (1.0, 4.0, 10.0), (0.0, 0.0, 1.0))
-START = Fading(half_life_days=14.0, popularity_half_life_days=14.0, gains=GAINS[0], smoothing=0.1)
+START = MemorySettings(half_life_days=14.0, popularity_half_life_days=14.0, gains=GAINS[0], smoothing=0.1)
 TUNING_SETS = 1_500
 """How a memory fades and is smoothed is tuned on at most so many requests."""
 LEAST_GAIN = 0.001
@@ -54,19 +53,14 @@ class ChoiceSets:
     positives: Int64[np.ndarray, " p"]
 
     def evidence(self, memory: QueryMemory) -> Float32[np.ndarray, "n 2"]:
-        """What `memory` has of each, after its query and of the item."""
-        recollections = (memory.recall(key).of(self.rows[a:b]) for key, (a, b) in self._sets())
-        after_query = np.concatenate([np.empty(0, np.float32), *recollections])
-        return np.column_stack([after_query, memory.popularity_of(self.rows)])
+        """What `memory` has of each."""
+        return memory.evidence(self.keys, self.starts, self.rows)
 
     def head(self, n: int) -> ChoiceSets:
         """The first `n` sets."""
         end = int(self.starts[min(n, len(self.keys))])
         columns = (self.rows[:end], self.scores[:end], self.log_looks[:end])
         return ChoiceSets(self.keys[:n], self.starts[: n + 1], *columns, self.positives[self.positives < end])
-
-    def _sets(self) -> Iterator[tuple[str, tuple[int, int]]]:
-        return zip(self.keys, pairwise(self.starts.tolist()), strict=True)
 
 
 @dataclass(frozen=True)
@@ -76,7 +70,7 @@ class LearnedMemory:
     `gain` is by how much a memory learned on half of the queries raised the log-likelihood of a choice of the others.
     """
 
-    fading: Fading
+    settings: MemorySettings
     weights: tuple[float, float]
     gain: float
 
@@ -92,25 +86,25 @@ def learn_memory(
     if len(sets.positives) < MIN_CHOICES:
         return None
     tuning_sets = sets.head(TUNING_SETS)
-    tuning_fit, fit = _Fit.of(tuning_sets), _Fit.of(sets)
+    tuning_fit, fit = _ChoiceModel.of(tuning_sets), _ChoiceModel.of(sets)
     days = max(START.half_life_days, log.next_days)
     best = replace(START, half_life_days=days, popularity_half_life_days=days)
-    best_value, memories = -np.inf, dict[Fading, QueryMemory]()
+    best_value, memories = -np.inf, dict[MemorySettings, QueryMemory]()
     changes: list[dict[str, Any]] = [{}, *list(_changes(log.next_days, has_orders=has_orders)) * _ROUNDS]
     for step, change in enumerate(changes):
         progress("learn the memory", step, len(changes))
-        fading = replace(best, **change)
-        if step and fading == best:
+        settings = replace(best, **change)
+        if step and settings == best:
             continue
-        former = replace(fading, smoothing=START.smoothing)
-        if former not in memories:
-            memories[former] = log.remember(former)
-        memory = replace(memories[former], smoothing=fading.smoothing)
+        cache_key = replace(settings, smoothing=START.smoothing)
+        if cache_key not in memories:
+            memories[cache_key] = log.remember(cache_key)
+        memory = replace(memories[cache_key], smoothing=settings.smoothing)
         value = tuning_fit.value(tuning_sets.evidence(memory))
         if value > best_value + LEAST_GAIN:
-            best, best_value = fading, value
+            best, best_value = settings, value
     evidence = sets.evidence(replace(memories[replace(best, smoothing=START.smoothing)], smoothing=best.smoothing))
-    gain, error = fit.held_out_gain(evidence, _Fit.of(sets_without))
+    gain, error = fit.held_out_gain(evidence, _ChoiceModel.of(sets_without))
     if gain <= error:
         return None
     temperature, *weights = fit.learn(evidence, fit.everything).tolist()
@@ -118,7 +112,7 @@ def learn_memory(
 
 
 def _changes(least_days: float, *, has_orders: bool) -> Iterator[dict[str, Any]]:
-    """Other values of one field of a `Fading`, one after another.
+    """Other values of one field of a `MemorySettings`, one after another.
 
     No half-life is shorter than `least_days`, for which the memory has to last: an even shorter one would do well in a
     short window and be out of date soon after it.
@@ -131,7 +125,7 @@ def _changes(least_days: float, *, has_orders: bool) -> Iterator[dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class _Fit:
+class _ChoiceModel:
     """The choices as tensors; `query` is the number of the query of each choice."""
 
     scores: Tensor
@@ -142,7 +136,7 @@ class _Fit:
     query: Tensor
 
     @classmethod
-    def of(cls, sets: ChoiceSets) -> _Fit:
+    def of(cls, sets: ChoiceSets) -> _ChoiceModel:
         request = np.repeat(np.arange(len(sets.keys)), np.diff(sets.starts))
         query = np.unique(sets.keys, return_inverse=True)[1].astype(np.int64)[request[sets.positives]]
         return cls(
@@ -163,8 +157,8 @@ class _Fit:
         numbers = self.learn(evidence, self.everything)
         return float(self._log_likelihoods(numbers, torch.from_numpy(evidence)).mean())
 
-    def held_out_gain(self, evidence: Float32[np.ndarray, "n 2"], former: _Fit) -> tuple[float, float]:
-        """The mean gain of a choice's log-likelihood over `former` by a memory learned on the other half of queries.
+    def held_out_gain(self, evidence: Float32[np.ndarray, "n 2"], baseline_model: _ChoiceModel) -> tuple[float, float]:
+        """The mean gain of a choice's log-likelihood by a memory that was learned on the other half of the queries.
 
         The second number is its standard error, by query.
         """
@@ -174,8 +168,8 @@ class _Fit:
             if not (half.any() and (~half).any()):
                 return 0.0, 0.0
             with_memory = self._log_likelihoods(self.learn(evidence, ~half), torch.from_numpy(evidence))
-            without = former._log_likelihoods(former.learn(nothing, ~half), torch.from_numpy(nothing))
-            gains[half] = (with_memory - without)[half]
+            baseline = baseline_model._log_likelihoods(baseline_model.learn(nothing, ~half), torch.from_numpy(nothing))
+            gains[half] = (with_memory - baseline)[half]
         deviations = torch.zeros(int(self.query.max()) + 1, dtype=torch.double)
         deviations.scatter_add_(0, self.query, gains - gains.mean())
         return float(gains.mean()), float(deviations.square().sum().sqrt()) / len(gains)

@@ -37,7 +37,7 @@ DAY_US = 86_400e6
 
 
 @dataclass(frozen=True)
-class Fading:
+class MemorySettings:
     """How a memory is made: after so many days an event counts half, for its query and for the popularity of its item.
 
     `gains` are what stages count; `smoothing` is that of `mmse.ranking.memory`.
@@ -63,9 +63,9 @@ class MemoryLog:
     n_items: int
     has_looks: bool
 
-    def remember(self, fading: Fading) -> QueryMemory:
+    def remember(self, settings: MemorySettings) -> QueryMemory:
         """The memory at the moment."""
-        sums = self._sums(fading.half_life_days, fading.gains)
+        sums = self._sums(settings.half_life_days, settings.gains)
         pairs = self.session.arrow(_pairs_sql(sums, self._rate(sums), has_looks=self.has_looks))
         keys = pairs["key"].to_numpy().astype(np.uint64)
         starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if len(keys) else np.empty(0, np.int64)
@@ -75,8 +75,8 @@ class MemoryLog:
             rows=pairs["item_row"].to_numpy().astype(np.int32),
             gains=pairs["gain"].to_numpy().astype(np.float32),
             expectations=pairs["expectation"].to_numpy().astype(np.float32),
-            popularity=self._popularity(self._sums(fading.popularity_half_life_days, fading.gains)),
-            smoothing=fading.smoothing,
+            popularity=self._popularity(self._sums(settings.popularity_half_life_days, settings.gains)),
+            smoothing=settings.smoothing,
         )
 
     def _sums(self, half_life_days: float, gains: Gains) -> str:

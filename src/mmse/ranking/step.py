@@ -76,7 +76,7 @@ class Ranking:
             boosts = {field: float(values["boosts"][field]) for field in FIELDS}
             fusion = build(Fusion, values["fusion"], str(folder / FILE))
             calibrations = {form: msgspec.convert(values["calibrations"][form], Calibration) for form in FORMS}
-            smoothing = float(values[MEMORY]["fading"]["smoothing"]) if fusion.remembers else 1.0
+            smoothing = float(values[MEMORY]["settings"]["smoothing"]) if fusion.remembers else 1.0
         except (OSError, ValueError, KeyError, TypeError, msgspec.ValidationError) as error:
             raise ArtifactError(f"Cannot read {folder / FILE}: {error}.", "Run `mmse rank` again.") from error
         guard = Guard.open(folder) if manifest.config["guard"] else None
@@ -133,4 +133,4 @@ def _remember(dataset: Path, splits: Sequence[str], lexical: LexicalIndex, ranki
     """What is remembered of `splits`, as was learned."""
     assert ranking.memory is not None
     with open_memory_log(dataset, splits, lexical.stems) as log:
-        return log.remember(ranking.memory.fading)
+        return log.remember(ranking.memory.settings)

@@ -173,10 +173,8 @@ class ScoredWindow:
 
     def _evidence(self, memory: QueryMemory, pairs: ScoredPairs) -> Float32[np.ndarray, "n 2"]:
         requests, starts = np.unique(pairs.request, return_index=True)
-        bounds = np.append(starts, len(pairs.request)).astype(np.int64)
-        empty = np.empty(0)
         keys = [self.keys[request] for request in requests.tolist()]
-        return ChoiceSets(keys, bounds, pairs.rows, empty, empty, np.empty(0, np.int64)).evidence(memory)
+        return memory.evidence(keys, np.append(starts, len(pairs.request)).astype(np.int64), pairs.rows)
 
     def _choose(
         self, pairs: ScoredPairs

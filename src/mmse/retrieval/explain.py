@@ -35,8 +35,8 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
     parts: Sequence[dict[str, float]] = [{} for _ in scores]
     matched_words: Sequence[tuple[str, ...]] = [()] * len(rows)
     if explain:
-        remembered = block.candidates.remembered
-        shares = None if remembered is None else remembered[order]
+        memory_share = block.candidates.memory_share
+        shares = None if memory_share is None else memory_share[order]
         parts = _parts(context, rows, block.candidates.lexical[order], shares, encoder.widths)
         space = encoder.space
         table = context.snapshot.table(rows, space.text_columns)
@@ -89,7 +89,7 @@ def _parts(
     context: QueryContext,
     rows: Int64[np.ndarray, " m"],
     lexical: Float32[np.ndarray, " m"],
-    remembered: Float32[np.ndarray, " m"] | None,
+    memory_share: Float32[np.ndarray, " m"] | None,
     view_widths: Mapping[str, int],
 ) -> list[dict[str, float]]:
     """The share of each view, of the query's words and of what is remembered, in the score of each row."""
@@ -98,9 +98,9 @@ def _parts(
     names = [*view_widths, WORDS_PART]
     views = np.add.reduceat(products, starts, axis=1).astype(np.float64)
     columns = [views, context.weight * lexical]
-    if remembered is not None:
+    if memory_share is not None:
         names.append(MEMORY_PART)
-        columns.append(remembered)
+        columns.append(memory_share)
     table = np.column_stack(columns)
     return [dict(zip(names, shares, strict=True)) for shares in table.tolist()]
 

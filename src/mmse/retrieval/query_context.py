@@ -127,7 +127,7 @@ class QueryContext:
         )
         if channel != "hybrid" or has_no_neighbours or not self.ranking.fusion.remembers:
             return candidates
-        candidates = replace(candidates, remembered=self._remember(candidates.rows))
+        candidates = replace(candidates, memory_share=self._remember(candidates.rows))
         return self.with_rows(candidates, self._searchable(self.recollection.candidate_rows))
 
     def apply_guard(self, candidates: Candidates, channel: Channel) -> tuple[Candidates, Bool[np.ndarray, " n"]]:
@@ -166,8 +166,8 @@ class QueryContext:
             return np.asarray(candidates.lexical, np.float64)
         weight = self.weight if channel == "hybrid" else 0.0
         scores = fuse(candidates.vector, candidates.lexical, weight)
-        remembered = candidates.remembered if channel == "hybrid" else None
-        return np.asarray(scores if remembered is None else scores + remembered, np.float64)
+        memory_share = candidates.memory_share if channel == "hybrid" else None
+        return np.asarray(scores if memory_share is None else scores + memory_share, np.float64)
 
     def log_odds(self, scores: Float64[np.ndarray, " n"], moments: tuple[float, float]) -> Float64[np.ndarray, " n"]:
         """The log odds that a shopper who looks at items with these fused `scores` clicks them.

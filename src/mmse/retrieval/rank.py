@@ -176,8 +176,8 @@ def _is_exhaustive(
     if search.channel != "hybrid" or threshold <= 0 or not is_fixed:
         return False
     fusion, memory = context.ranking.fusion, context.ranking.memory
-    remembered = 0.0 if originals.remembered is None else fusion.popularity * memory.highest_popularity
-    best_rest = np.array([originals.vector_floor + context.weight * originals.lexical_floor + remembered])
+    memory_share = 0.0 if originals.memory_share is None else fusion.popularity * memory.highest_popularity
+    best_rest = np.array([originals.vector_floor + context.weight * originals.lexical_floor + memory_share])
     return bool(expit(context.log_odds(best_rest, moments))[0] < threshold)
 
 
