@@ -1,7 +1,7 @@
 """How the scores of the channels become one: a sum whose weight of words falls the more often a query was asked.
 
     score = vector + w(n) · lexical + remembered       w(0) = new_query,   w(n) = known_query · n^−decay   for n ≥ 1
-    remembered = memory · evidence(query, item) + popularity · popularity(item)
+    remembered = memory · evidence(query, item) + p(n) · popularity(item)      p(0) = new_popularity, p(n) = popularity
 
 `vector` is the inner product of the fused embeddings, `lexical` the item's BM25 score as a share of the most that the
 query's words can give (0 to 1), `n` the requests of the query in the training log. The three numbers are above 0, so
@@ -45,11 +45,12 @@ class Fusion:
     decay: float = PRIOR["decay"][0]
     memory: float = 0.0
     popularity: float = 0.0
+    new_popularity: float = 0.0
 
     def __post_init__(self) -> None:
         for name in PRIOR:
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
-        for name in ("memory", "popularity"):
+        for name in ("memory", "popularity", "new_popularity"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 
     def weights(self, query_counts: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
@@ -62,11 +63,22 @@ class Fusion:
         """Whether the memory has a weight."""
         return self.memory > 0 or self.popularity > 0
 
+    def popularity_weights(self, query_counts: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """`p` of queries with so many requests in the log."""
+        return np.where(query_counts == 0, self.new_popularity, self.popularity)
+
     def remember(
-        self, evidence: Float32[np.ndarray, " n"], popularity: Float32[np.ndarray, " n"]
+        self,
+        evidence: Float32[np.ndarray, " n"],
+        popularity: Float32[np.ndarray, " n"],
+        query_counts: Int64[np.ndarray, " m"],
     ) -> Float32[np.ndarray, " n"]:
-        """What the memory adds to the scores of items with this evidence after a query, and this popularity."""
-        return (self.memory * evidence + self.popularity * popularity).astype(np.float32)
+        """What the memory adds to the scores of items with this evidence after their query, and this popularity.
+
+        `query_counts` has one number, or one for each item.
+        """
+        score = self.memory * evidence + self.popularity_weights(query_counts) * popularity
+        return np.asarray(score, np.float32)
 
 
 def fuse(vector: _Scores, lexical: _Scores, weight: float | _Scores) -> _Scores:

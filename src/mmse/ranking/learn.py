@@ -127,10 +127,12 @@ def _learn_memory(
     )
     if fit is None:
         return fusion, None
-    if not of_pages:
-        return learn_fusion(scores.choices(memory_log.remember(fit.settings))), fit
-    memory_weight, popularity_weight = fit.weights
-    return replace(fusion, memory=memory_weight, popularity=popularity_weight), fit
+    if of_pages:
+        memory_weight, popularity_weight = fit.weights
+        fusion = replace(fusion, memory=memory_weight, popularity=popularity_weight)
+    else:
+        fusion = learn_fusion(scores.choices(memory_log.remember(fit.settings), of_new=fit.of_new))
+    return replace(fusion, new_popularity=fusion.popularity if fit.of_new else 0.0), fit
 
 
 def _select_slots(slots: CalibrationSlots, mask: Bool[np.ndarray, " n"]) -> CalibrationSlots:

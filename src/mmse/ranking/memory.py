@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from mmse.text.hashing import digests
 from mmse.text.normalise import normalise
 
 _ARRAYS = ("keys", "starts", "rows", "gains", "expectations", "popularity")
+_N_POPULAR = 1_000
 _NO_ROWS: Int32[np.ndarray, " none"] = np.empty(0, np.int32)
 _NO_NUMBERS: Float32[np.ndarray, " none"] = np.empty(0, np.float32)
 
@@ -87,10 +89,18 @@ class QueryMemory:
         result[is_old] = self.popularity[rows[is_old]]
         return result
 
-    @property
-    def highest_popularity(self) -> float:
-        """The popularity of the most popular item, at least 0."""
-        return float(self.popularity.max(initial=0.0))
+    def highest_popularity(self, rows: Int64[np.ndarray, " n"]) -> float:
+        """A popularity that no item besides those at `rows` exceeds, at least 0."""
+        is_other = ~np.isin(self._most_popular, rows)
+        best = self._most_popular[int(np.argmax(is_other)) if is_other.any() else -1 :]
+        return max(0.0, float(self.popularity[best[0]])) if len(best) else 0.0
+
+    @cached_property
+    def _most_popular(self) -> Int64[np.ndarray, " m"]:
+        """The rows of the most popular items, the best first."""
+        n = min(_N_POPULAR, len(self.popularity))
+        best = np.argpartition(-self.popularity, n - 1)[:n] if n else np.empty(0, np.int64)
+        return best[np.argsort(-self.popularity[best], kind="stable")].astype(np.int64)
 
     def save(self, folder: Path) -> None:
         """Writes an array for each field into `folder`, which exists."""

@@ -2,7 +2,8 @@
 
 The memory is as of the window's start. Where the log says what was seen, a choice is one among the items of its page,
 each as likely to be looked at as its position is: what the engine chose to show then says nothing. Otherwise it is one
-among the candidates. A memory weighs nothing unless it makes choices likelier that it was not learned from.
+among the candidates. A memory weighs nothing unless it makes choices likelier that it was not learned from; nor does an
+item's popularity, for queries that the log does not have, unless it does so for such queries.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from mmse.core.progress import Progress
@@ -41,37 +42,49 @@ _ROUNDS = 2
 class ChoiceSets:
     """What was chosen among what, flat: set `s` is `starts[s]` to `starts[s + 1]`, and came of the query `keys[s]`.
 
-    `scores` are without the memory; `log_looks` is the logarithm of how likely each item was looked at. `positives` are
-    the indices of what was chosen.
+    `is_new` marks sets of queries that the training log does not have. `scores` are without the memory; `log_looks` is
+    the logarithm of how likely each item was looked at. `positives` are the indices of what was chosen.
     """
 
     keys: list[str]
+    is_new: Bool[np.ndarray, " sets"]
     starts: Int64[np.ndarray, " bounds"]
     rows: Int64[np.ndarray, " n"]
     scores: Float64[np.ndarray, " n"]
     log_looks: Float64[np.ndarray, " n"]
     positives: Int64[np.ndarray, " p"]
 
-    def evidence(self, memory: QueryMemory) -> Float32[np.ndarray, "n 2"]:
-        """What `memory` has of each."""
-        return memory.evidence(self.keys, self.starts, self.rows)
+    def evidence(self, memory: QueryMemory, *, of_new: bool) -> Float32[np.ndarray, "n 2"]:
+        """What `memory` has of each, with a popularity of 0 for new queries unless `of_new`."""
+        evidence = memory.evidence(self.keys, self.starts, self.rows)
+        if not of_new:
+            evidence[np.repeat(self.is_new, np.diff(self.starts)), 1] = 0.0
+        return evidence
+
+    @property
+    def is_new_choice(self) -> Bool[np.ndarray, " p"]:
+        """Which of the positives are of new queries."""
+        return np.asarray(np.repeat(self.is_new, np.diff(self.starts))[self.positives])
 
     def head(self, n: int) -> ChoiceSets:
         """The first `n` sets."""
         end = int(self.starts[min(n, len(self.keys))])
         columns = (self.rows[:end], self.scores[:end], self.log_looks[:end])
-        return ChoiceSets(self.keys[:n], self.starts[: n + 1], *columns, self.positives[self.positives < end])
+        positives = self.positives[self.positives < end]
+        return ChoiceSets(self.keys[:n], self.is_new[:n], self.starts[: n + 1], *columns, positives)
 
 
 @dataclass(frozen=True)
 class LearnedMemory:
     """How to remember, and the weights of the evidence after a query and of an item, in units of the score.
 
-    `gain` is by how much a memory learned on half of the queries raised the log-likelihood of a choice of the others.
+    `of_new` tells that an item's popularity counts for new queries, too. `gain` is by how much a memory learned on half
+    of the queries raised the log-likelihood of a choice of the others.
     """
 
     settings: MemorySettings
     weights: tuple[float, float]
+    of_new: bool
     gain: float
 
 
@@ -87,6 +100,8 @@ def learn_memory(
         return None
     tuning_sets = sets.head(TUNING_SETS)
     tuning_fit, fit = _ChoiceModel.of(tuning_sets), _ChoiceModel.of(sets)
+    is_new = torch.from_numpy(sets.is_new_choice)
+    of_new = int(is_new.sum()) >= MIN_CHOICES
     days = max(START.half_life_days, log.next_days)
     best = replace(START, half_life_days=days, popularity_half_life_days=days)
     best_value, memories = -np.inf, dict[MemorySettings, QueryMemory]()
@@ -100,15 +115,20 @@ def learn_memory(
         if cache_key not in memories:
             memories[cache_key] = log.remember(cache_key)
         memory = replace(memories[cache_key], smoothing=settings.smoothing)
-        value = tuning_fit.value(tuning_sets.evidence(memory))
+        value = tuning_fit.value(tuning_sets.evidence(memory, of_new=of_new))
         if value > best_value + LEAST_GAIN:
             best, best_value = settings, value
-    evidence = sets.evidence(replace(memories[replace(best, smoothing=START.smoothing)], smoothing=best.smoothing))
-    gain, error = fit.held_out_gain(evidence, _ChoiceModel.of(sets_without))
+    memory = replace(memories[replace(best, smoothing=START.smoothing)], smoothing=best.smoothing)
+    baseline = _ChoiceModel.of(sets_without)
+    if of_new:
+        gain, error = fit.held_out_gain(sets.evidence(memory, of_new=True), baseline, is_new)
+        of_new = gain > error
+    evidence = sets.evidence(memory, of_new=of_new)
+    gain, error = fit.held_out_gain(evidence, baseline, fit.everything)
     if gain <= error:
         return None
     temperature, *weights = fit.learn(evidence, fit.everything).tolist()
-    return LearnedMemory(best, (weights[0] / temperature, weights[1] / temperature), gain)
+    return LearnedMemory(best, (weights[0] / temperature, weights[1] / temperature), of_new, gain)
 
 
 def _changes(least_days: float, *, has_orders: bool) -> Iterator[dict[str, Any]]:
@@ -157,8 +177,10 @@ class _ChoiceModel:
         numbers = self.learn(evidence, self.everything)
         return float(self._log_likelihoods(numbers, torch.from_numpy(evidence)).mean())
 
-    def held_out_gain(self, evidence: Float32[np.ndarray, "n 2"], baseline_model: _ChoiceModel) -> tuple[float, float]:
-        """The mean gain of a choice's log-likelihood by a memory that was learned on the other half of the queries.
+    def held_out_gain(
+        self, evidence: Float32[np.ndarray, "n 2"], baseline_model: _ChoiceModel, choices: Tensor
+    ) -> tuple[float, float]:
+        """The mean gain in log-likelihood of `choices` by a memory that was learned on the other half of the queries.
 
         The second number is its standard error, by query.
         """
@@ -171,8 +193,9 @@ class _ChoiceModel:
             baseline = baseline_model._log_likelihoods(baseline_model.learn(nothing, ~half), torch.from_numpy(nothing))
             gains[half] = (with_memory - baseline)[half]
         deviations = torch.zeros(int(self.query.max()) + 1, dtype=torch.double)
-        deviations.scatter_add_(0, self.query, gains - gains.mean())
-        return float(gains.mean()), float(deviations.square().sum().sqrt()) / len(gains)
+        gain, n_choices = gains[choices].mean(), int(choices.sum())
+        deviations.scatter_add_(0, self.query[choices], gains[choices] - gain)
+        return float(gain), float(deviations.square().sum().sqrt()) / n_choices
 
     def learn(self, evidence: Float32[np.ndarray, "n 2"], choices: Tensor) -> Tensor:
         """1/temperature, and the weights of the evidence in logits, that make `choices` likeliest, given the prior."""

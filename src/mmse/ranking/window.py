@@ -122,8 +122,8 @@ class ScoredWindow:
         candidates = _find_candidates(window, lexical, boosts, progress, remembered_rows)
         return cls(window, keys, candidates, _score_slots(window, lexical, boosts, order), order)
 
-    def choices(self, memory: QueryMemory | None = None) -> Choices:
-        """What was chosen among the candidates, with what `memory` has of them."""
+    def choices(self, memory: QueryMemory | None = None, *, of_new: bool = True) -> Choices:
+        """What was chosen among the candidates, with what `memory` has of them; `of_new` as in `ChoiceSets`."""
         pairs, positives, request_ids = self._choose(self.candidates)
         return Choices(
             vector=pairs.vector,
@@ -131,7 +131,7 @@ class ScoredWindow:
             request=np.searchsorted(request_ids, pairs.request),
             positives=positives,
             query_counts=self.window.query_counts[request_ids],
-            evidence=None if memory is None else self._evidence(memory, pairs),
+            evidence=None if memory is None else self._choice_evidence(memory, pairs, of_new=of_new),
         )
 
     def choice_sets(self, fusion: Fusion, *, of_pages: bool) -> ChoiceSets:
@@ -140,6 +140,7 @@ class ScoredWindow:
         weights = fusion.weights(self.window.query_counts)[pairs.request]
         return ChoiceSets(
             keys=[self.keys[request] for request in request_ids.tolist()],
+            is_new=self.window.query_counts[request_ids] == 0,
             starts=np.append(np.searchsorted(pairs.request, request_ids), len(pairs.request)).astype(np.int64),
             rows=pairs.rows,
             scores=fuse(pairs.vector, pairs.lexical, weights),
@@ -168,8 +169,16 @@ class ScoredWindow:
         weights = fusion.weights(self.window.query_counts)[pairs.request]
         scores: Float64[np.ndarray, " n"] = fuse(pairs.vector, pairs.lexical, weights)
         if fusion.remembers:
-            scores = scores + fusion.remember(*self._evidence(memory, pairs).T)
+            counts = self.window.query_counts[pairs.request]
+            evidence = self._evidence(memory, pairs)
+            scores = scores + fusion.remember(evidence[:, 0], evidence[:, 1], counts)
         return scores
+
+    def _choice_evidence(self, memory: QueryMemory, pairs: ScoredPairs, *, of_new: bool) -> Float32[np.ndarray, "n 2"]:
+        evidence = self._evidence(memory, pairs)
+        if not of_new:
+            evidence[self.window.query_counts[pairs.request] == 0, 1] = 0.0
+        return evidence
 
     def _evidence(self, memory: QueryMemory, pairs: ScoredPairs) -> Float32[np.ndarray, "n 2"]:
         requests, starts = np.unique(pairs.request, return_index=True)

@@ -179,7 +179,7 @@ class QueryContext:
     def _remember(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, " m"]:
         """What the memory adds to the scores of `rows`."""
         memory, fusion = self.ranking.memory, self.ranking.fusion
-        return fusion.remember(self.recollection.of(rows), memory.popularity_of(rows))
+        return fusion.remember(self.recollection.of(rows), memory.popularity_of(rows), np.array([self.query_count]))
 
     def _searchable(self, rows: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " k"]:
         """Those of `rows` that have an item which the filter lets through."""
