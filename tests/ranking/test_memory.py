@@ -129,7 +129,10 @@ def test_a_saved_memory_is_the_same(tmp_path: Path) -> None:
     reopened = QueryMemory.open(tmp_path, memory.smoothing)
     assert reopened.recall("kettle").evidence.tolist() == memory.recall("kettle").evidence.tolist()
     assert reopened.recall("kettle").rows.tolist() == [5]
-    assert QueryMemory.empty().recall("kettle").rows.tolist() == []
+    QueryMemory.empty().save(tmp_path)
+    for empty in (QueryMemory.empty(), QueryMemory.open(tmp_path, 1.0)):
+        assert empty.recall("kettle").rows.tolist() == []
+        assert empty.highest_popularity(np.array([0])) == 0.0
 
 
 def choices(chosen_items: Sequence[int], n: int = 200) -> ChoiceSets:

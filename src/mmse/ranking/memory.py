@@ -29,6 +29,7 @@ from mmse.text.normalise import normalise
 
 _ARRAYS = ("keys", "starts", "rows", "gains", "expectations", "popularity")
 _N_POPULAR = 1_000
+_HEADER_BYTES = 128
 _NO_ROWS: Int32[np.ndarray, " none"] = np.empty(0, np.int32)
 _NO_NUMBERS: Float32[np.ndarray, " none"] = np.empty(0, np.float32)
 
@@ -111,10 +112,18 @@ class QueryMemory:
     def open(cls, folder: Path, smoothing: float) -> QueryMemory:
         """The memory saved in `folder`, read as it is needed; raises `ArtifactError` where it is damaged."""
         try:
-            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+            arrays = {name: _open_array(folder / f"{name}.npy") for name in _ARRAYS}
         except (OSError, ValueError, EOFError) as error:
             raise ArtifactError(f"Cannot read the memory in {folder}: {error}.", "Run `mmse rank` again.") from error
         return cls(**arrays, smoothing=smoothing)
+
+
+def _open_array(path: Path) -> np.ndarray:
+    """The array at `path`, mapped; an empty one, which cannot be, is read."""
+    array: np.ndarray = np.load(
+        path, mmap_mode="r" if path.stat().st_size > _HEADER_BYTES else None, allow_pickle=False
+    )
+    return array
 
 
 @dataclass(frozen=True, eq=False)
