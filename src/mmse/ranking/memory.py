@@ -120,9 +120,8 @@ class QueryMemory:
 
 def _open_array(path: Path) -> np.ndarray:
     """The array at `path`, mapped; an empty one, which cannot be, is read."""
-    array: np.ndarray = np.load(
-        path, mmap_mode="r" if path.stat().st_size > _HEADER_BYTES else None, allow_pickle=False
-    )
+    has_content = path.stat().st_size > _HEADER_BYTES
+    array: np.ndarray = np.load(path, mmap_mode="r" if has_content else None, allow_pickle=False)
     return array
 
 
