@@ -74,7 +74,7 @@ class Subject:
             )
         if retriever.ranking.fusion.remembers and run.manifest(RANKING).config["as_of"] != as_of:
             raise ArtifactError(
-                f"{run.ranking} remembers another part of the log than {run.vectors} knows: what came before '{as_of}'.",
+                f"{run.ranking} remembers another part of the log than {run.vectors} knows (as of '{as_of}').",
                 "Run `mmse rank` again before evaluating.",
             )
         return cls(run, retriever, str(run.manifest(MODEL).config["recipe"]))
