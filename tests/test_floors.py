@@ -17,9 +17,9 @@ FLOORS: dict[int, set[str]] = {
     5: {"index", "map"},
     6: {"catalogue", "ranking"},
     7: {"retrieval"},
-    8: {"evaluation", "experiment"},
+    8: {"evaluation", "experiment", "release"},
     9: {"shop", "pipeline", "serving", "lab.simulator"},
-    10: {"lab"},
+    10: {"cycle", "lab"},
     11: {"cli", "__main__"},
 }
 STRANGERS = (FLOORS[3], FLOORS[6])

@@ -5,7 +5,7 @@ A step reads folders of the run and writes one (`mmse.core.run_folder` has the p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType
@@ -274,11 +274,15 @@ STEPS: Mapping[str, Step] = {step.kind: step for step in _STEPS}
 
 
 def run(
-    shop: Shop | str | Path, folder: str | Path | None = None, listener: Listener = Listener()
+    shop: Shop | str | Path,
+    folder: str | Path | None = None,
+    listener: Listener = Listener(),
+    kinds: Collection[str] | None = None,
 ) -> dict[str, Manifest]:
     """Makes every folder of a run that is not up to date; gives all manifests by folder name.
 
     `shop` is a `Shop` or the path of its shop.toml; `folder` is the run folder, by default `run` beside shop.toml.
+    Of `kinds`, if they are given, alone: what they are made from is taken as it is.
     A step whose optional part of mmse is not installed is left out, with the command that installs it. Raises
     `OutputError` where another process is making the same run.
     """
@@ -286,12 +290,16 @@ def run(
     for step in STEPS.values():
         step.engine(shop)  # a name that does not exist is told before hours of work
     with _run_folder(shop, folder).lock():
-        return _run(shop, folder, listener)
+        return _run(shop, folder, listener, STEPS if kinds is None else kinds)
 
 
-def _run(shop: Shop, folder: str | Path | None, listener: Listener) -> dict[str, Manifest]:
+def _run(shop: Shop, folder: str | Path | None, listener: Listener, kinds: Collection[str]) -> dict[str, Manifest]:
     manifests: dict[str, Manifest] = {}
+    if DATASET not in kinds:
+        manifests[DATASET] = _run_folder(shop, folder).manifest(DATASET)
     for kind, step in STEPS.items():
+        if kind not in kinds:
+            continue
         if step.extra and not is_installed(step.extra):
             listener.step(kind, f"left out: it needs {EXTRAS[step.extra].command}", False)
         elif kind == REPORT and not manifests[DATASET].counts["requests"]["test"]:

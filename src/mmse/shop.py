@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from mmse.map.projection import MapConfig
 from mmse.mining.mine import MineConfig
 from mmse.model.recipes import RECIPES
 from mmse.ranking.step import RankingConfig
+from mmse.release.config import ReleaseConfig
+from mmse.sources.config import EventSource
 from mmse.sources.tables import EventsConfig, ItemsConfig
 from mmse.training.config import TrainConfig
 
@@ -63,6 +65,7 @@ SECTIONS: dict[str, type] = {
     "map": MapConfig,
     "evaluate": EvaluateConfig,
     "baselines": BaselinesConfig,
+    "release": ReleaseConfig,
 }
 """The sections of shop.toml; a `Shop` has a field for each."""
 STEP_SECTIONS = ("mine", "serving", "train", "embed", "index", "ranking", "map", "evaluate")
@@ -89,6 +92,7 @@ class Shop:
     map: MapConfig = field(default_factory=MapConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     baselines: tuple[str, ...] = ("dssm",)
+    release: ReleaseConfig = field(default_factory=ReleaseConfig)
     engines: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -97,8 +101,11 @@ class Shop:
         return self.path.parent
 
 
-def read_shop(path: Path) -> Shop:
-    """The shop that `path` describes; raises `UsageError` naming the file, the section and the key."""
+def read_shop(path: Path, log: Path | None = None) -> Shop:
+    """The shop that `path` describes; raises `UsageError` naming the file, the section and the key.
+
+    `log` is a folder of events that are read besides those of `[events]`.
+    """
     document = read_toml(path)
     for section, values in document.items():
         if section not in SECTIONS:
@@ -111,16 +118,31 @@ def read_shop(path: Path) -> Shop:
     engines = _take_engines(document, path)
     if "items" not in document:
         raise UsageError(f"{path} has no section [items].", 'Add [items] with source = "…".')
+    has_events = "events" in document
+    if log is not None and not has_events:
+        document["events"] = {"source": str(log.resolve())}
     needs_no_events = engines.get("mine", "duckdb") == "duckdb"
     if needs_no_events and "events" not in document:
         document["train"] = {**WITHOUT_LOG, **document.get("train", {})}
     configs: dict[str, Any] = {"events": None if needs_no_events else EventsConfig()} | {
         name: build(SECTIONS[name], values, f"{path} [{name}]") for name, values in document.items()
     }
+    if log is not None and has_events:
+        configs["events"] = _add_log(configs["events"], log.resolve(), path.parent)
     configs["train"] = configs.get("train", TrainConfig()).resolve_paths(path.parent)
     truth, baselines = configs.pop("truth", None), configs.pop("baselines", BaselinesConfig())
     truth_folder = path.parent / truth.source if truth else None
     return Shop(path=path, truth=truth_folder, baselines=baselines.recipes, engines=engines, **configs)
+
+
+def _add_log(events: EventsConfig, log: Path, base: Path) -> EventsConfig:
+    """`events` with those of the folder `log` as one more source."""
+    sources = events.sources
+    if not sources:
+        values = {name: getattr(events, name) for name in vars(EventSource("events")) if name != "sources"}
+        sources = (EventSource(**values),)
+        events = EventsConfig(attribution_hours=events.attribution_hours)
+    return replace(events, sources=(*sources, EventSource(str(log))))
 
 
 def _take_engines(document: Mapping[str, dict[str, Any]], path: Path) -> dict[str, str]:

@@ -216,6 +216,7 @@ def test_unknown_versions_routes_and_methods(service: Service) -> None:
     check_error(service.get("/v1/nothing"), 404, "not_found")
     for path in ("/schema", "/schema/openapi.json"):  # the framework's own pages, which load scripts from elsewhere
         check_error(service.get(path), 404, "not_found")
+    assert service.get("/openapi.json").json()["servers"][0]["url"] == "./", "it holds below a proxy's prefix too"
     check_error(service.get("/v1/items/none"), 404, "not_found")
     assert service.put("/v1/search", json={}).headers["allow"]
     check_error(service.put("/v1/search", json={}), 405, "method_not_allowed")

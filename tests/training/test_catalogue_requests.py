@@ -34,7 +34,7 @@ OWN_WORDS = [
 @pytest.fixture
 def typed_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody mistypes."""
-    monkeypatch.setattr(catalogue_requests, "TYPO_SHARE", 0.0)
+    monkeypatch.setattr(catalogue_requests, "SLIP_SHARE", 0.0)
 
 
 @pytest.mark.usefixtures("typed_well")
@@ -68,7 +68,7 @@ def test_one_seed_makes_the_same_requests() -> None:
 
 def test_some_queries_have_one_slip(monkeypatch: pytest.MonkeyPatch) -> None:
     lamps = pa.table({"title": ["kettle"]})
-    monkeypatch.setattr(catalogue_requests, "TYPO_SHARE", 0.5)
+    monkeypatch.setattr(catalogue_requests, "SLIP_SHARE", 0.5)
     queries = make_requests(lamps, seed=0)["query"].to_pylist()
     assert {"kettle", "kettl", "kttle", "kettlle", "kettel", "ekttle"} - set(queries) == {"kettl", "ekttle"}, (
         "the first and the last letter stay where one is left out, and the first is not exchanged"

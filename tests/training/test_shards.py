@@ -11,9 +11,11 @@ import pytest
 
 from mmse.dataset.folder import DatasetFolder
 from mmse.model.encoder import Encoder
+from mmse.model.recipes import RECIPES
 from mmse.schema.stages import Stage
 from mmse.shop import Shop
 from mmse.text.tokenizer import Bags
+from mmse.training.batches import Batches, Dropout
 from mmse.training.catalogue_requests import MIN_REQUESTS
 from mmse.training.encoded_requests import EncodedRequests
 from mmse.training.setup import fit_inputs
@@ -144,3 +146,39 @@ def test_a_log_with_few_clicks_is_filled_up_from_the_catalogue(dataset: Path, en
     assert (requests.stages == Stage.ORDERED).all()
     assert not few.statistics(requests.snapshot).any(), "nothing was counted before the log"
     assert not few.read_usable(0)[0].from_catalogue
+
+
+def test_with_slips_each_query_is_encoded_a_second_time_and_remembered_once(dataset: Path, encoder: Encoder) -> None:
+    plain, slips, again = (
+        Shards(dataset, encoder, all_stages=False, has_slips=has_slips).read_usable(0)[0]
+        for has_slips in (False, True, True)
+    )
+    n = len(plain.memory)
+    assert (len(slips.texts), len(slips.memory)) == (2 * n, n)
+    assert equal(slips.texts.take(np.arange(n)), plain.texts)
+    second = slips.texts.take(np.arange(n, 2 * n))
+    assert not np.array_equal(second.grains, plain.texts.grains)
+    assert equal(slips, again)
+
+
+def test_a_query_with_a_slip_is_known_by_nothing_else(dataset: Path, small_shop: Shop, encoder: Encoder) -> None:
+    shards = Shards(dataset, encoder, all_stages=False, has_slips=True)
+    items = pq.read_table(DatasetFolder(dataset).items)
+    features = encoder.space.encode(items, encoder.tokenizer)
+    requests, usable = shards.read_usable(0)
+    rows = usable[:40]
+    for share in (0.0, 1.0):
+        batches = Batches(
+            shards,
+            features,
+            encoder.towers.sizes,
+            RECIPES["mmse"],
+            batch_requests=40,
+            group_size=4,
+            dropout=Dropout(query=0.0, slips=share),
+            seed=0,
+        )
+        queries = batches.make_batch(requests, rows, np.random.default_rng(0)).queries
+        texts = requests.texts.take(requests.query[rows].astype(np.int64) + int(share) * len(requests.memory))
+        np.testing.assert_array_equal(queries.text.rows.numpy(), texts.grains)
+        assert bool((queries.memory == 0).all()) == bool(share)

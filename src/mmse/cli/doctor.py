@@ -34,7 +34,7 @@ def doctor(
     from mmse.shop import read_shop
 
     shop = read_shop(shop_file)
-    with _mute_sources(), progress_on(stderr) as listener:
+    with mute_sources(), progress_on(stderr) as listener:
         checkup = examine_log(shop.items, shop.events, shop.mine, base=shop.base, progress=listener.part)
     if as_json:
         stdout.print_json(json.dumps(plain_checkup(checkup), default=str))
@@ -45,7 +45,7 @@ def doctor(
 
 
 @contextmanager
-def _mute_sources() -> Iterator[None]:
+def mute_sources() -> Iterator[None]:
     """Keeps the readers' warnings back: what they would warn of is a finding here."""
     logger = logging.getLogger("mmse.sources")
     level = logger.level
@@ -84,5 +84,6 @@ def describe_finding(finding: Finding) -> Text:
     text = Text.assemble((f"{finding.severity:6}", _STYLES[finding.severity]), " ", finding.cause)
     if finding.example:
         text.append(f"\n       for example {finding.example[:_EXAMPLE]}", style="dim")
-    text.append(f"\n       to do: {finding.cure}")
+    if finding.cure:
+        text.append(f"\n       to do: {finding.cure}")
     return text

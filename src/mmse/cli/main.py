@@ -21,6 +21,7 @@ from rich.markup import escape
 
 from mmse import __version__
 from mmse.cli.compare import compare
+from mmse.cli.cycle import cycle
 from mmse.cli.dataset import dataset_app
 from mmse.cli.doctor import doctor
 from mmse.cli.experiment import experiment_app
@@ -403,6 +404,7 @@ app.command(epilog="Examples: mmse init exports · mmse init exports --column ev
 app.command(epilog="Examples: mmse doctor shop.toml · mmse doctor shop.toml --json")(doctor)
 app.command(epilog="Examples: mmse recipes · mmse recipes dssm")(recipes)
 app.command(epilog="Example: mmse compare grid.toml --out compared --workers 2")(compare)
+app.command(epilog="Examples: mmse cycle site shop.toml · mmse cycle site shop.toml --accept prices")(cycle)
 app.command(epilog="Examples: mmse verify run · mmse verify site")(verify)
 app.command(epilog="Examples: mmse serve run · mmse serve site --workers 4 --token-file token.txt")(serve)
 

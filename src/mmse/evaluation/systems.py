@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +13,6 @@ from jaxtyping import Float32, Int
 
 from mmse.core import artifact
 from mmse.core.artifact import MANIFEST
-from mmse.core.errors import ArtifactError
 from mmse.core.progress import Progress
 from mmse.core.run_folder import DATASET, MODEL
 from mmse.dataset.folder import DatasetFolder, ItemStats
@@ -21,6 +21,8 @@ from mmse.index import IndexConfig, build
 from mmse.model.encoder import Encoder
 from mmse.model.item_statistics import compute_statistics
 from mmse.text.bm25 import Bm25
+
+log = logging.getLogger(__name__)
 
 Ranker = Callable[[QueryBatch, int], Int[np.ndarray, "n depth"]]
 """Ranks the catalogue: item rows, best first, padded with -1."""
@@ -37,7 +39,7 @@ class System:
 def open_baselines(subject: Subject) -> list[System]:
     """Every model under `baselines/`, by exact search, then untuned BM25 over all of an item's text, then popularity.
 
-    Raises `ArtifactError` if a model was trained on another dataset.
+    A model that was trained on another dataset, such as one of an earlier run, is left out with a warning.
     """
     run = subject.run
     stats = ItemStats.open(run.dataset)
@@ -48,10 +50,8 @@ def open_baselines(subject: Subject) -> list[System]:
     for manifest in sorted(run.baselines.glob(f"*/{MANIFEST}")):
         folder = manifest.parent
         if artifact.verify(folder, MODEL).inputs[DATASET] != dataset_fingerprint:
-            raise ArtifactError(
-                f"{folder} was trained on another dataset than {run.dataset}.",
-                f"Run `mmse run` again, or delete {folder} if you no longer need it.",
-            )
+            log.warning("%s is left out: it was trained on another dataset than %s", folder, run.dataset)
+            continue
         models.append(System(folder.name, model_ranker(Encoder.open(folder), items, item_statistics)))
     texts = subject.retriever.encoder.space.item_texts(items)
     return [*models, System("bm25", bm25_ranker(Bm25.build(texts))), System("popularity", popularity_ranker(stats))]

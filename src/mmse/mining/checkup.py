@@ -16,7 +16,7 @@ from mmse.mining.item_checks import ITEM_CHECKS, check_texts
 from mmse.mining.lessons import NO_LOG, LogTotals, lessons
 from mmse.mining.log_checks import CHECKS, read_totals
 from mmse.mining.mine import MineConfig
-from mmse.mining.shoppers import find_strangers, stranger_findings, summarise_requests
+from mmse.mining.shoppers import find_strangers, on_days, stranger_findings, summarise_requests
 from mmse.sources.casting import RowCounts, read_events, read_items
 from mmse.sources.duckdb_session import Session, open_session
 from mmse.sources.losses import UNKNOWN_ITEM, lost_kinds
@@ -68,7 +68,7 @@ def examine_log(
             if events is None:
                 findings += [_NO_LOG, *check_texts(session, items)]
                 return Checkup(sort_findings(findings), list(NO_LOG))
-            findings += _read_log(session, events, base, Path(folder), progress)
+            findings += _read_log(session, events, config.leave_out, base, Path(folder), progress)
         except TableError as error:
             findings.append(Finding("unreadable", "blocks", error.cause, error.cure))
             return Checkup(sort_findings(findings), [])
@@ -91,8 +91,10 @@ def _read_catalogue(session: Session, items: ItemsConfig, base: Path, progress: 
     return findings + _check_emptied(counts) + _check_variants(counts)
 
 
-def _read_log(session: Session, events: EventsConfig, base: Path, folder: Path, progress: Progress) -> list[Finding]:
-    """Makes `event` and `request_summary`; gives a finding for each reason of a rejection."""
+def _read_log(
+    session: Session, events: EventsConfig, left_out: tuple[str, ...], base: Path, folder: Path, progress: Progress
+) -> list[Finding]:
+    """Makes `event`, without days left out, and `request_summary`; gives a finding for each reason of a rejection."""
     progress("events", 0, 1)
     event_tables = open_event_sources(session.connection, events, base)
     findings: list[Finding] = []
@@ -105,7 +107,8 @@ def _read_log(session: Session, events: EventsConfig, base: Path, folder: Path, 
         findings += _check_rejections(session, "events", part, table.max_rejected_share, label)
     findings += _check_kinds(counts, events.max_rejected_share)
     shards = files_in(folder / "events", "shard=[0-9]*/*.parquet")
-    session.run(f"CREATE VIEW event AS SELECT * FROM read_parquet({shards}, hive_partitioning = false)")
+    rows = f"read_parquet({shards}, hive_partitioning = false)"
+    session.run(f"CREATE VIEW event AS SELECT * FROM {rows} WHERE NOT {on_days(left_out)}")
     summarise_requests(session, "event")
     return findings
 

@@ -37,7 +37,7 @@ from mmse.mining.position_bias import EXPLORED_STRATUM, count_positions, find_po
 from mmse.mining.reformulations import write_reformulations
 from mmse.mining.requests import MergeCounts, read_shard, write_rows
 from mmse.mining.shards import write_shard
-from mmse.mining.shoppers import STRANGERS, UNCOUNTED, StrangerId, find_strangers, leave_out, stranger_findings
+from mmse.mining.shoppers import STRANGERS, UNCOUNTED, StrangerId, find_strangers, is_day, leave_out, stranger_findings
 from mmse.mining.split import Slices, cut
 from mmse.sources.casting import RowCounts, read_events, read_items
 from mmse.sources.duckdb_session import Session, open_session
@@ -61,7 +61,8 @@ class MineConfig:
     `max_bias_pairs` pairs of query and item. A query counts as another try of the one before, which took nothing, if
     the same shopper asks it within `reformulation_minutes`; 0 mines no reformulations. `leave_out` names what
     `mmse doctor` finds and mining leaves out: `bots` (their requests) and `guest` (an id that is everybody: its
-    requests stay, without a shopper). `dataset` is the folder that the engine `adopt` takes, relative to shop.toml.
+    requests stay, without a shopper); and days, all of whose requests are left out, by their dates (UTC). `dataset` is
+    the folder that the engine `adopt` takes, relative to shop.toml.
     """
 
     valid_share: float = 0.1
@@ -87,7 +88,8 @@ class MineConfig:
         minutes = self.reformulation_minutes
         require(0 <= minutes <= 1440, "reformulation_minutes", minutes, "0 to 1440, a day")
         for kind in self.leave_out:
-            require(kind in STRANGERS, "leave_out", kind, f"a list of {', '.join(STRANGERS)}")
+            is_known = kind in STRANGERS or is_day(kind)
+            require(is_known, "leave_out", kind, f"a list of {', '.join(STRANGERS)} and of days such as 2026-11-29")
 
 
 def mine_log(

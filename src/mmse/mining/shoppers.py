@@ -3,18 +3,20 @@
 `guest`: an id that is a placeholder by its name ("guest", "null", "0"), or that has far more requests than any one
 shopper can have. Its history mixes strangers. `bots`: an id whose name is a program's, that asks the same query again
 and again and orders nothing, that clicks everything, or that clicks nothing. Mining names them; `leave_out` in `[mine]`
-leaves them out.
+leaves them out, and days by their dates.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from typing import Literal
 
 from mmse.core.findings import Finding, share
 from mmse.sources.casting import ANY_ACTION, ORDERED, SHOWN
 from mmse.sources.duckdb_session import Session
-from mmse.sources.sql import literal
+from mmse.sources.sql import literal, literals
 
 Stranger = Literal["guest", "bots"]
 STRANGERS: tuple[Stranger, ...] = ("guest", "bots")
@@ -132,18 +134,41 @@ def stranger_findings(strangers: list[StrangerId]) -> list[Finding]:
     return findings
 
 
+def is_day(name: str) -> bool:
+    """Whether `name` is a date such as 2026-11-29."""
+    try:
+        return len(name) == len("2026-11-29") and bool(date.fromisoformat(name))
+    except ValueError:
+        return False
+
+
+def on_days(names: Iterable[str]) -> str:
+    """SQL for whether `timestamp` (UTC) lies on one of the days among `names`."""
+    days = literals(name for name in names if is_day(name))
+    return f"strftime(timestamp, '%Y-%m-%d') IN ({days})" if days else "false"
+
+
 def leave_out(session: Session, rows: str, kinds: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """Finds the strangers of `kinds` in `rows` (SQL) and makes what `kept_rows` reads; counts what is left out."""
+    """Finds what `kinds` name in `rows` (SQL) and makes what `kept_rows` reads; counts what is left out.
+
+    `kinds` are those of `STRANGERS`, and days; strangers are looked for on the days that stay.
+    """
     summarise_requests(session, rows)
+    session.run(f"CREATE OR REPLACE TABLE day_request AS SELECT * FROM request_summary WHERE {on_days(kinds)}")
+    session.run("DELETE FROM request_summary WHERE request_id IN (SELECT request_id FROM day_request)")
     find_strangers(session, "request_summary")
     guests = "guest" in kinds
     session.run(f"""
         CREATE OR REPLACE TABLE guest_id AS SELECT user_id FROM stranger WHERE kind = 'guest' AND {guests};
-        CREATE OR REPLACE TABLE bot_request AS
+        CREATE OR REPLACE TABLE left_request AS
         SELECT request_id, n_shown FROM request_summary JOIN stranger USING (user_id)
-         WHERE kind = 'bots' AND {"bots" in kinds}""")
+         WHERE kind = 'bots' AND {"bots" in kinds}
+         UNION ALL SELECT request_id, n_shown FROM day_request""")
     counts = {}
-    for kind in kinds:
+    for day in filter(is_day, kinds):
+        ((n,),) = session.run(f"SELECT count(*) FROM day_request WHERE {on_days([day])}")
+        counts[day] = {"requests": int(n)}
+    for kind in (kind for kind in kinds if not is_day(kind)):
         ((n_ids, n_requests),) = session.run(
             f"SELECT count(*), coalesce(sum(n_requests), 0) FROM stranger WHERE kind = {literal(kind)}"
         )
@@ -152,10 +177,10 @@ def leave_out(session: Session, rows: str, kinds: tuple[str, ...]) -> dict[str, 
 
 
 def kept_rows(rows: str) -> str:
-    """SQL for `rows` without the requests of bots, and without a shopper where the id is everybody's."""
+    """SQL for `rows` without what is left out, and without a shopper where the id is everybody's."""
     return f"""
         (SELECT * REPLACE (CASE WHEN user_id IN (SELECT user_id FROM guest_id) THEN NULL ELSE user_id END AS user_id)
-           FROM {rows} ANTI JOIN bot_request USING (request_id))"""
+           FROM {rows} ANTI JOIN left_request USING (request_id))"""
 
 
 def _program(total: int, rate: float, n_queries: int) -> str:

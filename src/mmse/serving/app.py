@@ -12,7 +12,7 @@ from typing import cast
 from litestar import Litestar, Router
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, SecurityScheme, Server
 from litestar.static_files import create_static_files_router
 
 from mmse import __version__
@@ -72,6 +72,7 @@ def create(config: ServeConfig, report_start: Callable[[bool], None] = lambda _:
             version=__version__,
             description=_DESCRIPTION,
             openapi_router=Router(path="/schema", route_handlers=[], guards=[_hide], include_in_schema=False),
+            servers=[Server(url="./", description="Where this description lies, also behind a proxy's prefix.")],
             components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
         ),
         request_max_body_size=config.write_bytes,

@@ -49,6 +49,7 @@ class Dropout:
     """How often something is hidden from the towers in training, so that they learn to do without it; shares, 0 to 1.
 
     Of items that have a vector, either the vector is hidden (`vector`) or all but that and the numbers (`listing`).
+    Of the share `slips` of the queries the right spelling is hidden, and with it what the whole query is remembered by.
     """
 
     item_id: float = 0.4
@@ -56,6 +57,7 @@ class Dropout:
     user: float = 0.5
     vector: float = 0.2
     listing: float = 0.1
+    slips: float = 0.0
 
     def hide_senses(self, features: ItemFeatures, rng: np.random.Generator) -> ItemFeatures:
         """`features` with some vectors hidden, and some listings of items that have a vector."""
@@ -247,9 +249,13 @@ class Batches:
         self, requests: EncodedRequests, request_rows: Int64[np.ndarray, " n"], rng: np.random.Generator
     ) -> QueryInputs:
         query = requests.query[request_rows]
+        text, memory = query.astype(np.int64), requests.memory[query]
+        if self.dropout.slips and len(requests.texts) > len(requests.memory):
+            is_slip = rng.random(len(query)) < self.dropout.slips
+            text, memory = text + is_slip * len(requests.memory), np.where(is_slip, np.int64(0), memory)
         return make_query_inputs(
-            requests.texts.take(query),
-            hide_ids(requests.memory[query], self.dropout.query, rng),
+            requests.texts.take(text),
+            hide_ids(memory, self.dropout.query, rng),
             hide_ids(requests.user[request_rows], self.dropout.user, rng),
             self.features.look_up_history(requests.history[request_rows]),
             self.sizes,

@@ -22,16 +22,15 @@ from mmse.dataset.folder import DatasetFolder
 from mmse.model.item_columns import strings
 from mmse.schema.stages import Stage
 from mmse.text.normalise import normalise, words
+from mmse.text.slips import add_slip
 from mmse.training.encoded_requests import SHARD
 
 REQUESTS_PER_ITEM = 4
 MIN_REQUESTS, MAX_REQUESTS = 20_000, 400_000
 """The bounds of how many requests are made: a small catalogue is asked more often, a large one is sampled."""
 
-TYPO_SHARE = 0.2
+SLIP_SHARE = 0.2
 """The share of the queries with a slip of the fingers, so that mistyped words find what they mean."""
-SHORTEST_TYPO = 4
-
 LONGEST = 5
 """A made query has at most so many words, as most queries of shoppers do."""
 
@@ -105,30 +104,7 @@ def _make_query(item: ItemWords, rng: np.random.Generator) -> str:
     ways += [_brand_and_noun] if item.brand else []
     ways += [_category] if item.leaf else []
     query = ways[rng.integers(len(ways))](item, rng)
-    return _add_typo(query, rng) if rng.random() < TYPO_SHARE else query
-
-
-def _add_typo(query: str, rng: np.random.Generator) -> str:
-    """`query` with one slip in one of its longer words.
-
-    A letter is left out, doubled or exchanged with the next, or the space after the word is left out.
-    """
-    parts = query.split(" ")
-    long_words = [n for n, part in enumerate(parts) if len(part) >= SHORTEST_TYPO and part.isalpha()]
-    if not long_words:
-        return query
-    n = long_words[rng.integers(len(long_words))]
-    word, slip = parts[n], int(rng.integers(4))
-    at = int(rng.integers(1, len(word) - 1))
-    if slip == 0:
-        parts[n] = word[:at] + word[at + 1 :]
-    elif slip == 1:
-        parts[n] = word[:at] + word[at] + word[at:]
-    elif slip == 2:
-        parts[n] = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
-    else:
-        parts[n : n + 2] = ["".join(parts[n : n + 2])]
-    return " ".join(parts)
+    return add_slip(query, rng) if rng.random() < SLIP_SHARE else query
 
 
 def _run_of_title(item: ItemWords, rng: np.random.Generator) -> str:

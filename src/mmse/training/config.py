@@ -19,7 +19,8 @@ class TrainConfig:
 
     `keep` says which weights the model gets: the last ones, or the best by recall on the validation requests. Without
     `vectors` the model has no view of the vectors that the shop brings. Where the log has fewer than `catalogue_below`
-    requests with a click, requests made of the items' words are trained on beside them (`catalogue_requests`).
+    requests with a click, requests made of the items' words are trained on beside them (`catalogue_requests`). Of the
+    log's queries `slip_share` are trained on with a slip of the fingers in them.
     """
 
     recipe: str = "mmse"
@@ -51,6 +52,7 @@ class TrainConfig:
     user_dropout: float = 0.5
     vector_dropout: float = 0.2
     listing_dropout: float = 0.1
+    slip_share: float = 0.0
     validate_requests: int = 2_000
     checkpoint_steps: int = 200
     cache_mb: int = 2_000
@@ -70,7 +72,8 @@ class TrainConfig:
         require(self.bigram_buckets >= 0, "bigram_buckets", self.bigram_buckets, "0 or more")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
         require(0 <= self.warmup_share < 1, "warmup_share", self.warmup_share, "at least 0 and below 1")
-        for key in ("item_id_dropout", "query_dropout", "user_dropout", "vector_dropout", "listing_dropout"):
+        shares = ("item_id_dropout", "query_dropout", "user_dropout", "vector_dropout", "listing_dropout", "slip_share")
+        for key in shares:
             require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "a share between 0 and 1")
         self._check_text()
         self.to_recipe()

@@ -17,6 +17,7 @@ from mmse.dataset.folder import ROWS_SCHEMA
 from mmse.dataset.history import History
 from mmse.model.encoder import Encoder
 from mmse.schema.stages import Stage
+from mmse.text.slips import add_slip
 from mmse.text.tokenizer import Bags
 
 SHARD = pa.schema([field for field in ROWS_SCHEMA if field.name != "position"])
@@ -28,6 +29,7 @@ class EncodedRequests:
     """Some requests of one period. The rows of request `r` are `offsets[r]:offsets[r+1]`.
 
     `query[r]` is the index of the request's query in `texts` and `memory`; `history` holds item rows, -1 for none.
+    Where `texts` has twice as many texts as `memory`, the second half has each query once more, with a slip in it.
     `snapshot` names the item statistics from before these requests. `examination` is 1 for an item that was retrieved
     and not shown: it corrects for shown items that nobody looked at, and this item was not shown. Requests
     `from_catalogue` were made (`catalogue_requests`), and nobody asked them.
@@ -110,21 +112,31 @@ def read_requests(
     *,
     lowest: Stage = Stage.UNCLICKED,
     positives: pa.Table | None = None,
+    slips: np.random.Generator | None = None,
 ) -> EncodedRequests:
     """The requests of one Parquet shard, encoded, with their rows of stage `lowest` and above.
 
-    `positives` are added as in `add_positives`. Raises `ArtifactError` naming the file.
+    `positives` are added as in `add_positives`, `slips` draws as in `encode_requests`. Raises `ArtifactError` naming
+    the file.
     """
     table, starts = read_shard(path, lowest)
     if positives is not None:
         table, starts = add_positives(table, positives)
-    return encode_requests(table, starts, snapshot, encoder, history)
+    return encode_requests(table, starts, snapshot, encoder, history, slips)
 
 
 def encode_requests(
-    table: pa.Table, starts: Int64[np.ndarray, " requests"], snapshot: int, encoder: Encoder, history: History
+    table: pa.Table,
+    starts: Int64[np.ndarray, " requests"],
+    snapshot: int,
+    encoder: Encoder,
+    history: History,
+    slips: np.random.Generator | None = None,
 ) -> EncodedRequests:
-    """The requests of `table`, rows in the form of `SHARD`; `starts` are the indices of each request's first row."""
+    """The requests of `table`, rows in the form of `SHARD`; `starts` are the indices of each request's first row.
+
+    With `slips`, which draws them, each query is encoded once more with a slip of the fingers in it.
+    """
     request_rows = table.take(pa.array(starts))
     queries = request_rows["query"].combine_chunks().dictionary_encode()
     texts = queries.dictionary.to_pylist()
@@ -132,7 +144,7 @@ def encode_requests(
     buckets = np.array([0, *map(encoder.user_bucket, users.dictionary.to_pylist())], np.int64)
     return EncodedRequests(
         snapshot=snapshot,
-        texts=encoder.tokenizer.encode(texts),
+        texts=encoder.tokenizer.encode(texts + [add_slip(text, slips) for text in texts if slips is not None]),
         memory=np.array([encoder.query_bucket(t) for t in texts], np.int64),
         query=queries.indices.to_numpy().astype(np.int32),
         user=buckets[1 + users.indices.fill_null(-1).to_numpy()],

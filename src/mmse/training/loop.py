@@ -80,6 +80,7 @@ def train(
         reformulations=recipe.reformulations,
         catalogue_below=config.catalogue_below,
         catalogue_stage=Stage.CLICKED if reads_clicks else Stage.ORDERED,
+        has_slips=config.slip_share > 0,
         seed=config.seed,
     )
     conversion = learn_conversion(shards, features, towers, recipe)
@@ -97,6 +98,7 @@ def train(
             config.user_dropout,
             config.vector_dropout,
             config.listing_dropout,
+            config.slip_share,
         ),
         conversion=conversion if recipe.expected_orders else None,
     )

@@ -28,7 +28,7 @@ class Shards:
     gets as clicks the items that its shopper took after the next, reworded request. Where the log has fewer usable
     requests than `catalogue_below`, or none at all, requests made of items' words (`catalogue_requests`, drawn with
     `seed`, of `catalogue_stage`) are one more shard after those of the log: they know nothing of what the log counted,
-    and no memory of whole queries is kept of them.
+    and no memory of whole queries is kept of them. With `has_slips` each query of the log is encoded with a slip, too.
     """
 
     def __init__(
@@ -42,10 +42,12 @@ class Shards:
         reformulations: bool = False,
         catalogue_below: int = 0,
         catalogue_stage: Stage = Stage.CLICKED,
+        has_slips: bool = False,
         seed: int = 0,
     ) -> None:
         self.paths = DatasetFolder(dataset).row_files("train")
         self._encoder, self._history, self._all_stages = encoder, History.open(dataset), all_stages
+        self._slip_seed = seed if has_slips else None
         self._lowest, self._reformulation_clicks = lowest, read_reformulations(dataset) if reformulations else None
         self._item_stats = ItemStats.open(dataset)
         self._statistics: dict[int, Float32[np.ndarray, "items statistics"]] = {}
@@ -100,6 +102,7 @@ class Shards:
         return requests
 
     def _read_file(self, path: Path) -> EncodedRequests:
+        number = self.paths.index(path)
         return read_requests(
             path,
             read_period(path),
@@ -107,6 +110,7 @@ class Shards:
             self._history,
             lowest=self._lowest,
             positives=self._reformulation_clicks,
+            slips=None if self._slip_seed is None else np.random.default_rng([self._slip_seed, 5, number]),
         )
 
     def _encode_catalogue(self) -> EncodedRequests:

@@ -71,7 +71,7 @@ def publish(
     nothing has changed.
     """
     require_arm(arm)
-    _require_publishable(site, arm)
+    require_publishable(site, arm)
     with artifact.explain_os_errors(site):
         (site / VERSIONS).mkdir(parents=True, exist_ok=True)
     with locks.lock(site / PUBLISH_LOCK, limit_s=LOCK_LIMIT_S):
@@ -138,7 +138,7 @@ def list_versions(site: Site) -> list[ListedVersion]:
     ]
 
 
-def _require_publishable(site: Path, arm: str) -> None:
+def require_publishable(site: Path, arm: str) -> None:
     """Raises `UsageError` where the folder is no site and cannot become one, or would have no live arm."""
     if is_site(site):
         is_new = not (site / SITE_FILE).exists()

@@ -1,0 +1,1 @@
+"""What must hold before another version is served: of the catalogue, of the newest days of the log, of the answers."""
