@@ -32,7 +32,7 @@ NOUNS = """
     embedding embeddings setting settings string strings ranking rankings encoding seed speed feed need
     training mapping heading spelling thing things serving being morning evidence warning warnings binding
     listing evening pricing indexing mining scoring rating ratings timing timings padding rounding building
-    meeting tracing misspelling ceiling wording reading spring string ring wing king hundred breed hit run
+    meeting tracing misspelling smoothing ceiling wording reading spring string ring wing king hundred breed hit run
     clicked ordered carted explored retrieved unclicked embed finding
 """
 """Nouns that end like participles, and the columns of the events table, which have their names from the logs."""

@@ -186,7 +186,7 @@ def _configure_index(shop: Shop) -> dict[str, Any]:
 
 
 def _configure_ranking(shop: Shop) -> dict[str, Any]:
-    return plain_values(shop.ranking) | {"language": shop.index.language}
+    return plain_values(shop.ranking) | {"language": shop.index.language, "as_of": shop.embed.as_of}
 
 
 def _rank(context: StepContext) -> Manifest:

@@ -135,7 +135,7 @@ def test_only_numbers_sort(retriever: Retriever) -> None:
 
 
 def test_a_click_on_a_facet_finds_as_many_or_more(retriever: Retriever) -> None:
-    probability = retriever.answer(Search(QUERY, 30)).hits[-1].probability or 0.0
+    probability = retriever.answer(Search(QUERY, 5)).hits[-1].probability or 0.0
     cut: tuple[dict[str, Any], ...] = ({}, {"min_probability": probability}, {"channel": "lexical"}, {"k": 100})
     exact = []
     for options in cut:

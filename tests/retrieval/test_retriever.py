@@ -21,6 +21,7 @@ from mmse.index import IndexConfig
 from mmse.index.embedding import EmbedConfig
 from mmse.model.views import VIEWS
 from mmse.pipeline import Listener
+from mmse.ranking.memory import memory_key
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.search import Hit, Search
 from mmse.shop import Shop
@@ -78,15 +79,20 @@ def test_hits_come_best_first_and_their_parts_add_up(retriever: Retriever, logge
     assert len({hit.item_id for hit in hits}) == 25
     snapshot, vector = retriever.snapshot(), retriever.query_vectors([query], [user])[0]
     words_of = snapshot.lexical.parse(query, retriever.ranking.boosts)
-    weight = retriever.ranking.fusion.weights(retriever.ranking.query_counts.counts([query]))[0]
+    fusion, memory = retriever.ranking.fusion, retriever.ranking.memory
+    count = retriever.ranking.query_counts.counts([query])
+    weight, p = fusion.weights(count)[0], fusion.popularity_weights(count)[0]
+    recollection = memory.recall(memory_key(query, snapshot.lexical.stems))
     for hit in hits:
         row = snapshot.rows([hit.item_id])
-        assert tuple(hit.parts) == (*retriever.encoder.views, "words")
+        assert tuple(hit.parts) == (*retriever.encoder.views, "words", "memory")
         inner_product, share = (
             float(snapshot.vectors(row)[0] @ vector),
             float(snapshot.lexical.score_rows(words_of, row)[0] / words_of.max_score),
         )
-        assert hit.score == pytest.approx(inner_product + weight * share, rel=1e-4, abs=1e-5)
+        remembered = recollection.of(row)[0] * fusion.memory + memory.popularity_of(row)[0] * p
+        assert hit.score == pytest.approx(inner_product + weight * share + remembered, rel=1e-4, abs=1e-5)
+        assert hit.parts["memory"] == pytest.approx(remembered, rel=1e-4, abs=1e-6)
         assert hit.parts["words"] == pytest.approx(weight * share, rel=1e-4, abs=1e-6)
 
 

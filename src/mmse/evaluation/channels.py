@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int32, Int64
 
 from mmse.core.errors import ArtifactError
 from mmse.core.progress import Progress
-from mmse.core.run_folder import INDEX, MODEL, VECTORS, RunFolder
+from mmse.core.run_folder import INDEX, MODEL, RANKING, VECTORS, RunFolder
 from mmse.dataset.folder import TEST, DatasetFolder
 from mmse.index import IndexConfig, build
 from mmse.model.inputs import look_up_traits
@@ -62,7 +62,8 @@ class Subject:
     def open(cls, path: Path) -> Subject:
         """The run in the folder `path`.
 
-        Raises `ArtifactError` if its folders do not fit together, or its vectors already know the test window.
+        Raises `ArtifactError` if its folders do not fit together, or its vectors, or what it remembers, already know
+        the test window.
         """
         run, retriever = RunFolder(path), Retriever.open(path, edits=False)
         as_of = run.manifest(VECTORS).config["as_of"]
@@ -70,6 +71,11 @@ class Subject:
             raise ArtifactError(
                 f"{run.vectors} was embedded as of '{as_of}': it knows the test window's orders.",
                 "Run `mmse embed --as-of test` again before evaluating.",
+            )
+        if retriever.ranking.fusion.remembers and run.manifest(RANKING).config["as_of"] != as_of:
+            raise ArtifactError(
+                f"{run.ranking} remembers another part of the log than {run.vectors} knows (as of '{as_of}').",
+                "Run `mmse rank` again before evaluating.",
             )
         return cls(run, retriever, str(run.manifest(MODEL).config["recipe"]))
 

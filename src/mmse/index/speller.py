@@ -362,7 +362,11 @@ def _stem_key(text: str, stem: Stem) -> str:
     return " ".join(stem(text))
 
 
+def join_stems(query: str, stem: Stem) -> str:
+    """The stems of `query` without blanks, which plurals, spacing and punctuation leave as they are."""
+    return "".join((*stem(term), term)[0] for term in main_terms(query))
+
+
 def _variant_keys(query: str, stem: Stem) -> tuple[str, str]:
     """What the forms of one query have in common: the stems in their order, and the same without blanks."""
-    letters = "".join((*stem(term), term)[0] for term in main_terms(query))
-    return f"stems {_stem_key(query, stem)}", f"letters {letters}"
+    return f"stems {_stem_key(query, stem)}", f"letters {join_stems(query, stem)}"

@@ -1,4 +1,4 @@
-"""The items that either channel found for a query, each with the scores of both channels.
+"""The items that a channel found for a query, each with the scores of both channels; what is remembered joins them.
 
 The vector score of a lexical hit is looked up, and the lexical score of a vector hit too, so that no score is missing.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -30,6 +30,8 @@ _LEAST_SCORE = 1e-6
 class Candidates:
     """Distinct item rows, with the inner product of the embeddings and the share (0 to 1) of the query's words.
 
+    `memory_share` is what the memory adds to the score of each, None where the memory takes no part.
+
     No other item that the channels can find has a higher inner product than `vector_floor` together with a higher share
     than `lexical_floor`; a floor of -inf means that there is no other item.
     """
@@ -39,6 +41,7 @@ class Candidates:
     lexical: Float32[np.ndarray, " n"]
     vector_floor: float = math.inf
     lexical_floor: float = math.inf
+    memory_share: Float32[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -97,6 +100,31 @@ def gather(
         lexical=word_shares(scores, query),
         vector_floor=_floor(neighbours, limit, -math.inf),
         lexical_floor=_floor(matches, limit, 0.0) / max(query.max_score, _LEAST_SCORE),
+    )
+
+
+def add_rows(
+    candidates: Candidates,
+    rows: Int64[np.ndarray, " m"],
+    query: LexicalQuery,
+    lexical: LexicalIndex,
+    vector_scores: Callable[[Int64[np.ndarray, " k"]], Float32[np.ndarray, " k"]],
+    remember: Callable[[Int64[np.ndarray, " k"]], Float32[np.ndarray, " k"]],
+) -> Candidates:
+    """`candidates`, followed by those of `rows` (distinct) that are not among them, with both scores.
+
+    `remember` gives what the memory adds, if it takes part.
+    """
+    new_rows = rows[~np.isin(rows, candidates.rows, assume_unique=True)] if len(rows) else rows
+    if len(new_rows) == 0:
+        return candidates
+    memory_share = candidates.memory_share
+    return replace(
+        candidates,
+        rows=np.concatenate([candidates.rows, new_rows]),
+        vector=np.concatenate([candidates.vector, vector_scores(new_rows)]),
+        lexical=np.concatenate([candidates.lexical, word_shares(lexical.score_rows(query, new_rows), query)]),
+        memory_share=None if memory_share is None else np.concatenate([memory_share, remember(new_rows)]),
     )
 
 

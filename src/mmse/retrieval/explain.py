@@ -15,11 +15,12 @@ from mmse.model.encoder import Encoder
 from mmse.retrieval.query_context import QueryContext
 from mmse.retrieval.rank import RankedBlock
 from mmse.schema.filters import Filter
-from mmse.schema.search import WORDS_PART, Hit
+from mmse.schema.search import MEMORY_PART, WORDS_PART, Hit
 from mmse.text.normalise import words
 
 LEAD_REASON = "names what the query names"
 _WORDS_PHRASE = "same words"
+_MEMORY_PHRASE = "often taken"
 _UNKNOWN_WORDS = "No item and no known query has any of these words: nothing tells how likely the hits are."
 _MAX_NOTES = 5
 _MAX_VALUE = 80
@@ -34,7 +35,9 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
     parts: Sequence[dict[str, float]] = [{} for _ in scores]
     matched_words: Sequence[tuple[str, ...]] = [()] * len(rows)
     if explain:
-        parts = _parts(context, rows, block.candidates.lexical[order], encoder.widths)
+        memory_share = block.candidates.memory_share
+        shares = None if memory_share is None else memory_share[order]
+        parts = _parts(context, rows, block.candidates.lexical[order], shares, encoder.widths)
         space = encoder.space
         table = context.snapshot.table(rows, space.text_columns)
         matched_words = _match_words(context.query, space.item_texts(table), context.snapshot.lexical)
@@ -44,7 +47,7 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
     ]
     items = context.snapshot.display_items(rows)
     columns = zip(items, scores, probabilities, parts, matched_words, moved_by, strict=True)
-    phrases = {**encoder.phrases, WORDS_PART: _WORDS_PHRASE}
+    phrases = {**encoder.phrases, WORDS_PART: _WORDS_PHRASE, MEMORY_PART: _MEMORY_PHRASE}
     return [
         Hit.unchecked(
             rank=rank,
@@ -86,14 +89,19 @@ def _parts(
     context: QueryContext,
     rows: Int64[np.ndarray, " m"],
     lexical: Float32[np.ndarray, " m"],
+    memory_share: Float32[np.ndarray, " m"] | None,
     view_widths: Mapping[str, int],
 ) -> list[dict[str, float]]:
-    """The share of each view, and of the query's words, in the score of each row."""
+    """The share of each view, of the query's words and of what is remembered, in the score of each row."""
     products = context.snapshot.vectors(rows) * context.vector
     starts = np.cumsum([0, *view_widths.values()])[:-1]
-    names = (*view_widths, WORDS_PART)
+    names = [*view_widths, WORDS_PART]
     views = np.add.reduceat(products, starts, axis=1).astype(np.float64)
-    table = np.column_stack([views, context.weight * lexical])
+    columns = [views, context.weight * lexical]
+    if memory_share is not None:
+        names.append(MEMORY_PART)
+        columns.append(memory_share)
+    table = np.column_stack(columns)
     return [dict(zip(names, shares, strict=True)) for shares in table.tolist()]
 
 

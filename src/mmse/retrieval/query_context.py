@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from mmse.catalogue.snapshot import Snapshot
 from mmse.index.base import NO_MATCHES, Matches
 from mmse.index.lexical import CodeMatch, LexicalQuery
-from mmse.ranking.candidates import FIRST_BLOCK, MATCH_DEPTH, MIN_DEPTH, Candidates, depth, gather, word_shares
+from mmse.ranking.candidates import FIRST_BLOCK, MATCH_DEPTH, MIN_DEPTH, Candidates, add_rows, depth, gather
 from mmse.ranking.fusion import fuse, reciprocal_ranks
+from mmse.ranking.memory import Recollection, memory_key
 from mmse.ranking.rules import RuleEffects
 from mmse.ranking.step import Ranking
 from mmse.schema.filters import Filter
@@ -74,15 +75,24 @@ class QueryContext:
         return float(self.ranking.fusion.weights(np.array([self.query_count]))[0])
 
     @cached_property
+    def recollection(self) -> Recollection:
+        """What is remembered of the query."""
+        return self.ranking.memory.recall(memory_key(self.query, self.snapshot.lexical.stems))
+
+    @cached_property
     def code_match(self) -> CodeMatch | None:
         """The items with the code that the query is, or that begin with it; None where it is no code."""
         return self.snapshot.lexical.find_codes(self.effects.query, MIN_DEPTH, self.filter)
 
     @property
     def is_unknown_code(self) -> bool:
-        """Whether the query is a code that no item has, in no form: then nothing is near it either."""
+        """Whether the query is a code that no item has, in no form, and no shopper took an item after it.
+
+        Then nothing is near it either.
+        """
         match = self.code_match
-        return match is not None and len(match.rows) == 0 and len(self.find_matches(FIRST_BLOCK).rows) == 0
+        is_strange = match is not None and len(match.rows) == 0 and len(self.recollection.rows) == 0
+        return is_strange and len(self.find_matches(FIRST_BLOCK).rows) == 0
 
     def find_neighbours(self, end: int) -> Matches:
         """What the vector channel finds for the block that ends at place `end`."""
@@ -97,8 +107,8 @@ class QueryContext:
     def find_candidates(self, channel: Channel, end: int) -> Candidates:
         """The candidates of `channel` for the block that ends at place `end`, each with both scores.
 
-        Without the lexical channel every lexical score is 0. A code that no item has finds nothing, and the beginning
-        of a code only the items with it.
+        What is remembered joins the hybrid's. Without the lexical channel every lexical score is 0. A code that no item
+        has finds nothing, and the beginning of a code only the items with it.
         """
         match = self.code_match if channel != "vector" else None
         has_no_neighbours = channel == "lexical" or (match is not None and self.is_unknown_code)
@@ -107,7 +117,7 @@ class QueryContext:
             floors = (-math.inf, 0.0) if has_all else (math.inf, math.inf)
             no_candidates = Candidates(NO_ROWS, NO_SCORES, NO_SCORES, *floors)
             return self.with_rows(no_candidates, match.rows)
-        return gather(
+        candidates = gather(
             NO_MATCHES if has_no_neighbours else self.find_neighbours(end),
             NO_MATCHES if channel == "vector" else self.find_matches(end),
             self.lexical_query,
@@ -115,6 +125,10 @@ class QueryContext:
             k=end,
             vector_scores=self._inner_products,
         )
+        if channel != "hybrid" or has_no_neighbours or not self.ranking.fusion.remembers:
+            return candidates
+        candidates = replace(candidates, memory_share=self._remember(candidates.rows))
+        return self.with_rows(candidates, self._searchable(self.recollection.candidate_rows))
 
     def apply_guard(self, candidates: Candidates, channel: Channel) -> tuple[Candidates, Bool[np.ndarray, " n"]]:
         """The candidates, with those that the guard adds for the names in the query, and which of them should lead."""
@@ -139,15 +153,8 @@ class QueryContext:
 
     def with_rows(self, candidates: Candidates, rows: Int64[np.ndarray, " m"]) -> Candidates:
         """`candidates`, followed by those of `rows` (distinct) that are not among them, with both scores."""
-        new_rows = rows[~np.isin(rows, candidates.rows, assume_unique=True)] if len(rows) else rows
-        if len(new_rows) == 0:
-            return candidates
-        shares = word_shares(self.snapshot.lexical.score_rows(self.lexical_query, new_rows), self.lexical_query)
-        return replace(
-            candidates,
-            rows=np.concatenate([candidates.rows, new_rows]),
-            vector=np.concatenate([candidates.vector, self._inner_products(new_rows)]),
-            lexical=np.concatenate([candidates.lexical, shares]),
+        return add_rows(
+            candidates, rows, self.lexical_query, self.snapshot.lexical, self._inner_products, self._remember
         )
 
     def scores(self, candidates: Candidates, channel: Channel) -> Float64[np.ndarray, " n"]:
@@ -158,7 +165,9 @@ class QueryContext:
         if channel == "lexical":
             return np.asarray(candidates.lexical, np.float64)
         weight = self.weight if channel == "hybrid" else 0.0
-        return np.asarray(fuse(candidates.vector, candidates.lexical, weight), np.float64)
+        scores = fuse(candidates.vector, candidates.lexical, weight)
+        memory_share = candidates.memory_share if channel == "hybrid" else None
+        return np.asarray(scores if memory_share is None else scores + memory_share, np.float64)
 
     def log_odds(self, scores: Float64[np.ndarray, " n"], moments: tuple[float, float]) -> Float64[np.ndarray, " n"]:
         """The log odds that a shopper who looks at items with these fused `scores` clicks them.
@@ -166,6 +175,19 @@ class QueryContext:
         `moments` are those of the scores of all candidates (`moments_of`).
         """
         return self.ranking.calibration.log_odds(scores, self.query_count, moments)
+
+    def _remember(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, " m"]:
+        """What the memory adds to the scores of `rows`."""
+        memory, fusion = self.ranking.memory, self.ranking.fusion
+        return fusion.remember(self.recollection.of(rows), memory.popularity_of(rows), np.array([self.query_count]))
+
+    def _searchable(self, rows: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " k"]:
+        """Those of `rows` that have an item which the filter lets through."""
+        if len(rows) == 0:
+            return rows
+        snapshot, filter = self.snapshot, self.filter
+        mask = snapshot.alive(rows) if filter is None else snapshot.match_filter(filter, rows)
+        return np.asarray(rows[mask])
 
     def _inner_products(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, " m"]:
         return np.asarray(self.snapshot.vectors(rows) @ self.vector)

@@ -175,7 +175,10 @@ def _is_exhaustive(
     is_fixed = search.target_precision is None and context.ranking.calibration.form == "adapter"
     if search.channel != "hybrid" or threshold <= 0 or not is_fixed:
         return False
-    best_rest = np.array([originals.vector_floor + context.weight * originals.lexical_floor])
+    memory, counts = context.ranking.memory, np.array([context.query_count])
+    weight = float(context.ranking.fusion.popularity_weights(counts)[0])
+    memory_share = 0.0 if originals.memory_share is None else weight * memory.highest_popularity(originals.rows)
+    best_rest = np.array([originals.vector_floor + context.weight * originals.lexical_floor + memory_share])
     return bool(expit(context.log_odds(best_rest, moments))[0] < threshold)
 
 

@@ -72,17 +72,19 @@ class Search:
 
 WORDS_PART = "words"
 """The part of a score that is of the query's words; the other parts are of views."""
+MEMORY_PART = "memory"
+"""The part of what shoppers took before, after the same query and of the item at all; only in shops that remember."""
 
 
 @dataclass(frozen=True)
 class Hit:
     """One item that a query found.
 
-    `score` is the fused score; `parts` holds the share of each view and of the query's words in it (they add up to
-    `score`). `probability` is that a shopper who looks at the item clicks it, `None` where the channel is not
-    calibrated. `matched` are the query's words that the item's text has. `moved_by` tells in words which rules, caps
-    and guards moved it. `phrases` says in words what parts mean. A hit without an explanation has neither `parts` nor
-    `matched`.
+    `score` is the fused score; `parts` holds the share of each view, of the query's words and of what is remembered in
+    it (they add up to `score`). `probability` is that a shopper who looks at the item clicks it, `None` where the
+    channel is not calibrated. `matched` are the query's words that the item's text has. `moved_by` tells in words which
+    rules, caps and guards moved it. `phrases` says in words what parts mean. A hit without an explanation has neither
+    `parts` nor `matched`.
     """
 
     rank: int
