@@ -5,11 +5,12 @@ import { signed } from "./format.js";
 
 const NAMES = {
   text: "similar text", identity: "past behaviour", shopper: "this shopper", words: "exact words",
-  conversion: "sells well",
+  conversion: "sells well", memory: "often taken",
 };
 const MEANS = {
   text: "how alike query and item read", identity: "what this query led to before", shopper: "what this shopper likes",
   words: "words of the query in the item", conversion: "how often a click on such an item ends in an order",
+  memory: "what shoppers took of late, after this query and at all",
 };
 const PARTS = ["text", "identity", "shopper", "words", "conversion"];
 
