@@ -127,6 +127,32 @@ def test_two_cycles_of_a_site_do_not_run_at_once(site: Path, small_shop: Shop) -
             run_cycle(site, small_shop.path, CycleOptions())
 
 
+def test_a_table_that_cannot_be_read_is_named_and_cannot_be_accepted(
+    site: Path, small_shop: Shop, tmp_path: Path
+) -> None:
+    shop_file = write_shop(tmp_path / "shop", small_shop, lambda items, events: (items, events))
+    items = tmp_path / "shop" / "items.parquet"
+    items.write_bytes(items.read_bytes()[:5_000])
+    record = run_cycle(site, shop_file, CycleOptions(run=tmp_path / "run", accept=["unreadable"]))
+    assert record.outcome == "refused"
+    assert "items.parquet" in record.findings[0].cause
+    assert record.summary.endswith("Mend what is found and run the cycle again.")
+
+
+def test_a_wrong_shop_file_is_told_before_anything_is_made(small_shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "shop.toml").write_text(small_shop.path.read_text("utf-8") + "\n[release]\nmax_repriced = 3.0\n")
+    for path in (tmp_path / "missing.toml", tmp_path / "shop.toml"):
+        with pytest.raises(UsageError, match=r"max_repriced|no file"):
+            run_cycle(tmp_path / "site", path, CycleOptions())
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_site_that_serves_nothing_yet_says_so(tmp_path: Path) -> None:
+    (tmp_path / "site" / "versions").mkdir(parents=True)
+    with pytest.raises(ArtifactError, match="serves nothing yet"):
+        Site.open(tmp_path / "site")
+
+
 def test_a_folder_that_is_no_site_is_left_alone(tmp_path: Path, small_shop: Shop) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("cat", "utf-8")

@@ -75,9 +75,10 @@ class CycleOptions:
 def run_cycle(site: Path, shop_file: Path, options: CycleOptions, listener: Listener | None = None) -> CycleRecord:
     """Takes the site's new exposures and the shop's tables, and publishes a version if nothing speaks against it.
 
-    The record and a page for people are written in every case but that of a wrong folder, for which this raises
-    `UsageError`, and of another cycle that is running, `OutputError`.
+    The record and a page for people are written in every case but that of a wrong folder or shop.toml, for which this
+    raises `UsageError`, and of another cycle that is running, `OutputError`.
     """
+    read_shop(shop_file)  # what is wrong with it is told before anything is made
     publishing.require_publishable(site, options.arm)
     with explain_os_errors(site):
         for name in (VERSIONS, CYCLES):
@@ -205,7 +206,7 @@ class _Cycle:
             cause = f"The site has logged {n:,} requests, too few to learn from: the catalogue alone is searched."
             self._add([Finding("short_log", "notes", cause, "Wait for more shoppers.")])
             return bare_shop
-        self._add(checkup.findings)
+        self.findings += checkup.findings
         return None if self._is_blocked() else shop
 
     def _take_events(self) -> Path | None:
@@ -232,7 +233,7 @@ class _Cycle:
             run(replace(shop, baselines=(), truth=None), self._run.path, listener, kinds)
 
     def _add(self, findings: Sequence[Finding]) -> None:
-        """Adds findings; what is accepted warns and blocks no more."""
+        """Adds findings of release checks; what is accepted warns and blocks no more."""
         for finding in findings:
             is_accepted = finding.severity == "blocks" and finding.name in self.options.accept
             self.findings.append(
@@ -250,10 +251,10 @@ class _Cycle:
         if outcome == "unchanged":
             return f"Nothing has changed since the last version; {still}."
         names = list(dict.fromkeys(finding.name for finding in self.findings if finding.severity == "blocks"))
-        return (
-            f"No version was published because of {', '.join(names)}; {still}. Mend what is found and run the cycle "
-            f"again; or, if it is right, accept it: {' '.join(f'--accept {name}' for name in names)}."
-        )
+        cure = "Mend what is found and run the cycle again"
+        if self.steps:  # the doctor had no objection, and what the release checks say may be right
+            cure += f"; or, if it is right, accept it: {' '.join(f'--accept {name}' for name in names)}"
+        return f"No version was published because of {', '.join(names)}; {still}. {cure}."
 
 
 def _is_same(run_folder: RunFolder, current: RunFolder) -> bool:

@@ -89,6 +89,11 @@ class Site:
     def open(cls, path: Path) -> Site:
         """The site in the folder `path`; raises `ArtifactError` where it is neither a site nor a run, or is damaged."""
         if is_site(path):
+            if not (path / SITE_FILE).exists() and not site_file.version_names(path):
+                raise ArtifactError(
+                    f"{path} is a site that serves nothing yet.",
+                    "Publish a run into it: `mmse versions publish SITE RUN`, or `mmse cycle SITE SHOP.toml`.",
+                )
             site = cls(path)
             site.state()
             return site
