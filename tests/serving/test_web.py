@@ -116,7 +116,7 @@ def test_a_hit_says_why_it_was_found(page: Page, log_queries: list[str]) -> None
     why.focus()
     page.keyboard.press("Enter")
     expect(card.locator(".shares tfoot")).to_contain_text("Score")
-    expect(card.locator(".shares tbody tr")).to_have_count(5)
+    expect(card.locator(".shares tbody tr")).to_have_count(6)
     assert set(card.locator("mark").all_inner_texts()) or "no word" in card.locator(".why-body").inner_text()
 
 

@@ -10,13 +10,13 @@ from mmse.text.slips import add_slip
 TEXT = "stainless steel mixing bowl 12 inch"
 
 
-def test_a_slip_is_one_edit_and_leaves_the_ends_of_words() -> None:
+def test_a_slip_is_one_edit_and_leaves_first_letters() -> None:
     rng = np.random.default_rng(0)
     texts = [add_slip(TEXT, rng) for _ in range(300)]
     assert all(DamerauLevenshtein.distance(text, TEXT) <= 1 for text in texts)
     assert sum(text != TEXT for text in texts) > 260, "a letter that is exchanged with its double stays, for one"
     assert len(set(texts)) > 80
-    assert all("12" in text and text[0] == "s" and text[-1] == "h" for text in texts)
+    assert all("12" in text and text[0] == "s" for text in texts)
 
 
 def test_short_words_numbers_and_codes_are_left_as_they_are() -> None:

@@ -18,7 +18,7 @@ def add_slip(text: str, rng: np.random.Generator) -> str:
     """`text` with one slip in one of its longer words, drawn by `rng`; as it is where no word is long enough.
 
     A letter is left out, doubled, exchanged with the next, or struck on the key beside it; a blank is left out after
-    the word, or struck within it. The first and the last letter stay.
+    the word, or struck within it. The first letter stays.
     """
     parts = text.split(" ")
     long_words = [number for number, part in enumerate(parts) if len(part) >= SHORTEST and part.isalpha()]

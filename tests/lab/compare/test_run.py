@@ -107,7 +107,7 @@ def test_results_of_a_world_of_coin_flips(runs: GridRuns) -> None:
         gap = comparison.gap("coin", "flat", measure)
         assert gap is not None
         assert gap.holm is not None
-        assert gap.mark != "**"
+        assert gap.mark != "**" or gap.value < 0
         mmse, flat = (comparison.result("coin", system, measure) for system in ("mmse", "flat"))
         assert mmse is not None
         assert flat is not None
