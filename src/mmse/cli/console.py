@@ -48,17 +48,22 @@ def hits_table(query: str, hits: Sequence[Hit]) -> RenderableType:
     table.add_column("item, and why it was found", overflow="fold", ratio=1)
     table.add_column("likely", justify="right")
     table.add_column("score", justify="right")
-    for part, colour in zip_longest(hits[0].parts, _COLOURS[: len(hits[0].parts)], fillvalue=""):
-        table.add_column(part, justify="right", style="green" if part == WORDS_PART else colour)
     for hit in hits:
         facts = [", ".join(values_of(hit.item[c])) for c in ("category", "brand") if c in hit.item]
         facts += [f"{hit.item['price']:,.2f}"] if "price" in hit.item else []
         about = " · ".join([hit.item_id, *facts])
-        item = Text.assemble(hit.title, "\n", (about, "dim"), "\n", (hit.reason, "italic dim"))
-        shares = [f"{part:+.2f}" for part in hit.parts.values()]
+        item = Text.assemble(hit.title, "\n", (about, "dim"), "\n", (hit.reason, "italic dim"), "\n", _shares(hit))
         likely = "–" if hit.probability is None else f"{hit.probability:.0%}"
-        table.add_row(str(hit.rank), item, likely, f"{hit.score:.3f}", *shares)
+        table.add_row(str(hit.rank), item, likely, f"{hit.score:.3f}")
     return table
+
+
+def _shares(hit: Hit) -> Text:
+    """What the score of a hit is made of, each part in its colour."""
+    colours = zip_longest(hit.parts, _COLOURS[: len(hit.parts)], fillvalue="")
+    styles = {part: "green" if part == WORDS_PART else colour for part, colour in colours}
+    parts = [Text(f"{part} {share:+.2f}", style=styles[part]) for part, share in hit.parts.items()]
+    return Text(" · ", style="dim").join(parts)
 
 
 def evaluation_table(evaluation: Evaluation) -> RenderableType:
