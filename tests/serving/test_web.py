@@ -74,6 +74,7 @@ def change_answer(change: Callable[[dict[str, Any]], None]) -> Callable[[Route],
 
 def test_the_empty_page_offers_queries(page: Page) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("What are you looking for?")
+    expect(page.locator("#suggestions")).to_be_hidden()
     first = page.locator(".examples a").first
     query = first.inner_text()
     first.click()

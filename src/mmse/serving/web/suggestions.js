@@ -12,7 +12,7 @@ const SOURCES = { query: "", brand: "brand", category: "category" };
  * tells whether the list took a key.
  */
 export function suggestions(field, pick, version) {
-  const list = el("ul", { class: "suggestions", id: "suggestions", role: "listbox", "aria-label": "Suggestions", hidden: "" });
+  const list = el("ul", { class: "suggestions", id: "suggestions", role: "listbox", "aria-label": "Suggestions", hidden: true });
   field.after(list);
   field.setAttribute("aria-controls", list.id);
   field.setAttribute("aria-autocomplete", "list");
