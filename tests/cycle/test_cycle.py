@@ -19,6 +19,7 @@ from mmse.schema.http_events import Click, Exposure
 from mmse.serving.events.log import EventLog
 from mmse.serving.versions.site import Site
 from mmse.shop import Shop, read_shop
+from mmse.training import catalogue_requests
 from shop import TRAIN
 
 
@@ -90,8 +91,9 @@ def test_a_good_day_becomes_the_next_version_with_edits_and_the_site_s_own_event
 
 
 def test_a_shop_without_a_log_begins_with_its_catalogue_and_waits_for_enough_shoppers(
-    small_shop: Shop, tmp_path: Path
+    small_shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(catalogue_requests, "MIN_REQUESTS", 2_000)  # 20,000 take a while
     text = small_shop.path.read_text("utf-8")
     shop_file = tmp_path / "shop.toml"
     source = (small_shop.base / "items.parquet").as_posix()
