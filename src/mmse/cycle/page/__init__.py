@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from mmse.core.artifact import write_file
+from mmse.core.pages import page_environment
 from mmse.cycle.record import PAGE, CycleRecord
 
 MAX_EARLIER = 14
@@ -23,21 +20,10 @@ def write_page(folder: Path, record: CycleRecord, earlier: Sequence[CycleRecord]
 
     Raises `OutputError` where that is refused.
     """
-    environment = Environment(
-        loader=PackageLoader("mmse.cycle", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    css = (
-        (resources.files("mmse.evaluation") / "report" / "page.css").read_text("utf-8"),
-        (resources.files("mmse.cycle") / "page" / "cycle.css").read_text("utf-8"),
+    environment = page_environment(
+        "mmse.cycle", "page", ("mmse.evaluation", "report/page.css"), ("mmse.cycle", "page/cycle.css")
     )
     page = environment.get_template("cycle.html.j2").render(
-        record=record,
-        labels=LABELS,
-        earlier=list(reversed(earlier))[:MAX_EARLIER],
-        css=Markup("\n".join(css)),  # noqa: S704 - our own files
+        record=record, labels=LABELS, earlier=list(reversed(earlier))[:MAX_EARLIER]
     )
     write_file(folder / PAGE, page.encode())

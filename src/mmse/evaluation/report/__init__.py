@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from mmse.core.artifact import explain_os_errors
 from mmse.core.config import build
+from mmse.core.pages import page_environment
 from mmse.evaluation.report import query_path, views, words
 from mmse.evaluation.report.query_path import NOTHING_MEASURED, QueryPathContext
 from mmse.evaluation.rows import ALL, Difference, Row
@@ -103,15 +103,9 @@ def _sections(
 
 
 def _environment() -> Environment:
-    loader = PackageLoader("mmse.evaluation", "report")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    sources = [("mmse.evaluation", f"report/{name}") for name in ("page.css", "page.js")]
+    environment = page_environment("mmse.evaluation", "report", *sources)
     environment.filters |= {"signed": signed, "grouped": _group_digits, "sentence": words.sentence}
-    folder = resources.files("mmse.evaluation") / "report"
-    for name in ("page.css", "page.js"):
-        source = (folder / name).read_text("utf-8")
-        environment.globals[name.replace(".", "_")] = Markup(source)  # noqa: S704 - our own file
     return environment
 
 

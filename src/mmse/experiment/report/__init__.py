@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
 from mmse.core.artifact import write_file
+from mmse.core.pages import page_environment
 from mmse.experiment.analysis import Analysis
 from mmse.experiment.metrics import METRICS, label
 from mmse.experiment.report import charts
@@ -40,19 +39,8 @@ def write_report(analysis: Analysis, title: str, path: Path, *, simulated: bool 
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("mmse.experiment", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    environment = page_environment(
+        "mmse.experiment", "report", ("mmse.evaluation", "report/page.css"), ("mmse.experiment", "report/report.css")
     )
-    environment.filters["signed"] = charts.signed
-    environment.filters["label"] = label
-    css = {
-        "page_css": resources.files("mmse.evaluation") / "report" / "page.css",
-        "report_css": resources.files("mmse.experiment") / "report" / "report.css",
-    }
-    for name, file in css.items():
-        environment.globals[name] = Markup(file.read_text("utf-8"))  # noqa: S704 - our own file
+    environment.filters |= {"signed": charts.signed, "label": label}
     return environment

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from mmse.core.artifact import write_file
+from mmse.core.pages import page_environment
 from mmse.evaluation.report import plotly_script, signed
 from mmse.evaluation.report.words import INTERVALS_NOTE, METRIC_NAMES, METRIC_NOTES, TARGET_NAMES, TARGET_NOTES
 from mmse.lab.compare.data import DataKind
@@ -118,16 +118,7 @@ def _sections(comparison: Comparison) -> dict[str, Any]:
 
 
 def _environment() -> Environment:
-    loader = PackageLoader("mmse.lab.compare", "page")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    sources = [("mmse.lab.compare", f"page/compare.{kind}") for kind in ("css", "js")]
+    environment = page_environment("mmse.lab.compare", "page", ("mmse.evaluation", "report/page.css"), *sources)
     environment.filters["signed"] = signed
-    sources = {
-        "page_css": resources.files("mmse.evaluation") / "report" / "page.css",
-        "compare_css": resources.files("mmse.lab.compare") / "page" / "compare.css",
-        "compare_js": resources.files("mmse.lab.compare") / "page" / "compare.js",
-    }
-    for name, file in sources.items():
-        environment.globals[name] = Markup(file.read_text("utf-8"))  # noqa: S704 - our own file
     return environment
