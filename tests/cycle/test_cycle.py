@@ -14,7 +14,7 @@ from mmse.core import locks
 from mmse.core.errors import ArtifactError, OutputError, UsageError
 from mmse.cycle import loop
 from mmse.cycle.loop import CycleOptions, run_cycle
-from mmse.cycle.record import PAGE, folder_of, read_records
+from mmse.cycle.record import PAGE, CycleRecord, folder_of, read_records, record_of
 from mmse.schema.http_events import Click, Exposure
 from mmse.serving.events.log import EventLog
 from mmse.serving.versions.site import Site
@@ -120,6 +120,16 @@ def test_what_fails_is_written_down_and_publishes_nothing(
     assert (record.outcome, record.summary) == ("failed", "The disk is worn. Change it.")
     assert "The disk is worn." in (folder_of(site, record.number) / PAGE).read_text("utf-8")
     assert Site.open(site).state().live.name == "0001"
+
+
+def test_a_version_is_compared_with_what_its_own_cycle_saw() -> None:
+    first, refusal, second = (
+        CycleRecord(number, "", 0.0, "published" if version else "refused", "", "live", version)
+        for number, version in ((1, "0001"), (2, None), (3, "0002"))
+    )
+    records = [first, refusal, second]
+    assert record_of(records, "0001") is first, "after a rollback what came later is new again"
+    assert record_of(records, "0009") is None, "it was published by hand"
 
 
 def test_two_cycles_of_a_site_do_not_run_at_once(site: Path, small_shop: Shop) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +98,17 @@ def test_what_came_since_is_new_and_a_clock_that_is_behind_is_seen(tmp_path: Pat
     slow_clock = newest(rows, lambda row: row | {"timestamp": row["timestamp"] - timedelta(days=2)})
     late = findings_of(tmp_path / "late", slow_clock, before)["late_requests"]
     assert (late.severity, late.numbers) == ("blocks", {"late": 150, "of_requests": 150})
+
+
+def test_a_log_that_nobody_looked_at_for_long_is_not_late(tmp_path: Path) -> None:
+    first = ordinary_log(1)
+    later = [
+        row | {"request_id": f"{row['request_id']}-later", "timestamp": row["timestamp"] + timedelta(days=70)}
+        for row in first
+    ]
+    end = int(toy.DAY.replace(tzinfo=UTC).timestamp() * 1e6) - 1
+    findings = findings_of(tmp_path, first + later, LogState(end=end, requests=0, rows=0, n_rejected=0))
+    assert set(findings) == {"log"}
 
 
 def test_rows_that_are_set_aside_are_counted_since_the_last_version(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 stdout = Console(highlight=False, emoji=False)
 stderr = Console(stderr=True, highlight=False, emoji=False)
-_LABELS = {"blocks": "refused", "warns": "warning", "notes": "ok"}
 _STYLES = {"blocks": "bold red", "warns": "yellow", "notes": "green"}
 
 
@@ -59,9 +58,11 @@ def cycle(
 
 def _describe(record: CycleRecord) -> Text:
     """The findings, the worst first, with what to do where something is wrong, and the outcome."""
+    from mmse.cycle.page import LABELS
+
     lines = []
     for finding in record.findings:
-        line = Text.assemble((f"{_LABELS[finding.severity]:7}", _STYLES[finding.severity]), " ", finding.cause)
+        line = Text.assemble((f"{LABELS[finding.severity]:7}", _STYLES[finding.severity]), " ", finding.cause)
         if finding.severity != "notes":
             line.append(f"\n        to do: {finding.cure}")
         lines.append(line)

@@ -30,9 +30,9 @@ from mmse.cycle.record import (
     Outcome,
     StepTime,
     folder_of,
-    last_published,
     next_number,
     read_records,
+    record_of,
     write_record,
 )
 from mmse.mining.checkup import examine_log
@@ -45,12 +45,10 @@ from mmse.serving.events import segments
 from mmse.serving.events.rows import SCHEMA
 from mmse.serving.versions import publish as publishing
 from mmse.serving.versions.site import Site
-from mmse.serving.versions.site_file import SITE_FILE, VERSIONS, Version, utc_time
+from mmse.serving.versions.site_file import EVENTS, SITE_FILE, VERSIONS, Version, utc_time
 from mmse.shop import Shop, read_shop
 from mmse.sources.config import EventsConfig
 
-EVENTS = "events"
-"""The folder of a site in which its servers log what was shown and done."""
 RUN, LOG, LOCK = "run", "log", ".lock"
 TOO_FEW = "too_few_clicks"
 """The finding of a log that is too short to learn from."""
@@ -103,15 +101,14 @@ class _Cycle:
     recalls: list[StageRecall] = field(default_factory=list)
     log: LogState | None = None
     version: str | None = None
-    _start: float = 0.0
-    _at: str = ""
+    start: float = field(default_factory=time.monotonic)
+    at: str = field(default_factory=utc_time)
 
     def turn(self) -> CycleRecord:
         """The whole turn, and its record, which is written."""
-        self._start, self._at = time.monotonic(), utc_time()
         current, records = self._current(), read_records(self.site)
         try:
-            outcome = self._work(current, last_published(records))
+            outcome = self._work(current, record_of(records, current.name) if current else None)
             return self._record(outcome, self._summary(outcome, current), current, records)
         except MmseError as error:
             return self._record("failed", f"{error.cause} {error.cure}", current, records)
@@ -123,17 +120,16 @@ class _Cycle:
         self, outcome: Outcome, summary: str, current: Version | None, records: Sequence[CycleRecord]
     ) -> CycleRecord:
         """Writes what the turn did, and its page."""
-        dataset = self._run.has(DATASET)
         record = CycleRecord(
             number=next_number(self.site),
-            at=self._at,
-            seconds=time.monotonic() - self._start,
+            at=self.at,
+            seconds=time.monotonic() - self.start,
             outcome=outcome,
             summary=summary,
             arm=self.options.arm,
             version=self.version,
             former=current.name if current else None,
-            items=self._run.manifest(DATASET).counts["items"] if dataset else 0,
+            items=self._run.manifest(DATASET).counts["items"] if self._run.has(DATASET) else 0,
             log=self.log,
             recalls=self.recalls,
             findings=sort_findings(self.findings),
@@ -197,11 +193,12 @@ class _Cycle:
 
         A log of the site's own that is too short to learn from is left aside: the catalogue alone is searched.
         """
-        log = self._take_events()
+        bare_shop = read_shop(self.shop_file)
+        log = self._take_events(bare_shop)
         shop = read_shop(self.shop_file, log)
         checkup = examine_log(shop.items, shop.events, shop.mine, base=shop.base, progress=self.listener.part)
         is_short = any(finding.severity == "blocks" and finding.name == TOO_FEW for finding in checkup.findings)
-        if is_short and log is not None and (bare_shop := read_shop(self.shop_file)).events is None:
+        if is_short and log is not None and bare_shop.events is None:
             n = checkup.totals.n_requests if checkup.totals else 0
             cause = f"The site has logged {n:,} requests, too few to learn from: the catalogue alone is searched."
             self._add([Finding("short_log", "notes", cause, "Wait for more shoppers.")])
@@ -209,13 +206,12 @@ class _Cycle:
         self.findings += checkup.findings
         return None if self._is_blocked() else shop
 
-    def _take_events(self) -> Path | None:
+    def _take_events(self, shop: Shop) -> Path | None:
         """Links the site's sealed events into the run folder, so that they stay the same.
 
-        None where there are none, or shop.toml names them itself.
+        None where there are none, or `shop` reads them itself.
         """
         folder, log = self.site / EVENTS, self._run.path / LOG
-        shop = read_shop(self.shop_file)
         if not folder.is_dir() or (shop.events is not None and _reads(shop.events, folder, shop.base)):
             return None
         segments.seal_orphans(folder, SCHEMA)

@@ -29,7 +29,7 @@ class StepTime(msgspec.Struct, frozen=True):
 
 
 class CycleRecord(msgspec.Struct, frozen=True):
-    """What a cycle did. `version` is the one that it published for `arm`, `served` the one that was served before.
+    """What a cycle did. `version` is the one that it published for `arm`, `former` the one that was served before.
 
     `summary` says the outcome in a sentence, and what to do where there is something to do. `findings` are all that was
     checked, the worst first; `log` and `recalls` are what the next cycle compares with, `log` None where no log was
@@ -74,9 +74,9 @@ def write_record(site: Path, record: CycleRecord) -> None:
     write_file(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
 
 
-def last_published(records: Sequence[CycleRecord]) -> CycleRecord | None:
-    """The last cycle that published a version, None where none did."""
-    return next((record for record in reversed(records) if record.outcome == "published"), None)
+def record_of(records: Sequence[CycleRecord], version: str) -> CycleRecord | None:
+    """The cycle that published `version`, None where it was published by hand."""
+    return next((record for record in records if record.version == version), None)
 
 
 def _folders(site: Path) -> list[Path]:

@@ -36,7 +36,7 @@ MIN_DAYS = 3
 WARN_LATE = 0.1
 """The share of the requests that came since a version which may be dated before it, as orders that come late."""
 MAX_FIRST_SHARE = 0.5
-"""The share of one value that is too much where there is no day former."""
+"""The share of one value that is too much where there is no day before."""
 MAX_P = 1e-6
 """A share differs only if chance alone would give it, or one further off, less often than this."""
 TAKE_CARE = 'Look at that day; if it is wrong, leave it out: leave_out = ["{date}"] in [mine].'
@@ -67,9 +67,10 @@ class ShareCount:
 
 @dataclass(frozen=True)
 class _Rate:
-    """A share of a day's rows that is about the same every day: its name for people, the columns of `day` with it."""
+    """A share of a day's rows that is about the same every day: `part` of `whole`, both columns of `day`."""
 
     name: str
+    phrase: str
     part: str
     whole: str
     severity: Severity = "blocks"
@@ -79,7 +80,7 @@ class _Rate:
 class _Concentration:
     """How much of a day's requests or actions have the same value of a column.
 
-    `is_small` says whether the share is small in every shop, so that it can be judged without days former.
+    `is_small` says whether the share is small in every shop, so that it can be judged without days before.
     """
 
     name: str
@@ -90,17 +91,11 @@ class _Concentration:
 
 
 _RATES = (
-    _Rate("click_rate", "n_clicked_requests", "n_requests"),
-    _Rate("order_rate", "n_ordered_requests", "n_requests"),
-    _Rate("clicked_slots", "n_clicked_slots", "n_slots"),
-    _Rate("anonymous", "n_anonymous", "n_requests", "warns"),
+    _Rate("click_rate", "of the requests have a click", "n_clicked_requests", "n_requests"),
+    _Rate("order_rate", "of the requests have an order", "n_ordered_requests", "n_requests"),
+    _Rate("clicked_slots", "of the shown items are clicked", "n_clicked_slots", "n_slots"),
+    _Rate("anonymous", "of the requests have no shopper", "n_anonymous", "n_requests", "warns"),
 )
-_PHRASES = {
-    "click_rate": "of the requests have a click",
-    "order_rate": "of the requests have an order",
-    "clicked_slots": "of the shown items are clicked",
-    "anonymous": "of the requests have no shopper",
-}
 _TAKEN = f"stage >= {Stage.CLICKED.value}"
 _CONCENTRATIONS = (
     _Concentration("one_item", "of the clicks are on item", _TAKEN, "item_id"),
@@ -138,12 +133,12 @@ def compare_days(dataset: Path, former: LogState | None, config: ReleaseConfig) 
     findings = [] if former is None else [*_check_rows(state, former, config)]
     with duckdb.connect() as database:
         _read_days(database, dataset, state.end)
-        n_new = 1 if former is None else max(0, math.ceil((state.end - former.end) / DAY_US))
+        n_new = 1 if former is None else min(MAX_DAYS, max(0, math.ceil((state.end - former.end) / DAY_US)))
         days = {int(day): int(n) for day, n in database.execute("SELECT day, n_requests FROM day").fetchall()}
         n_requests = sum(n for day, n in days.items() if day < n_new)
         findings.append(_describe_news(n_requests, state, former))
         if former is not None:
-            findings += _check_clock(database, state, former)
+            findings += _check_clock(database, dataset, state, former)
         findings += _check_volume(days, n_new, state.end, config)
         for rate in _RATES:
             counts = _rate_counts(database, rate)
@@ -166,7 +161,7 @@ def _read_days(database: duckdb.DuckDBPyConnection, dataset: Path, end: int) -> 
     """
     database.execute(f"""
         CREATE TABLE action AS
-        SELECT epoch_us(timestamp) AS moment, ({end} - moment) // {DAY_US} AS day,
+        SELECT ({end} - epoch_us(timestamp)) // {DAY_US} AS day,
                request_id, query, user_id, position, item_id, stage,
                row_number() OVER (PARTITION BY request_id ORDER BY position, item_row) = 1 AS is_first
           FROM read_parquet([{_row_files(dataset)}])
@@ -223,12 +218,16 @@ def _describe_news(n_requests: int, state: LogState, former: LogState | None) ->
     )
 
 
-def _check_clock(database: duckdb.DuckDBPyConnection, state: LogState, former: LogState) -> Iterator[Finding]:
+def _check_clock(
+    database: duckdb.DuckDBPyConnection, dataset: Path, state: LogState, former: LogState
+) -> Iterator[Finding]:
     """Whether requests that came since the last version say that they are older than it."""
-    row = database.execute("SELECT count(DISTINCT request_id) FROM action WHERE moment > $1", [former.end]).fetchone()
+    row = database.execute(
+        f"SELECT count(DISTINCT request_id) FROM read_parquet([{_row_files(dataset)}]) WHERE epoch_us(timestamp) <= $1",
+        [former.end],
+    ).fetchone()
     assert row is not None
-    n_came = state.requests - former.requests
-    n_late = n_came - int(row[0])
+    n_came, n_late = state.requests - former.requests, int(row[0]) - former.requests
     if n_came >= MIN_REQUESTS and n_late > n_came * WARN_LATE:
         yield Finding(
             "late_requests",
@@ -272,8 +271,7 @@ def _check_rate(
         yield Finding(
             rate.name,
             rate.severity,
-            f"{_period(day, end)} {share(count.part, count.whole)} {_PHRASES[rate.name]}, "
-            f"where {share(usual, 1)} is usual.",
+            f"{_period(day, end)} {share(count.part, count.whole)} {rate.phrase}, where {share(usual, 1)} is usual.",
             TAKE_CARE.format(date=_date(day, end)),
             numbers={"share": count.share, "usual": usual, "of": count.whole},
         )

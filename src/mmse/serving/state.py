@@ -21,6 +21,7 @@ from mmse.serving.handlers import SearchHandler
 from mmse.serving.model_pool import LoadedVersion, ModelPool
 from mmse.serving.observability import metrics
 from mmse.serving.versions.site import put_in_service
+from mmse.serving.versions.site_file import EVENTS
 
 _SWITCH_S = 0.001
 """How long a thread may keep the interpreter to itself: the default of 5 ms is longer than a search."""
@@ -46,7 +47,7 @@ class ServerState:
         gc.set_threshold(*_GC_THRESHOLDS)
         models = ModelPool.open(config)
         models.start()
-        events, experiments = EventLog(config.events or config.path / "events"), ExperimentsWatcher(config.path)
+        events, experiments = EventLog(config.events or config.path / EVENTS), ExperimentsWatcher(config.path)
         handler = SearchHandler(models, config, events, experiments.state)
         return cls(config, models, handler, events, experiments)
 

@@ -4,6 +4,7 @@ site/
   serving.json            the version of each arm, and the history; replaced in one step
   versions/0001/ …        published runs, each with a version.json
   rules/                  the merchandiser's rules, one set for all versions
+  events/                 what servers log
   lock, queue, publishing locks between processes
 """
 
@@ -24,6 +25,8 @@ from mmse.schema.http import LIVE
 SCHEMA_VERSION = 1
 SITE_FILE, VERSION_FILE = "serving.json", "version.json"
 VERSIONS, RULES, PUBLISH_LOCK = "versions", "rules", "publishing"
+EVENTS = "events"
+"""The folder in which servers log what was shown and done, unless they are told another one."""
 MAX_HISTORY = 500
 
 Action = Literal["publish", "rollback", "assign", "drop"]
