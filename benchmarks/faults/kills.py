@@ -20,7 +20,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +31,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from machine import environment, write_result
 
+from mmse.core import artifact
 from mmse.core.errors import MmseError
 from mmse.core.run_folder import INPUTS
 from mmse.lab.simulator.simulate import SimulatorConfig, simulate
@@ -114,7 +114,7 @@ def campaign(target: Target, base: Path, trial: Path, n: int, seed: int) -> dict
         counts["killed while it ran"] += process.poll() is None
         kill(process)
         counts["damaged by the kill"] += not all(is_sound(trial / name) for name in target.sound)
-        counts["the command again failed"] += mmse(trial, target.arguments).wait() not in (0,)
+        counts["the command again failed"] += mmse(trial, target.arguments).wait() != 0
         counts["damaged in the end"] += not all(is_sound(trial / name) for name in target.sound)
         counts["litter in the end"] += bool(litter(trial))
         print(target.name, number, dict(counts), litter(trial), flush=True)
@@ -158,23 +158,14 @@ def is_sound(path: Path) -> bool:
     """Whether every part is whole, and what is served answers. A run may lack folders that are to be made."""
     try:
         if path.name == "run":
-            return all(map(is_whole(path), [kind for kind in INPUTS if (path / kind).is_dir()]))
+            for kind in (kind for kind in INPUTS if (path / kind).is_dir()):
+                artifact.verify(path / kind, kind, content=True)
+            return True
         run = Site.open(path).state().live.run
         return not any(part.problem for part in verify_path(path)) and bool(Retriever.open(run).search("mug", 5))
     except MmseError as error:
         print(path, error.cause, flush=True)
         return False
-
-
-def is_whole(run: Path) -> Callable[[str], bool]:
-    """Tells of a folder of `run` whether every file of it has its digest."""
-    from mmse.core import artifact
-
-    def check(kind: str) -> bool:
-        artifact.verify(run / kind, kind, content=True)
-        return True
-
-    return check
 
 
 def litter(trial: Path) -> list[str]:
