@@ -13,7 +13,6 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
-import pytest
 
 from mmse.client import Client
 from mmse.core import locks
@@ -174,34 +173,6 @@ def test_the_end_is_clean_and_said_in_the_log(site: Path) -> None:
     assert '"path":"/v1/search"' in server.log
     assert "secret" not in server.log
     assert "Traceback" not in server.log
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nowhere"], "neither a site nor a run folder"),
-        (["SITE", "--token-file", "nowhere"], "Cannot read the token"),
-        (["SITE", "--host", "256.0.0.1"], "Cannot listen"),
-    ],
-)
-def test_what_cannot_be_served_is_said_before_any_process_starts(
-    site: Path, arguments: list[str], message: str
-) -> None:
-    command = [MMSE, "serve", *(str(site) if argument == "SITE" else argument for argument in arguments)]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert process.returncode == 2
-    assert message in process.stderr
-    assert "to mend it:" in process.stderr
-    assert "Traceback" not in process.stderr
-
-
-def test_a_port_that_is_taken_is_said(site: Path) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        command = [MMSE, "serve", str(site), "--port", str(listener.getsockname()[1])]
-        process = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (process.returncode, "Address already in use" in process.stderr) == (2, True)
 
 
 def test_a_version_that_cannot_be_opened_ends_the_start(site: Path) -> None:
