@@ -15,9 +15,14 @@ type_checks.install()  # before the project is imported, whose functions it deco
 from mmse.core import locks  # noqa: E402
 from mmse.pipeline import run  # noqa: E402
 from mmse.shop import Shop  # noqa: E402
+from order import rank  # noqa: E402
 from shop import make_shop  # noqa: E402
 
 WAIT_S = 300.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: rank(item.path.name))
 
 
 @pytest.fixture(scope="session")
