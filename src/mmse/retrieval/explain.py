@@ -46,7 +46,8 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
         for index, is_lead in zip(order.tolist(), block.is_lead[order].tolist(), strict=True)
     ]
     items = context.snapshot.display_items(rows)
-    columns = zip(items, scores, probabilities, parts, matched_words, moved_by, strict=True)
+    variants = _variants(context, block)
+    columns = zip(items, scores, probabilities, parts, matched_words, moved_by, variants, strict=True)
     phrases = {**encoder.phrases, WORDS_PART: _WORDS_PHRASE, MEMORY_PART: _MEMORY_PHRASE}
     return [
         Hit.unchecked(
@@ -59,9 +60,12 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
             matched=item_words,
             moved_by=reasons,
             item=item,
+            variants=item_variants,
             phrases=phrases,
         )
-        for rank, (item, score, probability, shares, item_words, reasons) in enumerate(columns, block.first_rank)
+        for rank, (item, score, probability, shares, item_words, reasons, item_variants) in enumerate(
+            columns, block.first_rank
+        )
     ]
 
 
@@ -83,6 +87,20 @@ def _filter_notes(snapshot: Snapshot, filter: Filter) -> tuple[str, ...]:
 
 def _shorten(value: str) -> str:
     return value if len(value) <= _MAX_VALUE else f"{value[:_MAX_VALUE]}…"
+
+
+def _variants(context: QueryContext, block: RankedBlock) -> list[tuple[str, ...]]:
+    """The ids of the other items in each hit's item group that the search found, best first."""
+    if block.groups is None:
+        return [()] * len(block)
+    rows, hits = block.candidates.rows, set(block.order.tolist())
+    is_found = np.isin(rows, block.found_rows) & np.isin(block.groups, block.groups[block.order])
+    others = [index for index in np.argsort(-block.scores, kind="stable").tolist() if is_found[index]]
+    others = [index for index in others if index not in hits]
+    ids_by_group: dict[int, list[str]] = {}
+    for index, item_id in zip(others, context.snapshot.values("item_id", rows[others]), strict=True):
+        ids_by_group.setdefault(int(block.groups[index]), []).append(item_id)
+    return [tuple(ids_by_group.get(group, ())) for group in block.groups[block.order].tolist()]
 
 
 def _parts(
