@@ -192,6 +192,14 @@ def test_what_is_cut_off_or_no_object_is_counted(tmp_path: Path) -> None:
     assert counts["rejected"]["items"] == {"the line is not a JSON object": 2}
 
 
+def test_two_products_run_together_are_set_aside_and_not_one(tmp_path: Path) -> None:
+    merged = '{"item_id": "e", "title": "Red cap", "item_id": "f", "title": "Blue cap"}'
+    text = f'{{"products": [{", ".join([*LINES[:2], merged, *LINES[2:]])}]}}'
+    assert titles(tmp_path, text, "items.json", max_rejected_share=0.5) == TITLES
+    counts = json.loads((tmp_path / "dataset" / "manifest.json").read_text("utf-8"))["counts"]
+    assert counts["rejected"]["items"] == {"the line is not a JSON object": 1}
+
+
 def test_words_for_no_number_stop_nothing(tmp_path: Path) -> None:
     text = "item_id,title,price,available\na,Cup,NULL,None\nb,Mug,nan,\nc,Pot,3,yes\n"
     assert titles(tmp_path, text) == ["Cup", "Mug", "Pot"]

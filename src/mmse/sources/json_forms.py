@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -42,6 +42,22 @@ _DECODER = json.JSONDecoder(strict=False)
 log = logging.getLogger(__name__)
 
 
+class _Merged(dict[str, Any]):
+    """An object in which a key comes twice, as two rows run together have it: none, but a `text`."""
+
+    def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.text = ", ".join(f"{key}: {value}" for key, value in pairs)
+
+
+def _make_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    return members if len(members) == len(pairs) else _Merged(pairs)
+
+
+_WHOLE_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_make_object)
+
+
 def are_lines(head: str, *, is_end: bool) -> bool:
     """Whether the text `head`, the beginning of a file, has an object in each of its lines, and more lines than one.
 
@@ -63,9 +79,9 @@ def write_lines(source: io.TextIOBase, target: io.TextIOBase, name: str) -> None
     """
     lines = _lines(source)
     head = list(islice(lines, 2))
-    if len(head) == 1 and isinstance(document := _DECODER.decode(head[0]), dict):
+    if len(head) == 1 and isinstance(document := _WHOLE_DECODER.decode(head[0]), dict):
         member, rows = _member_rows(document)
-        head = list(map(json.dumps, rows)) or head
+        head = [json.dumps(row.text if isinstance(row, _Merged) else row) for row in rows] or head
         if rows:
             log.warning("%s: its rows are those of its member %s", name, member)
     for line in chain(head, lines):
@@ -81,6 +97,8 @@ def _is_object(line: str) -> bool:
 
 def _member_rows(document: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     """The list of objects in `document`, or in its member, and where it is; an empty one if it has none."""
+    if isinstance(document, _Merged):
+        return "", []
     for name, value in document.items():
         if name in MEMBERS and isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
             return name, value
