@@ -87,7 +87,7 @@ def slow_ranking(batch: BatchScores, margin: float, tau: float, lowest: Stage) -
                     gap = (scores[r, a] - scores[r, b]).item()
                     target_gap = margin * (STAGE_LEVELS[stages[r, a]] - STAGE_LEVELS[stages[r, b]])
                     losses.append(batch.examination[r, b].item() * math.log1p(math.exp((target_gap - gap) / tau)))
-        total += sum(losses) / len(losses) if losses else 0.0
+        total += max(batch.weights[r].sum().item(), 1.0) * sum(losses) / len(losses) if losses else 0.0
     return total / len(scores)
 
 
@@ -97,7 +97,13 @@ def test_the_losses_are_what_the_formulas_say(seed: int, requests: int, group: i
     batch = make_batch(seed, requests, group, pool, temperature=0.3)
     assert costs(Recipe(), batch) == pytest.approx(slow_retrieval(batch))
     fast = ranking_loss(
-        batch.own_scores, batch.stages, batch.examination, margin=0.1, temperature=0.2, lowest=Stage(lowest)
+        batch.own_scores,
+        batch.stages,
+        batch.weights,
+        batch.examination,
+        margin=0.1,
+        temperature=0.2,
+        lowest=Stage(lowest),
     )
     assert fast.item() == pytest.approx(slow_ranking(batch, 0.1, 0.2, Stage(lowest)))
 
@@ -248,8 +254,9 @@ def test_a_request_whose_every_negative_is_masked_has_a_finite_gradient(retrieva
 
 def test_an_unexamined_item_is_no_evidence() -> None:
     scores, stages = torch.tensor([[0.2, 0.5]]), torch.tensor([[Stage.CLICKED, Stage.UNCLICKED]])
-    assert ranking_loss(scores, stages, torch.tensor([[1.0, 0.0]]), margin=0.1, temperature=0.1) == 0
-    assert ranking_loss(scores, stages, torch.tensor([[1.0, 1.0]]), margin=0.1, temperature=0.1) > 3
+    weights = torch.tensor([[1.0, 0.0]])
+    assert ranking_loss(scores, stages, weights, torch.tensor([[1.0, 0.0]]), margin=0.1, temperature=0.1) == 0
+    assert ranking_loss(scores, stages, weights, torch.tensor([[1.0, 1.0]]), margin=0.1, temperature=0.1) > 3
     batch = replace(by_hand([0.2, 0.5], [Stage.CLICKED, Stage.UNCLICKED], [0.0]), examination=torch.zeros(1, 2))
     assert OBJECTIVES["pairs"](batch, Recipe()) == 0
     assert OBJECTIVES["pairs"](batch, Recipe(use_examination=False)) > 0
@@ -265,7 +272,12 @@ def test_the_margin_goes_by_levels() -> None:
     """From clicked to ordered is 1 whether or not there are carts between, from clicked to carted 0.5."""
     for higher, steps in ((Stage.ORDERED, 1.0), (Stage.CARTED, 0.5)):
         loss = ranking_loss(
-            torch.zeros(1, 2), torch.tensor([[higher, Stage.CLICKED]]), torch.ones(1, 2), margin=2.0, temperature=1.0
+            torch.zeros(1, 2),
+            torch.tensor([[higher, Stage.CLICKED]]),
+            torch.zeros(1, 2),
+            torch.ones(1, 2),
+            margin=2.0,
+            temperature=1.0,
         )
         assert loss.item() == pytest.approx(math.log1p(math.exp(2.0 * steps)))
 

@@ -47,6 +47,17 @@ def test_the_baseline_that_must_be_beaten() -> None:
     assert RECIPES["weighted_softmax"] == replace(RECIPES["mmse_paper"], rank_weight=0.0, stage_weights=weights)
 
 
+def test_a_goal_lies_between_clicks_and_orders() -> None:
+    assert TrainConfig().to_recipe() == RECIPES["mmse"]
+    clicks, half = (TrainConfig(goal=goal).to_recipe() for goal in (0.0, 0.5))
+    assert clicks.stage_weights == StageWeights(clicked=1.0, carted=1.0, ordered=1.0)
+    assert half.stage_weights == StageWeights(clicked=1.0, carted=10.5, ordered=30.5)
+    assert (clicks.conversion, half.conversion) == (0.0, 0.25)
+    assert not TrainConfig(goal=0.0).to_model().conversion
+    with pytest.raises(ValueError, match=r"from 0 \(clicks\) to 1 \(orders\)"):
+        TrainConfig(goal=1.5)
+
+
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_changes_one_thing(name: str) -> None:
     config = build(TrainConfig, ABLATIONS[name], name)

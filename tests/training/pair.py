@@ -64,7 +64,7 @@ class Gradients:
         loss.backward()  # type: ignore[no-untyped-call]
         seconds = 7.0 + team.rank
         totals = distributed.add_up(encoder.towers.parameters(), (loss, retrieval, ranking), seconds, team)
-        gradients = {name: p.grad for name, p in encoder.towers.named_parameters() if p.grad is not None}
+        gradients = {name: p.grad.to_dense() for name, p in encoder.towers.named_parameters() if p.grad is not None}
         return gradients | {"totals": torch.tensor(totals)}
 
     def batch(self, recipe: Recipe, n_requests: int) -> tuple[Encoder, Batch]:

@@ -65,11 +65,12 @@ def softmax(scores: BatchScores, recipe: Recipe) -> Float[Tensor, ""]:
 
 @objective("pairs")
 def pairs(scores: BatchScores, recipe: Recipe) -> Float[Tensor, ""]:
-    """`ranking_loss` with the recipe's margin and temperature."""
+    """`ranking_loss` with the recipe's margin and temperature, each request with the weight of its positives."""
     examination = scores.examination if recipe.use_examination else torch.ones_like(scores.examination)
     return ranking_loss(
         scores.own_scores,
         scores.stages,
+        scores.weights,
         examination,
         margin=recipe.rank_margin,
         temperature=scores.rank_temperature,
@@ -161,6 +162,7 @@ def retrieval_loss(
 def ranking_loss(
     own_scores: Float[Tensor, "requests group"],
     stages: Int[Tensor, "requests group"],
+    weights: Float[Tensor, "requests group"],
     examination: Float[Tensor, "requests group"],
     *,
     margin: float,
@@ -169,9 +171,10 @@ def ranking_loss(
 ) -> Float[Tensor, ""]:
     """The local comparison: within one request, an item that got further scores higher.
 
-        L_rank = Σ_{a,b} ω_b · softplus( (m·(ℓ(a)−ℓ(b)) − (s_a − s_b)) / τ_r ),   c(a) > c(b) ≥ lowest
+        L_rank = A · mean_{a,b} ω_b · softplus( (m·(ℓ(a)−ℓ(b)) − (s_a − s_b)) / τ_r ),   c(a) > c(b) ≥ lowest
 
-    as a mean over the pairs of a request and then over requests; ℓ is `stages.STAGE_LEVELS`. `examination` is ω, the
+    as a mean over requests; ℓ is `stages.STAGE_LEVELS`. A, the sum of the request's α (`weights`) and at least 1, makes
+    it count as much as in `retrieval_loss`, so that λ means the same whatever the weights are. `examination` is ω, the
     probability that the item was looked at: an item that nobody saw is little evidence against itself.
     """
     higher, lower = stages.unsqueeze(2), stages.unsqueeze(1)
@@ -181,7 +184,7 @@ def ranking_loss(
     gap = own_scores.unsqueeze(2) - own_scores.unsqueeze(1)
     losses = F.softplus((target_gap - gap) / temperature) * examination.unsqueeze(1)
     per_request = (losses * is_pair).sum(dim=(1, 2)) / is_pair.sum(dim=(1, 2)).clamp(min=1)
-    return per_request.mean()
+    return (weights.sum(dim=1).clamp(min=1.0) * per_request).mean()
 
 
 def own_negatives(scores: BatchScores, *, only_unclicked: bool) -> Float[Tensor, "requests group group"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
@@ -170,6 +170,18 @@ class Recipe:
         self._check_stages()
         self._check_negatives()
         self._check_additions()
+
+    def aim(self, goal: float) -> Recipe:
+        """The recipe for a shop that wants clicks (`goal` 0), orders (1), or something between.
+
+        What a cart and an order weigh beside a click, and the conversion, go with the goal.
+        """
+        weights = self.stage_weights
+        carted, ordered = (
+            weights.clicked + goal * (weight - weights.clicked) for weight in (weights.carted, weights.ordered)
+        )
+        aimed_weights = replace(weights, carted=carted, ordered=ordered)
+        return replace(self, stage_weights=aimed_weights, conversion=goal * self.conversion)
 
     @property
     def stage_map(self) -> tuple[Stage, ...]:

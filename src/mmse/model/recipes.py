@@ -53,7 +53,7 @@ BUILT_IN: dict[str, BuiltInRecipe] = {
             conversion=0.5,
             view_weight=1.0,
             reformulations=True,
-            rank_weight=100.0,
+            rank_weight=8.0,
             rank_margin=0.0,
             rank_temperature=0.05,
         ),
@@ -63,7 +63,7 @@ BUILT_IN: dict[str, BuiltInRecipe] = {
         "Four additions to mmse_paper, each with its line among the ablations: the expected orders of a click instead "
         "of the few orders themselves, a view of one number for how well an item sells after a click, a retrieval loss "
         "for every view alone, and the items taken after a reworded search as clicks of the search before it. The "
-        "ranking loss weighs about as much as one of the retrieval losses, which are sums over weights of up to 60.",
+        "ranking loss weighs about as much as one of the retrieval losses.",
     ),
     "mmse_paper": BuiltInRecipe(
         Recipe(),
@@ -71,7 +71,7 @@ BUILT_IN: dict[str, BuiltInRecipe] = {
         "Companion, arXiv 2303.11009",
         "L = L_ret + λ·L_rank;  "
         "L_ret = Σ_i α_{c(i)} · −log( e^{s_i/τ} / (e^{s_i/τ} + Σ_n e^{s_n/τ}) );  "
-        "L_rank = Σ_{a,b: c(a) > c(b)} ω_b · softplus( (m·(ℓ(a)−ℓ(b)) − (s_a−s_b)) / τ_r )",
+        "L_rank = Σ_i α_{c(i)} · mean_{a,b: c(a) > c(b)} ω_b · softplus( (m·(ℓ(a)−ℓ(b)) − (s_a−s_b)) / τ_r )",
         "Our reading of the abstract: weights, temperatures and λ are ours. log Q and the mask of what a query reached "
         "elsewhere are left out: with them the model learns which items the engine chose to show.",
     ),

@@ -113,6 +113,11 @@ class TwoTower(nn.Module):
         """The towers of the views of one number, in order."""
         return [tower for tower in self.number_views.values() if isinstance(tower, ConversionTower)]
 
+    @property
+    def memories(self) -> list[nn.Parameter]:
+        """The tables of which a batch looks up few rows."""
+        return [memory for _, tower in self.view_towers for memory in tower.memories]
+
     def parameter_groups(self, transformer_share: float) -> list[dict[str, Any]]:
         """The parameters in the optimizer's form, each group with its `share` of the learning rate.
 

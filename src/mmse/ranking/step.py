@@ -95,7 +95,8 @@ def learn_ranking(run: RunFolder, target: Path, config: RankingConfig, progress:
     manifests = run.verify((DATASET, INDEX)) | run.verify((MODEL,))
     as_of = run.manifest(VECTORS).config["as_of"]
     encoder, query_counts = Encoder.open(run.model), QueryCounts.of_dataset(run.dataset)
-    window = read_window(run.dataset, encoder, query_counts, config.requests)
+    goal = float(manifests[MODEL].config.get("goal", 1.0))
+    window = read_window(run.dataset, encoder, query_counts, config.requests, goal)
     lexical = LexicalIndex.open(run.index / "lexical")
     with contextlib.ExitStack() as stack:
         has_memory = config.memory and len(window.requests) > 0

@@ -33,6 +33,8 @@ from mmse.training.targets import LoggedRequests, ShownSlots, read_logged_reques
 
 MIN_ORDERS = 100
 """With fewer requests that ordered something, clicks are positives as well."""
+ORDERS_FROM = 0.5
+"""The goal from which on orders alone are positives."""
 _BLOCK = 512
 
 
@@ -40,7 +42,7 @@ _BLOCK = 512
 class ValidationWindow:
     """A sample of the validation window: requests, their slots, the vectors of their queries and of all items.
 
-    `query_counts` are the requests of each query in the training window.
+    `query_counts` are the requests of each query in the training window. `goal` is that of the model (`TrainConfig`).
     """
 
     requests: LoggedRequests
@@ -48,21 +50,19 @@ class ValidationWindow:
     queries: Float32[np.ndarray, "n width"]
     items: Float32[np.ndarray, "items width"]
     query_counts: Int64[np.ndarray, " n"]
-
-    @property
-    def has_enough_orders(self) -> bool:
-        """Whether orders alone are the positives."""
-        is_order = self.requests.stages == Stage.ORDERED
-        return len(np.unique(self.requests.request[is_order])) >= MIN_ORDERS
+    goal: float = 1.0
 
     @property
     def positives(self) -> Bool[np.ndarray, " pairs"]:
-        """Which pairs of request and item are positive: orders, and clicks too where orders are few."""
+        """Which pairs of request and item are positive: orders, and clicks too where orders are few or not the goal."""
         is_order: Bool[np.ndarray, " pairs"] = self.requests.stages == Stage.ORDERED
-        return is_order if self.has_enough_orders else np.ones_like(is_order)
+        has_enough_orders = len(np.unique(self.requests.request[is_order])) >= MIN_ORDERS
+        return is_order if has_enough_orders and self.goal >= ORDERS_FROM else np.ones_like(is_order)
 
 
-def read_window(dataset: Path, encoder: Encoder, query_counts: QueryCounts, n_requests: int) -> ValidationWindow:
+def read_window(
+    dataset: Path, encoder: Encoder, query_counts: QueryCounts, n_requests: int, goal: float
+) -> ValidationWindow:
     """A sample of at most `n_requests` of the validation window, with item vectors as of its start."""
     stats = ItemStats.open(dataset)
     features = encoder.encode_items(pq.read_table(DatasetFolder(dataset).items))
@@ -74,6 +74,7 @@ def read_window(dataset: Path, encoder: Encoder, query_counts: QueryCounts, n_re
         queries=encoder.embed_queries(requests.queries, requests.users, history),
         items=encoder.embed_items(features, compute_statistics(stats.at(stats.snapshots.valid))),
         query_counts=query_counts.counts(requests.queries),
+        goal=goal,
     )
 
 

@@ -16,9 +16,8 @@ from mmse.core.artifact import explain_os_errors, sync
 from mmse.core.config import plain_values
 from mmse.core.errors import ArtifactError
 from mmse.model.towers import TwoTower
+from mmse.training.optimizer import TowerOptimizer
 from mmse.training.validation import Recall
-
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 @dataclass
@@ -84,25 +83,23 @@ class Checkpoints:
         with explain_os_errors(self.folder):
             self.folder.mkdir(parents=True)
 
-    def save(self, towers: TwoTower, adam: torch.optim.Adam, progress: TrainingProgress) -> None:
+    def save(self, towers: TwoTower, optimizer: TowerOptimizer, progress: TrainingProgress) -> None:
         """Writes weights, optimizer and progress as one file; a kill leaves either the new file or the former one."""
         if not self._writes:
             return
         tensors = {f"towers.{name}": tensor for name, tensor in towers.state_dict().items()}
-        for name, parameter in towers.named_parameters():
-            tensors |= {f"{moment}.{name}": adam.state[parameter][moment] for moment in _MOMENTS}
+        tensors |= optimizer.state()
         state = json.dumps({"made_from": self._identity, "progress": plain_values(progress)})
         _save(tensors, self._latest, {"state": state})
 
-    def load(self, towers: TwoTower, adam: torch.optim.Adam) -> TrainingProgress:
-        """Loads the saved weights and optimizer into `towers` and `adam`; returns the progress."""
+    def load(self, towers: TwoTower, optimizer: TowerOptimizer) -> TrainingProgress:
+        """Loads the saved weights and optimizer into `towers` and `optimizer`; returns the progress."""
         try:
             tensors = load_file(self._latest, device=str(towers.device))
             towers.load_state_dict(
                 {k.removeprefix("towers."): v for k, v in tensors.items() if k.startswith("towers.")}
             )
-            for name, parameter in towers.named_parameters():
-                adam.state[parameter] = {moment: tensors[f"{moment}.{name}"] for moment in _MOMENTS}
+            optimizer.load_state(tensors)
             return TrainingProgress(**self._read_state()[1])
         except (OSError, SafetensorError, KeyError, RuntimeError) as error:
             raise ArtifactError(f"Cannot resume from {self._latest}: {error}.", "Train without --resume.") from error

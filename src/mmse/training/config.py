@@ -21,9 +21,13 @@ class TrainConfig:
     `vectors` the model has no view of the vectors that the shop brings. Where the log has fewer than `catalogue_below`
     requests with a click, requests made of the items' words are trained on beside them (`catalogue_requests`). Of the
     log's queries `slip_share` are trained on with a slip of the fingers in them.
+
+    `goal` says what the shop wants: clicks (0), orders (1), or something between (`Recipe.aim`). The ranking is learned
+    from orders alone where it is at least a half, otherwise from clicks as well.
     """
 
     recipe: str = "mmse"
+    goal: float = 1.0
     objective: dict[str, Any] = field(default_factory=dict)
     dim: int = 64
     views: tuple[str, ...] = tuple(VIEWS)
@@ -75,6 +79,7 @@ class TrainConfig:
         shares = ("item_id_dropout", "query_dropout", "user_dropout", "vector_dropout", "listing_dropout", "slip_share")
         for key in shares:
             require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "a share between 0 and 1")
+        require(0 <= self.goal <= 1, "goal", self.goal, "a number from 0 (clicks) to 1 (orders)")
         self._check_text()
         self.to_recipe()
         self.to_model()
@@ -111,8 +116,8 @@ class TrainConfig:
         require(rate >= 0, "transformer_learning_rate", rate, "0 (it stays as it is) or more")
 
     def to_recipe(self) -> Recipe:
-        """The recipe with its overrides."""
-        return override(RECIPES[self.recipe], self.objective, "[train.objective]")
+        """The recipe with its overrides, aimed at the goal."""
+        return override(RECIPES[self.recipe], self.objective, "[train.objective]").aim(self.goal)
 
     def to_manifest(self) -> dict[str, Any]:
         """The config in the form of a manifest: with every value of the recipe, also of a user's own."""

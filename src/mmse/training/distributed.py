@@ -198,7 +198,11 @@ def add_up(parameters: Iterable[nn.Parameter], losses: Sequence[Tensor], seconds
     """
     if team.size == 1:
         return Totals(losses[0].item(), losses[1].item(), losses[2].item(), seconds)
-    gradients = [p.grad for p in parameters if p.grad is not None]
+    with_gradient = [p for p in parameters if p.grad is not None]
+    for parameter in with_gradient:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = _add_up_rows(parameter.grad)
+    gradients = [p.grad for p in with_gradient if p.grad is not None and not p.grad.is_sparse]
     scalars = [*(loss.detach().float() for loss in losses), losses[0].new_tensor(seconds * team.leads).float()]
     flat = torch.cat([t.reshape(-1) for t in (*gradients, *scalars)])
     with _report_lost_process():
@@ -208,6 +212,15 @@ def add_up(parameters: Iterable[nn.Parameter], losses: Sequence[Tensor], seconds
         gradient.copy_(total.view_as(gradient))
     loss, retrieval, ranking, leader_seconds = flat[-len(scalars) :].tolist()
     return Totals(loss, retrieval, ranking, leader_seconds)
+
+
+def _add_up_rows(gradient: Tensor) -> Tensor:
+    """The sum of a sparse gradient over all processes; the library adds such up on a CPU alone."""
+    is_summable = gradient.device.type == "cpu"
+    total = gradient.coalesce() if is_summable else gradient.to_dense()
+    with _report_lost_process():
+        dist.all_reduce(total)
+    return total if is_summable else total.to_sparse(1)
 
 
 class _GatherRows(torch.autograd.Function):

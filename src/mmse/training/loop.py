@@ -29,6 +29,7 @@ from mmse.training.conversion import learn_conversion
 from mmse.training.distributed import Team
 from mmse.training.losses import add_learned_parameters, compute_losses
 from mmse.training.meter import Meter, TrainingStep
+from mmse.training.optimizer import TowerOptimizer
 from mmse.training.setup import create_encoder
 from mmse.training.shards import Shards
 from mmse.training.targets import read_logged_requests
@@ -65,10 +66,8 @@ def train(
     encoder, features = _open_encoder(dataset, config, checkpoints, team, resume=resume)
     add_learned_parameters(encoder.towers, recipe)
     towers = encoder.towers.to(device).train()
-    adam = torch.optim.Adam(
-        towers.parameter_groups(config.transformer_learning_rate / config.learning_rate), fused=True
-    )
-    progress = checkpoints.load(towers, adam) if resume else TrainingProgress()
+    optimizer = TowerOptimizer(towers, config.transformer_learning_rate / config.learning_rate)
+    progress = checkpoints.load(towers, optimizer) if resume else TrainingProgress()
 
     reads_clicks = recipe.stage_map[Stage.CLICKED] == Stage.CLICKED
     shards = Shards(
@@ -111,24 +110,22 @@ def train(
             if meter.is_over(progress):
                 break
             rate = config.learning_rate * _learning_rate_factor(meter.share(progress), config.warmup_share)
-            for group in adam.param_groups:
-                group["lr"] = rate * group["share"]
             part, share = distributed.take_part(batch, team)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 batch_losses = compute_losses(encoder, part.to(device), recipe, distributed.make_gather(batch, team))
             retrieval, ranking = share * batch_losses.retrieval, share * batch_losses.ranking
             loss = retrieval + recipe.rank_weight * ranking
-            adam.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             total = distributed.add_up(towers.parameters(), (loss, retrieval, ranking), meter.seconds, team)
             if not math.isfinite(total.loss):
                 raise UsageError(f"The loss is {total.loss} at step {progress.step}.", "Lower learning_rate.")
-            adam.step()
+            optimizer.step(rate)
             progress.record_step(total.loss, total.seconds)
             on_step(meter.record_step(progress, len(batch), total.loss, total.retrieval, total.ranking))
             if progress.step % config.checkpoint_steps == 0:
                 with meter.pause():
-                    checkpoints.save(towers, adam, progress)
+                    checkpoints.save(towers, optimizer, progress)
         with meter.pause():
             if team.leads:
                 recall = measure_recall(_final_encoder(encoder, config, checkpoints), features, valid_statistics, valid)
@@ -137,7 +134,7 @@ def train(
                     checkpoints.save_best(towers)
                 on_step(replace(meter.latest, epoch=progress.epoch + 1, recall=validation_recall))
             progress.epoch, progress.position = progress.epoch + 1, 0
-            checkpoints.save(towers, adam, progress)
+            checkpoints.save(towers, optimizer, progress)
 
     if team.leads:
         checkpoints.load_final(towers, config.keep)

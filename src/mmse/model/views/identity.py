@@ -79,6 +79,11 @@ class IdentityTower(ViewTower):
         self.item_ids = zero_table(sizes.tables[_IDS], dim)
         self.identity_numbers = nn.Linear(sizes.numbers + STATISTICS, dim)
 
+    @property
+    def memories(self) -> list[nn.Parameter]:
+        """Those of whole queries and of items."""
+        return [self.query_memory, self.item_ids]
+
     def embed_queries(self, embedding: Float[Tensor, "n dim"], inputs: QueryInputs) -> Float[Tensor, "n dim"]:
         """The words and the memory of the whole query."""
         return embedding + look_up(self.query_memory, inputs.memory)

@@ -65,6 +65,11 @@ class ShopperTower(ViewTower):
         self.history_dense = ResidualBlock(dim)
         self.shopper_numbers = nn.Linear(sizes.numbers + STATISTICS, dim)
 
+    @property
+    def memories(self) -> list[nn.Parameter]:
+        """That of shoppers."""
+        return [self.users]
+
     def embed_queries(self, embedding: Float[Tensor, "n dim"], inputs: QueryInputs) -> Float[Tensor, "n dim"]:
         """The words, the taste that the history tells, and the memory of the shopper."""
         taste = self.history_dense(rescale(sum_bags(self.shopper, inputs.history)))

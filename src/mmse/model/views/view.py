@@ -56,6 +56,11 @@ class ViewTower(nn.Module):
     reads_words = False
     """Whether the item side reads the words of items."""
 
+    @property
+    def memories(self) -> list[nn.Parameter]:
+        """The tables of which a batch looks up few rows (`look_up`)."""
+        return []
+
     def embed_queries(self, embedding: Float[Tensor, "n dim"], inputs: QueryInputs) -> Float[Tensor, "n dim"]:
         """The query side; `embedding` is that of the words, through the view's own layer."""
         return embedding
@@ -139,6 +144,6 @@ def rescale(x: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
 
 
 def look_up(table: Float[Tensor, "rows dim"], ids: Int[Tensor, " n"]) -> Float[Tensor, "n dim"]:
-    """Rows of `table`, where id 0 means "none" and gives zero."""
-    rows: Tensor = F.embedding(ids, table, padding_idx=0)
+    """Rows of a memory, `table`, where id 0 means "none" and gives zero; the gradient has the rows of `ids` alone."""
+    rows: Tensor = F.embedding(ids, table, padding_idx=0, sparse=True)
     return rows * (ids > 0).unsqueeze(1)
