@@ -95,6 +95,26 @@ def test_what_is_left_alone(speller: Speller, query: str) -> None:
     assert speller.correct(query, unknown) is None
 
 
+def test_what_shoppers_corrected_is_corrected_so(speller: Speller, tmp_path: Path) -> None:
+    corrections = {"hedfones": "headphones", "coach": "bag", "cofe": "café", "dog fud": "dog food", "bosh": "nonesuch"}
+    Speller.write(tmp_path, TITLES, QUERIES, stem, corrections)
+    taught = Speller.open(tmp_path, {}, stem)
+    assert speller.correct("black hedfones", unknown) is None, "too far for the number of faults alone"
+    assert taught.correct("black Hedfones!", unknown) == "black headphones!"
+    assert speller.correct("bakpack bag", unknown) != speller.correct("leather cofe", unknown)
+    assert taught.correct("leather cofe", unknown) == "leather café"
+    assert taught.correct("dog fud", unknown, as_shoppers=True) == "dog food"
+    assert taught.correct("dog fod", unknown, as_shoppers=True) is None, "shoppers said nothing of it"
+    assert taught.correct("coach", unknown) == "bag", "a word of items, but the other is far more frequent"
+    assert taught.correct("bosh drill", unknown) == "bosch drill", "what is meant must be a word of items or of the log"
+
+
+def test_an_index_without_corrections_is_opened(tmp_path: Path) -> None:
+    build(tmp_path)
+    (tmp_path / "corrections.parquet").unlink()
+    assert Speller.open(tmp_path, {}, stem).corrections == {}
+
+
 def test_a_word_that_an_item_has_now_is_right(speller: Speller) -> None:
     assert speller.correct("fod", lambda word: word == "fod") is None
 
@@ -106,6 +126,8 @@ def test_forms_of_a_query_are_one(speller: Speller) -> None:
         assert speller.canonical(query, requests_of) == "t-shirt"
     assert speller.canonical("leather backpacks", requests_of) == "leather backpack"
     assert speller.canonical("red 1/2 in. nonesuch", requests_of) == "red 1/2 in. nonesuch"
+    assert speller.canonical("food, dog", requests_of) == "dog food"
+    assert speller.canonical("food dog", requests_of) == "food dog"
     assert speller.variant("leather backpacks") is None
 
 

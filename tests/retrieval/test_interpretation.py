@@ -29,6 +29,7 @@ ITEMS = {
     "z-10": "Frobnik juice 15 L",
     "z-11": "Frobnik Käse Brötchen",
     "z-12": "Screwdriver wibble set",
+    "z-13": "Spare 0017 quorble part",
 }
 
 
@@ -101,6 +102,7 @@ def test_an_id_leads_to_its_item(retriever: Retriever, code: str, channel: str) 
 def test_codes_in_titles_whole_by_their_beginning_and_unknown(retriever: Retriever) -> None:
     assert ids(ask(retriever, "ISDTN450"))[:1] == ["z-5"]
     assert set(ids(ask(retriever, "isd-tn45"))) == {"z-5", "z-6"}, "and no others"
+    assert ids(ask(retriever, "17"))[:1] == ids(ask(retriever, "0017"))[:1] == ["z-13"]
     unknown = ask(retriever, "ZZ99-XX77")
     assert (unknown.hits, unknown.no_good_match) == ([], True)
     assert unknown.notes == ("No item has the code 'ZZ99-XX77'.",)

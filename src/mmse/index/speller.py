@@ -12,20 +12,18 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int64, UInt64
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from mmse.core.errors import ArtifactError
+from mmse.index.word_counts import HashedCounts, count_words, find_commonest
 from mmse.text.exclusions import NEGATORS
-from mmse.text.hashing import digests
 from mmse.text.normalise import normalise, word_spans
 from mmse.text.terms import fold, main_terms, terms
 
@@ -55,10 +53,15 @@ _CACHE_SIZE = 20_000
 _MAX_CANDIDATES = 50
 _FAULT_COST, _FIRST_LETTER_COST, _PAIR_WEIGHT = 4.0, 1.5, 2.0
 """In logarithms of a count: what a second fault and another first letter cost, and the weight of a known neighbour."""
-_WORDS, _PAIRS, _LOGGED = "words.parquet", "pairs", "logged"
+_WORDS, _CORRECTIONS, _PAIRS, _LOG_WORDS = "words.parquet", "corrections.parquet", "pairs", "logged"
+_MAX_CORRECTED = 3
+"""The most words that shoppers' corrections are looked up by."""
 
 Stem = Callable[[str], Sequence[str]]
 IsKnown = Callable[[str], bool]
+
+
+_TEXT_PAIRS = pa.schema([("misspelling", pa.string()), ("spelling", pa.string())])
 
 
 class _Token(NamedTuple):
@@ -69,32 +72,6 @@ class _Token(NamedTuple):
     word: str
 
 
-class _Counts:
-    """Numbers by text; the texts are kept as hashes."""
-
-    def __init__(self, hashes: UInt64[np.ndarray, " n"], numbers: Int64[np.ndarray, " n"]) -> None:
-        self._hashes, self._numbers = hashes, numbers
-
-    @classmethod
-    def of(cls, numbers: Mapping[str, int]) -> _Counts:
-        hashes = digests(numbers)
-        order = np.argsort(hashes)
-        return cls(hashes[order], np.fromiter(numbers.values(), np.int64, len(numbers))[order])
-
-    def get(self, text: str, default: int) -> int:
-        (key,) = digests([text])
-        index = int(np.searchsorted(self._hashes, key))
-        return int(self._numbers[index]) if index < len(self._hashes) and self._hashes[index] == key else default
-
-    def save(self, folder: Path, name: str) -> None:
-        np.save(folder / f"{name}.npy", np.stack([self._hashes, self._numbers.astype(np.uint64)]), allow_pickle=False)
-
-    @classmethod
-    def open(cls, folder: Path, name: str) -> _Counts:
-        hashes, numbers = np.load(folder / f"{name}.npy", allow_pickle=False)
-        return cls(hashes.astype(np.uint64), numbers.astype(np.int64))
-
-
 @final
 @dataclass(frozen=True, eq=False)
 class Speller:
@@ -102,31 +79,40 @@ class Speller:
 
     `counts` has each word in folded form, `catalogue_words` those of items. `spellings` has the commonest spelling of
     words that are not spelt so, `forms` the words of each stem, the commonest first. `variants` has the commonest
-    popular query by what its forms have in common. What the log has besides is kept as hashes: its words (`logged`),
-    and its pairs of neighbours with those of titles (`pairs`).
+    popular query by what its forms have in common, `corrections` what several shoppers meant by words that they wrote.
+    What the log has besides is kept as hashes: its words (`log_words`), and its pairs of neighbours, like those of titles
+    (`pairs`).
     """
 
     counts: Mapping[str, int]
     catalogue_words: frozenset[str]
     spellings: Mapping[str, str]
     forms: Mapping[str, Sequence[str]]
-    pairs: _Counts
-    logged: _Counts
+    pairs: HashedCounts
+    log_words: HashedCounts
     variants: Mapping[str, str]
     stem: Stem
+    corrections: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
-    def write(folder: Path, texts: Iterable[str], queries: Mapping[str, int], stem: Stem) -> None:
+    def write(
+        folder: Path,
+        texts: Iterable[str],
+        queries: Mapping[str, int],
+        stem: Stem,
+        corrections: Mapping[str, str] | None = None,
+    ) -> None:
         """Writes into `folder`, which exists, what is known of items with these `texts` and of a log's `queries`.
 
-        `queries` has the requests of each; no text of a query is written.
+        `queries` has the requests of each, and `corrections` what shoppers meant by words that they wrote. No other
+        text of a query is written.
         """
-        counts, spellings, pairs, logged = Counter[str](), Counter[tuple[str, str]](), Counter[str](), Counter[str]()
+        counts, spellings, pairs, log_words = Counter[str](), Counter[tuple[str, str]](), Counter[str](), Counter[str]()
         for number, text in enumerate(texts):
-            _count(text, 1, counts, spellings, pairs if number < MAX_PAIR_TEXTS else None)
+            count_words(text, 1, counts, spellings, pairs if number < MAX_PAIR_TEXTS else None)
         for query, n in queries.items():
-            _count(query, n, logged, None, pairs)
-        commonest = _commonest(spellings)
+            count_words(query, n, log_words, None, pairs)
+        commonest = find_commonest(spellings)
         columns = {
             "word": list(counts),
             "count": list(counts.values()),
@@ -134,8 +120,11 @@ class Speller:
             "stem": [_stem_key(word, stem) for word in counts],
         }
         pq.write_table(pa.table(columns), folder / _WORDS)
-        _Counts.of({pair: n for pair, n in pairs.items() if n >= MIN_COUNT}).save(folder, _PAIRS)
-        _Counts.of(logged).save(folder, _LOGGED)
+        HashedCounts.of({pair: n for pair, n in pairs.items() if n >= MIN_COUNT}).save(folder, _PAIRS)
+        HashedCounts.of(log_words).save(folder, _LOG_WORDS)
+        known_words = counts.keys() | log_words.keys()
+        known = {m: s for m, s in (corrections or {}).items() if known_words.issuperset(s.split())}
+        pq.write_table(pa.table([list(known), list(known.values())], _TEXT_PAIRS), folder / _CORRECTIONS)
 
     @classmethod
     def open(cls, folder: Path, popular_queries: Mapping[str, int], stem: Stem) -> Speller:
@@ -146,28 +135,30 @@ class Speller:
         try:
             words = pq.read_table(folder / _WORDS).to_pydict()
             entries = list(zip(words["word"], words["count"], words["spelling"], words["stem"], strict=True))
-            pairs, logged = _Counts.open(folder, _PAIRS), _Counts.open(folder, _LOGGED)
+            pairs, log_words = HashedCounts.open(folder, _PAIRS), HashedCounts.open(folder, _LOG_WORDS)
+            corrections = _read_corrections(folder / _CORRECTIONS)
         except (OSError, ValueError, EOFError, KeyError, TypeError, pa.ArrowException) as error:
             raise ArtifactError(f"Cannot read the words in {folder}: {error}.", "Build the index again.") from error
         counts, spellings = Counter({word: n for word, n, _, _ in entries}), Counter[tuple[str, str]]()
         catalogue_words, variants = frozenset(counts), dict[str, str]()
         for query, n in sorted(popular_queries.items(), key=lambda entry: (-entry[1], entry[0])):
-            _count(query, n, counts, spellings, None)
+            count_words(query, n, counts, spellings, None)
             for key in _variant_keys(query, stem):
                 variants.setdefault(key, query)
         stems = {word: stem_key for word, _, _, stem_key in entries}
         forms: dict[str, list[str]] = {}
         for word in sorted(counts, key=lambda word: (-counts[word], word)):
             forms.setdefault(stems[word] if word in stems else _stem_key(word, stem), []).append(word)
-        all_spellings = _commonest(spellings) | {word: spelling for word, _, spelling, _ in entries}
+        all_spellings = find_commonest(spellings) | {word: spelling for word, _, spelling, _ in entries}
         other_spellings = {word: spelling for word, spelling in all_spellings.items() if word != spelling}
         fast_stem = functools.lru_cache(_CACHE_SIZE)(lambda text: tuple(stem(text)))
-        return cls(counts, catalogue_words, other_spellings, forms, pairs, logged, variants, fast_stem)
+        return cls(counts, catalogue_words, other_spellings, forms, pairs, log_words, variants, fast_stem, corrections)
 
-    def correct(self, query: str, is_known: IsKnown) -> str | None:
+    def correct(self, query: str, is_known: IsKnown, *, as_shoppers: bool = False) -> str | None:
         """`query` with its misspelt words corrected; None where nothing is misspelt, or no correction is known.
 
-        `is_known` tells of a folded word whether an item has it now.
+        `is_known` tells of a folded word whether an item has it now. With `as_shoppers` nothing is corrected but what
+        shoppers corrected themselves.
         """
         text = normalise(query)
         tokens = [_Token(start, end, fold(text[start:end])) for start, end in word_spans(text)]
@@ -178,7 +169,11 @@ class Speller:
         index, has_changed = 0, False
         while index < len(tokens):
             token, successor = tokens[index], tokens[index + 1] if index + 1 < len(tokens) else None
-            if successor and self._are_one(token.word, successor.word):
+            if replacement := self._look_up(tokens[index : index + _MAX_CORRECTED]):
+                n_used, words = replacement
+            elif as_shoppers:
+                n_used, words = 1, (token.word,)
+            elif successor and self._are_one(token.word, successor.word):
                 n_used, words = 2, (token.word + successor.word,)
             elif self._is_right(token.word, is_known):
                 n_used, words = 1, (token.word,)
@@ -191,9 +186,24 @@ class Speller:
             predecessor, index = words[-1], index + n_used
         return result + text[position:] if has_changed else None
 
+    def _look_up(self, tokens: Sequence[_Token]) -> tuple[int, tuple[str, ...]] | None:
+        """How many of the first `tokens` shoppers replaced, and by which words; the most that are known so.
+
+        A word that items have is replaced by one that is far more frequent.
+        """
+        for n_used in range(len(tokens) if self.corrections else 0, 0, -1):
+            typed = [token.word for token in tokens[:n_used]]
+            spelling = self.corrections.get(" ".join(typed), "").split()
+            if not spelling:
+                continue
+            n_typed, n_spelling = (min(self.counts.get(w, 0) for w in words) for words in (typed, spelling))
+            if not self.catalogue_words.issuperset(typed) or n_spelling >= MISTYPED_RATIO * n_typed:
+                return n_used, tuple(spelling)
+        return None
+
     def knows(self, word: str) -> bool:
         """Whether an item of the catalogue, or a query of the log, has `word`, which is in folded form."""
-        return word in self.counts or self.logged.get(word, 0) > 0
+        return word in self.counts or self.log_words.get(word, 0) > 0
 
     def compounds(self, word: str) -> tuple[str, ...]:
         """The commonest words of the catalogue that end with `word`, as `holzschraube` with `schraube`; all folded."""
@@ -249,7 +259,7 @@ class Speller:
             return True
         if word in NEGATORS or is_known(word) or self.compounds(word):
             return True
-        n_logged = self.logged.get(word, 0)
+        n_logged = self.log_words.get(word, 0)
         if n_logged < MIN_COUNT:
             return False
         near_counts = [
@@ -259,10 +269,10 @@ class Speller:
         is_typo = max(near_counts, default=0) >= MISTYPED_RATIO * n_logged
         return not is_typo and max(split_counts, default=0) < JOINED_RATIO * n_logged
 
-    def _are_one(self, left: str, right: str) -> bool:
+    def _are_one(self, head: str, tail: str) -> bool:
         """Whether two words are one that was written apart: nobody writes them side by side, and one is no word."""
-        is_word = self.counts.get(left + right, 0) >= MIN_COUNT
-        return is_word and not (left in self.counts and right in self.counts) and not self._count_pair(left, right)
+        is_word = self.counts.get(head + tail, 0) >= MIN_COUNT
+        return is_word and not (head in self.counts and tail in self.counts) and not self._count_pair(head, tail)
 
     def _replacement(self, predecessor: str, token: _Token, successor: _Token | None) -> tuple[str, ...]:
         """The words in place of `token`: itself where nothing is near.
@@ -281,9 +291,9 @@ class Speller:
                 continue
             cost = _FAULT_COST * (n_faults - 1) + _FIRST_LETTER_COST * (word[0] != token.word[0])
             options.append((self._score(predecessor, word, next_word) - cost, (word,)))
-        for left, right in self._splits(token.word):
-            n = self._count_pair(left, right)
-            options.append((_PAIR_WEIGHT * math.log1p(n) + math.log(n), (left, right)))
+        for head, tail in self._splits(token.word):
+            n = self._count_pair(head, tail)
+            options.append((_PAIR_WEIGHT * math.log1p(n) + math.log(n), (head, tail)))
         return max(options, key=lambda option: option[0])[1]
 
     def _begins_word(self, word: str) -> bool:
@@ -301,8 +311,8 @@ class Speller:
         n_pairs = [self._count_pair(predecessor, word), self._count_pair(word, successor)]
         return math.log(self.counts[word]) + _PAIR_WEIGHT * sum(map(math.log1p, n_pairs))
 
-    def _count_pair(self, left: str, right: str) -> int:
-        return self.pairs.get(f"{left} {right}", 0) if left and right else 0
+    def _count_pair(self, head: str, tail: str) -> int:
+        return self.pairs.get(f"{head} {tail}", 0) if head and tail else 0
 
     def _splits(self, word: str) -> Iterator[tuple[str, str]]:
         """Two words that `word` is made of and that stand side by side somewhere."""
@@ -326,7 +336,7 @@ class Speller:
             starts = letters if is_small else sorted({word[0], word[1]})
             choices = [c for length in lengths for letter in starts for c in by_start.get((length, letter), ())]
             if not is_small:
-                other_starts = [letter + rest for letter in letters for rest in (word, word[1:])]
+                other_starts = [letter + tail for letter in letters for tail in (word, word[1:])]
                 choices += [c for c in other_starts if c[0] not in starts and self.counts.get(c, 0) >= MIN_COUNT]
             matches = process.extract(word, choices, scorer=OSA.distance, score_cutoff=most, limit=_MAX_CANDIDATES)
             return [(candidate, int(n_faults)) for candidate, n_faults, _ in matches if n_faults]
@@ -334,28 +344,12 @@ class Speller:
         return functools.lru_cache(_CACHE_SIZE)(near)
 
 
-def _count(
-    text: str, n: int, counts: Counter[str], spellings: Counter[tuple[str, str]] | None, pairs: Counter[str] | None
-) -> None:
-    """Adds the words of `text` and their pairs, `n` times."""
-    normal_text, predecessor = normalise(text), ""
-    for start, end in word_spans(normal_text):
-        spelling = normal_text[start:end]
-        word = fold(spelling)
-        counts[word] += n
-        if spellings is not None:
-            spellings[word, spelling] += n
-        if predecessor and pairs is not None:
-            pairs[f"{predecessor} {word}"] += n
-        predecessor = word
-
-
-def _commonest(numbers: Counter[tuple[str, str]]) -> dict[str, str]:
-    """The second text with the highest number of each first one."""
-    best: dict[str, tuple[int, str]] = {}
-    for (key, text), n in numbers.items():
-        best[key] = max(best.get(key, (0, "")), (n, text))
-    return {key: text for key, (_, text) in best.items()}
+def _read_corrections(path: Path) -> dict[str, str]:
+    """What shoppers meant by what they wrote; an index that was made before has none."""
+    if not path.is_file():
+        return {}
+    columns = pq.read_table(path, schema=_TEXT_PAIRS).to_pydict()
+    return dict(zip(columns["misspelling"], columns["spelling"], strict=True))
 
 
 def _stem_key(text: str, stem: Stem) -> str:
@@ -367,6 +361,11 @@ def join_stems(query: str, stem: Stem) -> str:
     return "".join((*stem(term), term)[0] for term in main_terms(query))
 
 
-def _variant_keys(query: str, stem: Stem) -> tuple[str, str]:
-    """What the forms of one query have in common: the stems in their order, and the same without blanks."""
-    return f"stems {_stem_key(query, stem)}", f"letters {join_stems(query, stem)}"
+def _variant_keys(query: str, stem: Stem) -> tuple[str, ...]:
+    """What the forms of one query have in common: the stems in their order, and the same without blanks.
+
+    Of `mug, red` also those of `red mug`, as registers write names.
+    """
+    head, comma, tail = query.partition(", ")
+    turned = _variant_keys(f"{tail} {head}", stem) if comma and "," not in tail else ()
+    return f"stems {_stem_key(query, stem)}", f"letters {join_stems(query, stem)}", *turned

@@ -11,7 +11,7 @@ from mmse.core import artifact
 from mmse.core.artifact import Manifest
 from mmse.core.progress import Progress
 from mmse.core.run_folder import DATASET, INDEX, MODEL, VECTORS, require_lineage
-from mmse.dataset.folder import DatasetFolder
+from mmse.dataset.folder import DatasetFolder, read_corrections
 from mmse.index.base import IndexConfig
 from mmse.index.columns import FilterColumns, filter_kinds
 from mmse.index.embedding import QUERIES, open_array
@@ -70,7 +70,8 @@ def write_words(dataset: Path, target: Path, lexical: LexicalIndex) -> None:
     queries = pq.read_table(folder.queries, columns=["query", "requests"]).to_pydict()
     columns = [items[name].to_pylist() for name in _TEXTS if name in items.column_names]
     texts = (text for cells in columns for cell in cells for text in values_of(cell))
-    Speller.write(target, texts, dict(zip(queries["query"], queries["requests"], strict=True)), lexical.stems)
+    requests = dict(zip(queries["query"], queries["requests"], strict=True))
+    Speller.write(target, texts, requests, lexical.stems, read_corrections(dataset))
 
 
 def attribute_columns(shop_columns: dict[str, list[str]]) -> list[str]:

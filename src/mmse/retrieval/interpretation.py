@@ -54,10 +54,12 @@ class QueryInterpreter:
         return replace(effects, known_form=text, exclusions=exclusions, has_known_word=has_known_word)
 
     def _correct(self, query: str, lexical: LexicalIndex) -> str | None:
-        """The correction of `query`; None where it has none, or is another form of a query of the log."""
-        if self._count(query) >= KNOWN_REQUESTS or self.speller.variant(query) not in (None, normalise(query)):
-            return None
-        return self.speller.correct(query, lexical.has_word)
+        """The correction of `query`; None where it has none.
+
+        A query that the log has, or another form of one, is corrected as shoppers did it themselves, or else not.
+        """
+        is_known = self._count(query) >= KNOWN_REQUESTS or self.speller.variant(query) not in (None, normalise(query))
+        return self.speller.correct(query, lexical.has_word, as_shoppers=is_known)
 
     def _count(self, query: str) -> int:
         return int(self.query_counts.counts([query])[0])
