@@ -63,17 +63,17 @@ def measure_judged(retriever: Retriever, options: argparse.Namespace) -> dict[st
     queries = [query for query in sorted(relevant) if typos[query] not in (None, query)]
     rows: list[dict[str, object]] = []
     for name, fields in SYSTEMS.items():
-        for depth in DEPTHS:
-            plain_values = recalls(retriever, {q: q for q in relevant}, relevant, depth, fields)
-            typo_values = recalls(retriever, {q: str(typos[q]) for q in queries}, relevant, depth, fields)
-            pairs = np.array([(plain_values[query], typo_values[query]) for query in queries])
+        plain_values = recalls(retriever, {q: q for q in relevant}, relevant, fields)
+        typo_values = recalls(retriever, {q: str(typos[q]) for q in queries}, relevant, fields)
+        for index, depth in enumerate(DEPTHS):
+            pairs = np.array([(plain_values[query][index], typo_values[query][index]) for query in queries])
             right, wrong = pairs.mean(0)
             low, high = interval(pairs)
             rows.append(
                 {
                     "system": name,
                     "metric": f"recall@{depth}",
-                    "all queries": round(float(np.mean(list(plain_values.values()))), 4),
+                    "all queries": round(float(np.mean([values[index] for values in plain_values.values()])), 4),
                     "right spelling": round(float(right), 4),
                     "one typo": round(float(wrong), 4),
                     "share": round(float(wrong / right), 3),
@@ -96,13 +96,14 @@ def read_relevant(path: Path, split: str, least: float) -> dict[str, set[str]]:
 
 
 def recalls(
-    retriever: Retriever, asked: dict[str, str], relevant: dict[str, set[str]], depth: int, fields: dict[str, object]
-) -> dict[str, float]:
-    """The recall of each query, asked as `asked` writes it."""
+    retriever: Retriever, asked: dict[str, str], relevant: dict[str, set[str]], fields: dict[str, object]
+) -> dict[str, list[float]]:
+    """The recall of each query at each of `DEPTHS`, asked as `asked` writes it."""
     values = {}
     for query, text in asked.items():
-        hits = retriever.answer(Search(text, depth, explain=False, **fields)).hits  # type: ignore[arg-type]
-        values[query] = len({hit.item_id for hit in hits} & relevant[query]) / len(relevant[query])
+        search = Search(text, max(DEPTHS), explain=False, **fields)  # type: ignore[arg-type]
+        items = [hit.item_id for hit in retriever.answer(search).hits]
+        values[query] = [len(set(items[:depth]) & relevant[query]) / len(relevant[query]) for depth in DEPTHS]
     return values
 
 

@@ -18,27 +18,24 @@ from typing import NamedTuple, final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rapidfuzz import process
-from rapidfuzz.distance import OSA
 
 from mmse.core.errors import ArtifactError
+from mmse.index.near_words import LONG, MIN_COUNT, MIN_LENGTH, MIN_RARE_LENGTH, make_finder
 from mmse.index.word_counts import HashedCounts, count_words, find_commonest
 from mmse.text.exclusions import NEGATORS
 from mmse.text.normalise import normalise, word_spans
 from mmse.text.terms import fold, main_terms, terms
 
-MIN_LENGTH = 3
-"""Shorter words are not corrected."""
-LONG = 5
-"""Words from this length on may have two faults; those of one letter less only beside a word that goes with it."""
-MIN_COUNT = 2
-"""A word that is seen less often corrects no other."""
+MAX_RARE, MIN_PAIRS = 100, 3
+"""A word of items may be mistyped if it is seen at most so often, and one near it so often beside its neighbours."""
+UNFINISHED_RATIO = 5
+"""A last word that longer ones begin with is corrected to one that is so many times as frequent as these."""
 MAX_PAIR_TEXTS = 300_000
 """Pairs of words are counted in so many titles; more of them take memory and teach little."""
 MAX_WORDS = 12
 """Queries of more words are not corrected."""
 MISTYPED_RATIO = 20
-"""What the log alone knows is a mistyped word where a word of the catalogue near it is so many times as frequent."""
+"""A word that only the log has, or that only ends others, is mistyped if one near it is so many times as frequent."""
 MIN_COMPOUND_PART, MIN_PREFIX, MAX_COMPOUNDS = 4, 3, 16
 """The fewest letters of the last part of a compound, and before it; so many compounds are searched."""
 MAX_FORMS = 5
@@ -47,11 +44,8 @@ JOINED_RATIO = 5
 """Two words that the log alone writes as one are parted where they stand side by side so many times as often."""
 FORM_RATIO = 5
 """A form of a word gives way to another one that is so many times as frequent."""
-SMALL = 30_000
-"""Of more words, those with another first or second letter are near only if the first letter is the one fault."""
 _CACHE_SIZE = 20_000
-_MAX_CANDIDATES = 50
-_FAULT_COST, _FIRST_LETTER_COST, _PAIR_WEIGHT = 4.0, 1.5, 2.0
+_FAULT_COST, _FIRST_LETTER_COST, _PAIR_WEIGHT = 6.0, 1.5, 2.0
 """In logarithms of a count: what a second fault and another first letter cost, and the weight of a known neighbour."""
 _WORDS, _CORRECTIONS, _PAIRS, _LOG_WORDS = "words.parquet", "corrections.parquet", "pairs", "logged"
 _MAX_CORRECTED = 3
@@ -80,7 +74,7 @@ class Speller:
     `counts` has each word in folded form, `catalogue_words` those of items. `spellings` has the commonest spelling of
     words that are not spelt so, `forms` the words of each stem, the commonest first. `variants` has the commonest
     popular query by what its forms have in common, `corrections` what several shoppers meant by words that they wrote.
-    What the log has besides is kept as hashes: its words (`log_words`), and its pairs of neighbours, like those of titles
+    What else the log has is kept as hashes: its words (`log_words`), and its pairs of neighbours with those of titles
     (`pairs`).
     """
 
@@ -176,7 +170,7 @@ class Speller:
             elif successor and self._are_one(token.word, successor.word):
                 n_used, words = 2, (token.word + successor.word,)
             elif self._is_right(token.word, is_known):
-                n_used, words = 1, (token.word,)
+                n_used, words = 1, (self._word_meant(predecessor, token, successor),)
             else:
                 n_used, words = 1, self._replacement(predecessor, token, successor)
             if words != (token.word,):
@@ -239,8 +233,8 @@ class Speller:
         result, position = "", 0
         for start, end in spans:
             word = fold(text[start:end])
-            form = self._forms_of(word)[0]
-            if self.counts.get(form, 0) >= FORM_RATIO * max(self.counts.get(word, 0), 1):
+            form = next((f for f in self._forms_of(word)[:MAX_FORMS] if self._is_preferred(f, word)), word)
+            if form != word:
                 result, position = result + text[position:start] + self.spellings.get(form, form), end
         result += text[position:]
         plain_words = [text[start:end] for start, end in spans]
@@ -248,6 +242,11 @@ class Speller:
         options = [result, " ".join(plain_words), *(" ".join([*plain_words[:-1], form]) for form in last_forms)]
         requests = list(requests_of(options))
         return options[requests.index(max(requests))]
+
+    def _is_preferred(self, form: str, word: str) -> bool:
+        """Whether `form` stands for `word` in a query that the log lacks, as the commoner of two numbers does."""
+        ratio = 1 if form.rstrip("s") == word.rstrip("s") else FORM_RATIO
+        return self.counts.get(form, 0) > ratio * self.counts.get(word, 0)
 
     def _forms_of(self, word: str) -> Sequence[str]:
         """The words with the stem of `word`, the commonest first."""
@@ -257,17 +256,40 @@ class Speller:
         """Whether `word` is not to be corrected: it is known, or too short, or no word of letters."""
         if len(word) < MIN_LENGTH or not word.isalpha() or word in self.catalogue_words or terms(word) != [word]:
             return True
-        if word in NEGATORS or is_known(word) or self.compounds(word):
+        if word in NEGATORS or is_known(word):
             return True
-        n_logged = self.log_words.get(word, 0)
-        if n_logged < MIN_COUNT:
+        n_uses = self.log_words.get(word, 0)
+        n_uses = (n_uses if n_uses >= MIN_COUNT else 0) + sum(self.counts[c] for c in self.compounds(word))
+        if not n_uses:
             return False
         near_counts = [
             self.counts[c] for c, n_faults in self._near_words(word) if n_faults == 1 and c in self.catalogue_words
         ]
         split_counts = [self._count_pair(*parts) for parts in self._splits(word)]
-        is_typo = max(near_counts, default=0) >= MISTYPED_RATIO * n_logged
-        return not is_typo and max(split_counts, default=0) < JOINED_RATIO * n_logged
+        is_typo = max(near_counts, default=0) >= MISTYPED_RATIO * n_uses
+        return not is_typo and max(split_counts, default=0) < JOINED_RATIO * n_uses
+
+    def _word_meant(self, predecessor: str, token: _Token, successor: _Token | None) -> str:
+        """`token`, which is a word, or the one that was meant: far more frequent, and at home beside its neighbours.
+
+        `wal paint` is `wall paint` where items say so often and never `wal paint`.
+        """
+        word, next_word = token.word, successor.word if successor else ""
+        n = max(self.counts.get(word, 0), self.log_words.get(word, 0), 1)
+        is_rare = n <= MAX_RARE and len(word) >= MIN_LENGTH and word.isalpha() and word not in NEGATORS
+        if not is_rare or not (predecessor or next_word) or self._has_neighbour(predecessor, word, next_word):
+            return word
+        stem = _stem_key(word, self.stem)
+        options = [
+            (n_pairs, self.counts[near_word], near_word)
+            for near_word, n_faults in self._near_words(word)
+            if n_faults == 1
+            and self.counts[near_word] >= MISTYPED_RATIO * n
+            and stem != _stem_key(near_word, self.stem)
+            if (n_pairs := self._count_pair(predecessor, near_word) + self._count_pair(near_word, next_word))
+            >= MIN_PAIRS
+        ]
+        return max(options)[2] if options else word
 
     def _are_one(self, head: str, tail: str) -> bool:
         """Whether two words are one that was written apart: nobody writes them side by side, and one is no word."""
@@ -277,13 +299,17 @@ class Speller:
     def _replacement(self, predecessor: str, token: _Token, successor: _Token | None) -> tuple[str, ...]:
         """The words in place of `token`: itself where nothing is near.
 
-        A last word that a known one begins with may be unfinished: it is finished, or left alone.
+        A last word that a known one begins with may be unfinished: it is finished, or left alone, unless a far more
+        frequent word is near.
         """
         next_word = successor.word if successor else ""
         options: list[tuple[float, tuple[str, ...]]] = [(-math.inf, (token.word,))]
-        is_unfinished = successor is None and self._begins_word(token.word)
+        n_longer = 0 if successor else self._count_longer(token.word)
         for word, n_faults in self._near_words(token.word):
-            if is_unfinished and not word.startswith(token.word):
+            is_longer = word.startswith(token.word)
+            if n_longer and not is_longer and (n_faults > 1 or self.counts[word] < UNFINISHED_RATIO * n_longer):
+                continue
+            if self.counts[word] < MIN_COUNT and (n_faults > 1 or len(word) < MIN_RARE_LENGTH):
                 continue
             if not self._is_right(word, lambda _: False):
                 continue  # the log has this mistyped word, too
@@ -296,9 +322,10 @@ class Speller:
             options.append((_PAIR_WEIGHT * math.log1p(n) + math.log(n), (head, tail)))
         return max(options, key=lambda option: option[0])[1]
 
-    def _begins_word(self, word: str) -> bool:
-        index = bisect_left(self._sorted_words, word)
-        return index < len(self._sorted_words) and self._sorted_words[index].startswith(word)
+    def _count_longer(self, word: str) -> int:
+        """How often words stand somewhere that begin with `word`."""
+        start, stop = bisect_left(self._sorted_words, word), bisect_left(self._sorted_words, word + chr(0x10FFFF))
+        return sum(self.counts[longer] for longer in self._sorted_words[start:stop])
 
     @functools.cached_property
     def _sorted_words(self) -> list[str]:
@@ -322,26 +349,8 @@ class Speller:
 
     @functools.cached_property
     def _near_words(self) -> Callable[[str], list[tuple[str, int]]]:
-        """The words near another, with the number of faults between them; what was looked up last is kept."""
-        by_start: dict[tuple[int, str], list[str]] = {}
-        for word, count in self.counts.items():
-            if count >= MIN_COUNT and len(word) >= MIN_LENGTH and word.isalpha():
-                by_start.setdefault((len(word), word[0]), []).append(word)
-        letters = sorted({letter for _, letter in by_start})
-        is_small = len(self.counts) <= SMALL
-
-        def near(word: str) -> list[tuple[str, int]]:
-            most = 2 if len(word) >= LONG - 1 else 1
-            lengths = range(len(word) - most, len(word) + most + 1)
-            starts = letters if is_small else sorted({word[0], word[1]})
-            choices = [c for length in lengths for letter in starts for c in by_start.get((length, letter), ())]
-            if not is_small:
-                other_starts = [letter + tail for letter in letters for tail in (word, word[1:])]
-                choices += [c for c in other_starts if c[0] not in starts and self.counts.get(c, 0) >= MIN_COUNT]
-            matches = process.extract(word, choices, scorer=OSA.distance, score_cutoff=most, limit=_MAX_CANDIDATES)
-            return [(candidate, int(n_faults)) for candidate, n_faults, _ in matches if n_faults]
-
-        return functools.lru_cache(_CACHE_SIZE)(near)
+        """The words near another, with the number of faults between them."""
+        return make_finder(self.counts)
 
 
 def _read_corrections(path: Path) -> dict[str, str]:
