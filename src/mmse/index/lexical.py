@@ -27,6 +27,7 @@ from mmse.index import forward_index
 from mmse.index.base import NO_MATCHES, Matches, damage_error
 from mmse.index.documents import CODE_FIELD, ForwardWriter, LexicalWriter, field_name, format_term, prepare_text
 from mmse.index.forward_index import K1, ForwardDraft, WeightedWord, hash_word
+from mmse.index.languages import make_analyzer
 from mmse.index.row_scores import FIELDS, RowWords, rarity
 from mmse.schema.filters import And, Between, Filter, Kind, Not, OneOf
 from mmse.text.codes import MAX_CODE, code_key, codes, unpadded_form
@@ -100,7 +101,7 @@ class LexicalIndex:
         self._links = links
         self.kinds, self.language = dict(kinds), language
         self._index, self._folder = index, folder
-        self._analyzer = _make_analyzer(language)
+        self._analyzer = make_analyzer(language)
         index.register_tokenizer("words", self._analyzer)
         index.reload()
         self._searcher = index.searcher()
@@ -113,7 +114,7 @@ class LexicalIndex:
     def create(cls, folder: Path, kinds: Mapping[str, Kind], language: str) -> LexicalIndex:
         """An empty index in `folder`, which exists, over the filterable columns `kinds`.
 
-        `language` is one of `LANGUAGES`, for the stemmer (`none`: no stemming).
+        `language` names one or several of `LANGUAGES`, separated by commas, for the stemmer (`none`: no stemming).
         """
         metadata = {"kinds": {name: kind.value for name, kind in kinds.items()}, "language": language}
         (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
@@ -347,13 +348,6 @@ def _make_schema(kinds: Mapping[str, Kind]) -> tantivy.Schema:
         else:
             schema.add_text_field(field_name(kinds, column), tokenizer_name="raw", index_option="basic")
     return schema.build()
-
-
-def _make_analyzer(language: str) -> tantivy.TextAnalyzer:
-    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace())
-    if language != "none":
-        builder = builder.filter(tantivy.Filter.stemmer(language))
-    return builder.build()
 
 
 def _takes_locks(folder: Path) -> bool:

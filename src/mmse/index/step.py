@@ -15,6 +15,7 @@ from mmse.dataset.folder import DatasetFolder, read_corrections
 from mmse.index.base import IndexConfig
 from mmse.index.columns import FilterColumns, filter_kinds
 from mmse.index.embedding import QUERIES, open_array
+from mmse.index.languages import AUTO, find_languages
 from mmse.index.lexical import LexicalIndex
 from mmse.index.speller import Speller
 from mmse.index.store import store_class, write_store_name
@@ -52,14 +53,18 @@ def index_catalogue(
         for name in (COLUMNS, LEXICAL):
             (draft.folder / name).mkdir()
         FilterColumns.from_table(table, kinds).save(draft.folder / COLUMNS)
-        lexical = LexicalIndex.create(draft.folder / LEXICAL, kinds, config.language)
+        attributes = attribute_columns(shop_columns)
+        texts = ["title", "category", *shop_columns["text"]]
+        language = find_languages(table, texts) if config.language == AUTO else config.language
+        lexical = LexicalIndex.create(draft.folder / LEXICAL, kinds, language)
         words = lexical.writer()
-        words.add(rows, table, attribute_columns(shop_columns), progress)
+        words.add(rows, table, attributes, progress)
         words.commit()
         words.close()
         (draft.folder / SPELLING).mkdir()
         write_words(dataset, draft.folder / SPELLING, LexicalIndex.open(draft.folder / LEXICAL))
         draft.counts |= {"items": len(items), "width": items.shape[1], "filters": list(kinds), **store_counts}
+        draft.counts["language"] = language
     return artifact.read_manifest(target, INDEX)
 
 
