@@ -141,6 +141,17 @@ def test_a_phrase_in_quotation_marks_comes_first(retriever: Retriever) -> None:
     assert ids(ask(retriever, '"grey quixol" paint'))[0] == "z-3"
 
 
+def test_a_brand_and_a_category_that_the_query_names_are_told(retriever: Retriever) -> None:
+    hit = ask(retriever, "tent", 1).hits[0]
+    brand, leaf = str(hit.item["brand"]), str(hit.item["category"]).split(" > ")[-1]
+    answer = ask(retriever, f"{leaf.upper()} {brand.lower()}", 50)
+    by_id = {named.item_id: named for named in answer.hits}
+    assert by_id[hit.item_id].named == (f"brand '{brand}'", f"category '{leaf}'")
+    assert f"brand '{brand}' and category '{leaf}' named" in by_id[hit.item_id].reason
+    assert any(f"brand '{brand}'" not in other.named for other in answer.hits), "a weight, and no filter"
+    assert {other.named for other in ask(retriever, f"{brand} {leaf}", 5, explain=False).hits} == {()}
+
+
 def test_what_matched_is_told_by_stems(retriever: Retriever) -> None:
     (hit,) = [hit for hit in ask(retriever, "wibbles").hits if hit.item_id == "z-12"]
     assert hit.matched == ("wibble",)
