@@ -124,6 +124,18 @@ def test_the_end_of_a_compound_is_a_word_unless_a_far_more_frequent_one_is_near(
     assert speller.correct("lback shelf", unknown) == "black shelf"
 
 
+def test_a_compound_that_no_item_has_is_its_parts(tmp_path: Path) -> None:
+    speller = build(tmp_path, ["Terrassenschrauben Edelstahl", "Holzschrauben verzinkt"] * 3, {})
+    assert set(speller.parts("edelstahlschrauben")) == {"edelstahl terrassenschrauben", "edelstahl holzschrauben"}
+    assert speller.parts("plastikschrauben") == speller.parts("edelstahl") == ()
+
+
+def test_the_words_near_one_by_its_length(speller: Speller) -> None:
+    assert speller.near("bsch") == ("bosch",)
+    assert speller.near("bsh") == speller.near("18vv") == speller.near("bsckk") == ()
+    assert speller.near("hedphoness") == ("headphones",)
+
+
 def test_both_numbers_of_a_word_are_one_query(tmp_path: Path) -> None:
     speller = build(tmp_path, [*["Phone case"] * 3, *["Phones"] * 2, *["Heater"] * 3, *["Heating"] * 4], {})
     assert speller.canonical("phones", requests_of) == speller.canonical("phone", requests_of) == "phone"

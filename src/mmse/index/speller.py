@@ -38,6 +38,8 @@ MISTYPED_RATIO = 20
 """A word that only the log has, or that only ends others, is mistyped if one near it is so many times as frequent."""
 MIN_COMPOUND_PART, MIN_PREFIX, MAX_COMPOUNDS = 4, 3, 16
 """The fewest letters of the last part of a compound, and before it; so many compounds are searched."""
+MIN_NEAR, LONG_NEAR, MAX_NEAR = 4, 8, 10
+"""From so many letters on a word that stays unknown may have one fault, and two; so many words near it are searched."""
 MAX_FORMS = 5
 """So many forms of a query's last word are looked for in the log."""
 JOINED_RATIO = 5
@@ -208,6 +210,21 @@ class Speller:
         stop = bisect_left(self._reversed_stems, (end + chr(0x10FFFF), ""))
         endings = [w for stem, w in self._reversed_stems[start:stop] if len(stem) >= len(end) + MIN_PREFIX]
         return tuple(sorted(endings, key=lambda w: (-self.counts[w], w))[:MAX_COMPOUNDS])
+
+    def parts(self, word: str) -> tuple[str, ...]:
+        """What a compound that no item has may be made of: `edelstahlschraube` of `edelstahl` and some `schraube`."""
+        for middle in range(len(word) - MIN_COMPOUND_PART, MIN_COMPOUND_PART - 1, -1):
+            head, tail = word[:middle], word[middle:]
+            ends = ((tail,) if tail in self.catalogue_words else ()) + self.compounds(tail)
+            if head in self.catalogue_words and ends:
+                return tuple(f"{head} {end}" for end in ends)
+        return ()
+
+    def near(self, word: str) -> tuple[str, ...]:
+        """The commonest words within the faults that a word of this length may have; none for a short one."""
+        most = 0 if len(word) < MIN_NEAR or not word.isalpha() else 1 if len(word) < LONG_NEAR else 2
+        matches = [near for near, n_faults in self._near_words(word) if n_faults <= most] if most else []
+        return tuple(sorted(matches, key=lambda w: (-self.counts[w], w))[:MAX_NEAR])
 
     @functools.cached_property
     def _reversed_stems(self) -> list[tuple[str, str]]:

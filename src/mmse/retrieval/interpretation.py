@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from mmse.index.lexical import LexicalIndex
+from mmse.index.lexical import Expansions, LexicalIndex
 from mmse.index.speller import Speller
 from mmse.ranking.query_counts import QueryCounts
 from mmse.ranking.rules import RuleEffects, Rules
@@ -35,7 +36,7 @@ class QueryInterpreter:
 
         Without `correct` it is searched for as it is written, and so is a code. A query that a rule redirects, or that
         a rule is for in its own spelling, is not corrected. The last part of compounds that only they have (`schraube`)
-        finds them.
+        finds them, and a word that nothing corrects those near it.
         """
         effects = rules.apply(query, moment)
         if not correct or lexical.find_codes(effects.query, 1) is not None:
@@ -47,11 +48,18 @@ class QueryInterpreter:
         text, exclusions = split_exclusions(effects.query)
         text = self.speller.canonical(text, lambda queries: self.query_counts.counts(queries).tolist())
         unknown_words = {w for w in main_terms(text) if not (self.speller.knows(w) or lexical.has_word(w))}
-        compounds = tuple((word, words) for word in sorted(unknown_words) if (words := self.speller.compounds(word)))
-        if compounds:
-            effects = replace(effects, expansions=(*effects.expansions, *compounds))
+        compounds, near_words = self._expand(sorted(unknown_words))
+        if compounds or near_words:
+            effects = replace(effects, expansions=(*effects.expansions, *compounds, *near_words))
         has_known_word = self.reads_any_word or bool(compounds) or not unknown_words.issuperset(main_terms(text))
         return replace(effects, known_form=text, exclusions=exclusions, has_known_word=has_known_word)
+
+    def _expand(self, unknown_words: Sequence[str]) -> tuple[Expansions, Expansions]:
+        """The compounds that unknown words end, or are; and for the others the words near them."""
+        speller = self.speller
+        compounds = {word: words for word in unknown_words if (words := speller.compounds(word) or speller.parts(word))}
+        near_words = {word: words for word in unknown_words if word not in compounds and (words := speller.near(word))}
+        return tuple(compounds.items()), tuple(near_words.items())
 
     def _correct(self, query: str, lexical: LexicalIndex) -> str | None:
         """The correction of `query`; None where it has none.
