@@ -9,7 +9,7 @@ import pytest
 import tantivy
 
 from mmse.core.errors import ArtifactError
-from mmse.index import speller as module
+from mmse.index import near_words
 from mmse.index.documents import prepare_text
 from mmse.index.speller import Speller
 
@@ -95,6 +95,73 @@ def test_what_is_left_alone(speller: Speller, query: str) -> None:
     assert speller.correct(query, unknown) is None
 
 
+def test_a_word_of_items_is_corrected_where_another_is_at_home(tmp_path: Path) -> None:
+    titles = [*["Wall paint white", "Front door handle", "Wireless mouse"] * 60, "Wal mart card", "Odor remover"]
+    speller = build(tmp_path, titles, {})
+    assert speller.correct("wal paint", unknown) == "wall paint"
+    assert speller.correct("front odor handle", unknown) == "front door handle"
+    for query in ("wal mart", "wal", "odor remover", "odor", "wall papers", "wireless mice", "white wal"):
+        assert speller.correct(query, unknown) is None, query
+
+
+def test_a_last_word_that_longer_ones_begin_with(tmp_path: Path) -> None:
+    speller = build(tmp_path, [*["Front door"] * 60, *["Dory fish"] * 3, *["Libra chart"] * 20, *["Line"] * 30], {})
+    assert speller.correct("front dor", unknown) == "front door", "far more frequent than what begins so"
+    assert speller.correct("libr", unknown) == "libra"
+    assert speller.correct("libe line", unknown) == "line line"
+
+
+def test_a_word_seen_once_corrects_long_ones_with_one_fault(tmp_path: Path) -> None:
+    speller = build(tmp_path, ["Bluetooth headset", "Fish bowl"], {})
+    assert speller.correct("bluetoth headset", unknown) == "bluetooth headset"
+    assert speller.correct("bluttoth headset", unknown) is None, "two faults"
+    assert speller.correct("fis bowl", unknown) is None, "a short word"
+
+
+def test_the_end_of_a_compound_is_a_word_unless_a_far_more_frequent_one_is_near(tmp_path: Path) -> None:
+    speller = build(tmp_path, [*["Holzschrauben verzinkt"] * 3, *["Black shelf"] * 50, "Playback unit"], {})
+    assert speller.correct("schrauben", unknown) is None
+    assert speller.correct("lback shelf", unknown) == "black shelf"
+
+
+def test_a_compound_that_no_item_has_is_its_parts(tmp_path: Path) -> None:
+    speller = build(tmp_path, ["Terrassenschrauben Edelstahl", "Holzschrauben verzinkt"] * 3, {})
+    assert set(speller.parts("edelstahlschrauben")) == {"edelstahl terrassenschrauben", "edelstahl holzschrauben"}
+    assert speller.parts("plastikschrauben") == speller.parts("edelstahl") == ()
+
+
+def test_the_words_near_one_by_its_length(speller: Speller) -> None:
+    assert speller.near("bsch") == ("bosch",)
+    assert speller.near("bsh") == speller.near("18vv") == speller.near("bsckk") == ()
+    assert speller.near("hedphoness") == ("headphones",)
+
+
+def test_both_numbers_of_a_word_are_one_query(tmp_path: Path) -> None:
+    speller = build(tmp_path, [*["Phone case"] * 3, *["Phones"] * 2, *["Heater"] * 3, *["Heating"] * 4], {})
+    assert speller.canonical("phones", requests_of) == speller.canonical("phone", requests_of) == "phone"
+    assert speller.canonical("heater", requests_of) == "heater"
+
+
+def test_what_shoppers_corrected_is_corrected_so(speller: Speller, tmp_path: Path) -> None:
+    corrections = {"hedfones": "headphones", "coach": "bag", "cofe": "café", "dog fud": "dog food", "bosh": "nonesuch"}
+    Speller.write(tmp_path, TITLES, QUERIES, stem, corrections)
+    taught = Speller.open(tmp_path, {}, stem)
+    assert speller.correct("black hedfones", unknown) is None, "too far for the number of faults alone"
+    assert taught.correct("black Hedfones!", unknown) == "black headphones!"
+    assert speller.correct("bakpack bag", unknown) != speller.correct("leather cofe", unknown)
+    assert taught.correct("leather cofe", unknown) == "leather café"
+    assert taught.correct("dog fud", unknown, as_shoppers=True) == "dog food"
+    assert taught.correct("dog fod", unknown, as_shoppers=True) is None, "shoppers said nothing of it"
+    assert taught.correct("coach", unknown) == "bag", "a word of items, but the other is far more frequent"
+    assert taught.correct("bosh drill", unknown) == "bosch drill", "what is meant must be a word of items or of the log"
+
+
+def test_an_index_without_corrections_is_opened(tmp_path: Path) -> None:
+    build(tmp_path)
+    (tmp_path / "corrections.parquet").unlink()
+    assert Speller.open(tmp_path, {}, stem).corrections == {}
+
+
 def test_a_word_that_an_item_has_now_is_right(speller: Speller) -> None:
     assert speller.correct("fod", lambda word: word == "fod") is None
 
@@ -106,6 +173,8 @@ def test_forms_of_a_query_are_one(speller: Speller) -> None:
         assert speller.canonical(query, requests_of) == "t-shirt"
     assert speller.canonical("leather backpacks", requests_of) == "leather backpack"
     assert speller.canonical("red 1/2 in. nonesuch", requests_of) == "red 1/2 in. nonesuch"
+    assert speller.canonical("food, dog", requests_of) == "dog food"
+    assert speller.canonical("food dog", requests_of) == "food dog"
     assert speller.variant("leather backpacks") is None
 
 
@@ -120,7 +189,7 @@ def test_a_form_that_the_log_has_is_found_without_its_text(speller: Speller) -> 
 def test_many_words_are_searched_by_their_beginning(
     speller: Speller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SMALL", 3)
+    monkeypatch.setattr(near_words, "SMALL", 3)
     large = build(tmp_path)
     for typed in ("dog fod", "eather bag", "leather bacpack", "xleather bag", "weather bag"):
         assert large.correct(typed, unknown) == speller.correct(typed, unknown) is not None

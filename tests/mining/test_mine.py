@@ -125,7 +125,7 @@ def test_what_was_only_retrieved_has_rows_and_changes_nothing_else(tmp_path: Pat
         k: v for k, v in plain_counts.items() if k not in unlike
     }
     names = sorted(path.name for path in (tmp_path / "plain" / "dataset").glob("*.parquet"))
-    assert len(names) == 8
+    assert len(names) == 9
     for name in names:
         assert read(tmp_path / "more", name) == read(tmp_path / "plain", name), name
     all_rows = read(tmp_path / "more", "t*/**/*.parquet") + read(tmp_path / "more", "valid/*")

@@ -29,6 +29,7 @@ ITEMS = {
     "z-10": "Frobnik juice 15 L",
     "z-11": "Frobnik Käse Brötchen",
     "z-12": "Screwdriver wibble set",
+    "z-13": "Spare 0017 quorble part",
 }
 
 
@@ -101,6 +102,7 @@ def test_an_id_leads_to_its_item(retriever: Retriever, code: str, channel: str) 
 def test_codes_in_titles_whole_by_their_beginning_and_unknown(retriever: Retriever) -> None:
     assert ids(ask(retriever, "ISDTN450"))[:1] == ["z-5"]
     assert set(ids(ask(retriever, "isd-tn45"))) == {"z-5", "z-6"}, "and no others"
+    assert ids(ask(retriever, "17"))[:1] == ids(ask(retriever, "0017"))[:1] == ["z-13"]
     unknown = ask(retriever, "ZZ99-XX77")
     assert (unknown.hits, unknown.no_good_match) == ([], True)
     assert unknown.notes == ("No item has the code 'ZZ99-XX77'.",)
@@ -137,6 +139,17 @@ def test_what_is_excluded_comes_last(retriever: Retriever) -> None:
 
 def test_a_phrase_in_quotation_marks_comes_first(retriever: Retriever) -> None:
     assert ids(ask(retriever, '"grey quixol" paint'))[0] == "z-3"
+
+
+def test_a_brand_and_a_category_that_the_query_names_are_told(retriever: Retriever) -> None:
+    hit = ask(retriever, "tent", 1).hits[0]
+    brand, leaf = str(hit.item["brand"]), str(hit.item["category"]).split(" > ")[-1]
+    answer = ask(retriever, f"{leaf.upper()} {brand.lower()}", 50)
+    by_id = {named.item_id: named for named in answer.hits}
+    assert by_id[hit.item_id].named == (f"brand '{brand}'", f"category '{leaf}'")
+    assert f"brand '{brand}' and category '{leaf}' named" in by_id[hit.item_id].reason
+    assert any(f"brand '{brand}'" not in other.named for other in answer.hits), "a weight, and no filter"
+    assert {other.named for other in ask(retriever, f"{brand} {leaf}", 5, explain=False).hits} == {()}
 
 
 def test_what_matched_is_told_by_stems(retriever: Retriever) -> None:

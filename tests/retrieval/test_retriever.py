@@ -246,6 +246,9 @@ def test_the_reason_in_words(parts: dict[str, float], matched: tuple[str, ...], 
     hit = Hit(1, "i1", "Red tent", sum(parts.values()), 0.5, parts, matched, (), {}, phrases)
     assert hit.reason == text
     assert replace(hit, moved_by=("at most 2 per brand",)).reason == f"{text}; at most 2 per brand"
+    words, phrase = text.split("; ")
+    named = replace(hit, named=("brand 'Acme'", "category 'Tents'"))
+    assert named.reason == f"{words}; brand 'Acme' and category 'Tents' named; {phrase}"
 
 
 def test_a_log_without_probabilities_gives_none_and_refuses_to_cut_by_them(small_run: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmse.text.codes import code_key, codes
+from mmse.text.codes import code_key, codes, padded_key, unpadded_form
 from mmse.text.exclusions import split_exclusions
 from mmse.text.terms import fold, main_terms, terms
 
@@ -28,7 +28,11 @@ from mmse.text.terms import fold, main_terms, terms
         (["Café", "cafe", "CAFÉ", "Cafe\u0301"], "cafe"),
         (["Straße", "STRASSE", "strasse"], "strasse"),
         (["ｍｕｇ", "mug!", "(Mug)"], "mug"),
-        (["跑鞋", "跑鞋!"], "跑鞋"),
+        (["跑鞋", "跑鞋!", "跑 鞋"], "跑鞋"),
+        (["M8x20", "m8 x 20", "M8×20"], "m8x20"),
+        (["m8", "M8x20 zinc"], "m8"),
+        (["20 mm", "M8x20"], "20mm"),
+        (["forza 4", "forza4"], "forza"),
     ],
 )
 def test_spellings_of_one_term(spellings: list[str], term: str) -> None:
@@ -45,6 +49,8 @@ def test_spellings_of_one_term(spellings: list[str], term: str) -> None:
         ("2x4", "2x4x8"),
         ("AA", "AAA"),
         ("1/2", "12"),
+        ("dcd 771", "dcd771c2"),
+        ("家用 蓝牙", "用蓝"),
     ],
 )
 def test_what_is_not_the_same(one: str, other: str) -> None:
@@ -81,6 +87,9 @@ def test_what_may_be_a_code() -> None:
     assert codes("ISBN 978-3-16-148410-0 4006381333931") == ["9783161484100", "4006381333931"]
     assert codes('10mm 55" 2x4x8 1500w 1/2 2023 iPhone 15 h7') == []
     assert code_key(" ISD-TN 450 ") == "isdtn450"
+    assert codes("Part 0017") == ["0017"]
+    assert padded_key("0017") == unpadded_form("17")
+    assert padded_key("17") is padded_key("00") is padded_key("017a") is None
 
 
 @pytest.mark.parametrize(
@@ -92,6 +101,10 @@ def test_what_may_be_a_code() -> None:
         ("farbe ohne blei", "farbe ohne blei", ["blei"]),
         ("t-shirt wd -40 -", "t-shirt wd -40 -", []),
         ("no show socks", "no show socks", []),
+        ("solvent free paint", "solvent free paint", ["solvent"]),
+        ("Sugar-Free gum", "Sugar-Free gum", ["sugar"]),
+        ("shower free standing", "shower free standing", []),
+        ("free shipping", "free shipping", []),
         ("-tent", "-tent", []),
         ("Paint", "Paint", []),
     ],

@@ -47,10 +47,11 @@ TABLES: Mapping[str, pa.Schema] = {
     "snapshots": layout.SNAPSHOTS_SCHEMA,
     "examination": layout.EXAMINATION_SCHEMA,
     "reformulations": layout.REFORMULATIONS_SCHEMA,
+    "corrections": layout.CORRECTIONS_SCHEMA,
     "rejected": layout.REJECTED_SCHEMA,
 }
 """The tables beside the rows, by their name in `DatasetFolder`, with the columns that they must have."""
-_OPTIONAL = ("reformulations", "rejected")
+_OPTIONAL = ("reformulations", "corrections", "rejected")
 
 
 def check_dataset(dataset: Path, *, memory_limit: str = "1500MB", threads: int | None = None) -> list[Finding]:
@@ -64,8 +65,9 @@ def check_dataset(dataset: Path, *, memory_limit: str = "1500MB", threads: int |
         return findings
     with open_session(memory_limit=memory_limit, threads=threads) as session:
         _open_views(session, DatasetFolder(dataset))
-        has_reformulations = DatasetFolder(dataset).reformulations.is_file()
-        rules = [rule for rule in RULES if has_reformulations or rule.name != "reformulations"]
+        files = DatasetFolder(dataset)
+        absent = [name for name in _OPTIONAL if not getattr(files, name).is_file()]
+        rules = [rule for rule in RULES if rule.name not in absent]
         return [finding for rule in rules if (finding := _find(session, rule, dataset))]
 
 

@@ -65,6 +65,7 @@ REFORMULATIONS_SCHEMA = pa.schema(
         ("stage", pa.int8()),
     ]
 )
+CORRECTIONS_SCHEMA = pa.schema([("misspelling", pa.string()), ("spelling", pa.string()), ("shoppers", pa.int64())])
 REJECTED_SCHEMA = pa.schema([("table", pa.string()), ("reason", pa.string()), ("row", pa.string())])
 
 
@@ -118,6 +119,11 @@ class DatasetFolder:
     def reformulations(self) -> Path:
         """What shoppers took after they put a query in other words; absent where mining was told to mine none."""
         return self.path / "reformulations.parquet"
+
+    @property
+    def corrections(self) -> Path:
+        """Misspellings and what several shoppers meant by them; absent where mining was told to mine none."""
+        return self.path / "corrections.parquet"
 
     @property
     def rejected(self) -> Path:
@@ -206,6 +212,15 @@ def read_reformulations(dataset: Path) -> pa.Table:
     if not path.is_file():
         return pa.table({"request_id": pa.array([], pa.string()), "item_row": pa.array([], pa.int32())})
     return pq.read_table(path, columns=["request_id", "item_row"])
+
+
+def read_corrections(dataset: Path) -> dict[str, str]:
+    """What shoppers meant by each misspelling, folded; empty if no corrections were mined."""
+    path = DatasetFolder(dataset).corrections
+    if not path.is_file():
+        return {}
+    columns = pq.read_table(path, columns=["misspelling", "spelling"]).to_pydict()
+    return dict(zip(columns["misspelling"], columns["spelling"], strict=True))
 
 
 def has_requests(dataset: Path) -> bool:

@@ -268,5 +268,13 @@ RULES = (
                                 AND found.stage = pair.stage AND pair.stage >= {_CLICKED} AND shown.item_row IS NULL,
                                 false)""",
     ),
+    Rule(
+        "corrections",
+        "corrections.parquet",
+        "a misspelling is not the spelling, at least one shopper corrected it, and each misspelling stands once",
+        """SELECT concat('row ', min(file_row_number), ' (', coalesce(misspelling, 'null'), ')') AS example
+             FROM corrections GROUP BY misspelling
+           HAVING count(*) > 1 OR bool_or(coalesce(misspelling = spelling OR shoppers < 1, true))""",
+    ),
 )
 """In the order in which they are checked; a later one may read what an earlier one has found to be right."""

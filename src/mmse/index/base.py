@@ -18,32 +18,10 @@ from jaxtyping import Bool, Float32, Int, Int64
 from mmse.core.config import plain_values, require
 from mmse.core.errors import ArtifactError, UsageError
 from mmse.core.progress import Progress
+from mmse.index.languages import AUTO, LANGUAGES, NONE, are_languages
 
 IdFilter = Int[np.ndarray, " m"] | Bool[np.ndarray, " m"]
 """The ids that a search may return: the ids themselves, or a mask over ids (ids past its end are excluded)."""
-
-LANGUAGES = (
-    "none",
-    "arabic",
-    "danish",
-    "dutch",
-    "english",
-    "finnish",
-    "french",
-    "german",
-    "greek",
-    "hungarian",
-    "italian",
-    "norwegian",
-    "portuguese",
-    "romanian",
-    "russian",
-    "spanish",
-    "swedish",
-    "tamil",
-    "turkish",
-)
-"""The languages of the lexical channel's stemmer; `none` leaves words as they are."""
 
 STORES = {"local": "mmse.index.local_store:LocalStore"}
 """The vector stores by name, each as `module:Class`; a class of the user's own is named so in shop.toml."""
@@ -62,8 +40,8 @@ class IndexConfig:
     a vector is stored: `sq8` takes one byte per dimension, `fp16` takes two and has a slightly higher recall. The
     number of lists is `lists_per_root · √n`, at most `most_lists`; k-means uses `training_per_list` vectors per list. A
     search probes as many lists as are needed to find `target_recall` of the exact top `recall_k`, measured on `probes`
-    vectors when the index is built. `language` is that of the titles, for the stemmer of the lexical channel (`none`:
-    no stemming).
+    vectors when the index is built. `language` is that of the texts, for the stemmer of the lexical channel: one or
+    several with commas, `none` (no stemming), or `auto`, which finds them (`index/languages.py`).
     """
 
     kind: str = "ivf"
@@ -75,7 +53,7 @@ class IndexConfig:
     most_lists: int = 65_536
     training_per_list: int = 64
     seed: int = 0
-    language: str = "english"
+    language: str = AUTO
     store: str = "local"
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
@@ -92,7 +70,8 @@ class IndexConfig:
         require(self.most_lists >= 1, "most_lists", self.most_lists, "at least 1")
         require(self.training_per_list >= 1, "training_per_list", self.training_per_list, "at least 1")
         require(self.seed >= 0, "seed", self.seed, "0 or above")
-        require(self.language in LANGUAGES, "language", self.language, f"one of {', '.join(LANGUAGES)}")
+        names = f"{AUTO}, {NONE}, or one or several (with commas) of {', '.join(LANGUAGES)}"
+        require(are_languages(self.language), "language", self.language, names)
 
     def to_manifest(self) -> dict[str, Any]:
         """The config as manifests hold it: without the keys of other stores where the store is the local one.

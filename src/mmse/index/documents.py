@@ -19,7 +19,7 @@ from mmse.index.row_scores import FIELDS, RowWords
 from mmse.schema.columns import ITEM_GROUP
 from mmse.schema.filters import Kind, comparison_form, path_prefixes
 from mmse.schema.value_sets import join_values, values_of
-from mmse.text.codes import code_key, codes
+from mmse.text.codes import code_key, codes, padded_key
 from mmse.text.terms import terms
 
 CODE_FIELD = "code"
@@ -68,7 +68,8 @@ class LexicalWriter:
             field_texts = {field: prepare_text(text[i]) for field, text in texts.items()}
             document = self._make_document(row, field_texts, {name: column[i] for name, column in values.items()})
             own_codes = {code_key(str(code)) for code in (ids[i], groups[i]) if code}
-            for code in {*own_codes, *codes(texts["title"][i]), *codes(texts["attributes"][i])}:
+            keys = {*own_codes, *codes(texts["title"][i]), *codes(texts["attributes"][i])}
+            for code in keys | {padded for key in keys if (padded := padded_key(key))}:
                 document.add_text(CODE_FIELD, code)
             self._writer.add_document(document)
             if self._forward is not None:

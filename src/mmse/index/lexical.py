@@ -27,9 +27,10 @@ from mmse.index import forward_index
 from mmse.index.base import NO_MATCHES, Matches, damage_error
 from mmse.index.documents import CODE_FIELD, ForwardWriter, LexicalWriter, field_name, format_term, prepare_text
 from mmse.index.forward_index import K1, ForwardDraft, WeightedWord, hash_word
+from mmse.index.languages import make_analyzer
 from mmse.index.row_scores import FIELDS, RowWords, rarity
 from mmse.schema.filters import And, Between, Filter, Kind, Not, OneOf
-from mmse.text.codes import MAX_CODE, code_key, codes
+from mmse.text.codes import MAX_CODE, code_key, codes, unpadded_form
 
 __all__ = ["FIELDS", "Boosts", "Expansions", "LexicalIndex", "LexicalQuery", "Matches", "Phrases"]
 
@@ -100,7 +101,7 @@ class LexicalIndex:
         self._links = links
         self.kinds, self.language = dict(kinds), language
         self._index, self._folder = index, folder
-        self._analyzer = _make_analyzer(language)
+        self._analyzer = make_analyzer(language)
         index.register_tokenizer("words", self._analyzer)
         index.reload()
         self._searcher = index.searcher()
@@ -113,7 +114,7 @@ class LexicalIndex:
     def create(cls, folder: Path, kinds: Mapping[str, Kind], language: str) -> LexicalIndex:
         """An empty index in `folder`, which exists, over the filterable columns `kinds`.
 
-        `language` is one of `LANGUAGES`, for the stemmer (`none`: no stemming).
+        `language` names one or several of `LANGUAGES`, separated by commas, for the stemmer (`none`: no stemming).
         """
         metadata = {"kinds": {name: kind.value for name, kind in kinds.items()}, "language": language}
         (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
@@ -216,20 +217,23 @@ class LexicalIndex:
     def find_codes(self, query: str, k: int, filter: Filter | None = None) -> CodeMatch | None:
         """At most `k` rows with the code that `query` is, or else with a code that begins so.
 
-        None where `query` is no code: several words are one only where an item has it.
+        A number finds codes with zeros before it, too. None where `query` is no code: several words are one only where
+        an item has it.
         """
         key, is_code = code_key(query), len(query.split()) == 1 and code_key(query) in codes(query)
-        if not any(map(str.isdigit, key)) or not MIN_ID <= len(key) <= MAX_CODE or len(query) > MAX_QUERY:
+        if not any(map(str.isdigit, key)) or len(key) > MAX_CODE or len(query) > MAX_QUERY:
             return None
-        patterns = [Query.term_query(self._index.schema, CODE_FIELD, key, "basic")]
+        exact_keys = [key] if len(key) >= MIN_ID else []
+        exact_keys += [unpadded_form(key)] if key.isdigit() else []
+        patterns = [(Query.term_query(self._index.schema, CODE_FIELD, exact, "basic"), False) for exact in exact_keys]
         if is_code:
-            patterns.append(Query.regex_query(self._index.schema, CODE_FIELD, f"{key}.*"))
-        for is_prefix, pattern in enumerate(patterns):
+            patterns.insert(1, (Query.regex_query(self._index.schema, CODE_FIELD, f"{key}.*"), True))
+        for pattern, is_prefix in patterns:
             condition = pattern if filter is None else _restrict(pattern, self.make_filter_query(filter))
             rows = np.sort(self._run_query(condition, k).rows)
             if len(rows):
-                return CodeMatch(rows, bool(is_prefix))
-        return CodeMatch(rows, False) if is_code else None
+                return CodeMatch(rows, is_prefix)
+        return CodeMatch(NO_MATCHES.rows, False) if is_code else None
 
     def match_phrases(self, phrases: Phrases, rows: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Which of `rows` (distinct) contain every one of `phrases` in title or brand."""
@@ -344,13 +348,6 @@ def _make_schema(kinds: Mapping[str, Kind]) -> tantivy.Schema:
         else:
             schema.add_text_field(field_name(kinds, column), tokenizer_name="raw", index_option="basic")
     return schema.build()
-
-
-def _make_analyzer(language: str) -> tantivy.TextAnalyzer:
-    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace())
-    if language != "none":
-        builder = builder.filter(tantivy.Filter.stemmer(language))
-    return builder.build()
 
 
 def _takes_locks(folder: Path) -> bool:

@@ -12,53 +12,52 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int64, UInt64
-from rapidfuzz import process
-from rapidfuzz.distance import OSA
 
 from mmse.core.errors import ArtifactError
+from mmse.index.near_words import LONG, MIN_COUNT, MIN_LENGTH, MIN_RARE_LENGTH, make_finder
+from mmse.index.word_counts import HashedCounts, count_words, find_commonest
 from mmse.text.exclusions import NEGATORS
-from mmse.text.hashing import digests
 from mmse.text.normalise import normalise, word_spans
 from mmse.text.terms import fold, main_terms, terms
 
-MIN_LENGTH = 3
-"""Shorter words are not corrected."""
-LONG = 5
-"""Words from this length on may have two faults; those of one letter less only beside a word that goes with it."""
-MIN_COUNT = 2
-"""A word that is seen less often corrects no other."""
+MAX_RARE, MIN_PAIRS = 100, 3
+"""A word of items may be mistyped if it is seen at most so often, and one near it so often beside its neighbours."""
+UNFINISHED_RATIO = 5
+"""A last word that longer ones begin with is corrected to one that is so many times as frequent as these."""
 MAX_PAIR_TEXTS = 300_000
 """Pairs of words are counted in so many titles; more of them take memory and teach little."""
 MAX_WORDS = 12
 """Queries of more words are not corrected."""
 MISTYPED_RATIO = 20
-"""What the log alone knows is a mistyped word where a word of the catalogue near it is so many times as frequent."""
+"""A word that only the log has, or that only ends others, is mistyped if one near it is so many times as frequent."""
 MIN_COMPOUND_PART, MIN_PREFIX, MAX_COMPOUNDS = 4, 3, 16
 """The fewest letters of the last part of a compound, and before it; so many compounds are searched."""
+MIN_NEAR, LONG_NEAR, MAX_NEAR = 4, 8, 10
+"""From so many letters on a word that stays unknown may have one fault, and two; so many words near it are searched."""
 MAX_FORMS = 5
 """So many forms of a query's last word are looked for in the log."""
 JOINED_RATIO = 5
 """Two words that the log alone writes as one are parted where they stand side by side so many times as often."""
 FORM_RATIO = 5
 """A form of a word gives way to another one that is so many times as frequent."""
-SMALL = 30_000
-"""Of more words, those with another first or second letter are near only if the first letter is the one fault."""
 _CACHE_SIZE = 20_000
-_MAX_CANDIDATES = 50
-_FAULT_COST, _FIRST_LETTER_COST, _PAIR_WEIGHT = 4.0, 1.5, 2.0
+_FAULT_COST, _FIRST_LETTER_COST, _PAIR_WEIGHT = 6.0, 1.5, 2.0
 """In logarithms of a count: what a second fault and another first letter cost, and the weight of a known neighbour."""
-_WORDS, _PAIRS, _LOGGED = "words.parquet", "pairs", "logged"
+_WORDS, _CORRECTIONS, _PAIRS, _LOG_WORDS = "words.parquet", "corrections.parquet", "pairs", "logged"
+_MAX_CORRECTED = 3
+"""The most words that shoppers' corrections are looked up by."""
 
 Stem = Callable[[str], Sequence[str]]
 IsKnown = Callable[[str], bool]
+
+
+_TEXT_PAIRS = pa.schema([("misspelling", pa.string()), ("spelling", pa.string())])
 
 
 class _Token(NamedTuple):
@@ -69,32 +68,6 @@ class _Token(NamedTuple):
     word: str
 
 
-class _Counts:
-    """Numbers by text; the texts are kept as hashes."""
-
-    def __init__(self, hashes: UInt64[np.ndarray, " n"], numbers: Int64[np.ndarray, " n"]) -> None:
-        self._hashes, self._numbers = hashes, numbers
-
-    @classmethod
-    def of(cls, numbers: Mapping[str, int]) -> _Counts:
-        hashes = digests(numbers)
-        order = np.argsort(hashes)
-        return cls(hashes[order], np.fromiter(numbers.values(), np.int64, len(numbers))[order])
-
-    def get(self, text: str, default: int) -> int:
-        (key,) = digests([text])
-        index = int(np.searchsorted(self._hashes, key))
-        return int(self._numbers[index]) if index < len(self._hashes) and self._hashes[index] == key else default
-
-    def save(self, folder: Path, name: str) -> None:
-        np.save(folder / f"{name}.npy", np.stack([self._hashes, self._numbers.astype(np.uint64)]), allow_pickle=False)
-
-    @classmethod
-    def open(cls, folder: Path, name: str) -> _Counts:
-        hashes, numbers = np.load(folder / f"{name}.npy", allow_pickle=False)
-        return cls(hashes.astype(np.uint64), numbers.astype(np.int64))
-
-
 @final
 @dataclass(frozen=True, eq=False)
 class Speller:
@@ -102,31 +75,40 @@ class Speller:
 
     `counts` has each word in folded form, `catalogue_words` those of items. `spellings` has the commonest spelling of
     words that are not spelt so, `forms` the words of each stem, the commonest first. `variants` has the commonest
-    popular query by what its forms have in common. What the log has besides is kept as hashes: its words (`logged`),
-    and its pairs of neighbours with those of titles (`pairs`).
+    popular query by what its forms have in common, `corrections` what several shoppers meant by words that they wrote.
+    What else the log has is kept as hashes: its words (`log_words`), and its pairs of neighbours with those of titles
+    (`pairs`).
     """
 
     counts: Mapping[str, int]
     catalogue_words: frozenset[str]
     spellings: Mapping[str, str]
     forms: Mapping[str, Sequence[str]]
-    pairs: _Counts
-    logged: _Counts
+    pairs: HashedCounts
+    log_words: HashedCounts
     variants: Mapping[str, str]
     stem: Stem
+    corrections: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
-    def write(folder: Path, texts: Iterable[str], queries: Mapping[str, int], stem: Stem) -> None:
+    def write(
+        folder: Path,
+        texts: Iterable[str],
+        queries: Mapping[str, int],
+        stem: Stem,
+        corrections: Mapping[str, str] | None = None,
+    ) -> None:
         """Writes into `folder`, which exists, what is known of items with these `texts` and of a log's `queries`.
 
-        `queries` has the requests of each; no text of a query is written.
+        `queries` has the requests of each, and `corrections` what shoppers meant by words that they wrote. No other
+        text of a query is written.
         """
-        counts, spellings, pairs, logged = Counter[str](), Counter[tuple[str, str]](), Counter[str](), Counter[str]()
+        counts, spellings, pairs, log_words = Counter[str](), Counter[tuple[str, str]](), Counter[str](), Counter[str]()
         for number, text in enumerate(texts):
-            _count(text, 1, counts, spellings, pairs if number < MAX_PAIR_TEXTS else None)
+            count_words(text, 1, counts, spellings, pairs if number < MAX_PAIR_TEXTS else None)
         for query, n in queries.items():
-            _count(query, n, logged, None, pairs)
-        commonest = _commonest(spellings)
+            count_words(query, n, log_words, None, pairs)
+        commonest = find_commonest(spellings)
         columns = {
             "word": list(counts),
             "count": list(counts.values()),
@@ -134,8 +116,11 @@ class Speller:
             "stem": [_stem_key(word, stem) for word in counts],
         }
         pq.write_table(pa.table(columns), folder / _WORDS)
-        _Counts.of({pair: n for pair, n in pairs.items() if n >= MIN_COUNT}).save(folder, _PAIRS)
-        _Counts.of(logged).save(folder, _LOGGED)
+        HashedCounts.of({pair: n for pair, n in pairs.items() if n >= MIN_COUNT}).save(folder, _PAIRS)
+        HashedCounts.of(log_words).save(folder, _LOG_WORDS)
+        known_words = counts.keys() | log_words.keys()
+        known = {m: s for m, s in (corrections or {}).items() if known_words.issuperset(s.split())}
+        pq.write_table(pa.table([list(known), list(known.values())], _TEXT_PAIRS), folder / _CORRECTIONS)
 
     @classmethod
     def open(cls, folder: Path, popular_queries: Mapping[str, int], stem: Stem) -> Speller:
@@ -146,28 +131,30 @@ class Speller:
         try:
             words = pq.read_table(folder / _WORDS).to_pydict()
             entries = list(zip(words["word"], words["count"], words["spelling"], words["stem"], strict=True))
-            pairs, logged = _Counts.open(folder, _PAIRS), _Counts.open(folder, _LOGGED)
+            pairs, log_words = HashedCounts.open(folder, _PAIRS), HashedCounts.open(folder, _LOG_WORDS)
+            corrections = _read_corrections(folder / _CORRECTIONS)
         except (OSError, ValueError, EOFError, KeyError, TypeError, pa.ArrowException) as error:
             raise ArtifactError(f"Cannot read the words in {folder}: {error}.", "Build the index again.") from error
         counts, spellings = Counter({word: n for word, n, _, _ in entries}), Counter[tuple[str, str]]()
         catalogue_words, variants = frozenset(counts), dict[str, str]()
         for query, n in sorted(popular_queries.items(), key=lambda entry: (-entry[1], entry[0])):
-            _count(query, n, counts, spellings, None)
+            count_words(query, n, counts, spellings, None)
             for key in _variant_keys(query, stem):
                 variants.setdefault(key, query)
         stems = {word: stem_key for word, _, _, stem_key in entries}
         forms: dict[str, list[str]] = {}
         for word in sorted(counts, key=lambda word: (-counts[word], word)):
             forms.setdefault(stems[word] if word in stems else _stem_key(word, stem), []).append(word)
-        all_spellings = _commonest(spellings) | {word: spelling for word, _, spelling, _ in entries}
+        all_spellings = find_commonest(spellings) | {word: spelling for word, _, spelling, _ in entries}
         other_spellings = {word: spelling for word, spelling in all_spellings.items() if word != spelling}
         fast_stem = functools.lru_cache(_CACHE_SIZE)(lambda text: tuple(stem(text)))
-        return cls(counts, catalogue_words, other_spellings, forms, pairs, logged, variants, fast_stem)
+        return cls(counts, catalogue_words, other_spellings, forms, pairs, log_words, variants, fast_stem, corrections)
 
-    def correct(self, query: str, is_known: IsKnown) -> str | None:
+    def correct(self, query: str, is_known: IsKnown, *, as_shoppers: bool = False) -> str | None:
         """`query` with its misspelt words corrected; None where nothing is misspelt, or no correction is known.
 
-        `is_known` tells of a folded word whether an item has it now.
+        `is_known` tells of a folded word whether an item has it now. With `as_shoppers` nothing is corrected but what
+        shoppers corrected themselves.
         """
         text = normalise(query)
         tokens = [_Token(start, end, fold(text[start:end])) for start, end in word_spans(text)]
@@ -178,10 +165,14 @@ class Speller:
         index, has_changed = 0, False
         while index < len(tokens):
             token, successor = tokens[index], tokens[index + 1] if index + 1 < len(tokens) else None
-            if successor and self._are_one(token.word, successor.word):
+            if replacement := self._look_up(tokens[index : index + _MAX_CORRECTED]):
+                n_used, words = replacement
+            elif as_shoppers:
+                n_used, words = 1, (token.word,)
+            elif successor and self._are_one(token.word, successor.word):
                 n_used, words = 2, (token.word + successor.word,)
             elif self._is_right(token.word, is_known):
-                n_used, words = 1, (token.word,)
+                n_used, words = 1, (self._word_meant(predecessor, token, successor),)
             else:
                 n_used, words = 1, self._replacement(predecessor, token, successor)
             if words != (token.word,):
@@ -191,9 +182,24 @@ class Speller:
             predecessor, index = words[-1], index + n_used
         return result + text[position:] if has_changed else None
 
+    def _look_up(self, tokens: Sequence[_Token]) -> tuple[int, tuple[str, ...]] | None:
+        """How many of the first `tokens` shoppers replaced, and by which words; the most that are known so.
+
+        A word that items have is replaced by one that is far more frequent.
+        """
+        for n_used in range(len(tokens) if self.corrections else 0, 0, -1):
+            typed = [token.word for token in tokens[:n_used]]
+            spelling = self.corrections.get(" ".join(typed), "").split()
+            if not spelling:
+                continue
+            n_typed, n_spelling = (min(self.counts.get(w, 0) for w in words) for words in (typed, spelling))
+            if not self.catalogue_words.issuperset(typed) or n_spelling >= MISTYPED_RATIO * n_typed:
+                return n_used, tuple(spelling)
+        return None
+
     def knows(self, word: str) -> bool:
         """Whether an item of the catalogue, or a query of the log, has `word`, which is in folded form."""
-        return word in self.counts or self.logged.get(word, 0) > 0
+        return word in self.counts or self.log_words.get(word, 0) > 0
 
     def compounds(self, word: str) -> tuple[str, ...]:
         """The commonest words of the catalogue that end with `word`, as `holzschraube` with `schraube`; all folded."""
@@ -204,6 +210,21 @@ class Speller:
         stop = bisect_left(self._reversed_stems, (end + chr(0x10FFFF), ""))
         endings = [w for stem, w in self._reversed_stems[start:stop] if len(stem) >= len(end) + MIN_PREFIX]
         return tuple(sorted(endings, key=lambda w: (-self.counts[w], w))[:MAX_COMPOUNDS])
+
+    def parts(self, word: str) -> tuple[str, ...]:
+        """What a compound that no item has may be made of: `edelstahlschraube` of `edelstahl` and some `schraube`."""
+        for middle in range(len(word) - MIN_COMPOUND_PART, MIN_COMPOUND_PART - 1, -1):
+            head, tail = word[:middle], word[middle:]
+            ends = ((tail,) if tail in self.catalogue_words else ()) + self.compounds(tail)
+            if head in self.catalogue_words and ends:
+                return tuple(f"{head} {end}" for end in ends)
+        return ()
+
+    def near(self, word: str) -> tuple[str, ...]:
+        """The commonest words within the faults that a word of this length may have; none for a short one."""
+        most = 0 if len(word) < MIN_NEAR or not word.isalpha() else 1 if len(word) < LONG_NEAR else 2
+        matches = [near for near, n_faults in self._near_words(word) if n_faults <= most] if most else []
+        return tuple(sorted(matches, key=lambda w: (-self.counts[w], w))[:MAX_NEAR])
 
     @functools.cached_property
     def _reversed_stems(self) -> list[tuple[str, str]]:
@@ -229,8 +250,8 @@ class Speller:
         result, position = "", 0
         for start, end in spans:
             word = fold(text[start:end])
-            form = self._forms_of(word)[0]
-            if self.counts.get(form, 0) >= FORM_RATIO * max(self.counts.get(word, 0), 1):
+            form = next((f for f in self._forms_of(word)[:MAX_FORMS] if self._is_preferred(f, word)), word)
+            if form != word:
                 result, position = result + text[position:start] + self.spellings.get(form, form), end
         result += text[position:]
         plain_words = [text[start:end] for start, end in spans]
@@ -238,6 +259,11 @@ class Speller:
         options = [result, " ".join(plain_words), *(" ".join([*plain_words[:-1], form]) for form in last_forms)]
         requests = list(requests_of(options))
         return options[requests.index(max(requests))]
+
+    def _is_preferred(self, form: str, word: str) -> bool:
+        """Whether `form` stands for `word` in a query that the log lacks, as the commoner of two numbers does."""
+        ratio = 1 if form.rstrip("s") == word.rstrip("s") else FORM_RATIO
+        return self.counts.get(form, 0) > ratio * self.counts.get(word, 0)
 
     def _forms_of(self, word: str) -> Sequence[str]:
         """The words with the stem of `word`, the commonest first."""
@@ -247,33 +273,60 @@ class Speller:
         """Whether `word` is not to be corrected: it is known, or too short, or no word of letters."""
         if len(word) < MIN_LENGTH or not word.isalpha() or word in self.catalogue_words or terms(word) != [word]:
             return True
-        if word in NEGATORS or is_known(word) or self.compounds(word):
+        if word in NEGATORS or is_known(word):
             return True
-        n_logged = self.logged.get(word, 0)
-        if n_logged < MIN_COUNT:
+        n_uses = self.log_words.get(word, 0)
+        n_uses = (n_uses if n_uses >= MIN_COUNT else 0) + sum(self.counts[c] for c in self.compounds(word))
+        if not n_uses:
             return False
         near_counts = [
             self.counts[c] for c, n_faults in self._near_words(word) if n_faults == 1 and c in self.catalogue_words
         ]
         split_counts = [self._count_pair(*parts) for parts in self._splits(word)]
-        is_typo = max(near_counts, default=0) >= MISTYPED_RATIO * n_logged
-        return not is_typo and max(split_counts, default=0) < JOINED_RATIO * n_logged
+        is_typo = max(near_counts, default=0) >= MISTYPED_RATIO * n_uses
+        return not is_typo and max(split_counts, default=0) < JOINED_RATIO * n_uses
 
-    def _are_one(self, left: str, right: str) -> bool:
+    def _word_meant(self, predecessor: str, token: _Token, successor: _Token | None) -> str:
+        """`token`, which is a word, or the one that was meant: far more frequent, and at home beside its neighbours.
+
+        `wal paint` is `wall paint` where items say so often and never `wal paint`.
+        """
+        word, next_word = token.word, successor.word if successor else ""
+        n = max(self.counts.get(word, 0), self.log_words.get(word, 0), 1)
+        is_rare = n <= MAX_RARE and len(word) >= MIN_LENGTH and word.isalpha() and word not in NEGATORS
+        if not is_rare or not (predecessor or next_word) or self._has_neighbour(predecessor, word, next_word):
+            return word
+        stem = _stem_key(word, self.stem)
+        options = [
+            (n_pairs, self.counts[near_word], near_word)
+            for near_word, n_faults in self._near_words(word)
+            if n_faults == 1
+            and self.counts[near_word] >= MISTYPED_RATIO * n
+            and stem != _stem_key(near_word, self.stem)
+            if (n_pairs := self._count_pair(predecessor, near_word) + self._count_pair(near_word, next_word))
+            >= MIN_PAIRS
+        ]
+        return max(options)[2] if options else word
+
+    def _are_one(self, head: str, tail: str) -> bool:
         """Whether two words are one that was written apart: nobody writes them side by side, and one is no word."""
-        is_word = self.counts.get(left + right, 0) >= MIN_COUNT
-        return is_word and not (left in self.counts and right in self.counts) and not self._count_pair(left, right)
+        is_word = self.counts.get(head + tail, 0) >= MIN_COUNT
+        return is_word and not (head in self.counts and tail in self.counts) and not self._count_pair(head, tail)
 
     def _replacement(self, predecessor: str, token: _Token, successor: _Token | None) -> tuple[str, ...]:
         """The words in place of `token`: itself where nothing is near.
 
-        A last word that a known one begins with may be unfinished: it is finished, or left alone.
+        A last word that a known one begins with may be unfinished: it is finished, or left alone, unless a far more
+        frequent word is near.
         """
         next_word = successor.word if successor else ""
         options: list[tuple[float, tuple[str, ...]]] = [(-math.inf, (token.word,))]
-        is_unfinished = successor is None and self._begins_word(token.word)
+        n_longer = 0 if successor else self._count_longer(token.word)
         for word, n_faults in self._near_words(token.word):
-            if is_unfinished and not word.startswith(token.word):
+            is_longer = word.startswith(token.word)
+            if n_longer and not is_longer and (n_faults > 1 or self.counts[word] < UNFINISHED_RATIO * n_longer):
+                continue
+            if self.counts[word] < MIN_COUNT and (n_faults > 1 or len(word) < MIN_RARE_LENGTH):
                 continue
             if not self._is_right(word, lambda _: False):
                 continue  # the log has this mistyped word, too
@@ -281,14 +334,15 @@ class Speller:
                 continue
             cost = _FAULT_COST * (n_faults - 1) + _FIRST_LETTER_COST * (word[0] != token.word[0])
             options.append((self._score(predecessor, word, next_word) - cost, (word,)))
-        for left, right in self._splits(token.word):
-            n = self._count_pair(left, right)
-            options.append((_PAIR_WEIGHT * math.log1p(n) + math.log(n), (left, right)))
+        for head, tail in self._splits(token.word):
+            n = self._count_pair(head, tail)
+            options.append((_PAIR_WEIGHT * math.log1p(n) + math.log(n), (head, tail)))
         return max(options, key=lambda option: option[0])[1]
 
-    def _begins_word(self, word: str) -> bool:
-        index = bisect_left(self._sorted_words, word)
-        return index < len(self._sorted_words) and self._sorted_words[index].startswith(word)
+    def _count_longer(self, word: str) -> int:
+        """How often words stand somewhere that begin with `word`."""
+        start, stop = bisect_left(self._sorted_words, word), bisect_left(self._sorted_words, word + chr(0x10FFFF))
+        return sum(self.counts[longer] for longer in self._sorted_words[start:stop])
 
     @functools.cached_property
     def _sorted_words(self) -> list[str]:
@@ -301,8 +355,8 @@ class Speller:
         n_pairs = [self._count_pair(predecessor, word), self._count_pair(word, successor)]
         return math.log(self.counts[word]) + _PAIR_WEIGHT * sum(map(math.log1p, n_pairs))
 
-    def _count_pair(self, left: str, right: str) -> int:
-        return self.pairs.get(f"{left} {right}", 0) if left and right else 0
+    def _count_pair(self, head: str, tail: str) -> int:
+        return self.pairs.get(f"{head} {tail}", 0) if head and tail else 0
 
     def _splits(self, word: str) -> Iterator[tuple[str, str]]:
         """Two words that `word` is made of and that stand side by side somewhere."""
@@ -312,50 +366,16 @@ class Speller:
 
     @functools.cached_property
     def _near_words(self) -> Callable[[str], list[tuple[str, int]]]:
-        """The words near another, with the number of faults between them; what was looked up last is kept."""
-        by_start: dict[tuple[int, str], list[str]] = {}
-        for word, count in self.counts.items():
-            if count >= MIN_COUNT and len(word) >= MIN_LENGTH and word.isalpha():
-                by_start.setdefault((len(word), word[0]), []).append(word)
-        letters = sorted({letter for _, letter in by_start})
-        is_small = len(self.counts) <= SMALL
-
-        def near(word: str) -> list[tuple[str, int]]:
-            most = 2 if len(word) >= LONG - 1 else 1
-            lengths = range(len(word) - most, len(word) + most + 1)
-            starts = letters if is_small else sorted({word[0], word[1]})
-            choices = [c for length in lengths for letter in starts for c in by_start.get((length, letter), ())]
-            if not is_small:
-                other_starts = [letter + rest for letter in letters for rest in (word, word[1:])]
-                choices += [c for c in other_starts if c[0] not in starts and self.counts.get(c, 0) >= MIN_COUNT]
-            matches = process.extract(word, choices, scorer=OSA.distance, score_cutoff=most, limit=_MAX_CANDIDATES)
-            return [(candidate, int(n_faults)) for candidate, n_faults, _ in matches if n_faults]
-
-        return functools.lru_cache(_CACHE_SIZE)(near)
+        """The words near another, with the number of faults between them."""
+        return make_finder(self.counts)
 
 
-def _count(
-    text: str, n: int, counts: Counter[str], spellings: Counter[tuple[str, str]] | None, pairs: Counter[str] | None
-) -> None:
-    """Adds the words of `text` and their pairs, `n` times."""
-    normal_text, predecessor = normalise(text), ""
-    for start, end in word_spans(normal_text):
-        spelling = normal_text[start:end]
-        word = fold(spelling)
-        counts[word] += n
-        if spellings is not None:
-            spellings[word, spelling] += n
-        if predecessor and pairs is not None:
-            pairs[f"{predecessor} {word}"] += n
-        predecessor = word
-
-
-def _commonest(numbers: Counter[tuple[str, str]]) -> dict[str, str]:
-    """The second text with the highest number of each first one."""
-    best: dict[str, tuple[int, str]] = {}
-    for (key, text), n in numbers.items():
-        best[key] = max(best.get(key, (0, "")), (n, text))
-    return {key: text for key, (_, text) in best.items()}
+def _read_corrections(path: Path) -> dict[str, str]:
+    """What shoppers meant by what they wrote; an index that was made before has none."""
+    if not path.is_file():
+        return {}
+    columns = pq.read_table(path, schema=_TEXT_PAIRS).to_pydict()
+    return dict(zip(columns["misspelling"], columns["spelling"], strict=True))
 
 
 def _stem_key(text: str, stem: Stem) -> str:
@@ -367,6 +387,11 @@ def join_stems(query: str, stem: Stem) -> str:
     return "".join((*stem(term), term)[0] for term in main_terms(query))
 
 
-def _variant_keys(query: str, stem: Stem) -> tuple[str, str]:
-    """What the forms of one query have in common: the stems in their order, and the same without blanks."""
-    return f"stems {_stem_key(query, stem)}", f"letters {join_stems(query, stem)}"
+def _variant_keys(query: str, stem: Stem) -> tuple[str, ...]:
+    """What the forms of one query have in common: the stems in their order, and the same without blanks.
+
+    Of `mug, red` also those of `red mug`, as registers write names.
+    """
+    head, comma, tail = query.partition(", ")
+    turned = _variant_keys(f"{tail} {head}", stem) if comma and "," not in tail else ()
+    return f"stems {_stem_key(query, stem)}", f"letters {join_stems(query, stem)}", *turned

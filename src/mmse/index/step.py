@@ -11,10 +11,11 @@ from mmse.core import artifact
 from mmse.core.artifact import Manifest
 from mmse.core.progress import Progress
 from mmse.core.run_folder import DATASET, INDEX, MODEL, VECTORS, require_lineage
-from mmse.dataset.folder import DatasetFolder
+from mmse.dataset.folder import DatasetFolder, read_corrections
 from mmse.index.base import IndexConfig
 from mmse.index.columns import FilterColumns, filter_kinds
 from mmse.index.embedding import QUERIES, open_array
+from mmse.index.languages import AUTO, find_languages
 from mmse.index.lexical import LexicalIndex
 from mmse.index.speller import Speller
 from mmse.index.store import store_class, write_store_name
@@ -52,14 +53,18 @@ def index_catalogue(
         for name in (COLUMNS, LEXICAL):
             (draft.folder / name).mkdir()
         FilterColumns.from_table(table, kinds).save(draft.folder / COLUMNS)
-        lexical = LexicalIndex.create(draft.folder / LEXICAL, kinds, config.language)
+        attributes = attribute_columns(shop_columns)
+        texts = ["title", "category", *shop_columns["text"]]
+        language = find_languages(table, texts) if config.language == AUTO else config.language
+        lexical = LexicalIndex.create(draft.folder / LEXICAL, kinds, language)
         words = lexical.writer()
-        words.add(rows, table, attribute_columns(shop_columns), progress)
+        words.add(rows, table, attributes, progress)
         words.commit()
         words.close()
         (draft.folder / SPELLING).mkdir()
         write_words(dataset, draft.folder / SPELLING, LexicalIndex.open(draft.folder / LEXICAL))
         draft.counts |= {"items": len(items), "width": items.shape[1], "filters": list(kinds), **store_counts}
+        draft.counts["language"] = language
     return artifact.read_manifest(target, INDEX)
 
 
@@ -70,7 +75,8 @@ def write_words(dataset: Path, target: Path, lexical: LexicalIndex) -> None:
     queries = pq.read_table(folder.queries, columns=["query", "requests"]).to_pydict()
     columns = [items[name].to_pylist() for name in _TEXTS if name in items.column_names]
     texts = (text for cells in columns for cell in cells for text in values_of(cell))
-    Speller.write(target, texts, dict(zip(queries["query"], queries["requests"], strict=True)), lexical.stems)
+    requests = dict(zip(queries["query"], queries["requests"], strict=True))
+    Speller.write(target, texts, requests, lexical.stems, read_corrections(dataset))
 
 
 def attribute_columns(shop_columns: dict[str, list[str]]) -> list[str]:

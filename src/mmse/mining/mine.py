@@ -31,6 +31,7 @@ from mmse.core.run_folder import DATASET
 from mmse.dataset.contract import check_files, count_rows
 from mmse.dataset.folder import TEST, TRAIN, VALID, DatasetFolder
 from mmse.mining.aggregates import write_aggregates
+from mmse.mining.corrections import write_corrections
 from mmse.mining.examination import ExaminationCurve, fit_curve
 from mmse.mining.lessons import LogTotals, lessons
 from mmse.mining.position_bias import EXPLORED_STRATUM, count_positions, find_positions
@@ -59,8 +60,9 @@ class MineConfig:
     `shards` is the number of files per slice, by default one per 3 million rows of the log; a shard has to fit in
     memory. `memory_limit` bounds DuckDB; `threads` `None` means every core. Position bias is learned from at most
     `max_bias_pairs` pairs of query and item. A query counts as another try of the one before, which took nothing, if
-    the same shopper asks it within `reformulation_minutes`; 0 mines no reformulations. `leave_out` names what
-    `mmse doctor` finds and mining leaves out: `bots` (their requests) and `guest` (an id that is everybody: its
+    the same shopper asks it within `reformulation_minutes`; 0 mines no reformulations and no corrections. A correction
+    of a spelling is one that `correction_shoppers` different shoppers made. `leave_out` names what `mmse doctor` finds
+    and mining leaves out: `bots` (their requests) and `guest` (an id that is everybody: its
     requests stay, without a shopper); and days, all of whose requests are left out, by their dates (UTC). `dataset` is
     the folder that the engine `adopt` takes, relative to shop.toml.
     """
@@ -73,6 +75,7 @@ class MineConfig:
     threads: int | None = None
     max_bias_pairs: int = 200_000
     reformulation_minutes: float = 10.0
+    correction_shoppers: int = 3
     leave_out: tuple[str, ...] = ()
     dataset: str | None = None
 
@@ -87,6 +90,7 @@ class MineConfig:
         require(self.max_bias_pairs >= 0, "max_bias_pairs", self.max_bias_pairs, "0 or more")
         minutes = self.reformulation_minutes
         require(0 <= minutes <= 1440, "reformulation_minutes", minutes, "0 to 1440, a day")
+        require(self.correction_shoppers >= 1, "correction_shoppers", self.correction_shoppers, "1 or more")
         for kind in self.leave_out:
             is_known = kind in STRANGERS or is_day(kind)
             require(is_known, "leave_out", kind, f"a list of {', '.join(STRANGERS)} and of days such as 2026-11-29")
@@ -137,6 +141,8 @@ def mine_log(
             write_aggregates(session, dataset, work.requests, slices, bias.curve, item_counts.forms)
             minutes = config.reformulation_minutes
             n_reformulations = write_reformulations(session, dataset, slices, minutes) if minutes else 0
+            min_shoppers = config.correction_shoppers
+            n_corrections = write_corrections(session, dataset, slices, minutes, min_shoppers) if minutes else 0
             row_counts = count_rows(session, dataset.path, slices.periods)
             draft.counts.update(
                 {
@@ -152,6 +158,7 @@ def mine_log(
                     **asdict(merge_counts),
                     "position_bias_from": bias.source,
                     "reformulations": n_reformulations,
+                    "corrections": n_corrections,
                     **({"warnings": warnings} if warnings else {}),
                     "lessons": _lessons(session, bias, row_counts["stages"]),
                 }

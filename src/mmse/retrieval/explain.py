@@ -16,6 +16,7 @@ from mmse.retrieval.query_context import QueryContext
 from mmse.retrieval.rank import RankedBlock
 from mmse.schema.filters import Filter
 from mmse.schema.search import MEMORY_PART, WORDS_PART, Hit
+from mmse.schema.value_sets import values_of
 from mmse.text.normalise import words
 
 LEAD_REASON = "names what the query names"
@@ -34,6 +35,8 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
     probabilities = [None] * len(rows) if block.probabilities is None else block.probabilities[order].tolist()
     parts: Sequence[dict[str, float]] = [{} for _ in scores]
     matched_words: Sequence[tuple[str, ...]] = [()] * len(rows)
+    named_values: Sequence[tuple[str, ...]] = [()] * len(rows)
+    items = context.snapshot.display_items(rows)
     if explain:
         memory_share = block.candidates.memory_share
         shares = None if memory_share is None else memory_share[order]
@@ -41,13 +44,13 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
         space = encoder.space
         table = context.snapshot.table(rows, space.text_columns)
         matched_words = _match_words(context.query, space.item_texts(table), context.snapshot.lexical)
+        named_values = _name_values(context.query, items, context.snapshot.lexical)
     moved_by = [
         (*block.moved_by.get(index, ()), LEAD_REASON) if is_lead else block.moved_by.get(index, ())
         for index, is_lead in zip(order.tolist(), block.is_lead[order].tolist(), strict=True)
     ]
-    items = context.snapshot.display_items(rows)
     variants = _variants(context, block)
-    columns = zip(items, scores, probabilities, parts, matched_words, moved_by, variants, strict=True)
+    columns = zip(items, scores, probabilities, parts, matched_words, named_values, moved_by, variants, strict=True)
     phrases = {**encoder.phrases, WORDS_PART: _WORDS_PHRASE, MEMORY_PART: _MEMORY_PHRASE}
     return [
         Hit.unchecked(
@@ -58,12 +61,13 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
             probability=probability,
             parts=shares,
             matched=item_words,
+            named=values,
             moved_by=reasons,
             item=item,
             variants=item_variants,
             phrases=phrases,
         )
-        for rank, (item, score, probability, shares, item_words, reasons, item_variants) in enumerate(
+        for rank, (item, score, probability, shares, item_words, values, reasons, item_variants) in enumerate(
             columns, block.first_rank
         )
     ]
@@ -128,3 +132,21 @@ def _match_words(query: str, texts: Sequence[str], lexical: LexicalIndex) -> lis
     query_stems = set(lexical.stems(query))
     has_match = functools.cache(lambda word: not query_stems.isdisjoint(lexical.stems(word)))
     return [tuple(word for word in dict.fromkeys(words(text)) if has_match(word)) for text in texts]
+
+
+def _name_values(query: str, items: Sequence[Mapping[str, object]], lexical: LexicalIndex) -> list[tuple[str, ...]]:
+    """Each item's brand, and the lowest level of its category, whose words stand together in `query`, in any form."""
+    query_stems = f" {' '.join(lexical.stems(query))} "
+
+    @functools.cache
+    def is_named(value: str) -> bool:
+        stems = " ".join(lexical.stems(value))
+        return bool(stems) and f" {stems} " in query_stems
+
+    def name(item: Mapping[str, object]) -> tuple[str, ...]:
+        brands = [f"brand '{brand}'" for brand in values_of(item.get("brand")) if is_named(brand)]
+        paths = [path.split(" > ") for path in values_of(item.get("category"))]
+        levels = [next((level for level in reversed(path) if is_named(level)), None) for path in paths]
+        return tuple(dict.fromkeys([*brands, *(f"category '{level}'" for level in levels if level)]))
+
+    return [name(item) for item in items]

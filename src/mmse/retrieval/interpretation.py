@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -15,6 +16,8 @@ from mmse.text.terms import main_terms
 
 KNOWN_REQUESTS = 5
 """A query that the log has so often is never corrected: the model learned what it leads to."""
+_Alternatives = tuple[tuple[str, tuple[str, ...]], ...]
+"""Words, each with those to search as well."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class QueryInterpreter:
 
         Without `correct` it is searched for as it is written, and so is a code. A query that a rule redirects, or that
         a rule is for in its own spelling, is not corrected. The last part of compounds that only they have (`schraube`)
-        finds them.
+        finds them, and a word that nothing corrects those near it.
         """
         effects = rules.apply(query, moment)
         if not correct or lexical.find_codes(effects.query, 1) is not None:
@@ -47,17 +50,26 @@ class QueryInterpreter:
         text, exclusions = split_exclusions(effects.query)
         text = self.speller.canonical(text, lambda queries: self.query_counts.counts(queries).tolist())
         unknown_words = {w for w in main_terms(text) if not (self.speller.knows(w) or lexical.has_word(w))}
-        compounds = tuple((word, words) for word in sorted(unknown_words) if (words := self.speller.compounds(word)))
-        if compounds:
-            effects = replace(effects, expansions=(*effects.expansions, *compounds))
+        compounds, near_words = self._expand(sorted(unknown_words))
+        if compounds or near_words:
+            effects = replace(effects, expansions=(*effects.expansions, *compounds, *near_words))
         has_known_word = self.reads_any_word or bool(compounds) or not unknown_words.issuperset(main_terms(text))
         return replace(effects, known_form=text, exclusions=exclusions, has_known_word=has_known_word)
 
+    def _expand(self, unknown_words: Sequence[str]) -> tuple[_Alternatives, _Alternatives]:
+        """The compounds that unknown words end, or are; and for the others the words near them."""
+        speller = self.speller
+        compounds = {word: words for word in unknown_words if (words := speller.compounds(word) or speller.parts(word))}
+        near_words = {word: words for word in unknown_words if word not in compounds and (words := speller.near(word))}
+        return tuple(compounds.items()), tuple(near_words.items())
+
     def _correct(self, query: str, lexical: LexicalIndex) -> str | None:
-        """The correction of `query`; None where it has none, or is another form of a query of the log."""
-        if self._count(query) >= KNOWN_REQUESTS or self.speller.variant(query) not in (None, normalise(query)):
-            return None
-        return self.speller.correct(query, lexical.has_word)
+        """The correction of `query`; None where it has none.
+
+        A query that the log has, or another form of one, is corrected as shoppers did it themselves, or else not.
+        """
+        is_known = self._count(query) >= KNOWN_REQUESTS or self.speller.variant(query) not in (None, normalise(query))
+        return self.speller.correct(query, lexical.has_word, as_shoppers=is_known)
 
     def _count(self, query: str) -> int:
         return int(self.query_counts.counts([query])[0])

@@ -84,10 +84,11 @@ class Hit:
 
     `score` is the fused score; `parts` holds the share of each view, of the query's words and of what is remembered in
     it (they add up to `score`). `probability` is that a shopper who looks at the item clicks it, `None` where the
-    channel is not calibrated. `matched` are the query's words that the item's text has. `moved_by` tells in words which
+    channel is not calibrated. `matched` are the query's words that the item's text has, `named` its brand and category
+    where the query names them (the words weigh by these fields; nothing is filtered). `moved_by` tells in words which
     rules, caps and guards moved it. `phrases` says in words what parts mean. A hit without an explanation has neither
-    `parts` nor `matched`. `variants` are the ids of the other items of its `item_group` that the search found, best
-    first.
+    `parts` nor `matched` nor `named`. `variants` are the ids of the other items of its `item_group` that the search
+    found, best first.
     """
 
     rank: int
@@ -100,6 +101,7 @@ class Hit:
     moved_by: tuple[str, ...]
     item: dict[str, object]
     phrases: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    named: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
 
     @classmethod
@@ -112,7 +114,7 @@ class Hit:
 
     @property
     def reason(self) -> str:
-        """Why the item is a hit, in words: the words it shares with the query, the largest part, and what moved it.
+        """Why the item is a hit: the query's words that it has, what of it is named, the largest part, what moved it.
 
         For a hit without an explanation only what moved it.
         """
@@ -122,7 +124,8 @@ class Hit:
         positive_sum = sum(max(value, 0.0) for value in self.parts.values())
         phrase = f"{self.phrases.get(part, part)} {share / positive_sum:.0%}" if positive_sum > 0 else "nothing close"
         words = f"has {', '.join(self.matched)}" if self.matched else "no word in common"
-        return "; ".join((words, phrase, *self.moved_by))
+        names = (f"{' and '.join(self.named)} named",) if self.named else ()
+        return "; ".join((words, *names, phrase, *self.moved_by))
 
 
 @dataclass(frozen=True)

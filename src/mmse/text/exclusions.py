@@ -1,4 +1,4 @@
-"""What a query excludes: `paint -solvent`, `paint not black`, `paint without solvent`, `Farbe ohne Lösungsmittel`."""
+"""What a query excludes: `paint -solvent`, `paint not black`, `paint without solvent`, `Farbe ohne Öl`, `oil-free`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ NEGATORS = ("without", "no", "ohne", "sans", "sin", "senza", "sem", "zonder", "u
 MAX_EXCLUSIONS = 5
 _NOT_WORD = re.compile(r"(?<=\s)(?:[-−–](?=[^\W\d_])|(?:not|nicht)\s+(?=[^\W\d_]))([^\s]+)")
 _WITHOUT_WORD = re.compile(rf"(?<=\s)({'|'.join(NEGATORS)})\s+([^\W\d_][^\s]*)")
+
+_FREE_OF_WORD = re.compile(r"(?<!\S)([^\W\d_]{3,})(?:-|\s+)free(?!\s*-?\s*(?:standing|hand|shipping|delivery)|[^\W_])")
 
 
 class Exclusion(NamedTuple):
@@ -28,7 +30,9 @@ def split_exclusions(query: str) -> tuple[str, tuple[Exclusion, ...]]:
     text = normalise(query)
     exclusions = [_exclude("without", word) for word in _NOT_WORD.findall(text)]
     searched_text = " ".join(_NOT_WORD.sub("", text).split()) if exclusions else query
-    exclusions += [_exclude(negator, word) for negator, word in _WITHOUT_WORD.findall(normalise(searched_text))]
+    normal_text = normalise(searched_text)
+    exclusions += [_exclude(negator, word) for negator, word in _WITHOUT_WORD.findall(normal_text)]
+    exclusions += [_exclude("without", word) for word in _FREE_OF_WORD.findall(normal_text)]
     return searched_text, tuple(exclusions[:MAX_EXCLUSIONS])
 
 

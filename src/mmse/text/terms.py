@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from mmse.text.normalise import MAX_CHARACTERS, words
 
@@ -69,7 +70,15 @@ _FENCE = "\x00"
 _MARKS = re.compile("[\u0300-\u036f]+")
 _KEPT_MARK = "й"
 """Of the letters with a mark, one that is a letter of its own wherever it is written."""
-_WITHOUT_BLANKS = re.compile("[\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+_BLANKLESS = "[\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+_WITHOUT_BLANKS = re.compile(f"{_BLANKLESS}+")
+_STRAY_BLANK = re.compile(
+    f"(?<={_BLANKLESS}) +(?={_BLANKLESS}(?!{_BLANKLESS}))|(?<![^ ]{_BLANKLESS})(?<={_BLANKLESS}) +(?={_BLANKLESS})"
+)
+"""A blank beside a single character of a script without blanks, which no pair of characters would hold."""
+_NAME_AND_NUMBER = re.compile(r"(?P<name>[^\W\d_]{3,})(?P<number>\d[^\W_]{0,3})")
+_THREAD = re.compile(r"(?<![^\W_])m(?P<width>\d+) ?[x*×] ?(?P<length>\d+)(?![^\W_])")
+"""A metric screw, such as `m8x20`."""
 
 
 def terms(text: str) -> list[str]:
@@ -87,7 +96,10 @@ def _read(text: str) -> tuple[list[str], list[str]]:
     text, further = fold(text[:MAX_CHARACTERS]), list[str]()
     if "half" in text:
         text = _HALF.sub("1/2 ", text)
+    if not text.isascii():
+        text = _STRAY_BLANK.sub("", text)
     if any(map(str.isdigit, text)):
+        text = _THREAD.sub(lambda match: _replace_thread(match, further), text)
         text = _SIZE.sub(lambda match: _replace_size(match, further), text)
         text = _MEASURE.sub(lambda match: _replace_measure(match, further), text)
         text = _PLAIN_NUMBER.sub(lambda match: _FENCE + _number(match[0]) + _FENCE, text)
@@ -97,7 +109,9 @@ def _read(text: str) -> tuple[list[str], list[str]]:
             result.append(piece)
         else:
             further += [re.sub(r"[\W_]", "", compound) for compound in _COMPOUND.findall(piece)]
-            result += [term for word in words(piece) for term in _segments(word)]
+            for word in words(piece):
+                result += _segments(word)
+                further += _name_and_number(word)
     return result, further
 
 
@@ -141,6 +155,19 @@ def _replace_measure(match: re.Match[str], further: list[str]) -> str:
         return match[0]
     further.append(number)
     return f" {_FENCE}{number}{unit}{_FENCE} "
+
+
+def _replace_thread(match: re.Match[str], further: list[str]) -> str:
+    """One spelling of a metric screw; `m8` and `20mm` find it, too."""
+    width, length = match["width"], match["length"]
+    further += [f"m{width}", length, f"{length}mm"]
+    return f" {_FENCE}m{width}x{length}{_FENCE} "
+
+
+def _name_and_number(word: str) -> Sequence[str]:
+    """The two parts of a name that a number is written on to, such as `forza4`."""
+    match = None if word.isalpha() else _NAME_AND_NUMBER.fullmatch(word)
+    return match.groups() if match else ()
 
 
 def _replace_size(match: re.Match[str], further: list[str]) -> str:

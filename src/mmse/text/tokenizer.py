@@ -19,6 +19,9 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from mmse.core.errors import ArtifactError
 from mmse.text.normalise import MAX_CHARACTERS
 
+_BLANKLESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}"
+"""Scripts without blanks: their characters are subwords, whose pairs are grains like those of words."""
+
 
 @dataclass(frozen=True)
 class Bags:
@@ -73,7 +76,9 @@ class Tokenizer:
             [*without_accents, normalizers.Lowercase(), normalizers.Replace("ß", "ss")]
         )
         subwords.pre_tokenizer = pre_tokenizers.Split(
-            Regex(r"\p{N}+|[\p{L}\p{M}]+|[^\s\p{P}\p{L}\p{N}]"), "removed", True
+            Regex(rf"\p{{N}}+|[{_BLANKLESS}]\p{{M}}*|[\p{{L}}\p{{M}}&&[^{_BLANKLESS}]]+|[^\s\p{{P}}\p{{L}}\p{{N}}]"),
+            "removed",
+            True,
         )
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size, min_frequency=2, special_tokens=["<unk>"], show_progress=False, limit_alphabet=2_000

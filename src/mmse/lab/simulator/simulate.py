@@ -246,5 +246,6 @@ def _shop_toml(columns: Mapping[str, list[str]]) -> str:
         "# A shop whose shoppers are simulated. The truth is for evaluation alone.\n"
         f'[items]\nsource = "items.parquet"\n{declarations}\n'
         '[events]\nsource = "events/*.parquet"\n\n'
-        '[truth]\nsource = "truth"\n'
+        '[truth]\nsource = "truth"\n\n'
+        '[index]\nlanguage = "english"\n'
     )
