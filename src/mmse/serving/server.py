@@ -25,6 +25,7 @@ from mmse.core.errors import OutputError, UsageError
 from mmse.core.run_folder import SEARCH, RunFolder
 from mmse.core.scratch import MEMORY
 from mmse.serving.config import METRICS_FOLDER, ServeConfig
+from mmse.serving.tokens import read_tokens
 from mmse.serving.versions.site import Site
 
 if TYPE_CHECKING:
@@ -137,9 +138,11 @@ def _end_with_parent(parent_pid: int) -> None:
 
 
 def check(config: ServeConfig) -> None:
-    """Raises where it could not serve, before a process starts: `ArtifactError`, or `UsageError` for the port."""
+    """Raises where it could not serve, before a process starts: `ArtifactError`, or `UsageError` for port or tokens."""
     for version in Site.open(config.path).state().versions:
         RunFolder(version.run).verify(SEARCH)
+    if config.token_file:
+        read_tokens(config.token_file)
     try:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         with socket.socket(family) as probe:

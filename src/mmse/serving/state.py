@@ -20,6 +20,7 @@ from mmse.serving.experiments import ExperimentsWatcher, required_versions
 from mmse.serving.handlers import SearchHandler
 from mmse.serving.model_pool import LoadedVersion, ModelPool
 from mmse.serving.observability import metrics
+from mmse.serving.tokens import Tokens
 from mmse.serving.versions.site import put_in_service
 from mmse.serving.versions.site_file import EVENTS
 
@@ -32,13 +33,14 @@ _GC_THRESHOLDS = (100_000, 50, 100)
 @final
 @dataclass(frozen=True)
 class ServerState:
-    """The versions in service, the handler of searches, the experiments that run, and the log of events."""
+    """The versions in service, the handler of searches, the log of events, the experiments that run, and the tokens."""
 
     config: ServeConfig
     models: ModelPool
     handler: SearchHandler
     events: EventLog
     experiments: ExperimentsWatcher
+    tokens: Tokens
 
     @classmethod
     def open(cls, config: ServeConfig) -> ServerState:
@@ -49,7 +51,8 @@ class ServerState:
         models.start()
         events, experiments = EventLog(config.events or config.path / EVENTS), ExperimentsWatcher(config.path)
         handler = SearchHandler(models, config, events, experiments.state)
-        return cls(config, models, handler, events, experiments)
+        tokens = Tokens(config.token, config.token_file, config.look_every_s)
+        return cls(config, models, handler, events, experiments, tokens)
 
     def close(self) -> None:
         """Stops its threads and closes its files."""
@@ -87,6 +90,7 @@ class ServerState:
     def list_problems(self) -> list[str]:
         """Problems for an operator to look at; none of them stops a search."""
         problems = [self.models.problem, self.events.problem, self.experiments.problem, self._missing_version()]
+        problems.append(self.tokens.problem)
         for version in set(self.models.arms.values()):
             if version.retriever.catalogue is not None:
                 problems.append(version.retriever.catalogue.problem)
