@@ -32,8 +32,8 @@ def test_a_single_word_is_the_token_for_everything_and_searches_are_open() -> No
 
 def test_lines_have_scopes_and_a_token() -> None:
     table = parse_tokens(FILE.encode())
-    assert table.scopes_of(SEARCH.encode()) == {"search"}
-    assert table.scopes_of(ITEMS.encode()) == {"items", "events"}
+    assert table.scopes_of(SEARCH.encode()) == frozenset({"search"})
+    assert table.scopes_of(ITEMS.encode()) == frozenset({"items", "events"})
     assert table.guards_search
     assert not parse_tokens(f"items {ITEMS}\n".encode()).guards_search
     assert SEARCH not in repr(table)
@@ -71,7 +71,7 @@ def test_tokens_change_with_their_file_and_hold_where_it_is_wrong(
     table = tokens.table()
     assert table is not None
     assert table.scopes_of(SEARCH.encode()) is None
-    assert table.scopes_of(ALL.encode()) == {"search"}
+    assert table.scopes_of(ALL.encode()) == frozenset({"search"})
     file.write_text(f"search {SEARCH}\nwrong {ITEMS}")
     assert tokens.table() is tokens.table() is table
     assert "Line 2" in tokens.problem

@@ -25,6 +25,7 @@ from mmse.cli.cycle import cycle
 from mmse.cli.dataset import dataset_app
 from mmse.cli.doctor import doctor
 from mmse.cli.experiment import experiment_app
+from mmse.cli.forget import forget
 from mmse.cli.init import init
 from mmse.cli.items import items_app
 from mmse.cli.recipes import recipes
@@ -410,6 +411,7 @@ app.command(epilog="Examples: mmse recipes · mmse recipes dssm")(recipes)
 app.command(epilog="Example: mmse compare grid.toml --out compared --workers 2")(compare)
 app.command(epilog="Examples: mmse cycle site shop.toml · mmse cycle site shop.toml --accept prices")(cycle)
 app.command(epilog="Examples: mmse verify run · mmse verify site")(verify)
+app.command(epilog="Examples: mmse forget u17 site · mmse forget u17 site run --dry-run")(forget)
 app.command(epilog="Examples: mmse serve run · mmse serve site --workers 4 --token-file token.txt")(serve)
 
 
