@@ -140,7 +140,7 @@ def test_a_server_goes_on_with_the_new_histories(small_run: Path, people: list[s
         while not open_segments(site / "events"):
             assert time.monotonic() < deadline_s
             time.sleep(0.01)
-        report = forget([site], person)
+        report = forget([site], [person])
         assert report.n_open_rows == 0, "the server has closed its segment"
         assert {traces.folder.name for traces in report.folders} == {"serving", "events"}
         scores = [hit.score for hit in personal.hits]
@@ -157,17 +157,17 @@ def test_what_a_server_does_not_close_is_said(tmp_path: Path, run: Path, monkeyp
     monkeypatch.setattr("mmse.serving.events.erasure.SEAL_LIMIT_S", 0.1)
     log = log_of(tmp_path / "log", ["somebody"])
     try:
-        assert forget([run], "somebody", events=[tmp_path / "log"]).n_open_rows == 3
+        assert forget([run], ["somebody"], events=[tmp_path / "log"]).n_open_rows == 3
     finally:
         log.close()
-    assert forget([run], "somebody", events=[tmp_path / "log"]).n_open_rows == 0
+    assert forget([run], ["somebody"], events=[tmp_path / "log"]).n_open_rows == 0
 
 
 def test_a_run_at_work_and_an_empty_id_are_refused(run: Path) -> None:
     with RunFolder(run).lock(), pytest.raises(OutputError, match="Another process is making folders"):
-        forget([run], "somebody")
+        forget([run], ["somebody"])
     with pytest.raises(UsageError, match="empty"):
-        forget([run], " ")
+        forget([run], [" "])
 
 
 def test_queries_that_are_popular_by_one_person_alone_go(run: Path) -> None:

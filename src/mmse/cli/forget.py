@@ -19,6 +19,9 @@ def forget(
     events: Annotated[
         list[Path] | None, typer.Option(help="A folder of events that is not in PATH/events (mmse serve --events).")
     ] = None,
+    user_salt_file: Annotated[
+        Path | None, typer.Option(help="The salt with which ids are hashed: what has the id or its hash goes.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Says what would go, and changes nothing.")] = False,
 ) -> None:
     """Removes one person: from the log of events, the datasets, and the histories of every version.
@@ -26,8 +29,12 @@ def forget(
     Killed in the middle, it is run again. It ends with what it cannot do: your own source files, weights and sums.
     """
     from mmse.cycle.forget import forget as forget_person
+    from mmse.schema.user_ids import UserSalt
 
-    report = forget_person(paths, user, events=events or [], dry_run=dry_run)
+    ids = [user]
+    if user_salt_file is not None:
+        ids.append(UserSalt.read(user_salt_file).hash_id(user) or user)
+    report = forget_person(paths, ids, events=events or [], dry_run=dry_run)
     if not report.folders:
         stdout.print(f"Nothing of '{user}' was found in {', '.join(map(str, paths))}.")
         return

@@ -300,6 +300,9 @@ def search(
     query: Annotated[str, typer.Argument(help="What a shopper would type.")],
     k: Annotated[int, typer.Option("-k", "--hits", help="How many hits.", min=1)] = 10,
     user: Annotated[str | None, typer.Option(help="A user_id of the log: its history counts.")] = None,
+    user_salt_file: Annotated[
+        Path | None, typer.Option(help="The salt with which the run's ids are hashed ([mine] user_salt_file).")
+    ] = None,
     filters: Annotated[
         list[str] | None,
         typer.Option("--filter", help="brand=Bosch, price=10..20, or JSON (docs/search.md); all of several must hold."),
@@ -328,8 +331,11 @@ def search(
     from mmse.cli.console import answer_table
     from mmse.ranking.calibration import NO_PROBABILITIES
     from mmse.retrieval.retriever import Retriever
+    from mmse.schema.user_ids import UserSalt
 
     query, user = _as_text(query), _as_text(user) if user is not None else None
+    if user_salt_file is not None:
+        user = UserSalt.read(user_salt_file).hash_id(user)
     retriever = Retriever.open(folder)
     request = asking.search_of(
         retriever.kinds,

@@ -38,6 +38,9 @@ def serve(
         Path | None,
         typer.Option(help=f"A file with a token, or lines `SCOPES TOKEN`. Default: ${TOKEN}; without one, no writes."),
     ] = None,
+    user_salt_file: Annotated[
+        Path | None, typer.Option(help="A file with a salt: user_id and session_id are hashed with it at the door.")
+    ] = None,
     timeout_ms: Annotated[int, typer.Option(help="How long a search may take, waiting included.", min=1)] = 1_000,
     queue_size: Annotated[
         int, typer.Option("--waiting", help="Searches that may wait in a worker; more are refused.", min=1)
@@ -78,6 +81,7 @@ def serve(
         workers=workers,
         token=None if token_file else os.environ.get(TOKEN) or None,
         token_file=token_file,
+        user_salt_file=user_salt_file,
         timeout_ms=timeout_ms,
         queue_size=queue_size,
         requests_per_s=requests_per_s,

@@ -50,18 +50,27 @@ class ForgetReport:
     n_open_rows: int = 0
 
 
-def forget(paths: Sequence[Path], user_id: str, *, events: Sequence[Path] = (), dry_run: bool = False) -> ForgetReport:
+def forget(
+    paths: Sequence[Path], user_ids: Sequence[str], *, events: Sequence[Path] = (), dry_run: bool = False
+) -> ForgetReport:
     """Removes a person from each of `paths`, run folders or sites, and from the folders `events` of logs of their own.
+
+    `user_ids` are all the names that the person has there, such as an id and its hash.
 
     Raises `UsageError` for an empty id, `ArtifactError` for a path that is neither or is damaged, and `OutputError`
     where the disk refuses or another process is at work there.
     """
-    if not user_id.strip():
+    if not all(user_id.strip() for user_id in user_ids):
         raise UsageError("The user_id is empty.", "Give the user_id of the person as the log has it.")
     for path in paths:
         if not (is_site(path) or RunFolder(path).has(DATASET)):
             Site.open(path)  # raises where it is no run either
-    return _Erasure(user_id, dry_run).forget(paths, events)
+    reports = [_Erasure(user_id, dry_run).forget(paths, events) for user_id in user_ids]
+    return ForgetReport(
+        [traces for report in reports for traces in report.folders],
+        list(dict.fromkeys(sentence for report in reports for sentence in report.remainders)),
+        sum(report.n_open_rows for report in reports),
+    )
 
 
 @final

@@ -25,7 +25,8 @@ class ServeConfig:
     worker looks for a newer version and for other tokens every `look_every_s`, and for edits by other processes every
     `refresh_every_s`. `log_exposures` writes what searches show to the events. The page shows pictures from
     `image_hosts` and from no other host. Pages of `cors_origins` (`*`: any) may read answers in a browser.
-    `X-Forwarded-For` counts where it comes from `proxies`, addresses or networks.
+    `X-Forwarded-For` counts where it comes from `proxies`, addresses or networks. With a `user_salt_file` the ids of
+    shoppers and visits are hashed before anything is looked up or written (`mmse.schema.user_ids`).
     """
 
     path: Path
@@ -34,6 +35,7 @@ class ServeConfig:
     workers: int = 1
     token: str | None = field(default=None, repr=False)
     token_file: Path | None = None
+    user_salt_file: Path | None = None
     queue_size: int = 64
     max_batch: int = 8
     timeout_ms: int = 1_000

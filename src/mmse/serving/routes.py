@@ -69,7 +69,8 @@ async def search(
     data: Annotated[SearchRequest, BodyKwarg(examples=[_EXAMPLE])], request: HttpRequest
 ) -> Response[SearchAnswer]:
     """Searches the catalogue: hits best first, each with its probability of a click."""
-    return _json_response(await server_of(request).handler.search(data, context_of(request.scope)))
+    server = server_of(request)
+    return _json_response(await server.handler.search(server.hash_ids(data), context_of(request.scope)))
 
 
 @get("/v1/search", **read_access(404, 422, 503), tags=["search"], operation_id="search_plainly")
@@ -115,7 +116,8 @@ async def search_by_url(
     server = server_of(request)
     with server.models.lease(version) as loaded_version:
         condition = parse_terms(filter or [], loaded_version.retriever.kinds)
-    return _json_response(await server.handler.search(search_request, context_of(request.scope), condition))
+    hashed_request = server.hash_ids(search_request)
+    return _json_response(await server.handler.search(hashed_request, context_of(request.scope), condition))
 
 
 @post(
@@ -123,13 +125,16 @@ async def search_by_url(
 )
 async def search_batch(data: JSONBody[SearchBatch], request: HttpRequest) -> Response[BatchAnswer]:
     """Several searches at once; one that does not fit the catalogue does not spoil the others."""
-    return _json_response(await server_of(request).handler.search_batch(data, context_of(request.scope)))
+    server = server_of(request)
+    batch = SearchBatch(searches=[server.hash_ids(search) for search in data.searches])
+    return _json_response(await server.handler.search_batch(batch, context_of(request.scope)))
 
 
 @post("/v1/embed", status_code=200, **read_access(404, 413, 415, 503), tags=["search"], operation_id="embed")
 async def embed(data: JSONBody[EmbedRequest], request: HttpRequest) -> EmbedAnswer:
     """The fused vectors of queries: their inner product with an item's vector is its score by the vector channel."""
-    return await server_of(request).handler.embed(data, context_of(request.scope))
+    server = server_of(request)
+    return await server.handler.embed(server.hash_ids(data), context_of(request.scope))
 
 
 @get("/v1/items/{item_id:str}", tags=["items"], **read_access(404, scopes=("search", "items")), operation_id="item")
@@ -158,10 +163,11 @@ async def list_experiments(request: HttpRequest) -> ExperimentsAnswer:
 @post("/v1/assignments", status_code=200, **read_access(413, 415), tags=["experiments"], operation_id="assignments")
 async def assign_units(data: JSONBody[AssignmentsRequest], request: HttpRequest) -> AssignmentsAnswer:
     """The arms of shoppers, visits or requests: what a search of theirs would be served under."""
-    state = server_of(request).experiments.state()
+    server = server_of(request)
+    state = server.experiments.state()
     assignments = [
         assign(state, user_id=unit.user_id, session_id=unit.session_id, request_id=unit.request_id)
-        for unit in data.units
+        for unit in map(server.hash_ids, data.units)
     ]
     return AssignmentsAnswer(
         request_id=context_of(request.scope).request_id,

@@ -81,7 +81,8 @@ async def delete_item(item_id: ItemId, request: HttpRequest) -> EditAnswer:
 )
 async def take_events(data: JSONBody[EventBatch], request: HttpRequest) -> EventsAnswer:
     """Takes in what shoppers saw, clicked and ordered, for the next training; it is on the disk when it answers."""
-    await asyncio.to_thread(server_of(request).events.append, data.events)
+    server = server_of(request)
+    await asyncio.to_thread(server.events.append, [server.hash_ids(event) for event in data.events])
     for event in data.events:
         metrics.events.labels(type(event).__name__.lower()).inc()
     return EventsAnswer(request_id=context_of(request.scope).request_id, accepted=len(data.events))
