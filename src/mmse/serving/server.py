@@ -26,6 +26,7 @@ from mmse.core.run_folder import SEARCH, RunFolder
 from mmse.core.scratch import MEMORY
 from mmse.schema.user_ids import UserSalt
 from mmse.serving.config import METRICS_FOLDER, ServeConfig
+from mmse.serving.middleware import rates
 from mmse.serving.tokens import read_tokens
 from mmse.serving.versions.site import Site
 
@@ -62,6 +63,7 @@ def serve(config: ServeConfig) -> bool:
         locks.lock(Path(folder) / locks.LOCK),
     ):
         os.environ[METRICS_FOLDER] = folder
+        rates.create_table(Path(folder))
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         server = Granian(
             "mmse.serving",
