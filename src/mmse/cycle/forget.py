@@ -187,16 +187,15 @@ def _hold_site(site: Path) -> Iterator[None]:
 
 
 def _name_sources(runs: Sequence[Path], logs: Sequence[Path]) -> Iterator[str]:
-    """The events tables that the runs were mined from, which belong to the shop."""
+    """The events tables (or the dataset of another engine) that the runs were made from, which belong to the shop."""
     for run in runs:
         try:
             shop = shop_of(run)
         except MmseError as error:
             yield f"{run}: the shop.toml that it was made from cannot be read ({error.cause}), so look there yourself."
             continue
-        if shop.events is None:
-            continue
-        sources = [part.source for part in (shop.events.sources or (shop.events,))]
+        sources = [part.source for part in (shop.events.sources or (shop.events,))] if shop.events else []
+        sources += [shop.mine.dataset] if shop.mine.dataset else []
         handled = {log.resolve() for log in logs}
         own_sources = [source for source in sources if (shop.base / source).resolve() not in handled]
         if own_sources:

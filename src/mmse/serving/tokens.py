@@ -67,13 +67,19 @@ class Tokens:
     """
 
     def __init__(self, token: str | None, file: Path | None, look_every_s: float) -> None:
-        self.problem = ""
+        self._problem = ""
         self._file, self._look_every_s = file, look_every_s
         self._table = _NO_TOKEN if file else TokenTable.of_one(token) if token else None
         self._content_digest, self._look_at_s = b"", 0.0
         self._lock = threading.Lock()
         if file:
             self._look()
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the file at this moment, "" where nothing is."""
+        self.table()
+        return self._problem
 
     def table(self) -> TokenTable | None:
         """The tokens of this moment; None where the server has none and takes no writes."""
@@ -97,13 +103,13 @@ class Tokens:
             self._table = parse_tokens(content)
         except UsageError as error:
             problem = f"The token file is not in use, and the tokens before it hold: {error.cause}"
-            if problem != self.problem:
+            if problem != self._problem:
                 log.error("%s (%s) %s", problem, self._file, error.cure)
-            self.problem = problem
+            self._problem = problem
         else:
-            if self.problem:
+            if self._problem:
                 log.info("the token file is in use again")
-            self.problem = ""
+            self._problem = ""
 
 
 def read_tokens(file: Path) -> TokenTable:
