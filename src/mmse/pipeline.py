@@ -29,6 +29,7 @@ from mmse.map.projection import draw_map
 from mmse.mining.bare_catalogue import mine_catalogue
 from mmse.mining.mine import mine_log as mine_log
 from mmse.ranking.step import learn_ranking
+from mmse.schema.user_ids import SALT
 from mmse.shop import Shop, read_shop, write_shop_path
 from mmse.sources.duckdb_session import open_session
 from mmse.sources.tables import fingerprint, open_event_sources, open_items
@@ -118,6 +119,8 @@ def _fingerprint_tables(shop: Shop, run: RunFolder) -> dict[str, str]:
         inputs = {"items": open_items(database.connection, shop.items, shop.base).fingerprint()}
         if shop.events is not None:
             inputs["events"] = fingerprint(open_event_sources(database.connection, shop.events, shop.base))
+            salt = shop.mine.read_salt(shop.base)
+            inputs |= {SALT: salt.fingerprint} if salt else {}
         return inputs
 
 

@@ -15,7 +15,7 @@ from catalogue.live_runs import BOOSTS
 from mmse.catalogue import Change, LiveCatalogue, LiveConfig, Upsert
 from mmse.core import scratch
 from mmse.core.errors import OutputError
-from mmse.core.scratch import make_scratch, scratch_parents
+from mmse.core.scratch import ScratchFolder, scratch_parents
 from mmse.index import lexical
 from mmse.index.lexical import LexicalIndex
 from mmse.model.encoder import Encoder
@@ -93,7 +93,7 @@ def test_an_index_that_may_not_be_written_is_searched(
     monkeypatch.setattr(lexical, "_takes_locks", lambda _: False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     read_only = LexicalIndex.open(folder)
-    (links,) = tmp_path.iterdir()
+    (links,) = tmp_path.glob("mmse-links-*/files")
     assert all(path.is_symlink() for path in links.iterdir() if not path.name.endswith(".lock"))
     matches = read_only.refresh().search(read_only.parse("red", BOOSTS), 10)
     assert (matches.rows.tolist(), matches.scores.tolist()) == (expected.rows.tolist(), expected.scores.tolist())
@@ -111,6 +111,6 @@ def test_files_for_own_use_are_made_in_memory_where_no_disk_takes_them(
     monkeypatch.setattr(scratch, "MEMORY", tmp_path)
     monkeypatch.setattr("tempfile.gettempdir", refuse)
     assert scratch_parents() == [tmp_path]
-    assert make_scratch([tmp_path / "nowhere", tmp_path], "mmse-").parent == tmp_path
+    assert ScratchFolder("test", [tmp_path / "nowhere", tmp_path]).path.parent == tmp_path
     with pytest.raises(FileNotFoundError):
-        make_scratch([tmp_path / "nowhere"], "mmse-")
+        ScratchFolder("test", [tmp_path / "nowhere"])

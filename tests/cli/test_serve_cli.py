@@ -23,7 +23,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "message"),
     [
         (["nowhere"], "neither a site nor a run folder"),
-        (["RUN", "--token-file", "nowhere"], "Cannot read the token"),
+        (["RUN", "--token-file", "nowhere"], "The tokens cannot be read"),
         (["RUN", "--host", "256.0.0.1"], "Cannot listen"),
     ],
 )

@@ -240,3 +240,12 @@ def test_a_row_with_two_bad_values_has_the_reason_of_mining(tmp_path: Path) -> N
     pq.write_table(pa.Table.from_pylist(rows, schema).select(order), tmp_path / "t.parquet")
     with pytest.raises(TableError, match="3 × timestamp is missing"):
         read_units(EventsConfig(str(tmp_path / "t.parquet")), tmp_path, "user", Window())
+
+
+def test_a_clock_that_was_set_is_named(tmp_path: Path) -> None:
+    """A minute of requests, with the clock set by 26 hours in its middle, is no test of 1.1 days."""
+    moments = [second / 86_400 + (26 / 24 if second > 30 else 0) for second in range(60)]
+    rows = [row(f"r{n}", f"u{n}", day, "ab"[n % 2]) for n, day in enumerate(moments)]
+    sample = read_units(table(tmp_path, rows), tmp_path, "user", Window())
+    (warning,) = [text for text in by(sample, "orders_per_unit").checks.warnings if "No request came" in text]
+    assert warning.startswith("No request came in 1.1 of the 1.1 days, in one piece: a server's clock was set")

@@ -68,6 +68,7 @@ def test_units_are_what_was_put_in(tmp_path: Path) -> None:
     assert columns["orders"] == [1, 1]
     assert columns["revenue"] == [7.5, 2.0]
     assert columns["converted"] == [1, 1]
+    assert units.gaps.silent_days == 1.0
     assert columns["before_orders"] == [1, 0]
     assert columns["before_revenue"] == [5.0, 0]
     assert units.slices["device"].tolist() == ["phone", "desk"]

@@ -286,3 +286,21 @@ def test_many_threads_ask_while_one_publishes(folder: Path) -> None:
     assert failures == []
     assert live(book) == ["n-19"]
     assert book.status().problem is None
+
+
+def test_versions_that_the_history_no_longer_names_are_removed(
+    folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmse.ranking.rulebook.MAX_HISTORY", 3)
+    book = Rulebook.open(folder, KINDS, clock)
+    for number in range(6):
+        book.publish(pin(f"rule-{number}"))
+    assert sorted(path.name for path in folder.glob("*.toml")) == ["0003.toml", "0004.toml", "0005.toml", "0006.toml"]
+    for _ in range(4):
+        book.rollback(3)
+    assert sorted(path.name for path in folder.glob("*.toml")) == ["0003.toml", "0006.toml"], "the newest stays"
+    assert book.publish(pin("next")) == 7
+    (folder / CURRENT).write_text("{")
+    book.publish(pin("after-the-damage"))
+    names = sorted(path.name for path in folder.glob("*.toml"))
+    assert names == ["0003.toml", "0007.toml", "0008.toml"], "nothing goes where the history is not known"

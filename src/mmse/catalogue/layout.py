@@ -13,11 +13,9 @@ The generation in force is the one of the newest log. Everything else is a lefto
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -26,7 +24,7 @@ from typing import IO
 from mmse.core import artifact, locks
 from mmse.core.errors import ArtifactError
 from mmse.core.run_folder import DATASET, INDEX, MODEL, SERVING, VECTORS, RunFolder, require_lineage
-from mmse.core.scratch import scratch_parents
+from mmse.core.scratch import make_owned_folder, remove_abandoned, scratch_parents
 
 KINDS = (MODEL, VECTORS, INDEX, SERVING)
 """The folders of a run that its catalogue is made of; all of them stem from one dataset."""
@@ -34,7 +32,6 @@ KINDS = (MODEL, VECTORS, INDEX, SERVING)
 FOLD_LOCK = "folding"
 LIVE_FOLDER = "live"
 _WAL_NAME = re.compile(r"journal-(\d+)")
-_OWNER_LOCK = "held"
 
 
 def live_folder(run: Path) -> Path:
@@ -116,7 +113,7 @@ def sweep(run: Path) -> None:
         if is_former or re.match(r"\.base-\d+\.(writing|former)", name) or _is_former_draft(name, number):
             _remove(live_folder(run) / name)
         elif name.startswith("scratch-"):
-            _remove_abandoned(live_folder(run) / name)
+            remove_abandoned(live_folder(run) / name)
 
 
 def working_parents(run: Path) -> list[Path]:
@@ -129,16 +126,10 @@ def working_parents(run: Path) -> list[Path]:
 
 def make_working_folder(parent: Path) -> tuple[Path, IO[str]]:
     """A new folder of this process in `parent`, and the open file whose lock says that it is in use."""
-    is_own = parent.name == LIVE_FOLDER
-    while True:
-        if is_own:
-            parent.mkdir(exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="scratch-" if is_own else "mmse-", dir=parent))
-        owner_lock = (folder / _OWNER_LOCK).open("w", encoding="utf-8")
-        fcntl.flock(owner_lock, fcntl.LOCK_EX)
-        if (folder / _OWNER_LOCK).exists():
-            return folder, owner_lock
-        owner_lock.close()  # a writer swept the folder away before the file was locked
+    if parent.name != LIVE_FOLDER:
+        return make_owned_folder(parent, "mmse-words-")
+    parent.mkdir(exist_ok=True)
+    return make_owned_folder(parent, "scratch-")
 
 
 def _max_generation(names: Iterable[str]) -> int | None:
@@ -150,16 +141,6 @@ def _is_former_draft(name: str, number: int | None) -> bool:
     """Whether `name` is the draft of a log that nobody writes; the draft of the next log may be being written."""
     match = re.fullmatch(r"\.journal-(\d+)\.writing", name)
     return match is not None and number is not None and int(match[1]) <= number
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Removes a working folder that no process uses.
-
-    A folder that is just being made has no lock file yet, and is left alone.
-    """
-    with contextlib.suppress(OSError), (folder / _OWNER_LOCK).open("r+", encoding="utf-8") as owner_lock:
-        fcntl.flock(owner_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _remove(folder)
 
 
 def _remove(path: Path) -> None:

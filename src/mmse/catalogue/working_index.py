@@ -12,13 +12,14 @@ import shutil
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, final
+from typing import final
 
 import pyarrow as pa
 
 from mmse.catalogue import layout
 from mmse.catalogue.delta import ChangedRows
 from mmse.core.errors import OutputError
+from mmse.core.scratch import remove_owned
 from mmse.index.lexical import LexicalIndex
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class WorkingIndex:
         except OSError as error:
             self.folder = parent
             raise self._output_error(error) from error
-        self._remove = weakref.finalize(self, _remove_folder, self.folder, owner_lock)
+        self._remove = weakref.finalize(self, remove_owned, self.folder, owner_lock)
         try:
             copy_lexical_index(base, self.folder)
             self._index = LexicalIndex.open(self.folder)
@@ -112,8 +113,3 @@ def copy_lexical_index(source: Path, target: Path) -> None:
                 os.link(path, target / path.name)
             except OSError:
                 shutil.copyfile(path, target / path.name)
-
-
-def _remove_folder(folder: Path, owner_lock: IO[str]) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    owner_lock.close()

@@ -25,6 +25,7 @@ from mmse.cli.cycle import cycle
 from mmse.cli.dataset import dataset_app
 from mmse.cli.doctor import doctor
 from mmse.cli.experiment import experiment_app
+from mmse.cli.forget import forget
 from mmse.cli.init import init
 from mmse.cli.items import items_app
 from mmse.cli.recipes import recipes
@@ -299,6 +300,9 @@ def search(
     query: Annotated[str, typer.Argument(help="What a shopper would type.")],
     k: Annotated[int, typer.Option("-k", "--hits", help="How many hits.", min=1)] = 10,
     user: Annotated[str | None, typer.Option(help="A user_id of the log: its history counts.")] = None,
+    user_salt_file: Annotated[
+        Path | None, typer.Option(help="The salt with which the run's ids are hashed ([mine] user_salt_file).")
+    ] = None,
     filters: Annotated[
         list[str] | None,
         typer.Option("--filter", help="brand=Bosch, price=10..20, or JSON (docs/search.md); all of several must hold."),
@@ -327,8 +331,11 @@ def search(
     from mmse.cli.console import answer_table
     from mmse.ranking.calibration import NO_PROBABILITIES
     from mmse.retrieval.retriever import Retriever
+    from mmse.schema.user_ids import UserSalt
 
     query, user = _as_text(query), _as_text(user) if user is not None else None
+    if user_salt_file is not None:
+        user = UserSalt.read(user_salt_file).hash_id(user)
     retriever = Retriever.open(folder)
     request = asking.search_of(
         retriever.kinds,
@@ -410,6 +417,7 @@ app.command(epilog="Examples: mmse recipes · mmse recipes dssm")(recipes)
 app.command(epilog="Example: mmse compare grid.toml --out compared --workers 2")(compare)
 app.command(epilog="Examples: mmse cycle site shop.toml · mmse cycle site shop.toml --accept prices")(cycle)
 app.command(epilog="Examples: mmse verify run · mmse verify site")(verify)
+app.command(epilog="Examples: mmse forget u17 site · mmse forget u17 site run --dry-run")(forget)
 app.command(epilog="Examples: mmse serve run · mmse serve site --workers 4 --token-file token.txt")(serve)
 
 

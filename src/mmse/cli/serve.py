@@ -11,8 +11,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mmse.core.errors import UsageError
-
 stdout = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
 stderr = Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
 TOKEN = "MMSE_TOKEN"  # noqa: S105 - the name of a variable
@@ -37,7 +35,11 @@ def serve(
     port: Port = 8000,
     workers: Annotated[int, typer.Option(help="Processes that answer; one for each core is usual.", min=1)] = 1,
     token_file: Annotated[
-        Path | None, typer.Option(help=f"A file with the token for writes. Default: ${TOKEN}; without one, no writes.")
+        Path | None,
+        typer.Option(help=f"A file with a token, or lines `SCOPES TOKEN`. Default: ${TOKEN}; without one, no writes."),
+    ] = None,
+    user_salt_file: Annotated[
+        Path | None, typer.Option(help="A file with a salt: user_id and session_id are hashed with it at the door.")
     ] = None,
     timeout_ms: Annotated[int, typer.Option(help="How long a search may take, waiting included.", min=1)] = 1_000,
     queue_size: Annotated[
@@ -77,7 +79,9 @@ def serve(
         host=host,
         port=port,
         workers=workers,
-        token=_token(token_file),
+        token=None if token_file else os.environ.get(TOKEN) or None,
+        token_file=token_file,
+        user_salt_file=user_salt_file,
         timeout_ms=timeout_ms,
         queue_size=queue_size,
         requests_per_s=requests_per_s,
@@ -93,7 +97,7 @@ def serve(
     server.check(config)
     logs.configure(json=log_json, level="INFO")
     stderr.print(f"Serving {path} on http://{_url_host(host)}:{port} (Ctrl-C ends it)")
-    if config.token is None:
+    if config.token is None and config.token_file is None:
         stderr.print(f"Read only: no token was given (--token-file or ${TOKEN}).")
     if not server.serve(config):
         raise typer.Exit(1)
@@ -124,15 +128,6 @@ def prune(path: Site, keep_days: Annotated[float, typer.Option(help="How many da
 
 def _events_folder(path: Path) -> Path:
     return path / "events" if (path / "events").is_dir() else path
-
-
-def _token(file: Path | None) -> str | None:
-    if file is None:
-        return os.environ.get(TOKEN) or None
-    try:
-        return file.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Cannot read the token in {file}: {error}.", "Name a file with one line of text.") from error
 
 
 def _url_host(host: str) -> str:

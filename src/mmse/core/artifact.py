@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
-import logging
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +26,8 @@ from typing import Any
 import msgspec
 
 from mmse import __version__
+from mmse.core import drafts
+from mmse.core.drafts import sync
 from mmse.core.errors import ArtifactError, MmseError, OutputError, UsageError
 
 SCHEMA_VERSIONS = {"dataset": 3, "index": 2}
@@ -42,9 +41,6 @@ _FULL_MESSAGE = re.compile(
 )
 """How libraries say that a disk is full; the last is NumPy's."""
 _FILE_RECORD = re.compile(r"\d+:[0-9a-f]{32}")
-_DRAFT_TOKEN = re.compile(r"\d+|[0-9a-f]{16}")
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,8 +50,8 @@ class Manifest:
     `inputs` maps the name of each input of the step to its fingerprint; `config` is the step's config as plain JSON;
     `counts` are facts about the content, for people; `files` maps each file to its size and digest; `origin` has the
     version of mmse and the time (`made` in the file); `fingerprint` covers all of these except `counts` and `origin`.
-    `left_out` names the files that a copy of
-    the folder does without (`mmse.core.folder_copy`).
+    `left_out` names the files that a copy of the folder does without, `former_files` the size and digest that a file
+    had before rows of a person were removed from it (`mmse.core.folder_copy`): the fingerprint is of these.
     """
 
     kind: str
@@ -67,6 +63,7 @@ class Manifest:
     fingerprint: str
     origin: Mapping[str, str]
     left_out: Sequence[str] = ()
+    former_files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -91,19 +88,19 @@ def write_folder(target: Path, *, kind: str, config: Mapping[str, Any], inputs: 
         )
     with explain_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
-        folder, lock = _make_locked(target)
+        drafts.sweep(target)
+        folder, lock = drafts.make_draft(target)
     try:
         with explain_os_errors(target):
             draft = Draft(folder)
             yield draft
             _write_manifest(draft, kind=kind, config=config, inputs=inputs)
-            _replace(folder, target)
+            drafts.replace_folder(folder, target)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:
-        _release(lock)
+        drafts.release(lock)
 
 
 @contextlib.contextmanager
@@ -176,7 +173,7 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
     try:
         values = json.loads(path.read_text("utf-8"))
         manifest = msgspec.convert(values | {"origin": values.pop("made")}, Manifest)
-        _check_files(manifest.files)
+        _check_files({**manifest.files, **manifest.former_files})
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}.", "Look after that file.") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, msgspec.MsgspecError) as error:
@@ -249,7 +246,7 @@ def _verify_file(folder: Path, name: str, record: str, *, content: bool) -> None
     if not path.is_file() or path.stat().st_size != size:
         state = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
         raise ArtifactError(f"{path} is damaged: expected {size} bytes, found {state}.", _remake_cure(folder))
-    if content and _file_record(path) != record:
+    if content and file_record(path) != record:
         raise ArtifactError(f"{path} is damaged: its content is not what was written.", _remake_cure(folder))
 
 
@@ -309,7 +306,7 @@ def _write_manifest(draft: Draft, *, kind: str, config: Mapping[str, Any], input
     files = {}
     for path in sorted(p for p in draft.folder.rglob("*") if p.is_file()):
         sync(path)
-        files[path.relative_to(draft.folder).as_posix()] = _file_record(path)
+        files[path.relative_to(draft.folder).as_posix()] = file_record(path)
     covered_fields = {
         "kind": kind,
         "schema_version": SCHEMA_VERSIONS.get(kind, 1),
@@ -327,9 +324,8 @@ def _write_manifest(draft: Draft, *, kind: str, config: Mapping[str, Any], input
 
 def _fingerprint(manifest: Manifest) -> str:
     """The fingerprint that `manifest` has to have."""
-    return _digest_fields(
-        {name: getattr(manifest, name) for name in ("kind", "schema_version", "config", "inputs", "files")}
-    )
+    fields = {name: getattr(manifest, name) for name in ("kind", "schema_version", "config", "inputs")}
+    return _digest_fields({**fields, "files": {**manifest.files, **manifest.former_files}})
 
 
 def _digest_fields(fields: Mapping[str, Any]) -> str:
@@ -337,70 +333,11 @@ def _digest_fields(fields: Mapping[str, Any]) -> str:
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
-def _file_record(path: Path) -> str:
+def file_record(path: Path) -> str:
     """A file as a manifest records it: its size and the digest of its content."""
     with path.open("rb") as handle:
         digest = hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     return f"{path.stat().st_size}:{digest}"
-
-
-def _replace(source: Path, target: Path) -> None:
-    former = target.parent / f".{target.name}.former-{secrets.token_hex(8)}"
-    if target.exists():
-        target.rename(former)
-    try:
-        source.rename(target)
-    except BaseException:
-        if former.exists():
-            former.rename(target)
-        raise
-    sync(target.parent)
-    shutil.rmtree(former, ignore_errors=True)
-
-
-def _sweep(target: Path) -> None:
-    """Removes drafts of killed runs next to `target`; puts a former folder back if its replacement never came."""
-    for former in sorted(target.parent.glob(f".{target.name}.former-*")):
-        if target.exists():
-            shutil.rmtree(former)
-        else:
-            former.rename(target)
-            log.warning("%s was put back: a former run was killed while replacing it", target)
-    for draft in target.parent.glob(f".{target.name}.writing-*"):
-        if _DRAFT_TOKEN.fullmatch(draft.name.rsplit("-", 1)[1]) and (lock := _lock_folder(draft)) is not None:
-            shutil.rmtree(draft)
-            _release(lock)
-
-
-def _make_locked(target: Path) -> tuple[Path, int | None]:
-    """A new hidden folder next to `target`, and its lock, None where the disk has no locks of folders."""
-    while True:
-        folder = target.parent / f".{target.name}.writing-{secrets.token_hex(8)}"
-        folder.mkdir()
-        lock = _lock_folder(folder)
-        if folder.exists():  # nobody took it for that of a killed process before it was locked
-            return folder, lock
-        _release(lock)
-
-
-def _lock_folder(folder: Path) -> int | None:
-    """The lock of a folder; None where another process has it, where the disk has none, or no such folder."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _release(lock: int | None) -> None:
-    if lock is not None:
-        fcntl.flock(lock, fcntl.LOCK_UN)  # a child process that was forked meanwhile has it open as well
-        os.close(lock)
 
 
 def _concerns(name: object, target: Path) -> bool:
@@ -411,12 +348,3 @@ def _concerns(name: object, target: Path) -> bool:
     if target.is_relative_to(path):
         return True
     return path.is_relative_to(target.parent) and path.name.startswith((".", target.name))
-
-
-def sync(path: Path) -> None:
-    """Makes the content of a file, or the renames in a folder, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -77,6 +77,11 @@ class History:
             length=length,
         )
 
+    @property
+    def n_users(self) -> int:
+        """How many shoppers have a history."""
+        return len(self._codes)
+
     def look_up(self, user_ids: Sequence[str | None], timestamps: Int64[np.ndarray, " n"]) -> RecentItems:
         """Each shopper's last interactions strictly before the timestamp (microseconds, UTC).
 

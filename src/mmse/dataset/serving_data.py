@@ -23,6 +23,7 @@ from mmse.core.folder_copy import link_file
 from mmse.core.run_folder import DATASET, SERVING
 from mmse.dataset.folder import ITEM_COUNTS, DatasetFolder, ItemStats
 from mmse.dataset.history import LENGTH, History
+from mmse.schema.user_ids import SALT
 
 ITEMS, ITEM_STATS = "items.parquet", "item_stats.parquet"
 INTERACTIONS, POPULAR_QUERIES = "interactions.parquet", "popular_queries.parquet"
@@ -54,13 +55,16 @@ def write_serving(dataset: Path, target: Path, config: ServingConfig) -> Manifes
 
     Raises `ArtifactError` where `dataset` is none, and `OutputError` where `target` cannot be written.
     """
-    inputs = {DATASET: artifact.verify(dataset, DATASET).fingerprint}
+    manifest = artifact.verify(dataset, DATASET)
+    inputs = {DATASET: manifest.fingerprint}
     with artifact.write_folder(target, kind=SERVING, config=plain_values(config), inputs=inputs) as draft:
         link_file(dataset / ITEMS, draft.folder / ITEMS)
         pq.write_table(_item_counts(ItemStats.open(dataset)), draft.folder / ITEM_STATS)
         popular = _popular_queries(dataset, draft.folder / ".spill", config.min_shoppers)
         pq.write_table(popular, draft.folder / POPULAR_QUERIES)
         draft.counts |= {"items": pq.read_metadata(dataset / ITEMS).num_rows, "popular_queries": len(popular)}
+        if SALT in manifest.inputs:
+            draft.counts[SALT] = manifest.inputs[SALT]
         if config.histories:
             histories = _last_interactions(pq.read_table(dataset / INTERACTIONS))
             pq.write_table(histories, draft.folder / INTERACTIONS)

@@ -21,6 +21,9 @@ MIN_UNITS = 100
 MIN_BUYERS = 30
 """Units with an order in each arm: with fewer, the normal approximation of a rate cannot be trusted."""
 WEEK_DAYS = 7.0
+MAX_SILENCE = 0.5
+"""The share of a test's time that may pass without a request, in one piece, before it is named."""
+MIN_SILENT_DAYS = 0.25
 SATURATION = 0.5
 """If more units than this share have an order, further orders hardly change the share."""
 _VERBS = {"clicks": "clicked", "carts": "put something into the cart"}
@@ -167,6 +170,11 @@ def _warnings(units: Units, primary: Metric, max_leak_share: float) -> list[str]
     if units.n_days < WEEK_DAYS:
         warnings.append(
             f"The test ran for {units.n_days:.1f} days: shoppers of a whole week differ from those of a part of it."
+        )
+    if units.gaps.silent_days > max(MAX_SILENCE * units.n_days, MIN_SILENT_DAYS):
+        warnings.append(
+            f"No request came in {units.gaps.silent_days:.1f} of the {units.n_days:.1f} days, in one piece: a server's "
+            "clock was set, or nothing was logged. The test is shorter than its days say."
         )
     conversion = float(units.columns["converted"].mean()) if len(units) else 0.0
     if primary.name == "conversion" and conversion > SATURATION:

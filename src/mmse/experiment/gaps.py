@@ -21,7 +21,8 @@ class Gaps:
 
     `examples` has the shop's own value for a reason of rejection, of columns that name nobody. `orders` are all rows
     that tell of an order, `lost_orders` those of them that are bad. `currencies` were found in prices, or in a column
-    of that name. `requests` are those in an arm; `unassigned` requests have neither unit nor arm.
+    of that name. `requests` are those in an arm; `unassigned` requests have neither unit nor arm. `silent_days` is the
+    longest time between two requests of the test that follow one another.
     """
 
     examples: Mapping[str, str] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Gaps:
     priced_orders: int = 0
     leaked_requests: int = 0
     heaviest_leak: int = 0
+    silent_days: float = 0.0
 
 
 def measure_row_gaps(session: Session, table: Table, rejections: Mapping[str, int]) -> Gaps:

@@ -26,6 +26,9 @@ _ID = {"user": "user_id", "session": "session_id", "request": "request_id"}
 _MERGED_COLUMNS = ("request_id", "timestamp", "arm", "user_id", "session_id", "clicked", "carted", "ordered", "price")
 
 
+DAY_S = 86_400
+
+
 @dataclass(frozen=True)
 class Window:
     """The requests that count: of `experiment` (None: those with a value in the column `arm`), from `start` to `end`.
@@ -70,7 +73,7 @@ class Units:
     @property
     def n_days(self) -> float:
         """How long the test lasted, in days."""
-        return (self.end - self.start).total_seconds() / 86_400
+        return (self.end - self.start).total_seconds() / DAY_S
 
     def sum_daily(self, mask: Bool[np.ndarray, " m"]) -> dict[str, Float64[np.ndarray, " n"]]:
         """`COUNTS` and `converted` of each unit, over the rows of `daily` in `mask`."""
@@ -208,6 +211,10 @@ def _add_request_gaps(session: Session, gaps: Gaps, leaks: Sequence[int], in_tes
                coalesce(sum(orders - unpriced) FILTER (arm IS NOT NULL), 0)
           FROM request WHERE {in_test}""")
     n_requests, n_anonymous, n_anonymous_orders, n_unassigned, n_unpriced, n_priced = (int(n) for n in counts)
+    ((silent_s,),) = session.run(f"""
+        SELECT coalesce(max(epoch(moment) - epoch(former)), 0) FROM (
+            SELECT moment, lag(moment) OVER (ORDER BY moment) AS former
+              FROM request WHERE arm IS NOT NULL AND {in_test})""")
     return replace(
         gaps,
         requests=n_requests,
@@ -218,6 +225,7 @@ def _add_request_gaps(session: Session, gaps: Gaps, leaks: Sequence[int], in_tes
         priced_orders=n_priced,
         leaked_requests=sum(leaks),
         heaviest_leak=max(leaks, default=0),
+        silent_days=float(silent_s) / DAY_S,
     )
 
 

@@ -5,13 +5,13 @@ The rows are read and checked as mining reads them, without its limit for bad ro
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmse.core.errors import TableError
 from mmse.core.findings import Finding, Severity, share, sort_findings
 from mmse.core.progress import Progress, silent
+from mmse.core.scratch import ScratchFolder
 from mmse.mining.item_checks import ITEM_CHECKS, check_texts
 from mmse.mining.lessons import NO_LOG, LogTotals, lessons
 from mmse.mining.log_checks import CHECKS, read_totals
@@ -19,6 +19,7 @@ from mmse.mining.mine import MineConfig
 from mmse.mining.shoppers import find_strangers, on_days, stranger_findings, summarise_requests
 from mmse.sources.casting import RowCounts, read_events, read_items
 from mmse.sources.duckdb_session import Session, open_session
+from mmse.sources.hashed_ids import hash_ids
 from mmse.sources.losses import UNKNOWN_ITEM, lost_kinds
 from mmse.sources.sql import literal
 from mmse.sources.tables import EventsConfig, ItemsConfig, files_in, open_event_sources, open_items
@@ -58,17 +59,17 @@ def examine_log(
     Without `events` the items alone are examined.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="mmse-doctor-") as folder,
+        ScratchFolder("doctor") as folder,
         open_session(memory_limit=config.memory_limit, threads=config.threads) as session,
     ):
-        session.spill_to(Path(folder) / "spill")
+        session.spill_to(folder / "spill")
         findings: list[Finding] = []
         try:
             findings += _read_catalogue(session, items, base, progress)
             if events is None:
                 findings += [_NO_LOG, *check_texts(session, items)]
                 return Checkup(sort_findings(findings), list(NO_LOG))
-            findings += _read_log(session, events, config.leave_out, base, Path(folder), progress)
+            findings += _read_log(session, events, config, base, folder, progress)
         except TableError as error:
             findings.append(Finding("unreadable", "blocks", error.cause, error.cure))
             return Checkup(sort_findings(findings), [])
@@ -92,11 +93,11 @@ def _read_catalogue(session: Session, items: ItemsConfig, base: Path, progress: 
 
 
 def _read_log(
-    session: Session, events: EventsConfig, left_out: tuple[str, ...], base: Path, folder: Path, progress: Progress
+    session: Session, events: EventsConfig, config: MineConfig, base: Path, folder: Path, progress: Progress
 ) -> list[Finding]:
     """Makes `event`, without days left out, and `request_summary`; gives a finding for each reason of a rejection."""
     progress("events", 0, 1)
-    event_tables = open_event_sources(session.connection, events, base)
+    event_tables = hash_ids(session, open_event_sources(session.connection, events, base), config.read_salt(base))
     findings: list[Finding] = []
     lenient_tables = [replace(table, max_rejected_share=_ALL_ROWS) for table in event_tables]
     hours = events.attribution_hours
@@ -108,7 +109,7 @@ def _read_log(
     findings += _check_kinds(counts, events.max_rejected_share)
     shards = files_in(folder / "events", "shard=[0-9]*/*.parquet")
     rows = f"read_parquet({shards}, hive_partitioning = false)"
-    session.run(f"CREATE VIEW event AS SELECT * FROM {rows} WHERE NOT {on_days(left_out)}")
+    session.run(f"CREATE VIEW event AS SELECT * FROM {rows} WHERE NOT {on_days(config.leave_out)}")
     summarise_requests(session, "event")
     return findings
 

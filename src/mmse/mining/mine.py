@@ -40,8 +40,10 @@ from mmse.mining.requests import MergeCounts, read_shard, write_rows
 from mmse.mining.shards import write_shard
 from mmse.mining.shoppers import STRANGERS, UNCOUNTED, StrangerId, find_strangers, is_day, leave_out, stranger_findings
 from mmse.mining.split import Slices, cut
+from mmse.schema.user_ids import SALT, UserSalt
 from mmse.sources.casting import RowCounts, read_events, read_items
 from mmse.sources.duckdb_session import Session, open_session
+from mmse.sources.hashed_ids import hash_ids
 from mmse.sources.tables import EventsConfig, ItemsConfig, Table, files_in, fingerprint, open_event_sources, open_items
 
 log = logging.getLogger(__name__)
@@ -64,7 +66,8 @@ class MineConfig:
     of a spelling is one that `correction_shoppers` different shoppers made. `leave_out` names what `mmse doctor` finds
     and mining leaves out: `bots` (their requests) and `guest` (an id that is everybody: its
     requests stay, without a shopper); and days, all of whose requests are left out, by their dates (UTC). `dataset` is
-    the folder that the engine `adopt` takes, relative to shop.toml.
+    the folder that the engine `adopt` takes, relative to shop.toml, and `user_salt_file` the file with whose salt the
+    ids of shoppers and visits are hashed (`mmse.schema.user_ids`).
     """
 
     valid_share: float = 0.1
@@ -78,6 +81,7 @@ class MineConfig:
     correction_shoppers: int = 3
     leave_out: tuple[str, ...] = ()
     dataset: str | None = None
+    user_salt_file: str | None = None
 
     def __post_init__(self) -> None:
         require(0 <= self.valid_share < 1, "valid_share", self.valid_share, "a share between 0 and 1")
@@ -94,6 +98,10 @@ class MineConfig:
         for kind in self.leave_out:
             is_known = kind in STRANGERS or is_day(kind)
             require(is_known, "leave_out", kind, f"a list of {', '.join(STRANGERS)} and of days such as 2026-11-29")
+
+    def read_salt(self, base: Path) -> UserSalt | None:
+        """The salt of the shop whose shop.toml lies in `base`; raises `UsageError` where it cannot be read."""
+        return None if self.user_salt_file is None else UserSalt.read(base / self.user_salt_file)
 
 
 def mine_log(
@@ -112,9 +120,11 @@ def mine_log(
     """
     with open_session(memory_limit=config.memory_limit, threads=config.threads) as session:
         item_table = open_items(session.connection, items, base)
-        event_tables = open_event_sources(session.connection, events, base)
+        salt = config.read_salt(base)
+        event_tables = hash_ids(session, open_event_sources(session.connection, events, base), salt)
         configs = {"items": plain_values(items), "events": plain_values(events), "mine": plain_values(config)}
         inputs = {"items": item_table.fingerprint(), "events": fingerprint(event_tables)}
+        inputs |= {SALT: salt.fingerprint} if salt else {}
         with write_folder(target, kind=DATASET, config=configs, inputs=inputs) as draft:
             work, dataset = _WorkFolder(draft.folder / ".work"), DatasetFolder(draft.folder)
             session.spill_to(work.path / "spill")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
+from mmse.core.scratch import ScratchFolder
 from mmse.dataset.folder import DatasetFolder, open_snapshots
 from mmse.index.speller import Stem
 from mmse.ranking.memory import QueryMemory, memory_key
@@ -135,11 +135,8 @@ def open_memory_log(
     end = snapshots.periods + len(splits) - 1
     moment, next_moment = (int(snapshots.moments[min(s, snapshots.end)]) for s in (end, end + 1))
     files = ", ".join(literal(str(path)) for split in splits for path in folder.row_files(split))
-    with (
-        tempfile.TemporaryDirectory(prefix="mmse-memory-") as spill,
-        open_session(memory_limit=MEMORY_LIMIT, threads=None) as session,
-    ):
-        session.spill_to(Path(spill))
+    with ScratchFolder("memory") as spill, open_session(memory_limit=MEMORY_LIMIT, threads=None) as session:
+        session.spill_to(spill)
         session.run(f"""
             CREATE VIEW seen AS
             SELECT query, item_row, epoch_us(timestamp) AS time_us, stage, examination::DOUBLE AS examination

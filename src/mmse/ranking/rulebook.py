@@ -4,7 +4,8 @@
       0001.toml, 0002.toml, …   the published versions, which never change
       current.json              which version is live, which were live before, by whom, when and why
 
-Publishing writes a new version, then replaces `current.json` in one step, so nothing half-written is ever live. A
+Publishing writes a new version, then replaces `current.json` in one step, so nothing half-written is ever live. The
+history has the last 500 changes; a version that is neither in it nor the newest is removed. A
 search looks at `current.json` twice a second; if it cannot read the new rules, it keeps the rules it has.
 """
 
@@ -206,14 +207,24 @@ class Rulebook:
         return version
 
     def _go_live(self, version: int, text: str, note: str, by: str) -> None:
+        is_known = True
         try:
             history = self.history()[-MAX_HISTORY:]
         except ArtifactError as error:
             log.warning("%s The history starts again.", error.cause)
-            history = []
+            history, is_known = [], False
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         live = LiveRules(Publication(version, at, by, note, _digest(text.encode())), tuple(history))
         write_file(self.folder / CURRENT, msgspec.json.format(msgspec.json.encode(live), indent=2))
+        if is_known:
+            self._prune({publication.version for publication in (live.publication, *live.history)})
+
+    def _prune(self, versions: set[int]) -> None:
+        """Removes the files of versions that the history no longer names; the newest stays, as the next follows it."""
+        files = {int(path.stem): path for path in self.folder.glob("*.toml") if path.stem.isdecimal()}
+        for version in files.keys() - versions - {max(files)}:
+            with contextlib.suppress(OSError):  # it is tried again with the next version
+                files[version].unlink()
 
 
 def rule_files(folder: Path) -> list[Path]:

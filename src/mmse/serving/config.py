@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmse.core.config import require
 from mmse.serving.middleware.addresses import parse_networks
+from mmse.serving.tokens import MIN_LENGTH
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that names the folder of what workers share; the metrics library reads it on import."""
@@ -20,10 +21,12 @@ class ServeConfig:
 
     At most `queue_size` searches wait in a worker (the option `--waiting`), up to `max_batch` are answered at once, and
     a search is given up after `timeout_ms`. `requests_per_s` is for one client address, 0 for no limit.
-    Without a `token` the server takes no writes. A worker looks for a newer version every `look_every_s` and for edits
-    by other processes every `refresh_every_s`. `log_exposures` writes what searches show to the events. The page shows
-    pictures from `image_hosts` and from no other host. Pages of `cors_origins` (`*`: any) may read answers in a
-    browser. `X-Forwarded-For` counts where it comes from `proxies`, addresses or networks.
+    With neither a `token` for everything nor a `token_file` (`mmse.serving.tokens`) the server takes no writes. A
+    worker looks for a newer version and for other tokens every `look_every_s`, and for edits by other processes every
+    `refresh_every_s`. `log_exposures` writes what searches show to the events. The page shows pictures from
+    `image_hosts` and from no other host. Pages of `cors_origins` (`*`: any) may read answers in a browser.
+    `X-Forwarded-For` counts where it comes from `proxies`, addresses or networks. With a `user_salt_file` the ids of
+    shoppers and visits are hashed before anything is looked up or written (`mmse.schema.user_ids`).
     """
 
     path: Path
@@ -31,6 +34,8 @@ class ServeConfig:
     port: int = 8000
     workers: int = 1
     token: str | None = field(default=None, repr=False)
+    token_file: Path | None = None
+    user_salt_file: Path | None = None
     queue_size: int = 64
     max_batch: int = 8
     timeout_ms: int = 1_000
@@ -53,7 +58,11 @@ class ServeConfig:
     def __post_init__(self) -> None:
         require(0 <= self.port < 65_536, "port", self.port, "0 to 65535")
         require(self.workers >= 1, "workers", self.workers, "at least 1")
-        require(self.token is None or len(self.token) >= 16, "token", "shorter", "at least 16 characters")
+        long_enough = self.token is None or len(self.token) >= MIN_LENGTH
+        require(long_enough, "token", "shorter", f"at least {MIN_LENGTH} characters")
+        require(
+            self.token is None or self.token_file is None, "token", "given", "a token or a file of tokens, not both"
+        )
         require(self.queue_size >= 1, "waiting", self.queue_size, "at least 1 search")
         require(self.max_batch >= 1, "max_batch", self.max_batch, "at least 1 search")
         require(1 <= self.timeout_ms <= 60_000, "timeout_ms", self.timeout_ms, "1 to 60000")

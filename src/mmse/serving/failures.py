@@ -27,6 +27,7 @@ STATUS: Final[Mapping[str, int]] = {
     "bad_request": 400,
     "invalid": 400,
     "unauthorised": 401,
+    "forbidden": 403,
     "not_found": 404,
     "version_unknown": 404,
     "method_not_allowed": 405,

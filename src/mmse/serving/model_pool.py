@@ -18,7 +18,7 @@ from typing import final
 
 from mmse.catalogue import carry_over
 from mmse.core.errors import MmseError, OutputError
-from mmse.core.run_folder import INDEX, MAP, SEARCH, RunFolder
+from mmse.core.run_folder import INDEX, MAP, SEARCH, SERVING, RunFolder
 from mmse.dataset.serving_data import read_popular_queries, read_probe_queries
 from mmse.map.projection import CatalogueMap
 from mmse.ranking.calibration import NO_PROBABILITIES
@@ -26,6 +26,7 @@ from mmse.retrieval.retriever import Retriever
 from mmse.retrieval.suggester import Suggester
 from mmse.schema.http import LIVE
 from mmse.schema.search import Search
+from mmse.schema.user_ids import SALT
 from mmse.serving.config import ServeConfig
 from mmse.serving.failures import RequestError
 from mmse.serving.observability import metrics
@@ -44,7 +45,8 @@ log = logging.getLogger(__name__)
 class LoadedVersion:
     """A version in memory; `examples` are popular queries of its log, `indexed_at` is in seconds since 1970.
 
-    `read_only_reason` says why it takes no edits, "" where it does.
+    `read_only_reason` says why it takes no edits, "" where it does; `user_salt` is the fingerprint of the salt with
+    which its shoppers' ids are hashed, "" where they are not.
     It stays open while `n_leases` of it are held; once it is retired, the last one to be released closes it.
     """
 
@@ -55,6 +57,7 @@ class LoadedVersion:
     suggester: Suggester
     indexed_at: float
     read_only_reason: str = ""
+    user_salt: str = ""
     n_leases: int = 0
     is_retired: bool = False
 
@@ -268,6 +271,7 @@ def _load(site_version: Version, folder: RunFolder, config: ServeConfig) -> Load
         suggester=_make_suggester(retriever, popular_queries),
         indexed_at=datetime.fromisoformat(folder.manifest(INDEX).origin["at"]).timestamp(),
         read_only_reason=read_only_reason,
+        user_salt=folder.manifest(SERVING).counts.get(SALT, ""),
     )
 
 

@@ -24,8 +24,10 @@ from mmse.core import locks
 from mmse.core.errors import OutputError, UsageError
 from mmse.core.run_folder import SEARCH, RunFolder
 from mmse.core.scratch import MEMORY
+from mmse.schema.user_ids import UserSalt
 from mmse.serving.config import METRICS_FOLDER, ServeConfig
 from mmse.serving.middleware import rates
+from mmse.serving.tokens import read_tokens
 from mmse.serving.versions.site import Site
 
 if TYPE_CHECKING:
@@ -139,9 +141,16 @@ def _end_with_parent(parent_pid: int) -> None:
 
 
 def check(config: ServeConfig) -> None:
-    """Raises where it could not serve, before a process starts: `ArtifactError`, or `UsageError` for the port."""
+    """Raises where it could not serve, before a process starts.
+
+    That is `ArtifactError` for a version, and `UsageError` for the port, the tokens or the salt.
+    """
     for version in Site.open(config.path).state().versions:
         RunFolder(version.run).verify(SEARCH)
+    if config.token_file:
+        read_tokens(config.token_file)
+    if config.user_salt_file:
+        UserSalt.read(config.user_salt_file)
     try:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         with socket.socket(family) as probe:

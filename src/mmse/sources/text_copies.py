@@ -6,10 +6,9 @@ import codecs
 import io
 import re
 import shutil
-import tempfile
-import weakref
 from pathlib import Path
 
+from mmse.core.scratch import ScratchFolder
 from mmse.sources import json_forms
 from mmse.sources.csv_forms import CsvForm, plain_text
 from mmse.sources.file_contents import open_bytes
@@ -23,8 +22,8 @@ class CopiesFolder:
     """A temporary folder for copies of files, removed once nothing uses this object."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="mmse-"))
-        weakref.finalize(self, shutil.rmtree, self.path, True)
+        self._scratch = ScratchFolder("copies")
+        self.path = self._scratch.path
 
     def path_of(self, file: str, number: int) -> Path:
         """Where the copy of `file`, the one of that number, is to be; it has its name without `.gz`."""

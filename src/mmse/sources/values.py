@@ -41,16 +41,21 @@ def text(name: str, raw: str, type_: str, *, is_required: bool, unless: str = ""
 
     `unless` is SQL that is true for the rows that need no value.
     """
-    column, raw_column = identifier(name), _raw_column(name)
-    value = raw_column if type_ == "VARCHAR" else f"CAST({raw_column} AS VARCHAR)"
-    if type_ in ("DOUBLE", "FLOAT"):  # whole numbers beside a missing one: 100434.0 is the id 100434
-        is_whole = f"{raw_column} = floor({raw_column}) AND abs({raw_column}) < 9007199254740992"
-        whole = f"CAST(TRY_CAST({raw_column} AS BIGINT) AS VARCHAR)"
-        value = f"CASE WHEN {is_whole} THEN {whole} WHEN NOT isnan({raw_column}) THEN {value} END"
+    column, value = identifier(name), as_text(_raw_column(name), type_)
     if not is_required:
         return CastRule(name, raw, f"nullif({value}, '')", ())
     empty = f"({column} IS NULL OR {_blank(column)})" + (f" AND NOT ({unless})" if unless else "")
     return CastRule(name, raw, value, ((empty, f"{name} is empty"),))
+
+
+def as_text(raw: str, type_: str) -> str:
+    """SQL for the text of a shop's value, SQL of a DuckDB type."""
+    value = raw if type_ == "VARCHAR" else f"CAST({raw} AS VARCHAR)"
+    if type_ in ("DOUBLE", "FLOAT"):  # whole numbers beside a missing one: 100434.0 is the id 100434
+        is_whole = f"{raw} = floor({raw}) AND abs({raw}) < 9007199254740992"
+        whole = f"CAST(TRY_CAST({raw} AS BIGINT) AS VARCHAR)"
+        value = f"CASE WHEN {is_whole} THEN {whole} WHEN NOT isnan({raw}) THEN {value} END"
+    return value
 
 
 def number(name: str, raw: str, type_: str) -> CastRule:

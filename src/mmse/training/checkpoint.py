@@ -12,8 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from mmse.core.artifact import explain_os_errors, sync
+from mmse.core.artifact import explain_os_errors
 from mmse.core.config import plain_values
+from mmse.core.drafts import sync
 from mmse.core.errors import ArtifactError
 from mmse.model.towers import TwoTower
 from mmse.training.optimizer import TowerOptimizer

@@ -25,6 +25,8 @@ FLUSH_S = 0.02
 """How long an exposure may wait for others, to be written together with them."""
 SEAL_ROWS = 500_000
 SEAL_S = 300.0
+LOOK_S = 1.0
+"""How often the writer looks whether somebody has asked for its segment to be sealed."""
 MAX_PENDING = 100_000
 """Exposures that wait to be written; more are dropped, and counted."""
 
@@ -101,7 +103,7 @@ class EventLog:
         """The writer's thread: drains the queue whenever it is woken, and seals a segment that is large or old."""
         self._seal_in_background()
         while True:
-            self._wake.wait(self._seal_s)
+            self._wake.wait(self._seal_s if self._segment is None else min(self._seal_s, LOOK_S))
             if self._queue and self._queue[0].completion is None:
                 self._end.wait(FLUSH_S)
             self._wake.clear()
@@ -115,7 +117,8 @@ class EventLog:
                 return
 
     def _is_due(self, segment: Segment) -> bool:
-        return segment.n_rows >= self._seal_rows or time.monotonic() - segment.opened_at >= self._seal_s
+        is_full = segment.n_rows >= self._seal_rows or time.monotonic() - segment.opened_at >= self._seal_s
+        return is_full or segment.is_to_be_sealed()
 
     def _drain(self) -> None:
         """Writes all that is in the queue at once, and wakes those who wait for it."""

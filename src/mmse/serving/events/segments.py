@@ -5,10 +5,11 @@
       2026-11-26/20261126T100000-9a04…71.parquet    a sealed segment
 
 A segment has a name of random bytes, made where no such file exists: servers in containers share process ids and
-clocks. It is locked as long as its process lives. Whoever looks next seals the segment of a process that was killed:
-the Parquet file is named after the segment and put into place before the segment is removed. Where a file of that name
-is there already, the segment is removed only if that file has its rows; so no row is there twice, and none is lost, at
-whatever moment a process is killed. A batch that was torn at the end is left out.
+clocks. It is locked as long as its process lives. A process that wants all rows sealed writes `_open/seal`; those that
+append look at it every second, and then go on in a new segment. Whoever looks next seals the segment of a process that
+was killed: the Parquet file is named after the segment and put into place before the segment is removed. Where a file
+of that name is there already, the segment is removed only if that file has its rows; so no row is there twice, and none
+is lost, at whatever moment a process is killed. A batch that was torn at the end is left out.
 """
 
 from __future__ import annotations
@@ -26,10 +27,14 @@ from typing import final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmse.core.artifact import explain_os_errors, rename_exclusively, sync
+from mmse.core.artifact import explain_os_errors, rename_exclusively, write_file
+from mmse.core.drafts import sync
 
 OPEN_FOLDER = "_open"
+DRAFT = ".writing"
+COMPRESSION = "zstd"
 _STREAM = ".arrows"
+_SEAL_REQUEST = "seal"
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +47,7 @@ class Segment:
         """Opens a new segment of the log in `folder`; raises `OSError` where it cannot be written."""
         open_folder = folder / OPEN_FOLDER
         open_folder.mkdir(parents=True, exist_ok=True)
+        self._request = _read_request(folder)
         self.path, self._file = _create_locked(open_folder)
         self.n_rows, self.opened_at, self._size = 0, time.monotonic(), 0
         try:
@@ -56,6 +62,10 @@ class Segment:
         """Writes rows to the disk, all or none; raises `OSError` where the disk refuses."""
         self._write(batch.serialize())
         self.n_rows += batch.num_rows
+
+    def is_to_be_sealed(self) -> bool:
+        """Whether somebody has asked since its beginning that all rows be sealed."""
+        return _read_request(self.path.parent.parent) != self._request
 
     def close(self) -> None:
         """Releases the segment: from then on anybody may seal it."""
@@ -80,7 +90,7 @@ def seal_orphans(folder: Path, schema: pa.Schema) -> int:
     Raises `OutputError` where the disk refuses; the segment stays then.
     """
     n_sealed = 0
-    for segment in sorted((folder / OPEN_FOLDER).glob(f"*{_STREAM}")):
+    for segment in open_segments(folder):
         try:
             file = os.open(segment, os.O_RDONLY)
         except FileNotFoundError:
@@ -95,6 +105,17 @@ def seal_orphans(folder: Path, schema: pa.Schema) -> int:
         finally:
             os.close(file)
     return n_sealed
+
+
+def request_seal(folder: Path) -> None:
+    """Asks every process that appends to the log in `folder` to close its segment, for the one that calls to seal."""
+    if (folder / OPEN_FOLDER).is_dir():
+        write_file(folder / OPEN_FOLDER / _SEAL_REQUEST, secrets.token_bytes(8))
+
+
+def open_segments(folder: Path) -> list[Path]:
+    """The segments that are not sealed yet, of living processes and of dead ones."""
+    return sorted((folder / OPEN_FOLDER).glob(f"*{_STREAM}"))
 
 
 def read_batches(segment: Path) -> Iterator[pa.RecordBatch]:
@@ -112,7 +133,7 @@ def read_batches(segment: Path) -> Iterator[pa.RecordBatch]:
 def read_open_batches(folder: Path) -> list[pa.RecordBatch]:
     """The rows that are not sealed yet, of living processes and of dead ones."""
     batches: list[pa.RecordBatch] = []
-    for segment in sorted((folder / OPEN_FOLDER).glob(f"*{_STREAM}")):
+    for segment in open_segments(folder):
         try:
             batches += read_batches(segment)
         except FileNotFoundError:
@@ -123,6 +144,14 @@ def read_open_batches(folder: Path) -> list[pa.RecordBatch]:
 def sealed_files(folder: Path) -> list[Path]:
     """The Parquet files of the log, oldest first."""
     return sorted(path for path in folder.glob("*/*.parquet") if not path.name.startswith("."))
+
+
+def _read_request(folder: Path) -> bytes:
+    """The newest wish that all be sealed, as bytes that nobody else wrote; empty where there was none."""
+    try:
+        return (folder / OPEN_FOLDER / _SEAL_REQUEST).read_bytes()
+    except OSError:
+        return b""
 
 
 def _create_locked(open_folder: Path) -> tuple[Path, int]:
@@ -174,11 +203,16 @@ def _target_of(segment: Path) -> Path:
     return segment.parent.parent / f"{stem[:4]}-{stem[4:6]}-{stem[6:8]}" / f"{stem}.parquet"
 
 
+def draft_of(target: Path) -> Path:
+    """A new hidden name beside a sealed file, for what is to take its place."""
+    return target.with_name(f".{target.stem}-{secrets.token_hex(4)}{DRAFT}")
+
+
 def _write_sealed(rows: pa.Table, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
-    draft = target.with_name(f".{target.stem}-{secrets.token_hex(4)}.writing")
+    draft = draft_of(target)
     try:
-        pq.write_table(rows, draft, compression="zstd")
+        pq.write_table(rows, draft, compression=COMPRESSION)
         sync(draft)
         rename_exclusively(draft, target)
     finally:

@@ -17,6 +17,7 @@ from typing import Literal
 from mmse.catalogue import transfer
 from mmse.core import artifact, locks
 from mmse.core.artifact import Manifest
+from mmse.core.drafts import sync
 from mmse.core.errors import ArtifactError, UsageError
 from mmse.core.folder_copy import copy_folder
 from mmse.core.run_folder import INDEX, MAP, SEARCH, SERVING, VECTORS, RunFolder, require_lineage
@@ -76,7 +77,7 @@ def publish(
         (site / VERSIONS).mkdir(parents=True, exist_ok=True)
     with locks.lock(site / PUBLISH_LOCK, limit_s=LOCK_LIMIT_S):
         _served_names(site)  # raises where the site is damaged
-        _sweep(site)
+        sweep(site)
         name = f"{max(map(int, site_file.version_names(site)), default=0) + 1:04}"
         draft, target = site / VERSIONS / f".{name}.writing", site / VERSIONS / name
         has_new_rules = False
@@ -92,7 +93,7 @@ def publish(
             site_file.write_json(draft / VERSION_FILE, record)
             with artifact.explain_os_errors(target):
                 draft.rename(target)
-                artifact.sync(target.parent)
+                sync(target.parent)
             version = site_file.read_version(site, name)
             with transfer.open_receiver(target) as receiver, locks.take_turn(site):
                 switch_arm(site, arm, version, receiver, "publish", keep_edits=edits == "carry", note=note, by=by)
@@ -112,7 +113,7 @@ def prune(site: Site, keep: int) -> list[str]:
     """
     site.require_versions()
     with locks.lock(site.path / PUBLISH_LOCK, limit_s=LOCK_LIMIT_S):
-        _sweep(site.path)
+        sweep(site.path)
         with locks.take_turn(site.path):
             record = site_file.read_site(site.path)
             names = site_file.version_names(site.path)
@@ -121,7 +122,7 @@ def prune(site: Site, keep: int) -> list[str]:
             with artifact.explain_os_errors(site.path / VERSIONS):
                 for name in unused_names:
                     (site.path / VERSIONS / name).rename(site.path / VERSIONS / f".{name}.removing")
-        _sweep(site.path)
+        sweep(site.path)
     return unused_names
 
 
@@ -177,7 +178,7 @@ def _copy_run(run: Path, draft: Path, *, histories: bool) -> Mapping[str, Manife
             f"{run} changed while it was copied: {error.filename} is gone.",
             "Let `mmse run` finish it, then publish again.",
         ) from error
-    artifact.sync(draft)
+    sync(draft)
     return manifests
 
 
@@ -225,7 +226,7 @@ def _require_answers(draft: Path) -> None:
             retriever.catalogue.close()
 
 
-def _sweep(site: Path) -> None:
+def sweep(site: Path) -> None:
     """Removes what other publishers began and did not end; for the process that holds the lock."""
     for path in (site / VERSIONS).iterdir():
         if path.name.startswith(".") and path.name.endswith((".writing", ".removing")):

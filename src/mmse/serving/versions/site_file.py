@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -36,7 +36,7 @@ Action = Literal["publish", "rollback", "assign", "drop"]
 class Version:
     """A version that can be served: its run folder, when it was published (UTC, ISO 8601) and why.
 
-    `fingerprint` is that of its index.
+    `fingerprint` is that of its index; `revision` counts how often rows of a person were removed from it.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Version:
     at: str
     note: str
     fingerprint: str
+    revision: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class VersionRecord:
     note: str
     fingerprint: str
     schema_version: int = SCHEMA_VERSION
+    revision: int = 0
 
 
 class ArmChange(msgspec.Struct, frozen=True):
@@ -121,6 +123,23 @@ def write_site(site: Path, record: SiteRecord) -> None:
 def read_version(site: Path, name: str) -> Version:
     """The version `name`; raises `ArtifactError` where it is missing or damaged, or does not lie in the site."""
     run = site / VERSIONS / name
+    record = _read_version_record(site, name)
+    return Version(name, run, record.at, record.note, record.fingerprint, record.revision)
+
+
+def revise_version(site: Path, name: str) -> None:
+    """Counts one more revision of the version `name`; servers load it anew. For the process that has the site's lock.
+
+    Raises `ArtifactError` where the version is damaged, and `OutputError` where the disk refuses.
+    """
+    record = _read_version_record(site, name)
+    write_json(site / VERSIONS / name / VERSION_FILE, replace(record, revision=record.revision + 1))
+    if (site / SITE_FILE).exists():
+        write_site(site, read_site(site))  # servers look at this file alone
+
+
+def _read_version_record(site: Path, name: str) -> VersionRecord:
+    run = site / VERSIONS / name
     if not name.isdecimal() or run.is_symlink():
         raise ArtifactError(
             f"{run} is no version of {site}: expected a folder in {site / VERSIONS} with a number as its name.",
@@ -133,7 +152,7 @@ def read_version(site: Path, name: str) -> Version:
             f"Version {name} of {site} is damaged or missing: {error}.", "Publish it again, or serve another version."
         ) from error
     _require_schema(run / VERSION_FILE, record.schema_version)
-    return Version(name, run, record.at, record.note, record.fingerprint)
+    return record
 
 
 def version_names(site: Path) -> list[str]:
