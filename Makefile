@@ -2,6 +2,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests start the commands about a hundred times; without it each time compiles the project again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test check format clean
 

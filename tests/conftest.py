@@ -8,9 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmse.pipeline import run
-from mmse.shop import Shop
-from shop import make_shop
+import type_checks
+
+type_checks.install()  # before the project is imported, whose functions it decorates
+
+from mmse.core import locks  # noqa: E402
+from mmse.pipeline import run  # noqa: E402
+from mmse.shop import Shop  # noqa: E402
+from order import rank  # noqa: E402
+from shop import make_shop  # noqa: E402
+
+WAIT_S = 300.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: rank(item.path.name))
 
 
 @pytest.fixture(scope="session")
@@ -30,14 +42,24 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A small simulated shop, mined into `run` beside it."""
-    return make_shop(tmp_path_factory.mktemp("small"))
+def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the small shop lies: one folder for all test processes, of which the first makes what it needs."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def small_run(small_shop: Shop) -> Path:
-    """The run folder of the small shop with every stage done."""
-    out = small_shop.base.parent / "run"
-    run(small_shop, out)
-    return out
+def small_shop(small_folder: Path) -> Shop:
+    """A small simulated shop, mined into `run` beside it. Tests that write into either copy it first."""
+    with locks.lock(small_folder / "lock", limit_s=WAIT_S):
+        return make_shop(small_folder)
+
+
+@pytest.fixture(scope="session")
+def small_run(small_folder: Path, small_shop: Shop) -> Path:
+    """The run folder of the small shop with every stage done; what is done already is left as it is."""
+    with locks.lock(small_folder / "lock", limit_s=WAIT_S):
+        run(small_shop, small_folder / "run")
+    return small_folder / "run"

@@ -38,10 +38,10 @@ periods = 3
 
 
 def make_shop(folder: Path) -> Shop:
-    """Simulates the small shop into `folder` and mines it into `folder/run`."""
-    simulate(SMALL, folder / "shop")
+    """Simulates the small shop into `folder` and mines it into `folder/run`, where that was not done before."""
     toml = folder / "shop" / "shop.toml"
-    toml.write_text(toml.read_text("utf-8") + TRAIN, "utf-8")
-    shop = read_shop(toml)
-    make(DATASET, shop, folder / "run", Listener())
-    return shop
+    if not (folder / "run" / DATASET).is_dir():
+        simulate(SMALL, folder / "shop")
+        toml.write_text(toml.read_text("utf-8") + TRAIN, "utf-8")
+        make(DATASET, read_shop(toml), folder / "run", Listener())
+    return read_shop(toml)

@@ -8,34 +8,22 @@ from pathlib import Path
 import pytest
 
 from catalogue.live_runs import copy_run, make_run
-from mmse.core.run_folder import MODEL, SERVING, VECTORS
 from mmse.model.encoder import Encoder
-from mmse.pipeline import Listener, make
-from mmse.shop import Shop
 
 
 @pytest.fixture(scope="session")
-def source_run(small_shop: Shop) -> Path:
-    """The run folder of the small shop with the step folders that edits need; those that exist are not made again."""
-    run = small_shop.base.parent / "run"
-    for kind in (MODEL, VECTORS, SERVING):
-        make(kind, small_shop, run, Listener())
-    return run
+def encoder(small_run: Path) -> Encoder:
+    return Encoder.open(small_run / "model")
 
 
 @pytest.fixture(scope="session")
-def encoder(source_run: Path) -> Encoder:
-    return Encoder.open(source_run / "model")
+def exact_run(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(small_run, tmp_path_factory.mktemp("live") / "exact", "exact")
 
 
 @pytest.fixture(scope="session")
-def exact_run(source_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(source_run, tmp_path_factory.mktemp("live") / "exact", "exact")
-
-
-@pytest.fixture(scope="session")
-def ivf_run(source_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(source_run, tmp_path_factory.mktemp("live") / "ivf", "ivf")
+def ivf_run(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(small_run, tmp_path_factory.mktemp("live") / "ivf", "ivf")
 
 
 @pytest.fixture

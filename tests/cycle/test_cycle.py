@@ -94,11 +94,10 @@ def test_a_shop_without_a_log_begins_with_its_catalogue_and_waits_for_enough_sho
     small_shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalogue_requests, "MIN_REQUESTS", 2_000)  # 20,000 take a while
-    text = small_shop.path.read_text("utf-8")
     shop_file = tmp_path / "shop.toml"
     source = (small_shop.base / "items.parquet").as_posix()
     shop_file.write_text(f'[items]\nsource = "{source}"\n' + TRAIN.replace("n_random = 64", "n_random = 16"), "utf-8")
-    assert "[events]" in text
+    assert read_shop(shop_file).events is None
     first = run_cycle(tmp_path / "site", shop_file, CycleOptions())
     assert (first.outcome, first.log, first.items) == ("published", None, 400)
     events = EventLog(tmp_path / "site" / "events")

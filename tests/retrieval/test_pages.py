@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmse.catalogue import Delete, Upsert
+from mmse.catalogue import Change, Delete, Upsert
 from mmse.core.errors import UsageError
 from mmse.evaluation.channels import QueryBatch, Subject
 from mmse.ranking.candidates import block_ends
@@ -46,7 +46,8 @@ def retriever(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Retr
         f'[[boost]]\nname = "o"\nquery = "{QUERY}"\nwhere = {{ available = true }}\nfactor = 3.0\n'
     )
     new = [{"item_id": f"new{i}", "title": f"Blue tent {i}", "price": 3.0 + i, "available": True} for i in range(5)]
-    editor.catalogue.apply([*map(Upsert, new), Delete(ids[20])])
+    groups = [Change(item, {"item_group": f"g{place % 7}"}) for place, item in enumerate(ids) if 30 <= place < 60]
+    editor.catalogue.apply([*map(Upsert, new), *groups, Delete(ids[20])])
     editor.catalogue.close()
     return Retriever.open(copy)
 

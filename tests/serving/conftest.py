@@ -22,6 +22,8 @@ from mmse.serving.versions.publish import publish
 
 TOKEN = "a-token-of-tests-only"
 WRITER = {"authorization": f"Bearer {TOKEN}"}
+NEW_CONNECTIONS = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=5)
+"""Opens a connection for each request, so that any worker answers it; `httpx.get` loads all certificates each time."""
 
 
 @pytest.fixture
@@ -92,6 +94,6 @@ class RunningServer:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/v1/health/ready", timeout=5).status_code == 200
+        return NEW_CONNECTIONS.get(f"{url}/v1/health/ready").status_code == 200
     except httpx.TransportError:
         return False

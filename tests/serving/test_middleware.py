@@ -18,7 +18,7 @@ from mmse.serving.app import wrap
 from mmse.serving.config import ServeConfig
 from mmse.serving.middleware.addresses import ClientAddresses
 from mmse.serving.middleware.asgi import ASGIApp
-from mmse.serving.middleware.limits import TokenBuckets
+from mmse.serving.middleware.rates import RequestRates, create_table
 from mmse.serving.observability import logs
 
 
@@ -154,20 +154,28 @@ def test_the_rate_is_each_clients_own_and_health_is_always_told() -> None:
     assert send_request(slow, path="/v1/health", method="GET").status == 200
 
 
-def test_tokens_come_back_with_time() -> None:
-    times = [0.0]
-    buckets = TokenBuckets(10, clock=lambda: times[0])
-    assert [buckets.allow("a") for _ in range(21)] == [True] * 20 + [False]
-    times[0] = 0.5
-    assert [buckets.allow("a") for _ in range(6)] == [True] * 5 + [False]
-    assert all(TokenBuckets(0).allow("a") for _ in range(10_000))
+def test_what_is_due_comes_back_with_time() -> None:
+    times = [100.0]
+    rates = RequestRates(10, clock=lambda: times[0])
+    assert [rates.allow("a") for _ in range(21)] == [True] * 20 + [False]
+    times[0] = 100.5
+    assert [rates.allow("a") for _ in range(6)] == [True] * 5 + [False]
+    assert all(RequestRates(0).allow("a") for _ in range(10_000))
 
 
-def test_addresses_are_forgotten_in_turn() -> None:
-    buckets = TokenBuckets(1)
-    for number in range(30_000):
-        buckets.allow(str(number))
-    assert len(buckets._buckets) == 10_000
+def test_workers_share_the_rate_of_an_address(tmp_path: Path) -> None:
+    create_table(tmp_path)
+    workers = [RequestRates.open(10, tmp_path) for _ in range(4)]
+    assert sum(workers[number % 4].allow("a") for number in range(100)) == 20
+    assert workers[0].allow("b")
+
+
+def test_the_many_leave_room_for_the_one() -> None:
+    rates = RequestRates(1, key=b"fixed", clock=lambda: 100.0)
+    for number in range(20_000):
+        rates.allow(str(number))
+        rates.allow(str(number))
+    assert sum(rates.allow(f"new {number}") for number in range(1_000)) > 900
 
 
 def test_a_request_that_hangs_is_ended() -> None:

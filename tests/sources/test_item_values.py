@@ -58,6 +58,19 @@ def test_prices_that_may_be_two_numbers_ask_for_the_mark(tmp_path: Path) -> None
     assert read(tmp_path, "items.parquet")[0]["price"] == 1800
 
 
+def test_points_that_may_part_thousands_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shop(tmp_path, [{**item, "price": "1.800"} for item in ITEMS])
+    mine_shop(tmp_path, items=ItemsConfig("items.csv"))
+    assert read(tmp_path, "items.parquet")[0]["price"] == 1.8
+    assert "4 values of price, such as '1.800', may be thousands" in caplog.text
+    caplog.clear()
+    for marks in (".", ","):
+        mine_shop(tmp_path, items=ItemsConfig("items.csv", decimal_mark=marks))
+    shop(tmp_path, [{**item, "price": price} for item, price in zip(ITEMS, ("1.800", "2.5", "", "7"), strict=True)])
+    mine_shop(tmp_path, items=ItemsConfig("items.csv"))
+    assert "thousands" not in caplog.text
+
+
 def test_a_number_of_json_has_a_point_and_a_text_of_json_may_have_a_comma(tmp_path: Path) -> None:
     write_shop(tmp_path, log())
     prices = {"a": 1.125, "b": 1e3, "c": "2,50 €", "d": 7}

@@ -294,6 +294,7 @@ def test_google_merchant_feed(tmp_path: Path, form: str) -> None:
     shirt, mug, hat = items_of(tmp_path, "merchant_feed", name, text=["description"], categorical=["colour"])
     assert (shirt["price"], shirt["available"], shirt["category"]) == (19.9, True, "Clothing > Shirts")
     assert (shirt["description"], shirt["colour"], shirt["brand"]) == ("Soft & light", "white", "Acme")
+    assert (shirt["item_group"], mug["item_group"]) == ("shirts", None)
     assert (mug["category"], mug["available"]) == ("Home & Garden > Kitchen", False)
     assert (hat["category"], hat["available"], hat["price"]) == (None, True, 9.0)
 

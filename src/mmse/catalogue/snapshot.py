@@ -18,6 +18,7 @@ from mmse.index.columns import FilterColumns
 from mmse.index.lexical import LexicalIndex
 from mmse.index.row_store import display_columns
 from mmse.index.store import NO_ROWS, best_of
+from mmse.schema.columns import ITEM_GROUP
 from mmse.schema.filters import Filter, Kind, comparison_form, named_values
 
 _QUERIES = 256
@@ -130,6 +131,17 @@ class Snapshot:
         values: list[Any] = self._gather(rows, [column])[column].to_pylist()
         return values
 
+    def item_groups(self, rows: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"] | None:
+        """A number for the `item_group` of each of `rows`, its own for an item without; None where no item has any."""
+        if not self._has_item_groups:
+            return None
+        numbers: dict[str, int] = {}
+        names = self.values(ITEM_GROUP, rows)
+        return np.array(
+            [numbers.setdefault(name, len(numbers)) if name else -1 - index for index, name in enumerate(names)],
+            np.int64,
+        )
+
     def table(self, rows: Int64[np.ndarray, " m"], columns: Sequence[str] | None = None) -> pa.Table:
         """The items at `rows` as a table, of all columns or of those of `columns` that there are."""
         names = self.base.schema.names
@@ -187,6 +199,14 @@ class Snapshot:
         mask = self.base.columns.mask(filter)
         mask &= self.base_current
         return mask
+
+    @cached_property
+    def _has_item_groups(self) -> bool:
+        """Whether any item says which product it is a variant of."""
+        tables = [self.base.items, *(part.items for part in self.parts)]
+        return ITEM_GROUP in self.base.schema.names and any(
+            table[ITEM_GROUP].null_count < len(table) for table in tables
+        )
 
     @cached_property
     def _n_items(self) -> int:

@@ -51,6 +51,7 @@ def hits_table(query: str, hits: Sequence[Hit]) -> RenderableType:
     for hit in hits:
         facts = [", ".join(values_of(hit.item[c])) for c in ("category", "brand") if c in hit.item]
         facts += [f"{hit.item['price']:,.2f}"] if "price" in hit.item else []
+        facts += [f"{len(hit.variants)} more variant{'s' if len(hit.variants) > 1 else ''}"] if hit.variants else []
         about = " · ".join([hit.item_id, *facts])
         item = Text.assemble(hit.title, "\n", (about, "dim"), "\n", (hit.reason, "italic dim"), "\n", _shares(hit))
         likely = "–" if hit.probability is None else f"{hit.probability:.0%}"

@@ -317,6 +317,9 @@ def search(
         str | None, typer.Option(help="Orders the relevant hits by a number: price, or -rating from high to low.")
     ] = None,
     correct: Annotated[bool, typer.Option(help="Corrects misspelt words.")] = True,
+    all_variants: Annotated[
+        bool, typer.Option("--all-variants", help="Shows every item of an item_group, not the best one alone.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Searches a run: hits, how likely each is, and why it stands where it stands."""
@@ -341,6 +344,7 @@ def search(
         offset=offset,
         sort=sort,
         correct=correct,
+        all_variants=all_variants,
     )
     answer = retriever.answer(request)
     if as_json:

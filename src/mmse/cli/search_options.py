@@ -26,6 +26,7 @@ def search_of(
     offset: int,
     sort: str | None,
     correct: bool,
+    all_variants: bool,
 ) -> Search:
     """The search that the options ask for; raises `UsageError` naming the option that is wrong."""
     if channel not in get_args(Channel):
@@ -43,6 +44,7 @@ def search_of(
         offset=offset,
         sort=sort,
         correct=correct,
+        all_variants=all_variants,
     )
 
 

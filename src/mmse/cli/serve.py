@@ -43,7 +43,7 @@ def serve(
     queue_size: Annotated[
         int, typer.Option("--waiting", help="Searches that may wait in a worker; more are refused.", min=1)
     ] = 64,
-    requests_per_s: Annotated[int, typer.Option(help="For one client address and worker; 0: no limit.", min=0)] = 1_000,
+    requests_per_s: Annotated[int, typer.Option(help="For one client address; 0: no limit.", min=0)] = 1_000,
     events: Annotated[Path | None, typer.Option(help="Where events are kept. Default: PATH/events.")] = None,
     log_exposures: Annotated[
         bool, typer.Option("--log-exposures", help="Logs what searches show, queries included: personal data.")

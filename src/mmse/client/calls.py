@@ -48,6 +48,7 @@ class SearchFields(TypedDict, total=False):
     offset: int
     sort: str | None
     correct: bool
+    all_variants: bool
     explain: bool
     version: str | None
     session_id: str | None

@@ -16,6 +16,7 @@ from jaxtyping import Int64
 from mmse.core.progress import Progress
 from mmse.index.forward_index import ForwardDraft, hash_word
 from mmse.index.row_scores import FIELDS, RowWords
+from mmse.schema.columns import ITEM_GROUP
 from mmse.schema.filters import Kind, comparison_form, path_prefixes
 from mmse.schema.value_sets import join_values, values_of
 from mmse.text.codes import code_key, codes, padded_key
@@ -59,12 +60,20 @@ class LexicalWriter:
         columns = [["title"], ["brand"], ["category"], attributes]
         texts = dict(zip(FIELDS, (_join_columns(items, names) for names in columns), strict=True))
         values = {name: items[name].to_pylist() for name in self._kinds if name in items.column_names}
-        ids = items["item_id"].to_pylist() if "item_id" in items.column_names else [""] * len(rows)
+        ids, groups = (
+            items[name].to_pylist() if name in items.column_names else [None] * len(rows)
+            for name in ("item_id", ITEM_GROUP)
+        )
         for i, row in enumerate(rows.tolist()):
             field_texts = {field: prepare_text(text[i]) for field, text in texts.items()}
             document = self._make_document(row, field_texts, {name: column[i] for name, column in values.items()})
+<<<<<<< HEAD
             keys = {code_key(str(ids[i])), *codes(texts["title"][i]), *codes(texts["attributes"][i])}
             for code in keys | {padded for key in keys if (padded := padded_key(key))}:
+=======
+            own_codes = {code_key(str(code)) for code in (ids[i], groups[i]) if code}
+            for code in {*own_codes, *codes(texts["title"][i]), *codes(texts["attributes"][i])}:
+>>>>>>> origin/main
                 document.add_text(CODE_FIELD, code)
             self._writer.add_document(document)
             if self._forward is not None:

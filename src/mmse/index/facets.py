@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
 from mmse.schema.filters import Kind, comparison_key, comparison_path, path_prefixes
 from mmse.schema.search import Facet
@@ -16,27 +17,32 @@ MAX_VALUES = 50
 BINS = 10
 
 
-def count_values(kind: Kind, values: Sequence[Any]) -> Facet:
+def count_values(
+    kind: Kind, values: Sequence[Any], groups: Sequence[int] | Int64[np.ndarray, " n"] | None = None
+) -> Facet:
     """The facet of a column of `kind` with `values`, one for each item: `None` for none, a list for several.
 
-    An item counts once for each of its values.
+    An item counts once for each of its values; items of the same number in `groups` count once together.
     """
-    present = [value for value in values if value is not None]
+    owners = range(len(values)) if groups is None else groups
+    present = [(owner, value) for owner, value in zip(owners, values, strict=True) if value is not None]
     if kind is Kind.NUMBER:
-        return _histogram(np.array([number for number in map(float, present) if np.isfinite(number)], np.float64))
+        finite = [(owner, number) for owner, value in present if np.isfinite(number := float(value))]
+        return _histogram(*(np.array(column) for column in zip(*finite, strict=True))) if finite else Facet()
     if kind is Kind.FLAG:
-        return _count((flag, flag) for flag in (str(bool(value)).lower() for value in present))
+        return _count((owner, flag, flag) for owner, value in present for flag in (str(bool(value)).lower(),))
     entries = _path_levels if kind is Kind.PATH else _names
-    return _count(entry for cell in present for entry in entries(values_of(cell)).items())
+    return _count((owner, *entry) for owner, cell in present for entry in entries(values_of(cell)).items())
 
 
-def _count(pairs: Iterable[tuple[str, str]]) -> Facet:
-    """Counts values, given as pairs of the form that is compared and the shop's spelling."""
-    counts, spellings = Counter[str](), dict[str, str]()
-    for value, spelling in pairs:
+def _count(entries: Iterable[tuple[int, str, str]]) -> Facet:
+    """Counts the owners of each value, given with the form that is compared and the shop's spelling."""
+    owners, spellings = defaultdict[str, set[int]](set), dict[str, str]()
+    for owner, value, spelling in entries:
         if value:
-            counts[value] += 1
+            owners[value].add(owner)
             spellings.setdefault(value, spelling)
+    counts = {value: len(value_owners) for value, value_owners in owners.items()}
     top = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:MAX_VALUES]
     return Facet(counts={spellings[value]: n for value, n in top})
 
@@ -56,11 +62,11 @@ def _path_levels(paths: Sequence[str]) -> dict[str, str]:
     return levels
 
 
-def _histogram(numbers: np.ndarray) -> Facet:
-    if len(numbers) == 0:
-        return Facet()
+def _histogram(owners: Int64[np.ndarray, " n"], numbers: Float64[np.ndarray, " n"]) -> Facet:
+    """The owners of numbers in each bin, an owner once for each bin."""
     low, high = float(numbers.min()), float(numbers.max())
     # One division for all numbers: a range too small to divide by then causes no error.
     bin_position = np.zeros(len(numbers)) if high == low else (numbers - low) / (high - low) * BINS
-    bins = np.bincount(np.minimum(bin_position.astype(np.int64), BINS - 1), minlength=BINS)
-    return Facet(low=low, high=high, bins=tuple(bins.tolist()))
+    bins = np.minimum(bin_position.astype(np.int64), BINS - 1)
+    owner_bins = np.unique(np.column_stack([owners, bins]), axis=0)
+    return Facet(low=low, high=high, bins=tuple(np.bincount(owner_bins[:, 1], minlength=BINS).tolist()))

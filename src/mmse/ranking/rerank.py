@@ -44,6 +44,7 @@ def rerank(
     is_lead: Bool[np.ndarray, " n"] | None = None,
     exclusions: Sequence[tuple[Bool[np.ndarray, " n"], str]] = (),
     former_rows: Int64[np.ndarray, " f"] = _NO_ROWS,
+    groups: Int64[np.ndarray, " n"] | None = None,
 ) -> tuple[Int64[np.ndarray, " h"], dict[int, tuple[str, ...]]]:
     """The order of the candidates at `rows` (different, in any order), whose log-odds to be relevant are `scores`.
 
@@ -57,7 +58,8 @@ def rerank(
     hits may share a value of a column: a hit over the cap goes behind the hits within it that lead (or do not, or are
     buried) like it; pinned hits count and are not moved; a missing value has no cap, and a hit with several values is
     over it where one of them is. Pinned items must be among the
-    candidates; an item pinned past `k` is not shown before its position.
+    candidates; an item pinned past `k` is not shown before its position. Of the candidates with the same number in
+    `groups` only the first is a hit; those with first places and pinned ones come before all others.
     """
     scores, reasons = _boost_scores(catalogue, rows, scores, effects, boosts)
     tiers = np.full(len(rows), _MIDDLE_TIER)
@@ -75,6 +77,8 @@ def rerank(
     pins = {index: pin for index, pin in _pins_by_index(catalogue, rows, effects.pins).items() if index not in former}
     if former or pins:
         order = order[~np.isin(order, [*former, *pins], assume_unique=True)]
+    if groups is not None:
+        order = _best_of_groups(order, groups, [*former, *pins])
     cap_reasons: dict[int, tuple[str, ...]] = {}
     if caps:
         fixed_indices = former + [index for index, pin in pins.items() if pin.position <= k]
@@ -130,6 +134,15 @@ def _pins_by_index(
     for pin, row in zip(sorted_pins, catalogue.rows([pin.item_id for pin in sorted_pins]).tolist(), strict=True):
         pins_by_index.update(dict.fromkeys(np.flatnonzero(rows == row).tolist(), pin))
     return pins_by_index
+
+
+def _best_of_groups(
+    order: Int64[np.ndarray, " m"], groups: Int64[np.ndarray, " n"], fixed_indices: Sequence[int]
+) -> Int64[np.ndarray, " h"]:
+    """The first of each group in `order`, without the groups of `fixed_indices`."""
+    order = order[~np.isin(groups[order], groups[np.array(fixed_indices, np.int64)])]
+    _, places = np.unique(groups[order], return_index=True)
+    return order[np.sort(places)]
 
 
 def _names(cells: Sequence[Any]) -> list[frozenset[str]]:

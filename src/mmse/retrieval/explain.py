@@ -49,7 +49,13 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
         (*block.moved_by.get(index, ()), LEAD_REASON) if is_lead else block.moved_by.get(index, ())
         for index, is_lead in zip(order.tolist(), block.is_lead[order].tolist(), strict=True)
     ]
+<<<<<<< HEAD
     columns = zip(items, scores, probabilities, parts, matched_words, named_values, moved_by, strict=True)
+=======
+    items = context.snapshot.display_items(rows)
+    variants = _variants(context, block)
+    columns = zip(items, scores, probabilities, parts, matched_words, moved_by, variants, strict=True)
+>>>>>>> origin/main
     phrases = {**encoder.phrases, WORDS_PART: _WORDS_PHRASE, MEMORY_PART: _MEMORY_PHRASE}
     return [
         Hit.unchecked(
@@ -63,9 +69,14 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
             named=values,
             moved_by=reasons,
             item=item,
+            variants=item_variants,
             phrases=phrases,
         )
+<<<<<<< HEAD
         for rank, (item, score, probability, shares, item_words, values, reasons) in enumerate(
+=======
+        for rank, (item, score, probability, shares, item_words, reasons, item_variants) in enumerate(
+>>>>>>> origin/main
             columns, block.first_rank
         )
     ]
@@ -89,6 +100,20 @@ def _filter_notes(snapshot: Snapshot, filter: Filter) -> tuple[str, ...]:
 
 def _shorten(value: str) -> str:
     return value if len(value) <= _MAX_VALUE else f"{value[:_MAX_VALUE]}…"
+
+
+def _variants(context: QueryContext, block: RankedBlock) -> list[tuple[str, ...]]:
+    """The ids of the other items in each hit's item group that the search found, best first."""
+    if block.groups is None:
+        return [()] * len(block)
+    rows, hits = block.candidates.rows, set(block.order.tolist())
+    is_found = np.isin(rows, block.found_rows) & np.isin(block.groups, block.groups[block.order])
+    others = [index for index in np.argsort(-block.scores, kind="stable").tolist() if is_found[index]]
+    others = [index for index in others if index not in hits]
+    ids_by_group: dict[int, list[str]] = {}
+    for index, item_id in zip(others, context.snapshot.values("item_id", rows[others]), strict=True):
+        ids_by_group.setdefault(int(block.groups[index]), []).append(item_id)
+    return [tuple(ids_by_group.get(group, ())) for group in block.groups[block.order].tolist()]
 
 
 def _parts(

@@ -35,7 +35,7 @@ class RankedBlock:
     `scores` are fused, `probabilities` are None where they are not calibrated, `is_lead` marks what the guard lets
     lead, and `moved_by` says what rules and caps did, by candidate. `moments` are those of the first block's scores.
     `found_rows` are the rows that a search may show: the candidates, or those of them that are likely enough. No other
-    item is where `is_exhaustive`.
+    item is where `is_exhaustive`. `groups` numbers the item group of each candidate, where only one of each is shown.
     """
 
     candidates: Candidates
@@ -48,6 +48,7 @@ class RankedBlock:
     first_rank: int
     found_rows: Int64[np.ndarray, " f"]
     is_exhaustive: bool
+    groups: Int64[np.ndarray, " n"] | None
 
     def __len__(self) -> int:
         """The number of hits."""
@@ -105,7 +106,7 @@ def _rank_block(
     context: QueryContext, search: Search, end: int, last_rank: int, former_blocks: Sequence[RankedBlock]
 ) -> RankedBlock:
     """The block behind `former_blocks` that ends at place `end`, as far as `last_rank`."""
-    originals = context.find_candidates(search.channel, end)
+    originals = _find_candidates(context, search, end)
     candidates, is_lead = context.apply_guard(originals, search.channel)
     pinned_rows, former_rows = _pinned_rows(context), rows_of(former_blocks)
     candidates = context.with_rows(context.with_rows(candidates, pinned_rows), former_rows)
@@ -117,6 +118,7 @@ def _rank_block(
     if search.channel == "hybrid":
         scores = context.log_odds(fused_scores, moments)
         probabilities = expit(scores) if context.ranking.calibration.is_learned else None
+    groups = _groups(context, search, candidates)
     has_cut = probabilities is not None and (search.cuts or bool(search.sort))
     order, moved_by = rerank(
         context.snapshot,
@@ -129,6 +131,7 @@ def _rank_block(
         is_lead=is_lead,
         exclusions=context.excluded(candidates),
         former_rows=former_rows,
+        groups=groups,
     )
     found_rows, threshold = candidates.rows, -math.inf
     if has_cut:
@@ -148,7 +151,32 @@ def _rank_block(
         first_rank=len(former_rows) + 1,
         found_rows=found_rows,
         is_exhaustive=_is_exhaustive(search, context, originals, threshold, moments),
+        groups=groups,
     )
+
+
+def _find_candidates(context: QueryContext, search: Search, end: int) -> Candidates:
+    """The candidates for the block that ends at place `end`: as many as have enough item groups among them."""
+    depth = end
+    while True:
+        candidates = context.find_candidates(search.channel, depth)
+        groups = _groups(context, search, candidates)
+        n_groups = end if groups is None else len(np.unique(groups))
+        if n_groups >= end or _are_all(candidates, search):
+            return candidates
+        depth *= 2
+
+
+def _groups(context: QueryContext, search: Search, candidates: Candidates) -> Int64[np.ndarray, " n"] | None:
+    """The number of each candidate's item group; None where every variant may be a hit."""
+    return None if search.all_variants else context.snapshot.item_groups(candidates.rows)
+
+
+def _are_all(candidates: Candidates, search: Search) -> bool:
+    """Whether a deeper search finds nothing else."""
+    if search.channel == "lexical":
+        return candidates.lexical_floor == 0.0
+    return candidates.vector_floor == -math.inf
 
 
 def least_probability(search: Search, probabilities: Float64[np.ndarray, " n"]) -> float:
@@ -168,10 +196,8 @@ def _is_exhaustive(
     search: Search, context: QueryContext, originals: Candidates, threshold: float, moments: tuple[float, float]
 ) -> bool:
     """Whether a search of any depth can show no item besides those of `originals` that reach the `threshold`."""
-    if search.channel == "lexical":
-        return originals.lexical_floor == 0.0
-    if originals.vector_floor == -math.inf:
-        return True
+    if search.channel == "lexical" or originals.vector_floor == -math.inf:
+        return _are_all(originals, search)
     is_fixed = search.target_precision is None and context.ranking.calibration.form == "adapter"
     if search.channel != "hybrid" or threshold <= 0 or not is_fixed:
         return False

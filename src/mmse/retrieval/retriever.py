@@ -289,9 +289,11 @@ class Retriever:
         effects, snapshot, parts = context.effects, context.snapshot, page(blocks, search)
         hits = [hit for part in parts for hit in build_hits(context, part, self.encoder, explain=search.explain)]
         first = blocks[0]
+        groups = None if search.all_variants else snapshot.item_groups(first.found_rows)
         facets = {
             column: replace(
-                count_values(self.kinds[column], snapshot.values(column, first.found_rows)), exact=first.is_exhaustive
+                count_values(self.kinds[column], snapshot.values(column, first.found_rows), groups),
+                exact=first.is_exhaustive,
             )
             for column in search.facets
         }

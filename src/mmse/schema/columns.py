@@ -87,6 +87,7 @@ ITEM_COLUMNS = TableColumns(
     Column("price", ColumnType.NUMBER, "what it costs", _MINING, filter=Kind.NUMBER),
     Column("available", ColumnType.FLAG, "whether it can be bought", _MINING, filter=Kind.FLAG),
     Column("rating", ColumnType.NUMBER, "how shoppers rate it", _MINING, filter=Kind.NUMBER),
+    Column("item_group", ColumnType.TEXT, "the product that it is a variant of", _MINING),
 )
 """The `items` table: one row for each item."""
 
@@ -113,6 +114,9 @@ EVENT_COLUMNS = TableColumns(
     Column("rank_b", ColumnType.WHOLE, "the item's rank in ranking `b`", _EXPERIMENTS),
 )
 """The `events` table: one row for each item that a request showed, or only retrieved."""
+
+ITEM_GROUP = "item_group"
+"""The column of the items that tells variants of one product."""
 
 MADE_BY_MINING = ("item_row", "first_seen")
 """Columns that mining adds to the items; a shop's own may not have these names."""

@@ -89,6 +89,9 @@ class SearchRequest(RequestPart, frozen=True):
     correct: Annotated[
         bool, Meta(description="Corrects misspelt words; `false` searches for the query as it is written.")
     ] = True
+    all_variants: Annotated[
+        bool, Meta(description="Every item of an `item_group` may be a hit; otherwise only the best of them.")
+    ] = False
     explain: Annotated[bool, Meta(description="Adds to each hit the reason why it was found.")] = False
     version: Annotated[
         Name | None, Meta(description="A served version or an arm; the search is then in no experiment. Default: live.")
@@ -131,7 +134,8 @@ class SearchHit(AnswerPart, frozen=True):
 
     Nothing tells it where the channel is not calibrated, or the log is one of clicks or of orders alone. `explored`
     and `propensity` (the probability that the item got this rank) are present where slots are filled at random, `team`,
-    `rank_a` and `rank_b` where two rankings are interleaved.
+    `rank_a` and `rank_b` where two rankings are interleaved. `variants` are the ids of the other items of its
+    `item_group` that the search found, best first.
     """
 
     rank: int
@@ -141,6 +145,7 @@ class SearchHit(AnswerPart, frozen=True):
     probability: float | None
     moved_by: tuple[str, ...]
     item: dict[str, Any]
+    variants: tuple[str, ...] = ()
     explanation: Explanation | None = None
     explored: bool | msgspec.UnsetType = msgspec.UNSET
     propensity: float | msgspec.UnsetType = msgspec.UNSET

@@ -29,7 +29,8 @@ class Search:
     `offset` hits are skipped: the answers for `k` and several offsets are parts of one list. `sort` is a column of
     numbers, such as `price`, or with a minus `-rating` from high to low: the relevant hits are ordered by it. These are
     the likely enough ones of the first 1,000; without a cut-off, those at least a quarter as likely as the likeliest.
-    Without `correct` the query is searched for as it is written.
+    Without `correct` the query is searched for as it is written. Of the items with one `item_group` only the best is a
+    hit, unless `all_variants` asks for all of them.
     """
 
     query: str
@@ -47,6 +48,7 @@ class Search:
     offset: int = 0
     sort: str | None = None
     correct: bool = True
+    all_variants: bool = False
 
     def __post_init__(self) -> None:
         _check(bool(self.query.strip()), "The query is empty.", "Give at least one word.")
@@ -85,7 +87,8 @@ class Hit:
     channel is not calibrated. `matched` are the query's words that the item's text has, `named` its brand and category
     where the query names them (the words weigh by these fields; nothing is filtered). `moved_by` tells in words which
     rules, caps and guards moved it. `phrases` says in words what parts mean. A hit without an explanation has neither
-    `parts` nor `matched` nor `named`.
+    `parts` nor `matched` nor `named`. `variants` are the ids of the other items of its `item_group` that the search
+    found, best first.
     """
 
     rank: int
@@ -99,6 +102,7 @@ class Hit:
     item: dict[str, object]
     phrases: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     named: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
 
     @classmethod
     def unchecked(cls, **fields: object) -> Hit:
@@ -126,7 +130,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Facet:
-    """The values of one column among the candidates.
+    """The values of one column among the candidates; items of one `item_group` count once for each value.
 
     Of names, paths and flags: how many items hold each value (a path counts at each of its levels, flags are `true` and
     `false`), most first, at most 50 of them. Of numbers: the `low`est, the `high`est, and how many lie in each of ten

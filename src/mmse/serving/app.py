@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -17,12 +18,13 @@ from litestar.static_files import create_static_files_router
 
 from mmse import __version__
 from mmse.core.errors import MmseError
-from mmse.serving.config import ServeConfig
+from mmse.serving.config import METRICS_FOLDER, ServeConfig
 from mmse.serving.failures import respond
 from mmse.serving.middleware.addresses import ClientAddresses
 from mmse.serving.middleware.asgi import ASGIApp, HttpOnly
 from mmse.serving.middleware.limits import BodyLimits, LoadShedding, RateLimit, TimeLimit
 from mmse.serving.middleware.origins import CrossOrigin
+from mmse.serving.middleware.rates import RequestRates
 from mmse.serving.middleware.request_ids import RequestIds
 from mmse.serving.middleware.responses import ErrorResponses, ResponseHeaders
 from mmse.serving.middleware.targets import RequestTargets
@@ -96,7 +98,9 @@ def wrap(app: ASGIApp, config: ServeConfig, is_full: Callable[[], bool], tracing
     layers: ASGIApp = RequestTargets(TimeLimit(app, config.request_timeout_s))
     layers = BodyLimits(layers, search_bytes=config.search_bytes, write_bytes=config.write_bytes)
     layers = LoadShedding(layers, is_full)
-    layers = RateLimit(layers, config.requests_per_s, ClientAddresses(config.proxies))
+    shared_folder = Path(os.environ[METRICS_FOLDER]) if METRICS_FOLDER in os.environ else None
+    rates = RequestRates.open(config.requests_per_s, shared_folder)
+    layers = RateLimit(layers, config.requests_per_s, rates, ClientAddresses(config.proxies))
     layers = ErrorResponses(layers)
     layers = CrossOrigin(layers, config.cors_origins) if config.cors_origins else layers
     layers = ResponseHeaders(layers, config.image_hosts)

@@ -10,7 +10,7 @@ from mmse.core.config import require
 from mmse.serving.middleware.addresses import parse_networks
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that names the folder of metrics that workers share; the metrics library reads it on import."""
+"""The variable that names the folder of what workers share; the metrics library reads it on import."""
 _HOST = re.compile(r"https?://[A-Za-z0-9.*-]+(:\d+)?")
 
 
@@ -19,7 +19,7 @@ class ServeConfig:
     """The options of `mmse serve`, and the settings that are not options.
 
     At most `queue_size` searches wait in a worker (the option `--waiting`), up to `max_batch` are answered at once, and
-    a search is given up after `timeout_ms`. `requests_per_s` is for one client address and one worker, 0 for no limit.
+    a search is given up after `timeout_ms`. `requests_per_s` is for one client address, 0 for no limit.
     Without a `token` the server takes no writes. A worker looks for a newer version every `look_every_s` and for edits
     by other processes every `refresh_every_s`. `log_exposures` writes what searches show to the events. The page shows
     pictures from `image_hosts` and from no other host. Pages of `cors_origins` (`*`: any) may read answers in a

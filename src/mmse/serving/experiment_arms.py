@@ -9,6 +9,7 @@ from mmse.experiment.assignment import Explore
 from mmse.retrieval.explain import LEAD_REASON
 from mmse.retrieval.explore import explore
 from mmse.retrieval.interleave import InterleavedItem, Method, interleave
+from mmse.schema.columns import ITEM_GROUP
 from mmse.schema.search import Answer, Hit
 
 
@@ -36,14 +37,22 @@ class ArmAnswer:
         return ArmAnswer(replace(self.answer, hits=self.answer.hits[n:]), self.placements[n:]) if n else self
 
 
-def interleave_answers(a: Answer, b: Answer, k: int, method: Method, seed: str) -> ArmAnswer:
+def interleave_answers(
+    a: Answer, b: Answer, k: int, method: Method, seed: str, *, all_variants: bool = False
+) -> ArmAnswer:
     """The first `k` hits of two answers in one list; the rest of the answer, such as facets, is that of `a`.
 
-    An item that both have is shown as the list has it that brought it. The rules are those of both.
+    An item that both have is shown as the list has it that brought it. The rules are those of both. Variants of one
+    product are one item, unless the answers have `all_variants`.
     """
-    by_id = {"a": {hit.item_id: hit for hit in a.hits}, "b": {hit.item_id: hit for hit in b.hits}}
-    items = interleave(list(by_id["a"]), list(by_id["b"]), k, method, seed)
-    hits = [by_id[item.team][item.item_id] for item in items]
+    group = "item_id" if all_variants else ITEM_GROUP
+    by_key = {
+        team: {str(hit.item.get(group, hit.item_id)): hit for hit in answer.hits}
+        for team, answer in (("a", a), ("b", b))
+    }
+    items = interleave(list(by_key["a"]), list(by_key["b"]), k, method, seed)
+    hits = [by_key[item.team][item.item_id] for item in items]
+    items = [replace(item, item_id=hit.item_id) for item, hit in zip(items, hits, strict=True)]
     answer = replace(a, hits=_number(hits), no_good_match=not hits, rules=tuple(dict.fromkeys((*a.rules, *b.rules))))
     return ArmAnswer(answer, [Placement(source=item) for item in items])
 

@@ -153,7 +153,9 @@ class SearchHandler:
             setting_b = replace(setting, channel=interleave.channel or setting.channel)
             with self._models.lease(interleave.beside) as version_b:
                 answer_b = await self._search_one(version_b, request, setting_b, context, condition, depth)
-            arm_answer = interleave_answers(answer, answer_b, request.k, interleave.method, context.request_id)
+            arm_answer = interleave_answers(
+                answer, answer_b, request.k, interleave.method, context.request_id, all_variants=request.all_variants
+            )
             return arm_answer.skip(n_skipped)
         if setting.explore is not None and is_first_page:
             return explore_answer(answer, request.k, setting.explore, context.request_id)

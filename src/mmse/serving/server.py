@@ -25,6 +25,7 @@ from mmse.core.errors import OutputError, UsageError
 from mmse.core.run_folder import SEARCH, RunFolder
 from mmse.core.scratch import MEMORY
 from mmse.serving.config import METRICS_FOLDER, ServeConfig
+from mmse.serving.middleware import rates
 from mmse.serving.versions.site import Site
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def serve(config: ServeConfig) -> bool:
         locks.lock(Path(folder) / locks.LOCK),
     ):
         os.environ[METRICS_FOLDER] = folder
+        rates.create_table(Path(folder))
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         server = Granian(
             "mmse.serving",

@@ -32,6 +32,7 @@ def build_search(request: SearchRequest, kinds: Mapping[str, Kind]) -> Search:
         offset=request.offset,
         sort=request.sort,
         correct=request.correct,
+        all_variants=request.all_variants,
     )
 
 
@@ -84,6 +85,7 @@ def _build_hit(hit: Hit) -> SearchHit:
         probability=hit.probability,
         moved_by=hit.moved_by,
         item=hit.item,
+        variants=hit.variants,
         explanation=explanation,
     )
 

@@ -27,7 +27,7 @@ from mmse.sources.sql import identifier, literal
 from mmse.sources.tables import ACTIONS, ItemsConfig, Table, files_in, hint_no_log
 from mmse.sources.value_lists import shown_text
 from mmse.sources.values import CastRule
-from mmse.sources.variants import COPY, VariantCounts, find_variants, merge_texts, merge_values
+from mmse.sources.variants import COPY, VariantCounts, find_variants, merge_texts, merge_values, warn_of_groups
 
 CLICKED, ORDERED, EXPLORED, CARTED, SHOWN = 1, 2, 4, 8, 16
 """The bits of `flags`: one `bit_or` merges the duplicates of a row. A row without `SHOWN` is of an item that was
@@ -115,6 +115,7 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts
         CREATE TABLE items AS
         SELECT CAST(row_number() OVER (ORDER BY line) - 1 AS INTEGER) AS item_row, {", ".join([*present, *absent])}
           FROM {rows} ORDER BY line""")
+    warn_of_groups(session)
     session.run("SET preserve_insertion_order = false")
     session.run("DROP TABLE items_read; DROP TABLE variants")
     return replace(counts, emptied=emptied, marked_up=n_marked, forms=forms, variants=variants)

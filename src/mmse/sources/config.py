@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from mmse.core.config import require
 from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS, MADE_BY_MINING, ColumnType, TableColumns
+from mmse.schema.filters import Kind
 from mmse.sources import encodings
 from mmse.sources.csv_forms import CsvConfig
 from mmse.sources.mapping import ComparisonValue, MappedValue, check_comparison, check_value
@@ -87,7 +88,7 @@ class ItemsConfig:
     @property
     def several_names(self) -> tuple[str, ...]:
         """The columns of texts of which an item may have several."""
-        usual = (column.name for column in ITEM_COLUMNS if column.type is ColumnType.TEXT and not column.is_required)
+        usual = (column.name for column in ITEM_COLUMNS if column.filter in (Kind.PATH, Kind.NAME))
         return tuple(dict.fromkeys((*usual, *self.text, *self.categorical)))
 
     @property

@@ -53,7 +53,24 @@ def optional_value(session: Session, table: Table, config: ItemsConfig, name: st
         return identifier(name)
     raw = identifier("raw_" + name)
     marks = config.decimal_mark or numbers.find_marks(session, "items_read", raw)
+    if not marks:
+        _warn_of_thousands(session, name, raw)
     return numbers.number_of(raw, marks)
+
+
+def _warn_of_thousands(session: Session, name: str, raw: str) -> None:
+    """Warns of numbers such as `1.800` in a column that does not tell its decimal mark."""
+    ((n, example),) = session.run(f"""
+        SELECT count(*), min({raw}) FROM items_read
+         WHERE reason IS NULL AND {numbers.is_ambiguous(raw)} AND contains({raw}, '.')""")
+    if n:
+        log.warning(
+            "items: %d values of %s, such as %r, may be thousands, and no other value of the column tells; the point "
+            'is taken for the decimal mark: decimal_mark = "," in [items] if that is wrong, "." if it is right',
+            n,
+            name,
+            example,
+        )
 
 
 def count_emptied(session: Session, table: Table, config: ItemsConfig, name: str, value: str) -> dict[str, int]:

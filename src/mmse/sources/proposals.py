@@ -24,6 +24,7 @@ ITEM_NAMES: dict[str, tuple[str, ...]] = {
     "price": ("price", "sale_price", "current_price", "regular_price", "price_value", "unit_price"),
     "available": ("available", "in_stock", "availability", "online_availability", "is_available", "active"),
     "rating": ("rating", "review_average", "average_rating", "avg_rating", "stars"),
+    "item_group": ("item_group", "item_group_id", "product_group_id", "parent_sku", "parent_asin", "parent_product_id"),
 }
 EVENT_NAMES: dict[str, tuple[str, ...]] = {
     "request_id": ("request_id", "search_id", "query_id", "impression_id", "serp_id", "req_id"),

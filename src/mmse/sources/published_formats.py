@@ -203,7 +203,7 @@ FORMATS: dict[str, PublishedFormat] = {
             "size": "{size}",
             "gtin": "{gtin}",
             "condition": "{condition}",
-            "item_group_id": "coalesce({item_group_id}, {item group id})",
+            "item_group": "coalesce({item_group_id}, {item group id})",
         },
     ),
 }

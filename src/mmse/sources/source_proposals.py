@@ -44,7 +44,7 @@ ACTION_WORDS = {
 _OTHER_WORDS = {"remove", "removed", "sort", "filter", "view", "page", "banner", "home"}
 """Words of actions that are none of these, whatever else they say."""
 _MAX_ACTIONS = 50
-_CODES = ("sku", "gtin", "item_group_id", "handle", "fields", "condition")
+_CODES = ("sku", "gtin", "handle", "fields", "condition")
 """Columns of published formats that nobody filters by."""
 
 

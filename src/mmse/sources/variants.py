@@ -18,6 +18,8 @@ MIN_SHARED_WORDS = 0.5
 """Titles are alike if this share of the words of the shorter one is in the other, or this share of their characters."""
 _MAX_CHARACTERS = 200
 """Characters of a title that are compared one by one."""
+MAX_VARIANTS = 200
+"""A product with more items than that is hardly one."""
 COPY = "the row is a copy of an earlier row"
 """The reason of a row that loses nothing: it does not count towards the limit of bad rows."""
 DUPLICATE = "item_id is a duplicate of an earlier row"
@@ -70,6 +72,22 @@ def merge_texts(session: Session, names: Sequence[str], counts: VariantCounts) -
         counts.items,
         f", and all values of {', '.join(set_names)}" if set_names else "",
     )
+
+
+def warn_of_groups(session: Session) -> None:
+    """Warns where an `item_group` has so many items that it can hardly be one product."""
+    rows = session.run(f"""
+        SELECT item_group, count(*) AS n, count(*) OVER () FROM items WHERE item_group IS NOT NULL
+         GROUP BY item_group HAVING n > {MAX_VARIANTS} ORDER BY n DESC, item_group LIMIT 1""")
+    for name, n, n_groups in rows:
+        log.warning(
+            "items: %d items have the item_group %r (%d groups have more than %d), and a search shows one of each; "
+            "if that column is not their product, take item_group out of [items.columns] or put it into ignore",
+            n,
+            name,
+            n_groups,
+            MAX_VARIANTS,
+        )
 
 
 def _merge_columns(session: Session, names: Sequence[str]) -> list[str]:

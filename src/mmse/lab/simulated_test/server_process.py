@@ -65,11 +65,12 @@ def run_server(site: Path, *options: str, workers: int = 1) -> Iterator[Server]:
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/v1/health/ready", timeout=5).is_success:
-                return
-        time.sleep(0.1)
+    with httpx.Client(timeout=5) as http:  # one for all: to make one loads all certificates
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                if http.get(f"{url}/v1/health/ready").is_success:
+                    return
+            time.sleep(0.1)
     lines = log.read_text("utf-8", "replace").strip().splitlines()
     reason = lines[-1] if lines else "its log is empty"
     raise ServerStartError(f"The server does not answer: {reason}", f"Its log is {log}.")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import final
 
 from mmse.serving.failures import RequestError, overload_error
 from mmse.serving.middleware.addresses import ClientAddresses
 from mmse.serving.middleware.asgi import ASGIApp, Message, Receive, Scope, Send
+from mmse.serving.middleware.rates import RequestRates
 from mmse.serving.observability import metrics
 from mmse.serving.request_context import context_of
 
@@ -20,40 +19,17 @@ WRITE_PATHS = ("/v1/items", "/v1/events")
 EXEMPT_PATHS = ("/v1/health", "/metrics")
 """Answered whatever the load and the rate."""
 
-_MAX_ADDRESSES = 10_000
-
-
-@final
-class TokenBuckets:
-    """A bucket of tokens for each address: `per_s` requests a second, twice as many at once."""
-
-    def __init__(self, per_s: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_s, self._clock = per_s, clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def allow(self, address: str) -> bool:
-        """Whether one more request of `address` is within the rate; if so, it is counted."""
-        if self._per_s == 0:
-            return True
-        time_s = self._clock()
-        tokens, filled_s = self._buckets.pop(address, (2.0 * self._per_s, time_s))
-        tokens = min(tokens + (time_s - filled_s) * self._per_s, 2.0 * self._per_s)
-        self._buckets[address] = (tokens - 1 if tokens >= 1 else tokens, time_s)
-        if len(self._buckets) > _MAX_ADDRESSES:
-            self._buckets.popitem(last=False)
-        return tokens >= 1
-
 
 @final
 class RateLimit:
-    """Refuses a client address that sends more than `per_s` requests a second; 0 for no limit."""
+    """Refuses a client address that sends more than `per_s` requests a second, as `rates` has it."""
 
-    def __init__(self, app: ASGIApp, per_s: int, addresses: ClientAddresses) -> None:
-        self._app, self._per_s, self._buckets, self._addresses = app, per_s, TokenBuckets(per_s), addresses
+    def __init__(self, app: ASGIApp, per_s: int, rates: RequestRates, addresses: ClientAddresses) -> None:
+        self._app, self._per_s, self._rates, self._addresses = app, per_s, rates, addresses
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One request."""
-        if not scope["path"].startswith(EXEMPT_PATHS) and not self._buckets.allow(self._find_address(scope)):
+        if not scope["path"].startswith(EXEMPT_PATHS) and not self._rates.allow(self._find_address(scope)):
             metrics.refusals.labels("rate").inc()
             raise RequestError("rate_limited", f"More than {self._per_s} requests a second.", "Send them more slowly.")
         return self._app(scope, receive, send)

@@ -19,6 +19,7 @@ export function card({ state }, hit) {
         markWords(hit.title, explanation?.matched ?? []))),
       el("p", { class: "facts", dir: "auto" }, facts(item)),
       offerLine(item),
+      hit.variants.length > 0 && el("p", { class: "facts" }, `${hit.variants.length} more variant${hit.variants.length > 1 ? "s" : ""}`),
       chance(hit),
       explanation && partsBar(explanation.parts),
       details));
