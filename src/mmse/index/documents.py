@@ -67,13 +67,9 @@ class LexicalWriter:
         for i, row in enumerate(rows.tolist()):
             field_texts = {field: prepare_text(text[i]) for field, text in texts.items()}
             document = self._make_document(row, field_texts, {name: column[i] for name, column in values.items()})
-<<<<<<< HEAD
-            keys = {code_key(str(ids[i])), *codes(texts["title"][i]), *codes(texts["attributes"][i])}
-            for code in keys | {padded for key in keys if (padded := padded_key(key))}:
-=======
             own_codes = {code_key(str(code)) for code in (ids[i], groups[i]) if code}
-            for code in {*own_codes, *codes(texts["title"][i]), *codes(texts["attributes"][i])}:
->>>>>>> origin/main
+            keys = {*own_codes, *codes(texts["title"][i]), *codes(texts["attributes"][i])}
+            for code in keys | {padded for key in keys if (padded := padded_key(key))}:
                 document.add_text(CODE_FIELD, code)
             self._writer.add_document(document)
             if self._forward is not None:

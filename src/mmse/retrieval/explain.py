@@ -49,13 +49,8 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
         (*block.moved_by.get(index, ()), LEAD_REASON) if is_lead else block.moved_by.get(index, ())
         for index, is_lead in zip(order.tolist(), block.is_lead[order].tolist(), strict=True)
     ]
-<<<<<<< HEAD
-    columns = zip(items, scores, probabilities, parts, matched_words, named_values, moved_by, strict=True)
-=======
-    items = context.snapshot.display_items(rows)
     variants = _variants(context, block)
-    columns = zip(items, scores, probabilities, parts, matched_words, moved_by, variants, strict=True)
->>>>>>> origin/main
+    columns = zip(items, scores, probabilities, parts, matched_words, named_values, moved_by, variants, strict=True)
     phrases = {**encoder.phrases, WORDS_PART: _WORDS_PHRASE, MEMORY_PART: _MEMORY_PHRASE}
     return [
         Hit.unchecked(
@@ -72,11 +67,7 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
             variants=item_variants,
             phrases=phrases,
         )
-<<<<<<< HEAD
-        for rank, (item, score, probability, shares, item_words, values, reasons) in enumerate(
-=======
-        for rank, (item, score, probability, shares, item_words, reasons, item_variants) in enumerate(
->>>>>>> origin/main
+        for rank, (item, score, probability, shares, item_words, values, reasons, item_variants) in enumerate(
             columns, block.first_rank
         )
     ]
