@@ -79,6 +79,7 @@ def test_typos_are_corrected(speller: Speller, typed: str, correction: str | Non
     "query",
     [
         "dog food",
+        "bosch free drill",
         "couch",
         "DCD771C2",
         "55in tv",

@@ -22,8 +22,12 @@ _MAX_CANDIDATES = 50
 _CACHE_SIZE = 20_000
 
 
-def make_finder(counts: Mapping[str, int]) -> Callable[[str], list[tuple[str, int]]]:
-    """Finds the words of `counts` near another one, each with the number of faults; what was looked up last is kept."""
+Finder = Callable[[str, int], list[tuple[str, int]]]
+"""Gives the words within so many faults of another one, each with the number of faults."""
+
+
+def make_finder(counts: Mapping[str, int]) -> Finder:
+    """Finds words of `counts`: at most so many faults away, and one where a word is short; the last ones are kept."""
     by_start: dict[tuple[int, str], list[str]] = {}
     for word, count in counts.items():
         if count >= (1 if len(word) >= MIN_RARE_LENGTH else MIN_COUNT) and len(word) >= MIN_LENGTH and word.isalpha():
@@ -31,8 +35,8 @@ def make_finder(counts: Mapping[str, int]) -> Callable[[str], list[tuple[str, in
     letters = sorted({letter for _, letter in by_start})
     is_small = len(counts) <= SMALL
 
-    def near(word: str) -> list[tuple[str, int]]:
-        most = 2 if len(word) >= LONG - 1 else 1
+    def near(word: str, most: int) -> list[tuple[str, int]]:
+        most = min(most, 2 if len(word) >= LONG - 1 else 1)
         lengths = range(len(word) - most, len(word) + most + 1)
         starts = letters if is_small else sorted({word[0], word[1]})
         choices = [c for length in lengths for letter in starts for c in by_start.get((length, letter), ())]

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmse.core.errors import ArtifactError
-from mmse.index.near_words import LONG, MIN_COUNT, MIN_LENGTH, MIN_RARE_LENGTH, make_finder
+from mmse.index.near_words import LONG, MIN_COUNT, MIN_LENGTH, MIN_RARE_LENGTH, Finder, make_finder
 from mmse.index.word_counts import HashedCounts, count_words, find_commonest
-from mmse.text.exclusions import NEGATORS
+from mmse.text.exclusions import FREE, NEGATORS
 from mmse.text.normalise import normalise, word_spans
 from mmse.text.terms import fold, main_terms, terms
 
@@ -223,7 +223,7 @@ class Speller:
     def near(self, word: str) -> tuple[str, ...]:
         """The commonest words within the faults that a word of this length may have; none for a short one."""
         most = 0 if len(word) < MIN_NEAR or not word.isalpha() else 1 if len(word) < LONG_NEAR else 2
-        matches = [near for near, n_faults in self._near_words(word) if n_faults <= most] if most else []
+        matches = [near for near, _ in self._near_words(word, most)] if most else []
         return tuple(sorted(matches, key=lambda w: (-self.counts[w], w))[:MAX_NEAR])
 
     @functools.cached_property
@@ -273,15 +273,13 @@ class Speller:
         """Whether `word` is not to be corrected: it is known, or too short, or no word of letters."""
         if len(word) < MIN_LENGTH or not word.isalpha() or word in self.catalogue_words or terms(word) != [word]:
             return True
-        if word in NEGATORS or is_known(word):
+        if word in (FREE, *NEGATORS) or is_known(word):
             return True
         n_uses = self.log_words.get(word, 0)
         n_uses = (n_uses if n_uses >= MIN_COUNT else 0) + sum(self.counts[c] for c in self.compounds(word))
         if not n_uses:
             return False
-        near_counts = [
-            self.counts[c] for c, n_faults in self._near_words(word) if n_faults == 1 and c in self.catalogue_words
-        ]
+        near_counts = [self.counts[c] for c, _ in self._near_words(word, 1) if c in self.catalogue_words]
         split_counts = [self._count_pair(*parts) for parts in self._splits(word)]
         is_typo = max(near_counts, default=0) >= MISTYPED_RATIO * n_uses
         return not is_typo and max(split_counts, default=0) < JOINED_RATIO * n_uses
@@ -299,10 +297,8 @@ class Speller:
         stem = _stem_key(word, self.stem)
         options = [
             (n_pairs, self.counts[near_word], near_word)
-            for near_word, n_faults in self._near_words(word)
-            if n_faults == 1
-            and self.counts[near_word] >= MISTYPED_RATIO * n
-            and stem != _stem_key(near_word, self.stem)
+            for near_word, _ in self._near_words(word, 1)
+            if self.counts[near_word] >= MISTYPED_RATIO * n and stem != _stem_key(near_word, self.stem)
             if (n_pairs := self._count_pair(predecessor, near_word) + self._count_pair(near_word, next_word))
             >= MIN_PAIRS
         ]
@@ -322,7 +318,7 @@ class Speller:
         next_word = successor.word if successor else ""
         options: list[tuple[float, tuple[str, ...]]] = [(-math.inf, (token.word,))]
         n_longer = 0 if successor else self._count_longer(token.word)
-        for word, n_faults in self._near_words(token.word):
+        for word, n_faults in self._near_words(token.word, 2):
             is_longer = word.startswith(token.word)
             if n_longer and not is_longer and (n_faults > 1 or self.counts[word] < UNFINISHED_RATIO * n_longer):
                 continue
@@ -365,8 +361,8 @@ class Speller:
                 yield word[:middle], word[middle:]
 
     @functools.cached_property
-    def _near_words(self) -> Callable[[str], list[tuple[str, int]]]:
-        """The words near another, with the number of faults between them."""
+    def _near_words(self) -> Finder:
+        """Finds the words near another, with the number of faults between them."""
         return make_finder(self.counts)
 
 

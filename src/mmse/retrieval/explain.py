@@ -44,7 +44,7 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
         space = encoder.space
         table = context.snapshot.table(rows, space.text_columns)
         matched_words = _match_words(context.query, space.item_texts(table), context.snapshot.lexical)
-        named_values = _name_values(context.query, items, context.snapshot.lexical)
+        named_values = _name_values(context.query, items, matched_words, context.snapshot.lexical)
     moved_by = [
         (*block.moved_by.get(index, ()), LEAD_REASON) if is_lead else block.moved_by.get(index, ())
         for index, is_lead in zip(order.tolist(), block.is_lead[order].tolist(), strict=True)
@@ -134,19 +134,27 @@ def _match_words(query: str, texts: Sequence[str], lexical: LexicalIndex) -> lis
     return [tuple(word for word in dict.fromkeys(words(text)) if has_match(word)) for text in texts]
 
 
-def _name_values(query: str, items: Sequence[Mapping[str, object]], lexical: LexicalIndex) -> list[tuple[str, ...]]:
-    """Each item's brand, and the lowest level of its category, whose words stand together in `query`, in any form."""
+def _name_values(
+    query: str, items: Sequence[Mapping[str, object]], matched_words: Sequence[tuple[str, ...]], lexical: LexicalIndex
+) -> list[tuple[str, ...]]:
+    """Each item's brand, and the lowest level of its category, whose words stand together in `query`, in any form.
+
+    Only values of words that the item has in common with the query are stemmed, which takes time.
+    """
     query_stems = f" {' '.join(lexical.stems(query))} "
 
     @functools.cache
-    def is_named(value: str) -> bool:
-        stems = " ".join(lexical.stems(value))
-        return bool(stems) and f" {stems} " in query_stems
+    def is_in_query(value: str) -> bool:
+        return f" {' '.join(lexical.stems(value))} " in query_stems
 
-    def name(item: Mapping[str, object]) -> tuple[str, ...]:
+    def name(item: Mapping[str, object], common_words: set[str]) -> tuple[str, ...]:
+        def is_named(value: str) -> bool:
+            value_words = words(value)
+            return bool(value_words) and common_words.issuperset(value_words) and is_in_query(value)
+
         brands = [f"brand '{brand}'" for brand in values_of(item.get("brand")) if is_named(brand)]
         paths = [path.split(" > ") for path in values_of(item.get("category"))]
         levels = [next((level for level in reversed(path) if is_named(level)), None) for path in paths]
         return tuple(dict.fromkeys([*brands, *(f"category '{level}'" for level in levels if level)]))
 
-    return [name(item) for item in items]
+    return [name(item, set(common_words)) for item, common_words in zip(items, matched_words, strict=True)]

@@ -16,8 +16,8 @@ from mmse.text.terms import main_terms
 
 KNOWN_REQUESTS = 5
 """A query that the log has so often is never corrected: the model learned what it leads to."""
-_Alternatives = tuple[tuple[str, tuple[str, ...]], ...]
-"""Words, each with those to search as well."""
+_Expansions = tuple[tuple[str, tuple[str, ...]], ...]
+"""Words, each with the phrases that may replace it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class QueryInterpreter:
         has_known_word = self.reads_any_word or bool(compounds) or not unknown_words.issuperset(main_terms(text))
         return replace(effects, known_form=text, exclusions=exclusions, has_known_word=has_known_word)
 
-    def _expand(self, unknown_words: Sequence[str]) -> tuple[_Alternatives, _Alternatives]:
+    def _expand(self, unknown_words: Sequence[str]) -> tuple[_Expansions, _Expansions]:
         """The compounds that unknown words end, or are; and for the others the words near them."""
         speller = self.speller
         compounds = {word: words for word in unknown_words if (words := speller.compounds(word) or speller.parts(word))}

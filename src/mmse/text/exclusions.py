@@ -8,11 +8,14 @@ from typing import NamedTuple
 from mmse.text.normalise import normalise
 
 NEGATORS = ("without", "no", "ohne", "sans", "sin", "senza", "sem", "zonder", "uden", "utan", "bez", "not", "nicht")
+FREE = "free"
 MAX_EXCLUSIONS = 5
 _NOT_WORD = re.compile(r"(?<=\s)(?:[-−–](?=[^\W\d_])|(?:not|nicht)\s+(?=[^\W\d_]))([^\s]+)")
 _WITHOUT_WORD = re.compile(rf"(?<=\s)({'|'.join(NEGATORS)})\s+([^\W\d_][^\s]*)")
 
-_FREE_OF_WORD = re.compile(r"(?<!\S)([^\W\d_]{3,})(?:-|\s+)free(?!\s*-?\s*(?:standing|hand|shipping|delivery)|[^\W_])")
+_FREE_OF_WORD = re.compile(
+    rf"(?<!\S)([^\W\d_]{{3,}})(?:-|\s+){FREE}(?!\s*-?\s*(?:standing|hand|shipping|delivery)|[^\W_])"
+)
 
 
 class Exclusion(NamedTuple):
@@ -37,4 +40,4 @@ def split_exclusions(query: str) -> tuple[str, tuple[Exclusion, ...]]:
 
 
 def _exclude(negator: str, word: str) -> Exclusion:
-    return Exclusion(word, tuple(dict.fromkeys([(negator, word), ("without", word), ("no", word), (word, "free")])))
+    return Exclusion(word, tuple(dict.fromkeys([(negator, word), ("without", word), ("no", word), (word, FREE)])))
