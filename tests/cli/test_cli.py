@@ -216,7 +216,8 @@ def test_search_as_json(call: Call, small_run: Path) -> None:
     answer = ["hits", "no_good_match", "redirect_url", "rules", "version", "facets", "notes", "corrected_from"]
     assert list(said) == ["query", "user_id", *answer, "searched_for"]
     assert (said["query"], said["user_id"], len(said["hits"])) == (logged.queries[0], user, 7)
-    keys = ["rank", "item_id", "title", "score", "probability", "parts", "matched", "moved_by", "item", "reason"]
+    keys = ["rank", "item_id", "title", "score", "probability", "parts", "matched", "moved_by", "item"]
+    keys += ["named", "variants", "reason"]
     assert all(list(hit) == keys for hit in said["hits"])
     assert [hit["rank"] for hit in said["hits"]] == list(range(1, 8))
 

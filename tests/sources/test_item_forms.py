@@ -174,7 +174,8 @@ def test_variants_that_share_an_id_are_one_item(tmp_path: Path, caplog: pytest.L
     (item,) = mine_items(tmp_path, VARIANTS, "csv", categorical=("size",))
     assert {**item, "item_row": 0, "first_seen": None} == {
         "item_row": 0, "item_id": "v", "title": "Boot size S", "category": "shoes", "brand": None, "price": 20.0,
-        "available": True, "size": ["S", "M", "L"], "seller": None, "rating": None, "first_seen": None,
+        "available": True, "size": ["S", "M", "L"], "seller": None, "rating": None, "item_group": None,
+        "first_seen": None,
     }  # fmt: skip
     assert "2 rows are variants of 1 items" in caplog.text
     assert "all values of size" in caplog.text

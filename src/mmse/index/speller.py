@@ -33,11 +33,13 @@ UNFINISHED_RATIO = 5
 MAX_PAIR_TEXTS = 300_000
 """Pairs of words are counted in so many titles; more of them take memory and teach little."""
 MAX_WORDS = 12
-"""Queries of more words are not corrected."""
+"""Queries of more words are not corrected; of more unknown words the others are searched as they are."""
 MISTYPED_RATIO = 20
 """A word that only the log has, or that only ends others, is mistyped if one near it is so many times as frequent."""
 MIN_COMPOUND_PART, MIN_PREFIX, MAX_COMPOUNDS = 4, 3, 16
 """The fewest letters of the last part of a compound, and before it; so many compounds are searched."""
+MAX_COMPOUND = 100
+"""A longer word is no compound."""
 MIN_NEAR, LONG_NEAR, MAX_NEAR = 4, 8, 10
 """From so many letters on a word that stays unknown may have one fault, and two; so many words near it are searched."""
 MAX_FORMS = 5
@@ -203,7 +205,7 @@ class Speller:
 
     def compounds(self, word: str) -> tuple[str, ...]:
         """The commonest words of the catalogue that end with `word`, as `holzschraube` with `schraube`; all folded."""
-        end = _stem_key(word, self.stem)[::-1]
+        end = _stem_key(word, self.stem)[::-1] if len(word) <= MAX_COMPOUND else ""
         if len(end) < MIN_COMPOUND_PART:
             return ()
         start = bisect_left(self._reversed_stems, (end, ""))
@@ -213,10 +215,12 @@ class Speller:
 
     def parts(self, word: str) -> tuple[str, ...]:
         """What a compound that no item has may be made of: `edelstahlschraube` of `edelstahl` and some `schraube`."""
-        for middle in range(len(word) - MIN_COMPOUND_PART, MIN_COMPOUND_PART - 1, -1):
+        longest = len(word) - MIN_COMPOUND_PART if len(word) <= MAX_COMPOUND else 0
+        for middle in range(longest, MIN_COMPOUND_PART - 1, -1):
             head, tail = word[:middle], word[middle:]
-            ends = ((tail,) if tail in self.catalogue_words else ()) + self.compounds(tail)
-            if head in self.catalogue_words and ends:
+            if head not in self.catalogue_words:
+                continue
+            if ends := ((tail,) if tail in self.catalogue_words else ()) + self.compounds(tail):
                 return tuple(f"{head} {end}" for end in ends)
         return ()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mmse.index.lexical import LexicalIndex
-from mmse.index.speller import Speller
+from mmse.index.speller import MAX_WORDS, Speller
 from mmse.ranking.query_counts import QueryCounts
 from mmse.ranking.rules import RuleEffects, Rules
 from mmse.text.exclusions import split_exclusions
@@ -50,7 +50,7 @@ class QueryInterpreter:
         text, exclusions = split_exclusions(effects.query)
         text = self.speller.canonical(text, lambda queries: self.query_counts.counts(queries).tolist())
         unknown_words = {w for w in main_terms(text) if not (self.speller.knows(w) or lexical.has_word(w))}
-        compounds, near_words = self._expand(sorted(unknown_words))
+        compounds, near_words = self._expand(sorted(unknown_words)[:MAX_WORDS])
         if compounds or near_words:
             effects = replace(effects, expansions=(*effects.expansions, *compounds, *near_words))
         has_known_word = self.reads_any_word or bool(compounds) or not unknown_words.issuperset(main_terms(text))
