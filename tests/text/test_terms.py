@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,3 +119,11 @@ def test_what_a_query_excludes(query: str, rest: str, words: list[str]) -> None:
 def test_what_says_that_it_lacks_a_word_is_not_excluded() -> None:
     (exclusion,) = split_exclusions("farbe ohne blei")[1]
     assert exclusion.phrases == (("ohne", "blei"), ("without", "blei"), ("no", "blei"), ("blei", "free"))
+
+
+@pytest.mark.parametrize("part", ["t", "1", "日本語", "a1b2", "a-", "m8x20 "])
+def test_a_long_text_takes_no_time(part: str) -> None:
+    text = part * (10_000 // len(part))
+    begin = time.process_time()
+    terms(text)
+    assert time.process_time() - begin < 0.5, "it took more than a second while it grew with the square of the length"

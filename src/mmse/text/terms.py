@@ -62,7 +62,7 @@ _MEASURE = re.compile(
 )
 _PLAIN_NUMBER = re.compile(rf"{_START}(?:\d+[- ]\d+/\d+|\d+/\d+|\d+[.,]\d+)(?![.,/]?\d)(?![^\W_])")
 _PART = re.compile(rf"({_NUMBER})(?: ?({_UNIT})(?![^\W_])|({_SIGN}))?")
-_COMPOUND = re.compile(r"[^\W_]+(?:[-'’./][^\W_]+)+")
+_COMPOUND = re.compile(r"(?<![^\W_])[^\W_]+(?:[-'’./][^\W_]+)+")
 _HALF = re.compile(r"\bhalf[ -](?:an? )?(?=(?:inch|litre|liter|gallon|pound|ounce)\b)")
 _NEXT_WORD = re.compile(r" +[^\W_]")
 _FENCE = "\x00"
