@@ -157,6 +157,31 @@ def test_what_matched_is_told_by_stems(retriever: Retriever) -> None:
     assert hit.matched == ("wibble",)
 
 
+@pytest.mark.parametrize("code", ["QQ-15", "AB-12345"])
+def test_a_short_part_of_a_code_that_no_item_has_leads_to_nothing(retriever: Retriever, code: str) -> None:
+    answer = ask(retriever, code)
+    assert (ids(answer), answer.notes) == ([], (f"No item has the code '{code}'.",))
+
+
+def test_a_word_beside_a_number_that_no_item_has_is_searched_for(retriever: Retriever) -> None:
+    assert ids(ask(retriever, "zorbel-s99"))[0] == "z-6"
+
+
+def test_what_loosened_a_search_is_said(retriever: Retriever, small_run: Path) -> None:
+    query = frequent_query(retriever, small_run)
+    typo = f"{query[:3]}{query[4:]}"
+    (note,) = ask(retriever, " ".join([query] * 12 + [typo])).notes
+    assert note.startswith(f"Nobody knows '{typo}': the search was for words near it, such as {query}")
+    assert ask(retriever, query).notes == ()
+
+
+def test_hits_near_in_meaning_alone_are_said_to_be_so(retriever: Retriever) -> None:
+    answer = ask(retriever, "zzqqx", correct=False)
+    assert answer.hits
+    assert answer.notes == ("No item has any of these words: the hits are near in meaning.",)
+    assert ask(retriever, "zzqqx", correct=False, channel="vector").notes == ()
+
+
 @pytest.mark.parametrize(
     "query", ['"', "-", "- -", "a -", "''", "½", "🎧 -x", "no no no", "without", '""', "1/", "x" * 2_000]
 )

@@ -35,8 +35,8 @@ def run(small_shop: Shop, small_run: Path, process: StoreProcess, tmp_path_facto
     """The small run with its index in the process, of which a shop.toml says so."""
     folder = tmp_path_factory.mktemp("remote")
     shop_file = small_shop.path.with_name("remote.toml")
-    options = f'\n[index]\nstore = "{STORE}"\noptions = {{ address = "{process.address}" }}\n'
-    shop_file.write_text(small_shop.path.read_text("utf-8") + options, "utf-8")
+    section = f'[index]\nstore = "{STORE}"\noptions = {{ address = "{process.address}" }}\n'
+    shop_file.write_text(small_shop.path.read_text("utf-8").replace("[index]\n", section), "utf-8")
     shutil.copytree(small_run, folder / "run")
     manifest = pipeline.make(INDEX, read_shop(shop_file), folder / "run", Listener())
     assert manifest.counts["table"].startswith("state_")

@@ -100,6 +100,7 @@ class RuleEffects:
     are phrases of the query (words joined by spaces), each with the phrases to search as alternatives. `corrected_from`
     is the spelling that `query` corrects, `known_form` the form of `query` that the log has. Hits should not have the
     words of `exclusions`. `has_known_word` is false where neither an item nor the log has any word of the query.
+    `near_words` are those of the `expansions` that stand for a word which nobody knows.
     """
 
     query: str
@@ -113,6 +114,7 @@ class RuleEffects:
     known_form: str | None = None
     exclusions: tuple[Exclusion, ...] = ()
     has_known_word: bool = True
+    near_words: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def text(self) -> str:

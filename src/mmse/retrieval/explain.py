@@ -22,8 +22,9 @@ from mmse.text.normalise import words
 LEAD_REASON = "names what the query names"
 _WORDS_PHRASE = "same words"
 _MEMORY_PHRASE = "often taken"
+_NO_WORDS = "No item has any of these words: the hits are near in meaning."
 _UNKNOWN_WORDS = "No item and no known query has any of these words: nothing tells how likely the hits are."
-_MAX_NOTES = 5
+_MAX_NOTES, _MAX_NEAR = 5, 3
 _MAX_VALUE = 80
 """Characters of a value that a note shows."""
 
@@ -74,12 +75,19 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
 
 
 def notes_of(context: QueryContext) -> tuple[str, ...]:
-    """What to say of a code or of words that nobody knows, and of the first values of the filter that none has."""
-    is_unknown_code = context.filter is None and context.is_unknown_code  # under a filter it may only be filtered out
-    code_notes = (f"No item has the code '{_shorten(context.effects.query)}'.",) if is_unknown_code else ()
-    if not context.effects.has_known_word and not code_notes:
-        code_notes = (_UNKNOWN_WORDS,)
-    return code_notes if context.filter is None else (*code_notes, *_filter_notes(context.snapshot, context.filter))
+    """What to say of a code or of words that nobody knows, how the search was loosened, and of values of the filter."""
+    effects, filter = context.effects, context.filter
+    if filter is None and context.is_unknown_code:  # under a filter it may only be filtered out
+        notes = [f"No item has the code '{_shorten(effects.query)}'."]
+    elif not effects.has_known_word:
+        notes = [_UNKNOWN_WORDS]
+    else:
+        notes = [_NO_WORDS] if filter is None and context.is_without_matches else []
+    notes += [
+        f"Nobody knows '{_shorten(word)}': the search was for words near it, such as {', '.join(near[:_MAX_NEAR])}."
+        for word, near in effects.near_words
+    ]
+    return (*notes, *(() if filter is None else _filter_notes(context.snapshot, filter)))
 
 
 def _filter_notes(snapshot: Snapshot, filter: Filter) -> tuple[str, ...]:

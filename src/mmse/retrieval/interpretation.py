@@ -52,7 +52,8 @@ class QueryInterpreter:
         unknown_words = {w for w in main_terms(text) if not (self.speller.knows(w) or lexical.has_word(w))}
         compounds, near_words = self._expand(sorted(unknown_words)[:MAX_WORDS])
         if compounds or near_words:
-            effects = replace(effects, expansions=(*effects.expansions, *compounds, *near_words))
+            expansions = (*effects.expansions, *compounds, *near_words)
+            effects = replace(effects, expansions=expansions, near_words=near_words)
         has_known_word = self.reads_any_word or bool(compounds) or not unknown_words.issuperset(main_terms(text))
         return replace(effects, known_form=text, exclusions=exclusions, has_known_word=has_known_word)
 

@@ -20,7 +20,10 @@ from mmse.ranking.rules import RuleEffects
 from mmse.ranking.step import Ranking
 from mmse.schema.filters import Filter
 from mmse.schema.search import Channel
+from mmse.text.terms import terms
 
+MIN_CODE_WORD = 3
+"""A part of a code with fewer characters is no word, though items may have it."""
 NO_ROWS: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
 NO_SCORES: Float32[np.ndarray, " none"] = np.empty(0, np.float32)
 
@@ -88,11 +91,19 @@ class QueryContext:
     def is_unknown_code(self) -> bool:
         """Whether the query is a code that no item has, in no form, and no shopper took an item after it.
 
-        Then nothing is near it either.
+        Then nothing is near it either. A code of which items have a part as a word, such as `galaxy-s99`, is none.
         """
-        match = self.code_match
+        match, lexical = self.code_match, self.snapshot.lexical
         is_strange = match is not None and len(match.rows) == 0 and len(self.recollection.rows) == 0
-        return is_strange and len(self.find_matches(FIRST_BLOCK).rows) == 0
+        return is_strange and not any(
+            lexical.has_word(part) for part in terms(self.query) if len(part) >= MIN_CODE_WORD
+        )
+
+    @property
+    def is_without_matches(self) -> bool:
+        """Whether the lexical channel was searched and found nothing, and nothing is remembered."""
+        matches = self.matches.get(FIRST_BLOCK)
+        return matches is not None and len(matches.rows) == len(self.recollection.rows) == 0
 
     def find_neighbours(self, end: int) -> Matches:
         """What the vector channel finds for the block that ends at place `end`."""
@@ -111,7 +122,9 @@ class QueryContext:
         has finds nothing, and the beginning of a code only the items with it.
         """
         match = self.code_match if channel != "vector" else None
-        has_no_neighbours = channel == "lexical" or (match is not None and self.is_unknown_code)
+        if match is not None and self.is_unknown_code:
+            return Candidates(NO_ROWS, NO_SCORES, NO_SCORES, -math.inf, 0.0)
+        has_no_neighbours = channel == "lexical"
         if match is not None and match.is_prefix:
             has_all = len(match.rows) < MIN_DEPTH
             floors = (-math.inf, 0.0) if has_all else (math.inf, math.inf)
