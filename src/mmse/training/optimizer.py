@@ -8,7 +8,7 @@ momentum a lone gradient moves a row at once as far as momentum would have moved
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -64,15 +64,15 @@ class TowerOptimizer:
     """
 
     def __init__(self, towers: TwoTower, transformer_share: float) -> None:
-        self._named_parameters = dict(towers.named_parameters())
-        memories = towers.memories
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in towers.named_parameters()}
+        memories = set(towers.memories)
         groups = [
-            {"params": [p for p in group["params"] if not any(p is memory for memory in memories)]} | _share(group)
+            group | {"params": [parameter for parameter in group["params"] if parameter not in memories]}
             for group in towers.parameter_groups(transformer_share)
         ]
         self._optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(groups, fused=True)]
         if memories:
-            self._optimizers.append(RowAdam(memories))
+            self._optimizers.append(RowAdam(towers.memories))
 
     def step(self, rate: float) -> None:
         """Updates all parameters at a learning `rate` that groups have their share of."""
@@ -89,10 +89,10 @@ class TowerOptimizer:
     def state(self) -> dict[str, Tensor]:
         """All that it knows of the steps so far, by `name of the value.name of the parameter`."""
         return {
-            f"{key}.{name}": value
-            for name, parameter in self._named_parameters.items()
+            f"{key}.{self._names[parameter]}": value
             for optimizer in self._optimizers
-            for key, value in optimizer.state.get(parameter, {}).items()
+            for parameter, values in optimizer.state.items()
+            for key, value in values.items()
         }
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
@@ -101,9 +101,5 @@ class TowerOptimizer:
             keys = ("step", "exp_avg_sq", "touched" if isinstance(optimizer, RowAdam) else "exp_avg")
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
-                    name = next(name for name, named in self._named_parameters.items() if named is parameter)
+                    name = self._names[parameter]
                     optimizer.state[parameter] = {key: tensors[f"{key}.{name}"] for key in keys}
-
-
-def _share(group: dict[str, Any]) -> dict[str, Any]:
-    return {"share": group["share"]}
