@@ -101,9 +101,11 @@ class QueryContext:
 
     @property
     def is_without_matches(self) -> bool:
-        """Whether the lexical channel was searched and found nothing, and nothing is remembered."""
+        """Whether the lexical channel was searched and found nothing, no code either, and nothing is remembered."""
         matches = self.matches.get(FIRST_BLOCK)
-        return matches is not None and len(matches.rows) == len(self.recollection.rows) == 0
+        if matches is None or len(matches.rows) or len(self.recollection.rows):
+            return False
+        return self.code_match is None or len(self.code_match.rows) == 0
 
     def find_neighbours(self, end: int) -> Matches:
         """What the vector channel finds for the block that ends at place `end`."""
