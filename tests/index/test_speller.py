@@ -112,6 +112,34 @@ def test_a_last_word_that_longer_ones_begin_with(tmp_path: Path) -> None:
     assert speller.correct("libe line", unknown) == "line line"
 
 
+def test_a_last_word_is_finished_or_what_goes_with_the_others(tmp_path: Path) -> None:
+    speller = build(tmp_path, [*["Sheet mask"] * 20, *["Make up"] * 30], {})
+    assert speller.correct("sheet mak", unknown) == "sheet mask"
+    assert speller.correct("mak", unknown) == "make"
+
+
+def test_a_short_word_with_another_first_letter_is_another_word(tmp_path: Path) -> None:
+    speller = build(tmp_path, [*["Oak wood board"] * 20, *["Wheel barrow"] * 20], {})
+    assert speller.correct("dog food", unknown) is None
+    assert speller.correct("oak food", unknown) == "oak wood", "what stands beside it goes with the right word"
+    assert speller.correct("owod", unknown) == "wood", "two letters in the wrong order"
+    assert speller.correct("bheel", unknown) == "wheel", "a longer word"
+
+
+def test_a_word_that_says_nothing_replaces_one_only_beside_its_neighbours(tmp_path: Path) -> None:
+    Speller.write(tmp_path, [*["Toy for kids"] * 50, *["Dog food"] * 5], {}, stem)
+    speller = Speller.open(tmp_path, {}, stem, lambda word: word != "for")
+    assert speller.correct("fod", unknown) == "food"
+    assert speller.correct("toy fro kids", unknown) == "toy for kids"
+
+
+def test_two_words_are_one_that_is_far_more_frequent(tmp_path: Path) -> None:
+    titles = [*["Screwdriver red"] * 40, "Wood screw", "Truck driver", *["Hair dryer"] * 2, *["Hairdryer blue"] * 60]
+    speller = build(tmp_path, titles, {})
+    assert speller.correct("screw driver", unknown) == "screwdriver"
+    assert speller.correct("hair dryer", unknown) is None, "items say so, too"
+
+
 def test_a_word_seen_once_corrects_long_ones_with_one_fault(tmp_path: Path) -> None:
     speller = build(tmp_path, ["Bluetooth headset", "Fish bowl"], {})
     assert speller.correct("bluetoth headset", unknown) == "bluetooth headset"

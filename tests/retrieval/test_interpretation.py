@@ -157,6 +157,18 @@ def test_what_matched_is_told_by_stems(retriever: Retriever) -> None:
     assert hit.matched == ("wibble",)
 
 
+@pytest.mark.parametrize("query", ["zzqqx vvkkj", "zzqqx 15 vvkkj", "the zzqqx", "the", "?"])
+def test_numbers_and_small_words_do_not_make_a_query_known(retriever: Retriever, query: str) -> None:
+    answer = ask(retriever, query, min_probability=0.001)
+    assert (answer.no_good_match, answer.hits) == (True, [])
+    assert answer.notes[0].startswith("No item and no known query has any of these words")
+
+
+@pytest.mark.parametrize("query", ["quixol", "quixol 15 the zzqqx"])
+def test_a_word_that_says_something_makes_a_query_known(retriever: Retriever, query: str) -> None:
+    assert not ask(retriever, query, min_probability=0.001).no_good_match
+
+
 @pytest.mark.parametrize("code", ["QQ-15", "AB-12345"])
 def test_a_short_part_of_a_code_that_no_item_has_leads_to_nothing(retriever: Retriever, code: str) -> None:
     answer = ask(retriever, code)

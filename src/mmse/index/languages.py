@@ -38,6 +38,8 @@ LANGUAGES = {
 """The languages with a stemmer, each with its code."""
 AUTO, NONE, DEFAULT = "auto", "none", "english"
 """Languages that are found, no stemming, and what a catalogue is taken for where nothing is found."""
+STOP_LANGUAGES = frozenset(LANGUAGES) - {"arabic", "greek", "romanian", "tamil", "turkish"}
+"""The languages of which the library knows the words that say nothing (`for`, `the`)."""
 _OTHERS = "bg cs fa he hi hr id ja ko pl sk th uk vi zh"
 """Codes of languages without a stemmer that a catalogue may be in."""
 MIN_SHARE, MIN_CONFIDENCE = 0.05, 0.9
@@ -122,4 +124,16 @@ def make_analyzer(language: str) -> tantivy.TextAnalyzer:
     for name in parse_languages(language):
         if name != NONE:
             builder = builder.filter(tantivy.Filter.stemmer(name))
+    return builder.build()
+
+
+def make_stop_filter(language: str) -> tantivy.TextAnalyzer:
+    """Splits at white space and drops the words that say nothing in any of the languages in `language`.
+
+    Words of a language that is not one of `STOP_LANGUAGES` are kept.
+    """
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace())
+    for name in parse_languages(language):
+        if name in STOP_LANGUAGES:
+            builder = builder.filter(tantivy.Filter.stopword(name))
     return builder.build()

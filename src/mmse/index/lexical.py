@@ -27,7 +27,7 @@ from mmse.index import forward_index
 from mmse.index.base import NO_MATCHES, Matches, damage_error
 from mmse.index.documents import CODE_FIELD, ForwardWriter, LexicalWriter, field_name, format_term, prepare_text
 from mmse.index.forward_index import K1, ForwardDraft, WeightedWord, hash_word
-from mmse.index.languages import make_analyzer
+from mmse.index.languages import make_analyzer, make_stop_filter
 from mmse.index.row_scores import FIELDS, RowWords, rarity
 from mmse.schema.filters import And, Between, Filter, Kind, Not, OneOf
 from mmse.text.codes import MAX_CODE, code_key, codes, unpadded_form
@@ -101,7 +101,7 @@ class LexicalIndex:
         self._links = links
         self.kinds, self.language = dict(kinds), language
         self._index, self._folder = index, folder
-        self._analyzer = make_analyzer(language)
+        self._analyzer, self._stop_filter = make_analyzer(language), make_stop_filter(language)
         index.register_tokenizer("words", self._analyzer)
         index.reload()
         self._searcher = index.searcher()
@@ -163,6 +163,14 @@ class LexicalIndex:
     def has_word(self, word: str) -> bool:
         """Whether an item has `word`, in any form."""
         return any(self._searcher.doc_freq(field, stem) for stem in self.stems(word) for field in FIELDS)
+
+    def content_words(self, text: str) -> list[str]:
+        """The words of `text`, which is normalised, that say something: not `for`, `the` and the like."""
+        return list(self._stop_filter.analyze(text))
+
+    def is_content(self, word: str) -> bool:
+        """Whether `word` says something."""
+        return bool(self.content_words(word))
 
     def parse(self, text: str, boosts: Boosts, expansions: Expansions = ()) -> LexicalQuery:
         """`text` as a query: any of its words, in any field with a boost above 0.

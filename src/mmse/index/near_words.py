@@ -11,7 +11,8 @@ from rapidfuzz.distance import OSA
 MIN_LENGTH = 3
 """Shorter words are not corrected."""
 LONG = 5
-"""Words from this length on may have two faults; those of one letter less only beside a word that goes with it."""
+"""Words from this length on may have two faults, or another first letter; shorter ones only beside a word that goes
+with the right one."""
 MIN_COUNT = 2
 """A word that is seen less often corrects no other."""
 MIN_RARE_LENGTH = 6

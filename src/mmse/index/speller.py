@@ -35,7 +35,8 @@ MAX_PAIR_TEXTS = 300_000
 MAX_WORDS = 12
 """Queries of more words are not corrected; of more unknown words the others are searched as they are."""
 MISTYPED_RATIO = 20
-"""A word that only the log has, or that only ends others, is mistyped if one near it is so many times as frequent."""
+"""A word that only the log has, or that only ends others, is mistyped if one near it is so many times as frequent; two
+words that nobody writes side by side are one that is so many times as frequent as the rarer."""
 MIN_COMPOUND_PART, MIN_PREFIX, MAX_COMPOUNDS = 4, 3, 16
 """The fewest letters of the last part of a compound, and before it; so many compounds are searched."""
 MAX_COMPOUND = 100
@@ -78,8 +79,8 @@ class Speller:
     `counts` has each word in folded form, `catalogue_words` those of items. `spellings` has the commonest spelling of
     words that are not spelt so, `forms` the words of each stem, the commonest first. `variants` has the commonest
     popular query by what its forms have in common, `corrections` what several shoppers meant by words that they wrote.
-    What else the log has is kept as hashes: its words (`log_words`), and its pairs of neighbours with those of titles
-    (`pairs`).
+    `is_content` tells of a word whether it says something, as `the` does not. What else the log has is kept as hashes:
+    its words (`log_words`), and its pairs of neighbours with those of titles (`pairs`).
     """
 
     counts: Mapping[str, int]
@@ -91,6 +92,7 @@ class Speller:
     variants: Mapping[str, str]
     stem: Stem
     corrections: Mapping[str, str] = field(default_factory=dict)
+    is_content: IsKnown = bool
 
     @staticmethod
     def write(
@@ -125,7 +127,7 @@ class Speller:
         pq.write_table(pa.table([list(known), list(known.values())], _TEXT_PAIRS), folder / _CORRECTIONS)
 
     @classmethod
-    def open(cls, folder: Path, popular_queries: Mapping[str, int], stem: Stem) -> Speller:
+    def open(cls, folder: Path, popular_queries: Mapping[str, int], stem: Stem, is_content: IsKnown = bool) -> Speller:
         """The speller written into `folder`, with queries that anybody may see, and the requests of each.
 
         Raises `ArtifactError` where a table is missing or damaged.
@@ -150,7 +152,18 @@ class Speller:
         all_spellings = find_commonest(spellings) | {word: spelling for word, _, spelling, _ in entries}
         other_spellings = {word: spelling for word, spelling in all_spellings.items() if word != spelling}
         fast_stem = functools.lru_cache(_CACHE_SIZE)(lambda text: tuple(stem(text)))
-        return cls(counts, catalogue_words, other_spellings, forms, pairs, log_words, variants, fast_stem, corrections)
+        return cls(
+            counts,
+            catalogue_words,
+            other_spellings,
+            forms,
+            pairs,
+            log_words,
+            variants,
+            fast_stem,
+            corrections,
+            is_content,
+        )
 
     def correct(self, query: str, is_known: IsKnown, *, as_shoppers: bool = False) -> str | None:
         """`query` with its misspelt words corrected; None where nothing is misspelt, or no correction is known.
@@ -309,30 +322,35 @@ class Speller:
         return max(options)[2] if options else word
 
     def _are_one(self, head: str, tail: str) -> bool:
-        """Whether two words are one that was written apart: nobody writes them side by side, and one is no word."""
-        is_word = self.counts.get(head + tail, 0) >= MIN_COUNT
-        return is_word and not (head in self.counts and tail in self.counts) and not self._count_pair(head, tail)
+        """Whether two words are one that was written apart: nobody writes them so, and one is no word or a rare one."""
+        n_joined, n_rarer = self.counts.get(head + tail, 0), min(self.counts.get(head, 0), self.counts.get(tail, 0))
+        is_commoner = n_joined >= max(MIN_COUNT, MISTYPED_RATIO * n_rarer)
+        return is_commoner and not self._count_pair(head, tail)
 
     def _replacement(self, predecessor: str, token: _Token, successor: _Token | None) -> tuple[str, ...]:
         """The words in place of `token`: itself where nothing is near.
 
-        A last word that a known one begins with may be unfinished: it is finished, or left alone, unless a far more
-        frequent word is near.
+        A last word that a known one begins with may be unfinished: it is finished, or left alone, unless a word is near
+        that is far more frequent or at home beside its neighbours. No word that says nothing replaces one elsewhere.
         """
         next_word = successor.word if successor else ""
         options: list[tuple[float, tuple[str, ...]]] = [(-math.inf, (token.word,))]
         n_longer = 0 if successor else self._count_longer(token.word)
         for word, n_faults in self._near_words(token.word, 2):
             is_longer = word.startswith(token.word)
-            if n_longer and not is_longer and (n_faults > 1 or self.counts[word] < UNFINISHED_RATIO * n_longer):
+            is_at_home = self._has_neighbour(predecessor, word, next_word)
+            is_clear = n_faults == 1 and (is_at_home or self.counts[word] >= UNFINISHED_RATIO * n_longer)
+            if n_longer and not is_longer and not is_clear:
                 continue
             if self.counts[word] < MIN_COUNT and (n_faults > 1 or len(word) < MIN_RARE_LENGTH):
                 continue
             if not self._is_right(word, lambda _: False):
                 continue  # the log has this mistyped word, too
-            if n_faults > 1 and len(token.word) < LONG and not self._has_neighbour(predecessor, word, next_word):
+            has_other_start = word[0] != token.word[0] and word[1::-1] != token.word[:2]
+            is_far = len(token.word) < LONG and (n_faults > 1 or has_other_start)
+            if (is_far or not self.is_content(word)) and not is_at_home:
                 continue
-            cost = _FAULT_COST * (n_faults - 1) + _FIRST_LETTER_COST * (word[0] != token.word[0])
+            cost = _FAULT_COST * (n_faults - 1) + _FIRST_LETTER_COST * has_other_start
             options.append((self._score(predecessor, word, next_word) - cost, (word,)))
         for head, tail in self._splits(token.word):
             n = self._count_pair(head, tail)

@@ -99,8 +99,9 @@ class RuleEffects:
     are the names of the rules that apply, redirects first. `pins` hold each item and each position once. `expansions`
     are phrases of the query (words joined by spaces), each with the phrases to search as alternatives. `corrected_from`
     is the spelling that `query` corrects, `known_form` the form of `query` that the log has. Hits should not have the
-    words of `exclusions`. `has_known_word` is false where neither an item nor the log has any word of the query.
-    `near_words` are those of the `expansions` that stand for a word which nobody knows.
+    words of `exclusions`. `has_known_word` is false where neither an item nor the log has any of the query's words that
+    say something, as numbers beside words and `the` do not. `near_words` are those of the `expansions` that stand for a
+    word which nobody knows.
     """
 
     query: str

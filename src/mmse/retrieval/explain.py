@@ -23,7 +23,10 @@ LEAD_REASON = "names what the query names"
 _WORDS_PHRASE = "same words"
 _MEMORY_PHRASE = "often taken"
 _NO_WORDS = "No item has any of these words: the hits are near in meaning."
-_UNKNOWN_WORDS = "No item and no known query has any of these words: nothing tells how likely the hits are."
+_UNKNOWN_WORDS = (
+    "No item and no known query has any of these words (numbers and 'the' aside): nothing tells how likely "
+    "the hits are."
+)
 _MAX_NOTES, _MAX_NEAR = 5, 3
 _MAX_VALUE = 80
 """Characters of a value that a note shows."""

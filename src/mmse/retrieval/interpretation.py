@@ -54,7 +54,9 @@ class QueryInterpreter:
         if compounds or near_words:
             expansions = (*effects.expansions, *compounds, *near_words)
             effects = replace(effects, expansions=expansions, near_words=near_words)
-        has_known_word = self.reads_any_word or bool(compounds) or not unknown_words.issuperset(main_terms(text))
+        content_words = main_terms(" ".join(lexical.content_words(text)))
+        content_words = [word for word in content_words if any(map(str.isalpha, word))] or content_words
+        has_known_word = self.reads_any_word or bool(compounds) or not unknown_words.issuperset(content_words)
         return replace(effects, known_form=text, exclusions=exclusions, has_known_word=has_known_word)
 
     def _expand(self, unknown_words: Sequence[str]) -> tuple[_Expansions, _Expansions]:

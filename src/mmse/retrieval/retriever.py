@@ -94,7 +94,8 @@ class Retriever:
             indexed_snapshot = base_snapshot(open_run_base(folders.path), lexical, version=0)
         ranking = Ranking.open(folders.ranking)
         popular_queries = read_popular_queries(folders.serving)
-        speller = Speller.open(folders.index / SPELLING, popular_queries, indexed_snapshot.lexical.stems)
+        words = indexed_snapshot.lexical
+        speller = Speller.open(folders.index / SPELLING, popular_queries, words.stems, words.is_content)
         return cls(
             encoder=encoder,
             catalogue=catalogue,
