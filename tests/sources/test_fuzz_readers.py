@@ -34,6 +34,16 @@ def test_mutated_files_give_rows_or_an_error_with_a_cure(tmp_path: Path) -> None
     assert outcomes == {"rows", "refused"}
 
 
+def test_a_page_of_parquet_that_claims_more_than_the_memory(tmp_path: Path) -> None:
+    with open_session(memory_limit="500MB", threads=1) as session:
+        outcome, name, _ = execute(session, tmp_path, 11, 1531)
+        assert outcome == "refused"
+        with pytest.raises(TableError, match=rf"{name}: Out of Memory") as caught:
+            read_all(session, tmp_path / name)
+    assert caught.value.cure is not None
+    assert "A small file that takes so much is damaged" in caught.value.cure
+
+
 @pytest.mark.parametrize("case", FOUND)
 def test_what_the_fuzz_found(tmp_path: Path, case: str) -> None:
     name, content, finding = FOUND[case]

@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from mmse.core.errors import UsageError
-from mmse.sources.tables import Table, literal, unreadable
+from mmse.sources.tables import MORE_MEMORY, Table, literal, unreadable
 
 
 class Session:
@@ -87,11 +87,8 @@ def _translate(error: duckdb.Error, reading: Table | None) -> Exception:
     message = str(error)
     if "No space left" in message or "Disk quota" in message or "max_temp_directory_size" in message:
         return OSError(errno.ENOSPC, "No space left on device")
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return UsageError(
-            f"DuckDB ran out of the memory it may use: {message.splitlines()[0]}.",
-            "Raise memory_limit in [mine] of shop.toml, or lower threads there.",
-        )
-    if reading is not None and isinstance(error, duckdb.IOException | duckdb.InvalidInputException | duckdb.Error):
+    if isinstance(error, duckdb.OutOfMemoryException) and reading is None:
+        return UsageError(f"DuckDB ran out of the memory it may use: {message.splitlines()[0]}.", MORE_MEMORY)
+    if reading is not None:
         return unreadable(reading.name, reading.files, error)
     return error

@@ -143,6 +143,9 @@ def fingerprint(tables: Sequence[Table]) -> str:
     return hashlib.blake2b("\n".join(table.fingerprint() for table in tables).encode(), digest_size=16).hexdigest()
 
 
+MORE_MEMORY = "Raise memory_limit in [mine] of shop.toml, or lower threads there."
+
+
 def unreadable(table: str, files: Iterable[str], error: Exception) -> TableError:
     """The `TableError` for files that DuckDB opened and could not read to the end."""
     files, message = list(files), str(error).split("\n")[0].removesuffix(".")
@@ -150,10 +153,10 @@ def unreadable(table: str, files: Iterable[str], error: Exception) -> TableError
         message = "some lines end in CR LF and others in LF"
     bad_file = next((file for file in files if Path(file).name in message), None)
     source = bad_file or (files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more")
-    return TableError(
-        f"The {table} table cannot be read from {source}: {message}.",
-        "Write that file again (it may be cut short or of another format) or take it out of the source.",
-    )
+    cure = "Write that file again (it may be cut short or of another format) or take it out of the source."
+    if "Out of Memory" in message:
+        cure = f"{MORE_MEMORY} A small file that takes so much is damaged: write it again."
+    return TableError(f"The {table} table cannot be read from {source}: {message}.", cure)
 
 
 def hint_no_log(table: str) -> str:
