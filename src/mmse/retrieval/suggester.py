@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import heapq
+import math
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, final
 
+import numpy as np
+from jaxtyping import Int64
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
@@ -21,6 +23,9 @@ MAX_TYPED = 100
 """Characters of what is typed; nothing is suggested for more."""
 _SHORTEST_FUZZY, _LONG_FUZZY = 4, 8
 """From so many letters on one fault is forgiven, and two."""
+_MAX_COMPARED = 1_000
+"""With a slip so many ends are compared that have the same two first letters, then with either of these, and of all."""
+_ENDS_PER_TEXT = 8
 _CACHE_SIZE = 10_000
 
 
@@ -46,16 +51,20 @@ class Suggester:
             ("brand", brands),
             ("category", {path.rsplit(" > ", 1)[-1]: n for path, n in categories.items()}),
         )
-        self._ranks: dict[Suggestion, tuple[int, int]] = {}
-        keys: set[str] = set()
+        texts: dict[str, tuple[int, int, str, Source]] = {}
         for number, (source, counts) in enumerate(sources):
             for text, n in counts.items():
-                if (key := fold(normalise(text))) and key not in keys:
-                    keys.add(key)
-                    self._ranks[Suggestion(text, source)] = (-number, n)
-        ends = ((end, suggestion) for suggestion in self._ranks for end in _ends(suggestion.text))
-        self._ends = sorted(ends, key=lambda entry: (entry[0], entry[1].text))
-        self._keys = [end for end, _ in self._ends]
+                if key := fold(normalise(text)):
+                    texts.setdefault(key, (-number, n, text, source))
+        keys = sorted(texts, key=lambda key: texts[key])
+        self._suggestions = [Suggestion(*texts[key][2:]) for key in keys]
+        entries = sorted(
+            (end, rank if number else rank + len(keys))
+            for rank, key in enumerate(keys)
+            for number, end in enumerate(_ends(key))
+        )
+        self._ends = [end for end, _ in entries]
+        self._priorities = np.array([priority for _, priority in entries], np.int64)
         self._suggest = lru_cache(_CACHE_SIZE)(self._complete)
 
     def suggest(self, typed: str, k: int) -> list[Suggestion]:
@@ -66,29 +75,43 @@ class Suggester:
         return list(self._suggest(key)[: min(k, MAX_SUGGESTIONS)])
 
     def _complete(self, key: str) -> tuple[Suggestion, ...]:
-        start, stop = bisect_left(self._keys, key), bisect_left(self._keys, key + chr(0x10FFFF))
-        matches = [suggestion for _, suggestion in self._ends[start:stop]] or self._near(key)
-        return tuple(heapq.nlargest(MAX_SUGGESTIONS, dict.fromkeys(matches), key=lambda match: self._rank(match, key)))
+        rows = self._first(key, _ENDS_PER_TEXT * MAX_SUGGESTIONS)
+        priorities = self._priorities[rows if len(rows) else self._near(key)]
+        best = dict.fromkeys(self._suggestions[n % len(self._suggestions)] for n in np.sort(priorities)[::-1].tolist())
+        return tuple(best)[:MAX_SUGGESTIONS]
 
-    def _rank(self, suggestion: Suggestion, key: str) -> tuple[bool, int, int, str]:
-        return (fold(normalise(suggestion.text)).startswith(key), *self._ranks[suggestion], suggestion.text)
+    def _first(self, beginning: str, most: int) -> Int64[np.ndarray, " n"]:
+        """The rows of the ends that begin so, at most so many: those of the highest priority."""
+        start = bisect_left(self._ends, beginning)
+        stop = bisect_left(self._ends, beginning + chr(0x10FFFF))
+        if stop - start <= most:
+            return np.arange(start, stop)
+        return start + np.argpartition(self._priorities[start:stop], -most)[-most:]
 
-    def _near(self, key: str) -> list[Suggestion]:
-        """The suggestions that begin nearly so."""
+    def _near(self, key: str) -> Sequence[int]:
+        """The rows of the ends that begin nearly so; of those with the same two first letters, if one has one fault."""
         if len(key) < _SHORTEST_FUZZY:
             return []
+        n_faults, rows = self._compare(key, self._first(key[:2], _MAX_COMPARED))
+        if n_faults != 1:
+            other_rows = [self._first(beginning, _MAX_COMPARED) for beginning in (key[0], key[1], "")]
+            n_faults, rows = min((n_faults, rows), self._compare(key, np.unique(np.concatenate(other_rows))))
+        return rows
+
+    def _compare(self, key: str, rows: Int64[np.ndarray, " n"]) -> tuple[float, list[int]]:
+        """The fewest faults of an end among `rows`, and the rows of those with so many; none has too many."""
         most = 2 if len(key) >= _LONG_FUZZY else 1
-        matches: list[tuple[float, int]] = []
+        ends, matches = [self._ends[row] for row in rows.tolist()], list[tuple[float, int]]()
         for length in (len(key), len(key) + 1):
-            starts = [end[:length] for end in self._keys]
+            starts = [end[:length] for end in ends]
             hits = process.extract(key, starts, scorer=OSA.distance, score_cutoff=most, limit=4 * MAX_SUGGESTIONS)
-            matches += [(n_faults, index) for _, n_faults, index in hits]
-        fewest_faults = min(matches, default=(0, 0))[0]
-        return [self._ends[index][1] for n_faults, index in matches if n_faults == fewest_faults]
+            matches += [(n, int(rows[index])) for _, n, index in hits]
+        fewest = min(matches, default=(math.inf, 0))[0]
+        return float(fewest), [row for n, row in matches if n == fewest]
 
 
-def _ends(text: str) -> Iterator[str]:
-    """`text` from each of its words on, folded."""
-    words = fold(normalise(text)).split()
+def _ends(key: str) -> Iterator[str]:
+    """`key` from each of its words on."""
+    words = key.split()
     for start in range(len(words)):
         yield " ".join(words[start:])
