@@ -133,6 +133,11 @@ def test_a_word_that_says_nothing_replaces_one_only_beside_its_neighbours(tmp_pa
     assert speller.correct("toy fro kids", unknown) == "toy for kids"
 
 
+def test_a_word_that_is_corrected_tells_what_its_neighbour_was_meant_to_be(tmp_path: Path) -> None:
+    speller = build(tmp_path, [*["Jump starter"] * 20, *["Pump"] * 60], {})
+    assert speller.correct("ump starteer", unknown) == "jump starter"
+
+
 def test_two_words_are_one_that_is_far_more_frequent(tmp_path: Path) -> None:
     titles = [*["Screwdriver red"] * 40, "Wood screw", "Truck driver", *["Hair dryer"] * 2, *["Hairdryer blue"] * 60]
     speller = build(tmp_path, titles, {})

@@ -21,10 +21,11 @@ import pyarrow.parquet as pq
 
 from mmse.core.errors import ArtifactError
 from mmse.index.near_words import LONG, MIN_COUNT, MIN_LENGTH, MIN_RARE_LENGTH, Finder, make_finder
+from mmse.index.query_forms import Stem, stem_key, variant_keys
 from mmse.index.word_counts import HashedCounts, count_words, find_commonest
 from mmse.text.exclusions import FREE, NEGATORS
 from mmse.text.normalise import normalise, word_spans
-from mmse.text.terms import fold, main_terms, terms
+from mmse.text.terms import fold, terms
 
 MAX_RARE, MIN_PAIRS = 100, 3
 """A word of items may be mistyped if it is seen at most so often, and one near it so often beside its neighbours."""
@@ -35,8 +36,7 @@ MAX_PAIR_TEXTS = 300_000
 MAX_WORDS = 12
 """Queries of more words are not corrected; of more unknown words the others are searched as they are."""
 MISTYPED_RATIO = 20
-"""A word that only the log has, or that only ends others, is mistyped if one near it is so many times as frequent; two
-words that nobody writes side by side are one that is so many times as frequent as the rarer."""
+"""A word that only the log has, or that only ends others, gives way to one so many times as frequent; so do two."""
 MIN_COMPOUND_PART, MIN_PREFIX, MAX_COMPOUNDS = 4, 3, 16
 """The fewest letters of the last part of a compound, and before it; so many compounds are searched."""
 MAX_COMPOUND = 100
@@ -56,9 +56,7 @@ _WORDS, _CORRECTIONS, _PAIRS, _LOG_WORDS = "words.parquet", "corrections.parquet
 _MAX_CORRECTED = 3
 """The most words that shoppers' corrections are looked up by."""
 
-Stem = Callable[[str], Sequence[str]]
 IsKnown = Callable[[str], bool]
-
 
 _TEXT_PAIRS = pa.schema([("misspelling", pa.string()), ("spelling", pa.string())])
 
@@ -117,7 +115,7 @@ class Speller:
             "word": list(counts),
             "count": list(counts.values()),
             "spelling": [commonest[word] for word in counts],
-            "stem": [_stem_key(word, stem) for word in counts],
+            "stem": [stem_key(word, stem) for word in counts],
         }
         pq.write_table(pa.table(columns), folder / _WORDS)
         HashedCounts.of({pair: n for pair, n in pairs.items() if n >= MIN_COUNT}).save(folder, _PAIRS)
@@ -143,12 +141,12 @@ class Speller:
         catalogue_words, variants = frozenset(counts), dict[str, str]()
         for query, n in sorted(popular_queries.items(), key=lambda entry: (-entry[1], entry[0])):
             count_words(query, n, counts, spellings, None)
-            for key in _variant_keys(query, stem):
+            for key in variant_keys(query, stem):
                 variants.setdefault(key, query)
         stems = {word: stem_key for word, _, _, stem_key in entries}
         forms: dict[str, list[str]] = {}
         for word in sorted(counts, key=lambda word: (-counts[word], word)):
-            forms.setdefault(stems[word] if word in stems else _stem_key(word, stem), []).append(word)
+            forms.setdefault(stems[word] if word in stems else stem_key(word, stem), []).append(word)
         all_spellings = find_commonest(spellings) | {word: spelling for word, _, spelling, _ in entries}
         other_spellings = {word: spelling for word, spelling in all_spellings.items() if word != spelling}
         fast_stem = functools.lru_cache(_CACHE_SIZE)(lambda text: tuple(stem(text)))
@@ -169,9 +167,13 @@ class Speller:
         """`query` with its misspelt words corrected; None where nothing is misspelt, or no correction is known.
 
         `is_known` tells of a folded word whether an item has it now. With `as_shoppers` nothing is corrected but what
-        shoppers corrected themselves.
+        shoppers corrected themselves. What is corrected may tell what a word beside it was meant to be.
         """
-        text = normalise(query)
+        text = self._correct_words(normalise(query), is_known, as_shoppers)
+        return text and (self._correct_words(text, is_known, as_shoppers) or text)
+
+    def _correct_words(self, text: str, is_known: IsKnown, as_shoppers: bool) -> str | None:
+        """`text`, which is normalised, with the words corrected that are misspelt as it stands; None where none is."""
         tokens = [_Token(start, end, fold(text[start:end])) for start, end in word_spans(text)]
         if not 0 < len(tokens) <= MAX_WORDS:
             return None
@@ -218,7 +220,7 @@ class Speller:
 
     def compounds(self, word: str) -> tuple[str, ...]:
         """The commonest words of the catalogue that end with `word`, as `holzschraube` with `schraube`; all folded."""
-        end = _stem_key(word, self.stem)[::-1] if len(word) <= MAX_COMPOUND else ""
+        end = stem_key(word, self.stem)[::-1] if len(word) <= MAX_COMPOUND else ""
         if len(end) < MIN_COMPOUND_PART:
             return ()
         start = bisect_left(self._reversed_stems, (end, ""))
@@ -251,7 +253,7 @@ class Speller:
 
     def variant(self, query: str) -> str | None:
         """The commonest popular query of the same stems, or of the same ones without blanks."""
-        texts = (self.variants.get(key) for key in _variant_keys(normalise(query), self.stem))
+        texts = (self.variants.get(key) for key in variant_keys(normalise(query), self.stem))
         return next((text for text in texts if text is not None), None)
 
     def canonical(self, query: str, requests_of: Callable[[Sequence[str]], Sequence[int]]) -> str:
@@ -284,7 +286,7 @@ class Speller:
 
     def _forms_of(self, word: str) -> Sequence[str]:
         """The words with the stem of `word`, the commonest first."""
-        return self.forms.get(_stem_key(word, self.stem), (word,))
+        return self.forms.get(stem_key(word, self.stem), (word,))
 
     def _is_right(self, word: str, is_known: IsKnown) -> bool:
         """Whether `word` is not to be corrected: it is known, or too short, or no word of letters."""
@@ -311,11 +313,11 @@ class Speller:
         is_rare = n <= MAX_RARE and len(word) >= MIN_LENGTH and word.isalpha() and word not in NEGATORS
         if not is_rare or not (predecessor or next_word) or self._has_neighbour(predecessor, word, next_word):
             return word
-        stem = _stem_key(word, self.stem)
+        stem = stem_key(word, self.stem)
         options = [
             (n_pairs, self.counts[near_word], near_word)
             for near_word, _ in self._near_words(word, 1)
-            if self.counts[near_word] >= MISTYPED_RATIO * n and stem != _stem_key(near_word, self.stem)
+            if self.counts[near_word] >= MISTYPED_RATIO * n and stem != stem_key(near_word, self.stem)
             if (n_pairs := self._count_pair(predecessor, near_word) + self._count_pair(near_word, next_word))
             >= MIN_PAIRS
         ]
@@ -324,14 +326,14 @@ class Speller:
     def _are_one(self, head: str, tail: str) -> bool:
         """Whether two words are one that was written apart: nobody writes them so, and one is no word or a rare one."""
         n_joined, n_rarer = self.counts.get(head + tail, 0), min(self.counts.get(head, 0), self.counts.get(tail, 0))
-        is_commoner = n_joined >= max(MIN_COUNT, MISTYPED_RATIO * n_rarer)
-        return is_commoner and not self._count_pair(head, tail)
+        return n_joined >= max(MIN_COUNT, MISTYPED_RATIO * n_rarer) and not self._count_pair(head, tail)
 
     def _replacement(self, predecessor: str, token: _Token, successor: _Token | None) -> tuple[str, ...]:
         """The words in place of `token`: itself where nothing is near.
 
         A last word that a known one begins with may be unfinished: it is finished, or left alone, unless a word is near
-        that is far more frequent or at home beside its neighbours. No word that says nothing replaces one elsewhere.
+        that is far more frequent or at home beside its neighbours. No word that says nothing replaces one that stands
+        alone.
         """
         next_word = successor.word if successor else ""
         options: list[tuple[float, tuple[str, ...]]] = [(-math.inf, (token.word,))]
@@ -346,9 +348,11 @@ class Speller:
                 continue
             if not self._is_right(word, lambda _: False):
                 continue  # the log has this mistyped word, too
-            has_other_start = word[0] != token.word[0] and word[1::-1] != token.word[:2]
-            is_far = len(token.word) < LONG and (n_faults > 1 or has_other_start)
-            if (is_far or not self.is_content(word)) and not is_at_home:
+            has_other_start = word[0] != token.word[0]
+            is_far = n_faults > 1 or (has_other_start and word[1::-1] != token.word[:2])
+            if is_far and len(token.word) < LONG and not is_at_home:
+                continue
+            if not (predecessor or successor or self.is_content(word)):
                 continue
             cost = _FAULT_COST * (n_faults - 1) + _FIRST_LETTER_COST * has_other_start
             options.append((self._score(predecessor, word, next_word) - cost, (word,)))
@@ -394,22 +398,3 @@ def _read_corrections(path: Path) -> dict[str, str]:
         return {}
     columns = pq.read_table(path, schema=_TEXT_PAIRS).to_pydict()
     return dict(zip(columns["misspelling"], columns["spelling"], strict=True))
-
-
-def _stem_key(text: str, stem: Stem) -> str:
-    return " ".join(stem(text))
-
-
-def join_stems(query: str, stem: Stem) -> str:
-    """The stems of `query` without blanks, which plurals, spacing and punctuation leave as they are."""
-    return "".join((*stem(term), term)[0] for term in main_terms(query))
-
-
-def _variant_keys(query: str, stem: Stem) -> tuple[str, ...]:
-    """What the forms of one query have in common: the stems in their order, and the same without blanks.
-
-    Of `mug, red` also those of `red mug`, as registers write names.
-    """
-    head, comma, tail = query.partition(", ")
-    turned = _variant_keys(f"{tail} {head}", stem) if comma and "," not in tail else ()
-    return f"stems {_stem_key(query, stem)}", f"letters {join_stems(query, stem)}", *turned

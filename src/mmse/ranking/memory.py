@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64, UInt64
 
 from mmse.core.errors import ArtifactError
-from mmse.index.speller import Stem, join_stems
+from mmse.index.query_forms import Stem, join_stems
 from mmse.text.hashing import digests
 from mmse.text.normalise import normalise
 

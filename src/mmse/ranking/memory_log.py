@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 
 from mmse.core.scratch import ScratchFolder
 from mmse.dataset.folder import DatasetFolder, open_snapshots
-from mmse.index.speller import Stem
+from mmse.index.query_forms import Stem
 from mmse.ranking.memory import QueryMemory, memory_key
 from mmse.schema.stages import Stage
 from mmse.text.hashing import digests
