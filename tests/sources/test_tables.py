@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mmse.core.config import build
 from mmse.core.errors import TableError, UsageError
-from mmse.sources.tables import EventsConfig, ItemsConfig, files_in, identifier, literal, open_events, open_items
+from mmse.sources.file_locations import files_in
+from mmse.sources.tables import EventsConfig, ItemsConfig, identifier, literal, open_events, open_items
 
 
 @pytest.fixture

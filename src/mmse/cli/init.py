@@ -156,7 +156,10 @@ def render_toml(
 
 def _source_lines(proposal: TableProposal) -> list[str]:
     lines = [f"source = {_quote(proposal.file.source)}  # {proposal.file.n_rows:,} rows"]
-    return [*lines, *([f"format = {_quote(proposal.format)}"] if proposal.format else [])]
+    lines += [f"format = {_quote(proposal.format)}"] if proposal.format else []
+    gaps = proposal.empty_flags
+    reason = f"{gaps[0]} is empty in some rows" if gaps else ""
+    return [*lines, *([f"empty_means_no = true  # {reason}"] if gaps else [])]
 
 
 def _column_lines(proposal: TableProposal, section: str) -> list[str]:

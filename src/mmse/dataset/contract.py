@@ -21,7 +21,7 @@ from mmse.schema.columns import ITEM_COLUMNS, ColumnType
 from mmse.schema.stages import Stage
 from mmse.schema.value_sets import is_set
 from mmse.sources.duckdb_session import Session, open_session
-from mmse.sources.tables import files_in
+from mmse.sources.file_locations import files_in
 from mmse.text.normalise import normalise
 
 MAX_PERIODS = 99

@@ -26,7 +26,8 @@ from mmse.mining.split import Slices
 from mmse.schema.stages import Stage
 from mmse.schema.value_forms import VALUE_FORMS, ValueForms
 from mmse.sources.duckdb_session import Session
-from mmse.sources.tables import files_in, identifier, literal
+from mmse.sources.file_locations import files_in
+from mmse.sources.tables import identifier, literal
 
 ITEMS_AT_ONCE = 2_000_000
 """Item statistics are summed for this many items at a time, at 24 bytes each."""

@@ -17,12 +17,13 @@ from mmse.mining.lessons import NO_LOG, LogTotals, lessons
 from mmse.mining.log_checks import CHECKS, read_totals
 from mmse.mining.mine import MineConfig
 from mmse.mining.shoppers import find_strangers, on_days, stranger_findings, summarise_requests
-from mmse.sources.casting import RowCounts, read_events, read_items
+from mmse.sources.casting import RowCounts, hint_of, read_events, read_items
 from mmse.sources.duckdb_session import Session, open_session
+from mmse.sources.file_locations import files_in
 from mmse.sources.hashed_ids import hash_ids
 from mmse.sources.losses import UNKNOWN_ITEM, lost_kinds
 from mmse.sources.sql import literal
-from mmse.sources.tables import EventsConfig, ItemsConfig, files_in, open_event_sources, open_items
+from mmse.sources.tables import EventsConfig, ItemsConfig, open_event_sources, open_items
 from mmse.sources.variants import COPY
 
 NO_TITLE = "title is empty"
@@ -127,6 +128,7 @@ def _check_rejections(session: Session, table: str, counts: RowCounts, limit: fl
             "rejected_rows",
             f"Mend these rows, or raise max_rejected_share in [{table}] if they may be dropped.",
         )
+        cure = f"{hint_of(reason)} {cure}".lstrip()
         if reason == COPY:
             name, cure = "copies", "Nothing is lost: the first of each is read."
         elif reason == UNKNOWN_ITEM:

@@ -43,8 +43,9 @@ from mmse.mining.split import Slices, cut
 from mmse.schema.user_ids import SALT, UserSalt
 from mmse.sources.casting import RowCounts, read_events, read_items
 from mmse.sources.duckdb_session import Session, open_session
+from mmse.sources.file_locations import files_in
 from mmse.sources.hashed_ids import hash_ids
-from mmse.sources.tables import EventsConfig, ItemsConfig, Table, files_in, fingerprint, open_event_sources, open_items
+from mmse.sources.tables import EventsConfig, ItemsConfig, Table, fingerprint, open_event_sources, open_items
 
 log = logging.getLogger(__name__)
 

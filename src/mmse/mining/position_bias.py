@@ -11,7 +11,8 @@ from jaxtyping import Int64
 from mmse.mining.examination import PositionCounts
 from mmse.schema.stages import Stage
 from mmse.sources.duckdb_session import Session
-from mmse.sources.tables import files_in, literal
+from mmse.sources.file_locations import files_in
+from mmse.sources.tables import literal
 
 EXPLORED_STRATUM = 0
 

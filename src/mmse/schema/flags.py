@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-TRUE_WORDS = ("true", "t", "yes", "y", "1", "1.0")
-FALSE_WORDS = ("false", "f", "no", "n", "0", "0.0")
+TRUE_WORDS = ("true", "t", "yes", "y", "1", "1.0", "on", "x", "ja", "j", "oui", "si", "sí", "sim", "tak", "да")
+FALSE_WORDS = ("false", "f", "no", "n", "0", "0.0", "off", "nein", "nee", "non", "não", "nao", "nej", "nie", "нет")
 IN_STOCK_WORDS = (
     "instock",
     "available",

@@ -20,11 +20,12 @@ from mmse.sources.attribution import NO_PAGE, attribute, page_columns
 from mmse.sources.bad_lines import NOT_CSV, reject_bad_lines
 from mmse.sources.column_rules import SQL_TYPES, event_rule, item_rule
 from mmse.sources.duckdb_session import Session
+from mmse.sources.file_locations import files_in, hint_no_log
 from mmse.sources.item_forms import read_forms, read_lists, set_values
 from mmse.sources.item_values import clean_texts, count_emptied, is_optional, optional_value
 from mmse.sources.losses import UNKNOWN_ITEM, KindCount
 from mmse.sources.sql import identifier, literal
-from mmse.sources.tables import ACTIONS, ItemsConfig, Table, files_in, hint_no_log
+from mmse.sources.tables import ACTIONS, ItemsConfig, Table
 from mmse.sources.value_lists import shown_text
 from mmse.sources.values import CastRule
 from mmse.sources.variants import COPY, VariantCounts, find_variants, merge_texts, merge_values, warn_of_groups
@@ -325,7 +326,17 @@ def _hints(session: Session, table: Table, counts: dict[str, int]) -> str:
             "Clicks and orders without a request_id belong to the last request that showed the item to the same "
             "shopper; attribution_hours in [events] says how long before."
         )
-    missing = [reason.removesuffix(" is missing") for reason in counts if reason in _MISSING_FLAGS]
-    if missing:
-        hints.append(f"If an empty {' or '.join(missing)} means no: empty_means_no = true in [events] of shop.toml.")
-    return "".join(f"{hint}\n" for hint in hints)
+    hints += filter(None, map(hint_of, counts))
+    return "".join(f"{hint}\n" for hint in dict.fromkeys(hints))
+
+
+def hint_of(reason: str) -> str:
+    """How shop.toml can say what the values mean that are bad for `reason`; "" where it cannot."""
+    name, _, fault = reason.partition(" is ")
+    if reason in _MISSING_FLAGS:
+        return "If an empty value means no: empty_means_no = true in [events] of shop.toml."
+    if fault == "not true or false":
+        return f'If it counts or names actions, compare it: {name} = {{column = "…", above = 0}}, or {{…, is = "…"}}.'
+    if fault == "not a time":
+        return 'If the times have one form, say it: time_format = "%d/%m/%Y %H:%M" in [events] of shop.toml.'
+    return ""

@@ -59,7 +59,7 @@ def event_rule(table: Table, name: str, not_shown: str = "", *, empty_means_no: 
     column, raw, type_ = EVENT_COLUMNS[name], table.column(name), table.types[name]
     actions = [f"coalesce({flag}, false)" for flag in ACTIONS if flag in table.columns]
     if column.type is ColumnType.TIME:
-        return values.time(name, raw, type_)
+        return values.time(name, raw, type_, table.time_form)
     if column.type is ColumnType.FLAG:
         return values.flag(name, raw, type_, is_required=column.is_required and not empty_means_no, unless=not_shown)
     if name == "position":

@@ -14,6 +14,7 @@ from mmse.sources import encodings
 from mmse.sources.csv_forms import CsvConfig
 from mmse.sources.mapping import ComparisonValue, MappedValue, check_comparison, check_value
 from mmse.sources.readers import READERS
+from mmse.sources.times import is_pattern
 
 _DEFAULT_EVENTS = "events/*.parquet"
 
@@ -114,18 +115,21 @@ class EventSource:
     csv: CsvConfig = field(default_factory=CsvConfig)
     empty_means_no: bool | None = None
     max_rejected_share: float | None = None
+    time_format: str | None = None
 
     def __post_init__(self) -> None:
         _check(self.source, self.max_rejected_share or 0.0)
         _check_reading(self.format, self.encoding)
         _check_events_mapping(self.columns, self.only)
+        _check_time_format(self.time_format)
 
 
 @dataclass(frozen=True)
 class EventsConfig:
     """`[events]` of shop.toml: one row per item shown; the fields are those of `ItemsConfig`.
 
-    With `empty_means_no`, a row that does not say whether its item was clicked or ordered says no. Rows that do not
+    `time_format` is the form of the times in text, a pattern of strptime, where it is none of the known ones. With
+    `empty_means_no`, a row that does not say whether its item was clicked or ordered says no. Rows that do not
     meet `only`, a comparison, are not read. `sources` are the sources of the rows where there are several; a click, a
     cart or an order without a `request_id` belongs to the last request that showed the item to the same shopper within
     `attribution_hours`.
@@ -139,6 +143,7 @@ class EventsConfig:
     max_rejected_share: float = 0.05
     format: str | None = None
     only: ComparisonValue | None = None
+    time_format: str | None = None
     sources: tuple[EventSource, ...] = ()
     attribution_hours: float = 24.0
 
@@ -146,6 +151,7 @@ class EventsConfig:
         _check(self.source, self.max_rejected_share)
         _check_reading(self.format, self.encoding)
         _check_events_mapping(self.columns, self.only)
+        _check_time_format(self.time_format)
         require(self.attribution_hours > 0, "attribution_hours", self.attribution_hours, "a number above 0")
         alone = not self.sources or self.source == _DEFAULT_EVENTS
         require(alone, "source", self.source, "left out where [[events.sources]] name the files")
@@ -165,6 +171,11 @@ def _check_reading(format_: str | None, encoding: str | None) -> None:
     require(format_ is None or format_ in READERS, "format", format_, f"one of {', '.join(READERS)}")
     known = encoding is None or encodings.is_known(encoding)
     require(known, "encoding", encoding, 'an encoding such as "utf-8", "windows-1252" or "utf-16"')
+
+
+def _check_time_format(time_format: str | None) -> None:
+    expectation = 'a pattern such as "%d/%m/%Y %H:%M:%S"'
+    require(time_format is None or is_pattern(time_format), "time_format", time_format, expectation)
 
 
 def _check_events_mapping(columns: Mapping[str, MappedValue], only: ComparisonValue | None) -> None:

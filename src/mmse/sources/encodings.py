@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 import shutil
 from pathlib import Path
+
+import charset_normalizer
 
 from mmse.core.errors import TableError
 from mmse.sources.file_contents import DAMAGED, HEAD_BYTES, open_bytes, read_head
@@ -19,6 +22,13 @@ _MARKS = {
 _HIDDEN_SHARE = 0.2
 """Text in UTF-16 without a mark has a zero byte beside each of its plain letters: all of them even, or all odd."""
 _MAX_OTHER_SHARE = 0.02
+_MAX_GUESSED = 1 << 16
+"""Bytes from the first that is not UTF-8 on, by which an encoding is guessed."""
+_OTHER_SIGNS, _MIN_ALONE = re.compile(r"[^\x00-\x7f]+"), 0.7
+_WESTERN = frozenset("àâäáãåæçèéêëíîïñóôöõøœùúûüÿßÀÂÄÁÃÅÆÇÈÉÊËÍÎÏÑÓÔÖÕØŒÙÚÛÜŸ€£§°²®™–—‘’“”„…«»·´½¼¾×\xa0")
+"""What Western languages write beside ASCII: in a text of another encoding, windows-1252 shows further signs."""
+_USUAL_NAMES = {"cp932": "shift_jis", "cp949": "euc_kr", "euc_jis_2004": "euc_jp", "mac_iceland": "mac_roman"}
+"""Encodings by the names under which they are known."""
 
 
 def is_known(encoding: str) -> bool:
@@ -77,14 +87,43 @@ def _check_bytes(file: str, table: str, content: bytes, *, is_end: bool) -> None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         begin = content.rfind(b"\n", 0, error.start) + 1
-        text = content[begin : error.start + 20].split(b"\n")[0].rstrip(b"\r").decode("cp1252", "replace")
+        encoding = guess(content[begin : begin + _MAX_GUESSED])
+        text = content[begin : error.start + 40].split(b"\n")[0].rstrip(b"\r").decode(encoding, "replace")
         finding = f"line {line} has the byte 0x{content[error.start]:02x}: {text!r}"
-        raise _not_utf8(file, table, finding, "windows-1252") from error
+        raise _not_utf8(file, table, finding, encoding) from error
+
+
+def guess(content: bytes) -> str:
+    """The encoding that the lines of `content` seem to have that are not UTF-8."""
+    bad_lines = b"\n".join(line for line in content.split(b"\n") if not _is_utf8(line)) or content
+    if _looks_western(bad_lines):
+        return "windows-1252"
+    best = charset_normalizer.from_bytes(bad_lines).best()
+    name = best.encoding if best else "cp1252"
+    return _USUAL_NAMES.get(name, name.replace("cp125", "windows-125"))
+
+
+def _looks_western(content: bytes) -> bool:
+    """Whether windows-1252 shows nothing but usual letters and signs, and these one by one, as in `Größe` and `été`."""
+    try:
+        signs = _OTHER_SIGNS.findall(content.decode("cp1252"))
+    except UnicodeDecodeError:
+        return False  # some bytes mean nothing in windows-1252
+    n_alone = sum(len(run) == 1 for run in signs)
+    return set("".join(signs)) <= _WESTERN and n_alone >= _MIN_ALONE * len(signs)
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _not_utf8(file: str, table: str, finding: str, encoding: str) -> TableError:
     return TableError(
         f"{file} of the {table} table should be UTF-8 and is not: {finding}; it looks like {encoding}.",
-        f'Say so: encoding = "{encoding}" in [{table}] of shop.toml; or save the file as UTF-8. '
+        f'If that reads well, say so: encoding = "{encoding}" in [{table}] of shop.toml; or save the file as UTF-8. '
         'With encoding = "utf-8", lines that are not are set aside.',
     )

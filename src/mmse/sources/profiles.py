@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 
 from mmse.core.errors import TableError
+from mmse.schema import flags
 from mmse.sources.encodings import check_head
 from mmse.sources.file_contents import DAMAGED, check_content
 from mmse.sources.file_readers import FORMATS, common_format
@@ -15,6 +16,7 @@ from mmse.sources.readers import READERS
 from mmse.sources.relation import Relation, SourceFiles
 from mmse.sources.sql import identifier
 from mmse.sources.text_copies import CopiesFolder
+from mmse.sources.times import DAY_FIRST, EARLIEST, MONTH_FIRST, TimeForm, from_text
 
 ROWS = 50_000
 """So many rows of a file are looked at."""
@@ -23,7 +25,9 @@ _ODD_FORMATS = {".xml": "merchant_feed", ".tab": "csv"}
 """Further endings of files that a folder of exports may hold."""
 _MIN_VECTOR = 4
 """A list of so many numbers is taken for a vector."""
-_FLAGS = "('true', 'false', 't', 'f', 'yes', 'no', 'y', 'n', '0', '1')"
+_LARGEST_COUNT = 999
+"""A whole number up to it may count clicks or orders; a larger one is rather an id."""
+_FLAGS = (*flags.TRUE_WORDS, *flags.FALSE_WORDS)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class ColumnProfile:
     share_numbers: float
     share_times: float
     share_flags: float
+    share_counts: float
     share_lists: float
     share_vectors: float
     words: float
@@ -130,10 +135,13 @@ def _profile(connection: duckdb.DuckDBPyConnection, source: str, relation: Relat
 
 def _column(connection: duckdb.DuckDBPyConnection, name: str) -> ColumnProfile:
     value = "trim(value)"
-    times = f"TRY_CAST({value} AS TIMESTAMPTZ) IS NOT NULL OR TRY_CAST({value} AS DOUBLE) BETWEEN 9e8 AND 3e18"
+    forms = [TimeForm(order=order) for order in (DAY_FIRST, MONTH_FIRST)]
+    times = " OR ".join(f"({from_text(value, form)}) >= TIMESTAMP '{EARLIEST}'" for form in forms)
     (counts,) = connection.execute(f"""
         SELECT count(DISTINCT value), count(*), count(*) FILTER (TRY_CAST({value} AS DOUBLE) IS NOT NULL),
                count(*) FILTER ({times}), count(*) FILTER (lower({value}) IN {_FLAGS}),
+               count(*) FILTER (TRY_CAST({value} AS DOUBLE) BETWEEN 0 AND {_LARGEST_COUNT}
+                                AND TRY_CAST({value} AS DOUBLE) = floor(TRY_CAST({value} AS DOUBLE))),
                count(*) FILTER (value LIKE '%|%|%'),
                count(*) FILTER (value LIKE '[%]' AND list_count(TRY_CAST(value AS DOUBLE[])) >= {_MIN_VECTOR}),
                coalesce(avg(length({value}) - length(replace({value}, ' ', ''))), 0)
@@ -143,7 +151,7 @@ def _column(connection: duckdb.DuckDBPyConnection, name: str) -> ColumnProfile:
     samples = connection.execute(f"""
         SELECT DISTINCT ON (value) value FROM (SELECT {identifier(name)} AS value FROM looked_at LIMIT 1000)
          WHERE value IS NOT NULL AND {value} <> '' LIMIT {SAMPLES}""").fetchall()
-    n_distinct, n_filled, numbers, n_times, flags, lists, vectors, blanks = counts
+    n_distinct, n_filled, numbers, n_times, n_flags, n_counts, lists, vectors, blanks = counts
     filled = max(1, n_filled)
     return ColumnProfile(
         name=name,
@@ -152,7 +160,8 @@ def _column(connection: duckdb.DuckDBPyConnection, name: str) -> ColumnProfile:
         share_filled=n_filled / max(1, n_looked_at),
         share_numbers=numbers / filled,
         share_times=n_times / filled,
-        share_flags=flags / filled,
+        share_flags=n_flags / filled,
+        share_counts=n_counts / filled,
         share_lists=lists / filled,
         share_vectors=vectors / filled,
         words=float(blanks) + 1,

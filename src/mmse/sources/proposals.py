@@ -6,6 +6,7 @@ and find what no name tells: the events' item column is the one whose values are
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 
@@ -41,7 +42,7 @@ EVENT_NAMES: dict[str, tuple[str, ...]] = {
     "propensity": ("propensity", "propensity_score"),
 }
 _NUMBERS = ("price", "rating", "position", "propensity")
-_FLAGS = ("clicked", "carted", "ordered")
+FLAGS = ("clicked", "carted", "ordered")
 _TIMES = ("timestamp",)
 MIN_SHARE = 0.9
 MIN_OVERLAP = 0.3
@@ -79,6 +80,12 @@ class TableProposal:
     def shop_column(self, ours: str) -> str | None:
         """The shop's column behind `ours`, None where none was found."""
         return next((mapping.shop for mapping in self.mappings if mapping.ours == ours), None)
+
+    @property
+    def empty_flags(self) -> tuple[str, ...]:
+        """The flags of what a shopper did that are empty in some rows."""
+        gaps = {column.name for column in self.file.columns if column.share_filled < 1}
+        return tuple(mapping.ours for mapping in self.mappings if mapping.ours in FLAGS and mapping.shop in gaps)
 
 
 def propose_items(files: list[FileProfile]) -> TableProposal | None:
@@ -153,16 +160,22 @@ def _by_name(file: FileProfile, ours: str, names: tuple[str, ...]) -> Mapping | 
         column = by_name.get(name)
         if column is not None and column.share_filled > 0 and not _refuses(ours, column):
             reason = "the same name" if column.name == ours else f"{column.name} is a usual name of it"
-            return Mapping(ours, column.name, f"{reason}{_evidence(ours, column, file)}")
+            value = f"{{column = {json.dumps(column.name)}, above = 0}}" if _counts(ours, column) else ""
+            return Mapping(ours, column.name, f"{reason}{_evidence(ours, column, file)}", value)
     return None
+
+
+def _counts(ours: str, column: ColumnProfile) -> bool:
+    """Whether `ours` is true or false and `column` has numbers of clicks or orders."""
+    return ours in FLAGS and column.share_flags < column.share_counts >= MIN_SHARE
 
 
 def _refuses(ours: str, column: ColumnProfile) -> bool:
     """Whether the values of `column` cannot be `ours`."""
     if ours in _TIMES:
         return column.share_times < MIN_SHARE
-    if ours in _FLAGS:
-        return column.share_flags < MIN_SHARE
+    if ours in FLAGS:
+        return max(column.share_flags, column.share_counts) < MIN_SHARE
     if ours == "position":
         return column.share_numbers < MIN_SHARE
     return ours == "title" and column.share_numbers > MIN_SHARE
@@ -176,7 +189,9 @@ def _evidence(ours: str, column: ColumnProfile, file: FileProfile) -> str:
         return ", and its values are times"
     if ours in _NUMBERS and column.share_numbers >= MIN_SHARE:
         return ", and its values are numbers"
-    if ours in _FLAGS:
+    if _counts(ours, column):
+        return ", and its values are whole numbers from 0: one above 0 is true"
+    if ours in FLAGS:
         return ", and its values are true or false"
     return f", {column.n_distinct:,} values"
 

@@ -7,7 +7,6 @@ kinds of sources. `mmse.schema.columns` has the columns of the tables.
 from __future__ import annotations
 
 import codecs
-import glob
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from mmse.sources import encodings
 from mmse.sources.config import EventsConfig as EventsConfig
 from mmse.sources.config import ItemsConfig as ItemsConfig
 from mmse.sources.file_contents import DAMAGED, check_content
+from mmse.sources.file_locations import hint_no_log, locate
 from mmse.sources.file_readers import FILE_READERS, common_format, format_of, is_url
 from mmse.sources.mapping import MappedValue, ShopColumn, extract_once, find_value, occurs, path_of
 from mmse.sources.missing_columns import missing_column
@@ -31,6 +31,7 @@ from mmse.sources.relation import Relation, SourceFiles
 from mmse.sources.sql import identifier as identifier
 from mmse.sources.sql import literal as literal
 from mmse.sources.text_copies import CopiesFolder
+from mmse.sources.times import NO_FORM, TimeForm, find_order
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Table:
     encoding: str | None = None
     max_rejected_share: float = 0.05
     empty_means_no: bool = False
+    time_form: TimeForm = NO_FORM
 
     @property
     def columns(self) -> dict[str, str]:
@@ -97,11 +99,6 @@ class Table:
     def n_bytes(self) -> int | None:
         """The size of all files, `None` for URLs."""
         return None if is_url(self.files[0]) else sum(Path(file).stat().st_size for file in self.files)
-
-
-def files_in(folder: Path, pattern: str) -> str:
-    """The files in `folder` that match the glob `pattern`, as a SQL string; `folder` is taken literally."""
-    return literal(str(Path(glob.escape(str(folder))) / pattern))
 
 
 def open_items(connection: duckdb.DuckDBPyConnection, config: ItemsConfig, base: Path) -> Table:
@@ -159,37 +156,6 @@ def unreadable(table: str, files: Iterable[str], error: Exception) -> TableError
     return TableError(f"The {table} table cannot be read from {source}: {message}.", cure)
 
 
-def hint_no_log(table: str) -> str:
-    """What a shop may do whose `table` of events has nothing in it, as the end of a cure."""
-    return " A shop that has no log yet leaves [events] out." if table == "events" else ""
-
-
-def locate(source: str, base: Path, table: str) -> list[str]:
-    """The files of `source`, sorted; raises `TableError` if there are none, or if one of them is empty."""
-    if is_url(source):
-        return [source]
-    pattern = Path(source).expanduser()
-    path = base / pattern
-    if path.is_dir():
-        files = [
-            p for p in path.rglob("*") if p.is_file() and format_of(p.name) and not _is_hidden(p.relative_to(path))
-        ]
-    elif path.is_file():
-        files = [path]
-    else:
-        root = Path(pattern.anchor) if pattern.is_absolute() else base  # brackets in the base's own name match nothing
-        files = [p for p in root.glob(str(pattern.relative_to(pattern.anchor))) if p.is_file()]
-    if not files:
-        raise TableError(
-            f"No file for the {table} table: nothing matches {path}.",
-            f"Set source in [{table}] of shop.toml to a Parquet, CSV or JSON Lines file, folder, glob or URL."
-            f"{hint_no_log(table)}",
-        )
-    for file in files:
-        _check_file(file, table)
-    return sorted(str(file) for file in files)
-
-
 @dataclass(frozen=True)
 class _OpenSource:
     """The rows of a source, before its columns are looked up; `table` has all but these."""
@@ -233,7 +199,15 @@ class _OpenSource:
                     list(self.relation.types),
                 )
         scan, shop_columns = extract_once(self.table.scan, self.table.document, found)
-        return replace(self.table, scan=scan, shop_columns=shop_columns)
+        table = replace(self.table, scan=scan, shop_columns=shop_columns)
+        time, form = shop_columns.get("timestamp"), table.time_form
+        if time is None or time.type != "VARCHAR" or form.pattern:
+            return table
+        try:
+            order = find_order(connection, time.sql, scan, table.source)
+        except duckdb.Error as error:
+            raise unreadable(table.name, table.files, error) from error
+        return replace(table, time_form=replace(form, order=order))
 
 
 def _open_source(
@@ -263,6 +237,7 @@ def _open_source(
         config.encoding,
         config.max_rejected_share,
         isinstance(config, EventsConfig) and config.empty_means_no,
+        TimeForm((isinstance(config, EventsConfig) and config.time_format) or ""),
     )
     return _OpenSource(table, relation)
 
@@ -381,22 +356,3 @@ def _find_unreadable(
                 )
             return unreadable(table, [file], file_error)
     return unreadable(table, files, error)
-
-
-def _check_file(file: Path, table: str) -> None:
-    if file.stat().st_size == 0:
-        raise TableError(
-            f"{file} of the {table} table is empty (0 bytes).",
-            f"Write it again or take it out of the source.{hint_no_log(table)}",
-        )
-    try:
-        with file.open("rb"):
-            pass
-    except OSError as error:
-        raise TableError(
-            f"{file} of the {table} table cannot be opened: {error.strerror}.", "Make it readable."
-        ) from error
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)

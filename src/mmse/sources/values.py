@@ -11,12 +11,8 @@ from dataclasses import dataclass
 
 from mmse.schema import flags
 from mmse.sources.sql import identifier, literal, literals
+from mmse.sources.times import EARLIEST, INTEGERS, TimeForm, from_number, from_text
 
-INTEGERS = frozenset(
-    ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
-)
-EARLIEST = "1995-01-01"
-"""No shop logged searches before; an earlier time was counted in another unit, or is a date without its century."""
 CLOCK_SKEW_DAYS = 2
 NULL_WORDS = ("null", "none", "nan", "nil", "\\n")
 """Texts with which programs write that there is no number, no flag."""
@@ -142,19 +138,17 @@ def position(name: str, raw: str, type_: str, *, unless: str = "") -> CastRule:
     return CastRule(name, raw, f"CAST({value} AS INTEGER)", checks)
 
 
-def time(name: str, raw: str, type_: str) -> CastRule:
-    """A time in UTC: a timestamp, ISO 8601 text (UTC if it has no zone), or seconds, ms, µs or ns since 1970."""
+def time(name: str, raw: str, type_: str, form: TimeForm) -> CastRule:
+    """A time in UTC: a timestamp, a number, or a text of a form that is known or of `form` (`mmse.sources.times`)."""
     column, raw_column = identifier(name), _raw_column(name)
     if type_ == "TIMESTAMP":
         value = raw_column
     elif type_.startswith("TIMESTAMP") or type_ == "DATE":
         value = f"TRY_CAST({raw_column} AS TIMESTAMP)"
     elif type_ in INTEGERS or type_ in ("DOUBLE", "FLOAT") or type_.startswith("DECIMAL"):
-        value = _since_1970(f"CAST({raw_column} AS DOUBLE)")
+        value = from_number(f"CAST({raw_column} AS DOUBLE)")
     else:
-        epoch = f"TRY_CAST({raw_column} AS DOUBLE)"
-        iso = f"CAST(TRY_CAST({raw_column} AS TIMESTAMPTZ) AS TIMESTAMP)"
-        value = f"CASE WHEN {epoch} IS NULL THEN {iso} ELSE {_since_1970(epoch)} END"
+        value = from_text(raw_column, form)
     checks = (
         (f"NOT ({_has_value(name, type_)})", f"{name} is missing"),
         (f"{column} IS NULL OR NOT isfinite({column})", f"{name} is not a time"),
@@ -175,15 +169,6 @@ def raw_row(columns: dict[str, str]) -> str:
     """SQL for the shop's row as JSON; `columns` maps the shop's name of each column to SQL for its value."""
     pairs = ", ".join(f"{literal(name)}, {sql}" for name, sql in columns.items())
     return f"CAST(json_object({pairs}) AS VARCHAR)"
-
-
-def _since_1970(number_: str) -> str:
-    """The unit is told from the size of the number: 1e11 s would be the year 5138, and 1e11 ms is 1973."""
-    scale = (
-        f"CASE WHEN abs({number_}) < 1e11 THEN 1e6 WHEN abs({number_}) < 1e14 THEN 1e3 "
-        f"WHEN abs({number_}) < 1e17 THEN 1 ELSE 1e-3 END"
-    )
-    return f"make_timestamp(TRY_CAST(CASE WHEN isfinite({number_}) THEN {number_} * {scale} END AS BIGINT))"
 
 
 def _raw_column(name: str) -> str:

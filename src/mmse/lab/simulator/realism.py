@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int
 from plotly.subplots import make_subplots
 
 from mmse.core.artifact import read_manifest
-from mmse.sources.tables import files_in
+from mmse.sources.file_locations import files_in
 
 INK, GREY, ORANGE, GRID = "#1f3a5f", "#7a8794", "#d9722e", "#e8ecf0"
 TITLES = (
