@@ -102,3 +102,29 @@ def test_what_init_is_told_is_checked(call: Call, exports: Path, tmp_path: Path)
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "no table that can be read" in call("init", empty).err
+
+
+def test_how_values_are_written_is_proposed(call: Call, tmp_path: Path) -> None:
+    items = "id,title\n" + "".join(f"SKU-{n},Садовый шланг {n}\n" for n in range(40))
+    (tmp_path / "items.csv").write_bytes(items.encode("cp1251"))
+    rows = [
+        f"r{n},{n % 28 + 1}/03/2026 10:30,шланг {n % 7},SKU-{(n + p) % 40},{p},{3 * (p == n % 3)},{'x' * (p == 0)}"
+        for n in range(200)
+        for p in range(3)
+    ]
+    header = "request_id,timestamp,query,item_id,position,clicked,ordered"
+    (tmp_path / "events.csv").write_text("\n".join([header, *rows]), "utf-8")
+    assert call("init", tmp_path).code == 0
+    text = (tmp_path / "shop.toml").read_text("utf-8")
+    assert 'encoding = "windows-1251"' in text
+    assert "Садовый шланг 1" in text
+    assert "first_position = 0" in text
+    assert "empty_means_no = true  # ordered is empty in some rows" in text
+    assert 'clicked = {column = "clicked", above = 0}' in text
+    assert call("doctor", tmp_path / "shop.toml").code == 0
+
+
+def test_a_file_that_cannot_be_read_may_be_what_is_not_found(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("id,title\n1,red shoe\n2,blue shoe\n", "utf-8")
+    (tmp_path / "events.csv").write_text("request_id,query,query\nr1,shoe,1\n", "utf-8")
+    assert "events.csv may be what is not found: mend what is said of it above" in call("init", tmp_path).out

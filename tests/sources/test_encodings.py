@@ -9,6 +9,7 @@ import pytest
 from mining.toy import ITEMS, log, mine_shop, read, write_shop
 from mmse.core.config import build
 from mmse.core.errors import TableError, UsageError
+from mmse.sources.encodings import guess
 from mmse.sources.tables import ItemsConfig
 
 TITLES = ["Grüner Schuh", "café", "plain", "ÄÖÜ"]
@@ -40,6 +41,24 @@ def test_another_encoding_is_named_and_read_once_declared(tmp_path: Path, name: 
     assert "encoding = " in caught.value.cure
     mine_shop(tmp_path, items=ItemsConfig(name, encoding=encoding))
     assert [item["title"] for item in read(tmp_path, "items.parquet")] == TITLES
+
+
+@pytest.mark.parametrize(
+    ("title", "encoding", "name"),
+    [
+        ("Chaussures légères très élégantes – 27,99 €", "cp1252", "windows-1252"),
+        ("Wąż ogrodowy żółty, śruba zaciskowa", "cp1250", "windows-1250"),
+        ("Садовый шланг жёлтый", "cp1251", "windows-1251"),
+        ("Садовый шланг жёлтый", "koi8_r", "koi8_r"),
+        ("Λάστιχο κήπου κίτρινο", "cp1253", "windows-1253"),
+        ("散水ホース 黄色", "shift_jis", "shift_jis"),
+        ("花园水管 黄色", "gbk", "gb18030"),
+        ("정원 호스 노란색", "euc_kr", "euc_kr"),
+    ],
+)
+def test_an_encoding_is_guessed_by_what_it_shows(title: str, encoding: str, name: str) -> None:
+    lines = [f"SKU-{number},{title if number % 3 else 'Garden Hose'},{number}.99" for number in range(60)]
+    assert guess("\n".join(lines).encode(encoding)) == name
 
 
 def test_a_few_lines_far_into_a_file_are_not_dropped_for_their_encoding(tmp_path: Path) -> None:

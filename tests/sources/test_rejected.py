@@ -129,7 +129,36 @@ def test_timestamps_in_every_form_are_the_same_moment(tmp_path: Path) -> None:
     assert timestamps == [DAY] * len(forms)
 
 
-@pytest.mark.parametrize("words", [("1", "0"), ("true", "False"), ("YES", "no"), ("t", "f")])
+def test_positions_from_zero_once_that_is_said(tmp_path: Path) -> None:
+    write_shop(tmp_path, [{**row, "position": row["position"] - 1} for row in log()])
+    with pytest.raises(TableError, match="position is below 1") as caught:
+        mine_shop(tmp_path)
+    assert "first_position = 0" in str(caught.value.cure)
+    mine_shop(tmp_path, events=EventsConfig("events.parquet", first_position=0))
+    assert {row["position"] for row in read(tmp_path, "[tv]*/**/*.parquet")} == {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        ("red%20shoe", "red shoe"),
+        ("red+shoe+42", "red shoe 42"),
+        ("gr%C3%BCn", "grün"),
+        ("c++", "c++"),
+        ("100%", "100%"),
+        ("50%25 off", "50%25 off"),
+        ("%ff%fe", "%ff%fe"),
+    ],
+)
+def test_a_query_as_in_a_url_is_read(tmp_path: Path, written: str, read_as: str) -> None:
+    write_shop(tmp_path, [{**row, "query": written} for row in log()])
+    mine_shop(tmp_path)
+    assert {row["query"] for row in read(tmp_path, "queries.parquet")} == {read_as}
+
+
+@pytest.mark.parametrize(
+    "words", [("1", "0"), ("true", "False"), ("YES", "no"), ("t", "f"), ("ja", "nein"), ("X", "0.0")]
+)
 def test_words_for_true_and_false(tmp_path: Path, words: tuple[str, str]) -> None:
     write_shop(tmp_path, log())
     rows = [{**row, "clicked": words[0] if row["clicked"] else words[1]} for row in log()]

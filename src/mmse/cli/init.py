@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,7 +80,8 @@ def init(
         items, events = _make_tables(connection, items, events, folder)
     with explain_os_errors(target):
         target.write_text(render_toml(items, events), "utf-8")
-    _print_result(target, items, events, folder)
+    problems = [profile.source for profile in profiles if profile.problem]
+    _print_result(target, items, events, folder, problems)
 
 
 def _init_public_set(name: str, folder: Path, connection: duckdb.DuckDBPyConnection, *, is_written: bool) -> None:
@@ -157,6 +159,11 @@ def render_toml(
 def _source_lines(proposal: TableProposal) -> list[str]:
     lines = [f"source = {_quote(proposal.file.source)}  # {proposal.file.n_rows:,} rows"]
     lines += [f"format = {_quote(proposal.format)}"] if proposal.format else []
+    if proposal.file.encoding:
+        reason = "it is no UTF-8; if the samples below do not read well, name another encoding"
+        lines += [f"encoding = {_quote(proposal.file.encoding)}  # {reason}"]
+    position = proposal.file.column(proposal.shop_column("position") or "")
+    lines += ["first_position = 0  # position has a 0"] if position and position.least_number == 0 else []
     gaps = proposal.empty_flags
     reason = f"{gaps[0]} is empty in some rows" if gaps else ""
     return [*lines, *([f"empty_means_no = true  # {reason}"] if gaps else [])]
@@ -225,12 +232,22 @@ def _with_columns(proposal: TableProposal, table: str, columns: list[str]) -> Ta
     return proposal
 
 
-def _print_result(target: Path, items: TableProposal | None, events: TableProposal | None, folder: Path) -> None:
+def _print_result(
+    target: Path, items: TableProposal | None, events: TableProposal | None, folder: Path, problems: Sequence[str] = ()
+) -> None:
     from mmse.sources.derived_events import derivable
 
     stdout.print(f"\n{target.read_text('utf-8')}", markup=False, soft_wrap=True)
     absent = [f"{table}.{name}" for table, p in (("items", items), ("events", events)) if p for name in p.absent]
     absent += ["items"] if items is None else []
+    if problems and (events is None or items is None):
+        names = ", ".join(problems)
+        stdout.print(
+            f"{names} may be what is not found: mend what is said of it above, remove {target}, and ask again.",
+            markup=False,
+            soft_wrap=True,
+        )
+        return
     if events and derivable(events):
         stdout.print(
             f"The log has no {', '.join(events.absent)}. Where each row is a click, or holds a list of what was shown, "

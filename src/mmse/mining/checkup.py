@@ -27,7 +27,6 @@ from mmse.sources.tables import EventsConfig, ItemsConfig, open_event_sources, o
 from mmse.sources.variants import COPY
 
 NO_TITLE = "title is empty"
-BELOW_ONE = "position is below 1"
 _TIMES = {"timestamp is before 1995": "ancient", "timestamp is in the future": "future"}
 _ALL_ROWS = 1.0
 _NO_LOG = Finding(
@@ -124,11 +123,8 @@ def _check_rejections(session: Session, table: str, counts: RowCounts, limit: fl
         severity: Severity = "notes" if reason == COPY else "blocks" if blocks and n >= n_bad / 2 else "warns"
         numbers: dict[str, int | float] = {"rows": n, "of_rows": counts.rows}
         cause = f"{n:,} of {counts.rows:,} rows of {label or table} ({share(n, counts.rows)}): {reason}."
-        name, cure = (
-            "rejected_rows",
-            f"Mend these rows, or raise max_rejected_share in [{table}] if they may be dropped.",
-        )
-        cure = f"{hint_of(reason)} {cure}".lstrip()
+        cure = f"Mend these rows, or raise max_rejected_share in [{table}] if they may be dropped."
+        name, cure = "rejected_rows", f"{hint_of(reason)} {cure}".lstrip()
         if reason == COPY:
             name, cure = "copies", "Nothing is lost: the first of each is read."
         elif reason == UNKNOWN_ITEM:
@@ -137,8 +133,6 @@ def _check_rejections(session: Session, table: str, counts: RowCounts, limit: fl
                 "Bring the delisted items back into the items table with available = false, or let their rows go: "
                 f"max_rejected_share = {min(0.99, n_bad / counts.rows + 0.01):.2f} in [events]."
             )
-        elif reason == BELOW_ONE:
-            cure = "Positions count from 1: add 1 where they count from 0."
         elif reason in _TIMES:
             name, cure = _TIMES[reason], "Look at the unit and the time zone of the column timestamp."
         elif reason == NO_TITLE:

@@ -339,4 +339,6 @@ def hint_of(reason: str) -> str:
         return f'If it counts or names actions, compare it: {name} = {{column = "…", above = 0}}, or {{…, is = "…"}}.'
     if fault == "not a time":
         return 'If the times have one form, say it: time_format = "%d/%m/%Y %H:%M" in [events] of shop.toml.'
+    if reason == "position is below 1":
+        return "If the log counts positions from 0: first_position = 0 in [events] of shop.toml."
     return ""

@@ -64,10 +64,11 @@ def event_rule(table: Table, name: str, not_shown: str = "", *, empty_means_no: 
         return values.flag(name, raw, type_, is_required=column.is_required and not empty_means_no, unless=not_shown)
     if name == "position":
         conditions = [not_shown, *actions] if not_shown else actions
-        return values.position(name, raw, type_, unless=" OR ".join(conditions))
+        return values.position(name, raw, type_, first=table.first_position, unless=" OR ".join(conditions))
     if column.type in (ColumnType.NUMBER, ColumnType.WHOLE):
         return values.number(name, raw, type_)
     assert column.type is ColumnType.TEXT, f"no rule casts {name}"
     unless = f"position IS NULL AND ({' OR '.join(actions)})" if name == "query" and table.shows and actions else ""
     is_required = column.is_required and (table.shows or name != "query")
-    return values.text(name, raw, type_, is_required=is_required, unless=unless)
+    cast = values.query if name == "query" else values.text
+    return cast(name, raw, type_, is_required=is_required, unless=unless)

@@ -116,20 +116,22 @@ class EventSource:
     empty_means_no: bool | None = None
     max_rejected_share: float | None = None
     time_format: str | None = None
+    first_position: int | None = None
 
     def __post_init__(self) -> None:
         _check(self.source, self.max_rejected_share or 0.0)
         _check_reading(self.format, self.encoding)
         _check_events_mapping(self.columns, self.only)
-        _check_time_format(self.time_format)
+        _check_forms(self.time_format, self.first_position)
 
 
 @dataclass(frozen=True)
 class EventsConfig:
     """`[events]` of shop.toml: one row per item shown; the fields are those of `ItemsConfig`.
 
-    `time_format` is the form of the times in text, a pattern of strptime, where it is none of the known ones. With
-    `empty_means_no`, a row that does not say whether its item was clicked or ordered says no. Rows that do not
+    `time_format` is the form of the times in text, a pattern of strptime, where it is none of the known ones;
+    `first_position` is that of a page's first item in the log. With `empty_means_no`, a row that does not say whether
+    its item was clicked or ordered says no. Rows that do not
     meet `only`, a comparison, are not read. `sources` are the sources of the rows where there are several; a click, a
     cart or an order without a `request_id` belongs to the last request that showed the item to the same shopper within
     `attribution_hours`.
@@ -144,6 +146,7 @@ class EventsConfig:
     format: str | None = None
     only: ComparisonValue | None = None
     time_format: str | None = None
+    first_position: int = 1
     sources: tuple[EventSource, ...] = ()
     attribution_hours: float = 24.0
 
@@ -151,7 +154,7 @@ class EventsConfig:
         _check(self.source, self.max_rejected_share)
         _check_reading(self.format, self.encoding)
         _check_events_mapping(self.columns, self.only)
-        _check_time_format(self.time_format)
+        _check_forms(self.time_format, self.first_position)
         require(self.attribution_hours > 0, "attribution_hours", self.attribution_hours, "a number above 0")
         alone = not self.sources or self.source == _DEFAULT_EVENTS
         require(alone, "source", self.source, "left out where [[events.sources]] name the files")
@@ -173,7 +176,8 @@ def _check_reading(format_: str | None, encoding: str | None) -> None:
     require(known, "encoding", encoding, 'an encoding such as "utf-8", "windows-1252" or "utf-16"')
 
 
-def _check_time_format(time_format: str | None) -> None:
+def _check_forms(time_format: str | None, first_position: int | None) -> None:
+    require(first_position in (None, 0, 1), "first_position", first_position, "0 or 1")
     expectation = 'a pattern such as "%d/%m/%Y %H:%M:%S"'
     require(time_format is None or is_pattern(time_format), "time_format", time_format, expectation)
 

@@ -24,11 +24,19 @@ _HIDDEN_SHARE = 0.2
 _MAX_OTHER_SHARE = 0.02
 _MAX_GUESSED = 1 << 16
 """Bytes from the first that is not UTF-8 on, by which an encoding is guessed."""
-_OTHER_SIGNS, _MIN_ALONE = re.compile(r"[^\x00-\x7f]+"), 0.7
+_OTHER_SIGNS, _MIN_ALONE = re.compile(r"[^\x00-\x7f]+"), 0.5
 _WESTERN = frozenset("àâäáãåæçèéêëíîïñóôöõøœùúûüÿßÀÂÄÁÃÅÆÇÈÉÊËÍÎÏÑÓÔÖÕØŒÙÚÛÜŸ€£§°²®™–—‘’“”„…«»·´½¼¾×\xa0")
 """What Western languages write beside ASCII: in a text of another encoding, windows-1252 shows further signs."""
 _USUAL_NAMES = {"cp932": "shift_jis", "cp949": "euc_kr", "euc_jis_2004": "euc_jp", "mac_iceland": "mac_roman"}
 """Encodings by the names under which they are known."""
+
+
+class EncodingError(TableError):
+    """A file is not UTF-8; `encoding` is what it seems to be."""
+
+    def __init__(self, cause: str, cure: str, encoding: str) -> None:
+        super().__init__(cause, cure)
+        self.encoding = encoding
 
 
 def is_known(encoding: str) -> bool:
@@ -41,7 +49,7 @@ def is_known(encoding: str) -> bool:
 
 
 def check_head(file: str, table: str) -> None:
-    """Raises `TableError` where the beginning of `file` shows that it is not UTF-8."""
+    """Raises `EncodingError` where the beginning of `file` shows that it is not UTF-8."""
     head = read_head(file)
     for mark, encoding in _MARKS.items():
         if head.startswith(mark):
@@ -121,9 +129,10 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def _not_utf8(file: str, table: str, finding: str, encoding: str) -> TableError:
-    return TableError(
+def _not_utf8(file: str, table: str, finding: str, encoding: str) -> EncodingError:
+    return EncodingError(
         f"{file} of the {table} table should be UTF-8 and is not: {finding}; it looks like {encoding}.",
         f'If that reads well, say so: encoding = "{encoding}" in [{table}] of shop.toml; or save the file as UTF-8. '
         'With encoding = "utf-8", lines that are not are set aside.',
+        encoding,
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
 from mmse.core.errors import TableError
 from mmse.schema import flags
-from mmse.sources.encodings import check_head
+from mmse.sources.encodings import EncodingError, check_head, copy_as_utf8
 from mmse.sources.file_contents import DAMAGED, check_content
 from mmse.sources.file_readers import FORMATS, common_format
 from mmse.sources.readers import READERS
@@ -45,6 +45,7 @@ class ColumnProfile:
     share_times: float
     share_flags: float
     share_counts: float
+    least_number: float | None
     share_lists: float
     share_vectors: float
     words: float
@@ -55,7 +56,8 @@ class FileProfile:
     """A file, or files of one kind in a folder; `source` is what shop.toml says, `relation` is SQL for all rows.
 
     `problem` is why it cannot be read, if it cannot; then it has no columns. `is_log` says that it is a log, whatever
-    its columns; `copies` keeps the files that are read in place of the shop's.
+    its columns; `copies` keep the files that are read in place of the shop's. `encoding` is what files of text seem to
+    have that are not UTF-8.
     """
 
     source: str
@@ -64,7 +66,8 @@ class FileProfile:
     columns: tuple[ColumnProfile, ...]
     problem: str = ""
     is_log: bool = False
-    copies: CopiesFolder | None = None
+    copies: tuple[CopiesFolder | None, ...] = ()
+    encoding: str = ""
 
     def column(self, name: str) -> ColumnProfile | None:
         """The column `name`, None where the file has none."""
@@ -79,8 +82,7 @@ def profile_folder(folder: Path, connection: duckdb.DuckDBPyConnection) -> list[
     profiles = []
     for number, (source, files) in enumerate(_sources(folder).items()):
         try:
-            relation = _relation([str(file) for file in files], number, connection)
-            profiles.append(_profile(connection, source, relation))
+            profiles.append(_profile_files(connection, source, [str(file) for file in files], number))
         except (duckdb.Error, *DAMAGED) as error:
             profiles.append(FileProfile(source, "", 0, (), str(error).splitlines()[0][:200]))
         except TableError as error:
@@ -112,16 +114,34 @@ def _endings(path: Path) -> list[str]:
     return [*([Path(name.removesuffix(".gz")).suffix] if name.endswith(".gz") else []), path.suffix]
 
 
-def _relation(files: list[str], number: int, connection: duckdb.DuckDBPyConnection) -> Relation:
-    """The rows of `files`; CSV and JSON as text, so that ids keep their zeros."""
+def _profile_files(connection: duckdb.DuckDBPyConnection, source: str, files: list[str], number: int) -> FileProfile:
+    """The profile of `files`; values of CSV and JSON are text, so that ids keep their zeros."""
     ending = Path(files[0].lower().removesuffix(".gz")).suffix
     format_ = _ODD_FORMATS.get(ending) or common_format(files, "")
+    encoding, copies = "", None
     for file in files:
         if format_ in ("csv", "json"):
             check_content(file, format_, "exports")
-        if format_ != "parquet":
-            check_head(file, "exports")
-    return READERS[format_](connection, SourceFiles(files, "exports", f"file_{number}"))
+        if format_ != "parquet" and not encoding:
+            encoding = _other_encoding(file)
+    if encoding:
+        copies = CopiesFolder()
+        targets = [copies.path_of(file, index) for index, file in enumerate(files)]
+        for file, target in zip(files, targets, strict=True):
+            copy_as_utf8(file, encoding, "exports", target)
+        files = [str(target) for target in targets]
+    relation = READERS[format_](connection, SourceFiles(files, "exports", f"file_{number}"))
+    profile = _profile(connection, source, relation)
+    return replace(profile, copies=(copies, relation.copies), encoding=encoding)
+
+
+def _other_encoding(file: str) -> str:
+    """The encoding that `file` seems to have, "" for UTF-8."""
+    try:
+        check_head(file, "exports")
+    except EncodingError as error:
+        return error.encoding
+    return ""
 
 
 def _profile(connection: duckdb.DuckDBPyConnection, source: str, relation: Relation) -> FileProfile:
@@ -130,7 +150,7 @@ def _profile(connection: duckdb.DuckDBPyConnection, source: str, relation: Relat
     texts = ", ".join(f"CAST({identifier(name)} AS VARCHAR) AS {identifier(name)}" for name in names)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE looked_at AS SELECT {texts} FROM {rows} LIMIT {ROWS}")
     columns = tuple(_column(connection, name) for name in names)
-    return FileProfile(source, rows, int(n_rows), columns, copies=relation.copies)
+    return FileProfile(source, rows, int(n_rows), columns)
 
 
 def _column(connection: duckdb.DuckDBPyConnection, name: str) -> ColumnProfile:
@@ -142,7 +162,7 @@ def _column(connection: duckdb.DuckDBPyConnection, name: str) -> ColumnProfile:
                count(*) FILTER ({times}), count(*) FILTER (lower({value}) IN {_FLAGS}),
                count(*) FILTER (TRY_CAST({value} AS DOUBLE) BETWEEN 0 AND {_LARGEST_COUNT}
                                 AND TRY_CAST({value} AS DOUBLE) = floor(TRY_CAST({value} AS DOUBLE))),
-               count(*) FILTER (value LIKE '%|%|%'),
+               min(TRY_CAST({value} AS DOUBLE)), count(*) FILTER (value LIKE '%|%|%'),
                count(*) FILTER (value LIKE '[%]' AND list_count(TRY_CAST(value AS DOUBLE[])) >= {_MIN_VECTOR}),
                coalesce(avg(length({value}) - length(replace({value}, ' ', ''))), 0)
           FROM (SELECT {identifier(name)} AS value FROM looked_at) WHERE value IS NOT NULL AND {value} <> ''
@@ -151,7 +171,7 @@ def _column(connection: duckdb.DuckDBPyConnection, name: str) -> ColumnProfile:
     samples = connection.execute(f"""
         SELECT DISTINCT ON (value) value FROM (SELECT {identifier(name)} AS value FROM looked_at LIMIT 1000)
          WHERE value IS NOT NULL AND {value} <> '' LIMIT {SAMPLES}""").fetchall()
-    n_distinct, n_filled, numbers, n_times, n_flags, n_counts, lists, vectors, blanks = counts
+    n_distinct, n_filled, numbers, n_times, n_flags, n_counts, least, lists, vectors, blanks = counts
     filled = max(1, n_filled)
     return ColumnProfile(
         name=name,
@@ -162,6 +182,7 @@ def _column(connection: duckdb.DuckDBPyConnection, name: str) -> ColumnProfile:
         share_times=n_times / filled,
         share_flags=n_flags / filled,
         share_counts=n_counts / filled,
+        least_number=least,
         share_lists=lists / filled,
         share_vectors=vectors / filled,
         words=float(blanks) + 1,

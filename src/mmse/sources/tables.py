@@ -65,6 +65,7 @@ class Table:
     max_rejected_share: float = 0.05
     empty_means_no: bool = False
     time_form: TimeForm = NO_FORM
+    first_position: int = 1
 
     @property
     def columns(self) -> dict[str, str]:
@@ -238,6 +239,7 @@ def _open_source(
         config.max_rejected_share,
         isinstance(config, EventsConfig) and config.empty_means_no,
         TimeForm((isinstance(config, EventsConfig) and config.time_format) or ""),
+        config.first_position if isinstance(config, EventsConfig) else 1,
     )
     return _OpenSource(table, relation)
 

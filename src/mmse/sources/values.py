@@ -7,7 +7,7 @@ a reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmse.schema import flags
 from mmse.sources.sql import identifier, literal, literals
@@ -16,6 +16,9 @@ from mmse.sources.times import EARLIEST, INTEGERS, TimeForm, from_number, from_t
 CLOCK_SKEW_DAYS = 2
 NULL_WORDS = ("null", "none", "nan", "nil", "\\n")
 """Texts with which programs write that there is no number, no flag."""
+
+
+_AS_IN_URL = r"[^\s+]\+[^\s+]|%[0-9A-Fa-f]{2}"
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,17 @@ def fault(name: str, type_: str, value: str) -> str:
     return f"{_has_value(name, type_)}{not_nan}{not_null} AND ({value}) IS NULL"
 
 
-def position(name: str, raw: str, type_: str, *, unless: str = "") -> CastRule:
-    """A whole number from 1; `unless` is SQL that is true for the rows that need no value."""
+def query(name: str, raw: str, type_: str, *, is_required: bool, unless: str = "") -> CastRule:
+    """Text as `text` gives it; one without blanks that is written as in a URL (`red%20shoe`, `red+shoe`) is read so."""
+    rule = text(name, raw, type_, is_required=is_required, unless=unless)
+    blanks = rf"regexp_replace({rule.value}, '([^\s+])\+', '\1 ', 'g')"
+    is_url = rf"NOT contains({rule.value}, ' ') AND regexp_matches({rule.value}, {literal(_AS_IN_URL)})"
+    value = f"CASE WHEN {is_url} THEN coalesce(TRY(url_decode({blanks})), {rule.value}) ELSE {rule.value} END"
+    return replace(rule, value=value)
+
+
+def position(name: str, raw: str, type_: str, *, first: int, unless: str = "") -> CastRule:
+    """A whole number from 1, where the shop counts from `first`; `unless` is SQL true for rows that need no value."""
     column, raw_column = identifier(name), _raw_column(name)
     exact = f"TRY_CAST({raw_column} AS DOUBLE)"
     whole = f"TRY_CAST(CASE WHEN {exact} = floor({exact}) THEN {exact} END AS INTEGER)"
@@ -133,9 +145,9 @@ def position(name: str, raw: str, type_: str, *, unless: str = "") -> CastRule:
     checks = (
         (_is_missing(name, type_, unless), f"{name} is missing"),
         (f"{_has_value(name, type_)} AND {column} IS NULL", f"{name} is not a whole number"),
-        (f"{column} < 1", f"{name} is below 1"),
+        (f"{column} < 1", f"{name} is below {first}"),
     )
-    return CastRule(name, raw, f"CAST({value} AS INTEGER)", checks)
+    return CastRule(name, raw, f"CAST({value} AS INTEGER)" + (f" + {1 - first}" if first != 1 else ""), checks)
 
 
 def time(name: str, raw: str, type_: str, form: TimeForm) -> CastRule:
