@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from cli.called import Call
@@ -128,3 +129,36 @@ def test_a_file_that_cannot_be_read_may_be_what_is_not_found(call: Call, tmp_pat
     (tmp_path / "items.csv").write_text("id,title\n1,red shoe\n2,blue shoe\n", "utf-8")
     (tmp_path / "events.csv").write_text("request_id,query,query\nr1,shoe,1\n", "utf-8")
     assert "events.csv may be what is not found: mend what is said of it above" in call("init", tmp_path).out
+
+
+@pytest.mark.parametrize("is_json", [True, False])
+def test_a_row_for_each_request_becomes_events(call: Call, tmp_path: Path, *, is_json: bool) -> None:
+    toy.write_csv(tmp_path / "items.csv", toy.ITEMS)
+    pages = [
+        {
+            "request_id": f"r{n}",
+            "timestamp": f"2026-03-{1 + n // 60:02} 10:{n % 60:02}:00",
+            "query": f"shoe {n % 4}",
+            "shown": ["a", "b", "c"],
+            "clicked_ids": ["b", "c"] if n % 2 else [],
+            "ordered": ["c"] if n % 4 == 1 else [],
+        }
+        for n in range(200)
+    ]
+    if is_json:
+        (tmp_path / "log.jsonl").write_text("\n".join(json.dumps(page) for page in pages), "utf-8")
+    else:
+        rows = [{name: "|".join(v) if isinstance(v, list) else v for name, v in page.items()} for page in pages]
+        toy.write_csv(tmp_path / "log.csv", rows)
+    assert "--make-events" in call("init", tmp_path).out
+    (tmp_path / "shop.toml").unlink()
+    assert call("init", tmp_path, "--make-events").code == 0
+    events = pq.read_table(tmp_path / "events.parquet").to_pylist()
+    assert len(events) == 600
+    names = ("item_id", "position", "clicked", "ordered")
+    assert [tuple(event[name] for name in names) for event in events if event["request_id"] == "r1"] == [
+        ("a", 1, False, False),
+        ("b", 2, True, False),
+        ("c", 3, True, True),
+    ]
+    assert call("doctor", tmp_path / "shop.toml").code == 0

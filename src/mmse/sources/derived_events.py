@@ -1,4 +1,4 @@
-"""One row for each shown item, made from logs of another shape: clicks or orders alone, or a list of items in a row.
+"""One row for each shown item, made from logs of another shape: clicks or orders alone, or lists of items in a row.
 
 What such a log lacks is written as what it is: each row of a log of clicks is a click, on position 1, because nobody
 knows where it was; a request is the same shopper, visit, query and time. Nothing is made up about what was shown.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mmse.sources.profiles import FileProfile
-from mmse.sources.proposals import MIN_SHARE, Mapping, TableProposal
+from mmse.sources.proposals import EVENT_NAMES, MIN_SHARE, Mapping, TableProposal, plain_name
 from mmse.sources.sql import identifier
 
 NEEDED = ("query", "timestamp", "item_id")
@@ -19,7 +19,8 @@ OPTIONAL = ("user_id", "session_id", "carted", "explored", "propensity")
 
 def derivable(events: TableProposal) -> bool:
     """Whether the columns that the log lacks can be written from those that it has."""
-    return bool(events.absent) and not set(events.absent) & set(NEEDED)
+    found = {"item_id"} if _shown_column(events.file) and _taken_columns(events.file) else set[str]()
+    return bool(events.absent) and not set(events.absent) & set(NEEDED) - found
 
 
 def derive_events(events: TableProposal) -> str:
@@ -30,25 +31,30 @@ def derive_events(events: TableProposal) -> str:
     optional = "".join(f", {shop[name]} AS {name}" for name in OPTIONAL if name in shop)
     about = f"{request_id} AS request_id, {shop['timestamp']} AS timestamp, {shop['query']} AS query{optional}"
     ordered = shop.get("ordered", "false")
-    pages = _list_column(events.file)
+    pages, taken = _shown_column(events.file), _taken_columns(events.file)
     if pages is None:
         clicked = shop.get("clicked") or ("true" if "position" not in shop else ordered)
         return f"""SELECT {about}, {shop["item_id"]} AS item_id, {shop.get("position", "1")} AS position,
                           {clicked} AS clicked, {ordered} AS ordered FROM {events.file.relation}"""
-    ids = f"string_split(CAST({identifier(pages)} AS VARCHAR), '|')"
-    return f"""SELECT {about}, shown.id AS item_id, shown.position, shown.id = {shop["item_id"]} AS clicked,
-                      false AS ordered
-                 FROM (SELECT *, unnest(list_transform({ids}, lambda id, position: {{'id': id, 'position': position}}))
-                              AS shown FROM {events.file.relation} WHERE {identifier(pages)} IS NOT NULL)"""
+    is_taken = {
+        action: f"coalesce(list_contains({_ids(column)}, one_shown.id), false)" for action, column in taken.items()
+    }
+    any_taken = " OR ".join(is_taken.values()) if is_taken else f"one_shown.id = {shop['item_id']}"
+    clicked, ordered = is_taken.get("clicked", any_taken), is_taken.get("ordered", "false")
+    ids = f"list_transform({_ids(pages)}, lambda id, position: {{'id': id, 'position': position}})"
+    return f"""SELECT {about}, one_shown.id AS item_id, one_shown.position, {clicked} AS clicked, {ordered} AS ordered
+                 FROM (SELECT *, unnest({ids}) AS one_shown FROM {events.file.relation}
+                        WHERE {identifier(pages)} IS NOT NULL)"""
 
 
 def as_made(events: TableProposal, source: str) -> TableProposal:
     """The proposal for the table that `derive_events` wrote to `source`."""
     reasons = {mapping.ours: f"made from {mapping.shop}" for mapping in events.mappings}
-    pages = _list_column(events.file)
+    pages, taken = _shown_column(events.file), _taken_columns(events.file)
     if pages is not None:
         reasons |= {"item_id": f"made from {pages}", "position": f"the place in {pages}"}
-        reasons["clicked"] = "it is the item of the row"
+        reasons["clicked"] = f"it is in {' or '.join(taken.values())}" if taken else "it is the item of the row"
+        reasons |= {action: f"it is in {column}" for action, column in taken.items()}
     guesses = {
         "request_id": "the same shopper, visit, query and time",
         "position": "1: the log does not say where an item stood",
@@ -61,6 +67,28 @@ def as_made(events: TableProposal, source: str) -> TableProposal:
     return replace(events, file=replace(events.file, source=source, columns=()), mappings=mappings, absent=())
 
 
-def _list_column(file: FileProfile) -> str | None:
-    """The column that holds what was shown, as ids with bars between them."""
-    return next((column.name for column in file.columns if column.share_lists >= MIN_SHARE), None)
+def _ids(column: str) -> str:
+    """SQL for the ids in `column`, a JSON array or ids with bars between them; one id is a list of one."""
+    value = f"CAST({identifier(column)} AS VARCHAR)"
+    is_array = f"{value} LIKE '[%]' AND json_valid({value})"
+    return f"CASE WHEN {is_array} THEN json_extract_string({value}, '$[*]') ELSE string_split({value}, '|') END"
+
+
+def _shown_column(file: FileProfile) -> str | None:
+    """The column that holds what was shown, as lists of ids: not one of what was taken of it."""
+    taken = _taken_columns(file).values()
+    return next((c.name for c in file.columns if c.share_lists >= MIN_SHARE and c.name not in taken), None)
+
+
+def _taken_columns(file: FileProfile) -> dict[str, str]:
+    """The columns with the ids of what was clicked and ordered, by our name, where a row holds a whole page."""
+    if not any(column.share_lists >= MIN_SHARE for column in file.columns):
+        return {}
+    ends = ("", "_ids", "_items", "s")
+    by_name = {plain_name(column.name): column.name for column in file.columns if column.share_flags < MIN_SHARE}
+    columns: dict[str, str] = {}
+    for action in ("clicked", "ordered"):
+        usual = (name + end for name in EVENT_NAMES[action] for end in ends)
+        if column := next((by_name[name] for name in usual if name in by_name), None):
+            columns[action] = column
+    return columns

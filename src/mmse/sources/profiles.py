@@ -162,7 +162,7 @@ def _column(connection: duckdb.DuckDBPyConnection, name: str) -> ColumnProfile:
                count(*) FILTER ({times}), count(*) FILTER (lower({value}) IN {_FLAGS}),
                count(*) FILTER (TRY_CAST({value} AS DOUBLE) BETWEEN 0 AND {_LARGEST_COUNT}
                                 AND TRY_CAST({value} AS DOUBLE) = floor(TRY_CAST({value} AS DOUBLE))),
-               min(TRY_CAST({value} AS DOUBLE)), count(*) FILTER (value LIKE '%|%|%'),
+               min(TRY_CAST({value} AS DOUBLE)), count(*) FILTER (value LIKE '%|%|%' OR value LIKE '[%]'),
                count(*) FILTER (value LIKE '[%]' AND list_count(TRY_CAST(value AS DOUBLE[])) >= {_MIN_VECTOR}),
                coalesce(avg(length({value}) - length(replace({value}, ' ', ''))), 0)
           FROM (SELECT {identifier(name)} AS value FROM looked_at) WHERE value IS NOT NULL AND {value} <> ''

@@ -77,9 +77,9 @@ class TableProposal:
     notes: tuple[str, ...] = field(default=())
     format: str = ""
 
-    def shop_column(self, ours: str) -> str | None:
-        """The shop's column behind `ours`, None where none was found."""
-        return next((mapping.shop for mapping in self.mappings if mapping.ours == ours), None)
+    def shop_column(self, our_name: str) -> str | None:
+        """The shop's column behind `our_name`, None where none was found."""
+        return next((mapping.shop for mapping in self.mappings if mapping.ours == our_name), None)
 
     @property
     def empty_flags(self) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ def _is_log(file: FileProfile) -> bool:
 
 
 def _items(file: FileProfile) -> TableProposal:
-    mappings = [mapping for ours in ITEM_NAMES if (mapping := _by_name(file, ours, ITEM_NAMES[ours]))]
+    mappings = [mapping for our_name in ITEM_NAMES if (mapping := _by_name(file, our_name, ITEM_NAMES[our_name]))]
     shop_columns = {mapping.shop for mapping in mappings}
     others = [column for column in file.columns if column.name not in shop_columns and column.share_filled > 0.02]
     vectors = [c.name for c in others if c.share_vectors >= MIN_SHARE and "." not in c.name]
@@ -140,12 +140,14 @@ def _items(file: FileProfile) -> TableProposal:
 
 def _events(file: FileProfile, items: TableProposal | None, connection: duckdb.DuckDBPyConnection) -> TableProposal:
     mappings = [
-        mapping for ours in EVENT_NAMES if ours != "item_id" and (mapping := _by_name(file, ours, EVENT_NAMES[ours]))
+        mapping
+        for our_name in EVENT_NAMES
+        if our_name != "item_id" and (mapping := _by_name(file, our_name, EVENT_NAMES[our_name]))
     ]
     item = _item_column(file, items, connection)
     mappings += [item] if item else []
-    ours = {mapping.ours for mapping in mappings}
-    absent = tuple(name for name in EVENT_COLUMNS.required_names if name not in ours)
+    our_name = {mapping.ours for mapping in mappings}
+    absent = tuple(name for name in EVENT_COLUMNS.required_names if name not in our_name)
     shown = [c for c in file.columns if c.share_lists >= MIN_SHARE]
     notes = [
         f"{c.name} holds lists ({c.samples[0]}): events have a row for each shown item" for c in shown if c.samples
@@ -153,45 +155,45 @@ def _events(file: FileProfile, items: TableProposal | None, connection: duckdb.D
     return TableProposal(file, tuple(mappings), absent, notes=tuple(notes))
 
 
-def _by_name(file: FileProfile, ours: str, names: tuple[str, ...]) -> Mapping | None:
+def _by_name(file: FileProfile, our_name: str, names: tuple[str, ...]) -> Mapping | None:
     """The column with the first of `names` whose values fit."""
     by_name = {plain_name(column.name): column for column in file.columns}
     for name in names:
         column = by_name.get(name)
-        if column is not None and column.share_filled > 0 and not _refuses(ours, column):
-            reason = "the same name" if column.name == ours else f"{column.name} is a usual name of it"
-            value = f"{{column = {json.dumps(column.name)}, above = 0}}" if _counts(ours, column) else ""
-            return Mapping(ours, column.name, f"{reason}{_evidence(ours, column, file)}", value)
+        if column is not None and column.share_filled > 0 and not _refuses(our_name, column):
+            reason = "the same name" if column.name == our_name else f"{column.name} is a usual name of it"
+            value = f"{{column = {json.dumps(column.name)}, above = 0}}" if _counts(our_name, column) else ""
+            return Mapping(our_name, column.name, f"{reason}{_evidence(our_name, column, file)}", value)
     return None
 
 
-def _counts(ours: str, column: ColumnProfile) -> bool:
-    """Whether `ours` is true or false and `column` has numbers of clicks or orders."""
-    return ours in FLAGS and column.share_flags < column.share_counts >= MIN_SHARE
+def _counts(our_name: str, column: ColumnProfile) -> bool:
+    """Whether `our_name` is true or false and `column` has numbers of clicks or orders."""
+    return our_name in FLAGS and column.share_flags < column.share_counts >= MIN_SHARE
 
 
-def _refuses(ours: str, column: ColumnProfile) -> bool:
-    """Whether the values of `column` cannot be `ours`."""
-    if ours in _TIMES:
+def _refuses(our_name: str, column: ColumnProfile) -> bool:
+    """Whether the values of `column` cannot be `our_name`."""
+    if our_name in _TIMES:
         return column.share_times < MIN_SHARE
-    if ours in FLAGS:
+    if our_name in FLAGS:
         return max(column.share_flags, column.share_counts) < MIN_SHARE
-    if ours == "position":
+    if our_name == "position":
         return column.share_numbers < MIN_SHARE
-    return ours == "title" and column.share_numbers > MIN_SHARE
+    return our_name == "title" and column.share_numbers > MIN_SHARE
 
 
-def _evidence(ours: str, column: ColumnProfile, file: FileProfile) -> str:
+def _evidence(our_name: str, column: ColumnProfile, file: FileProfile) -> str:
     n_looked_at = min(file.n_rows, 50_000)
-    if ours == "item_id" and column.n_distinct >= 0.98 * n_looked_at * column.share_filled:
+    if our_name == "item_id" and column.n_distinct >= 0.98 * n_looked_at * column.share_filled:
         return ", and its values do not repeat"
-    if ours in _TIMES:
+    if our_name in _TIMES:
         return ", and its values are times"
-    if ours in _NUMBERS and column.share_numbers >= MIN_SHARE:
+    if our_name in _NUMBERS and column.share_numbers >= MIN_SHARE:
         return ", and its values are numbers"
-    if _counts(ours, column):
+    if _counts(our_name, column):
         return ", and its values are whole numbers from 0: one above 0 is true"
-    if ours in FLAGS:
+    if our_name in FLAGS:
         return ", and its values are true or false"
     return f", {column.n_distinct:,} values"
 
