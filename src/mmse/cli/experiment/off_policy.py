@@ -49,7 +49,10 @@ def off_policy(
     if as_json:
         stdout.print_json(
             json.dumps(
-                {"log": asdict(log_value), "runs": {name: asdict(estimated) for name, estimated in estimates.items()}}
+                {
+                    "log": asdict(log_value),
+                    "runs": {name: asdict(policy_value) for name, policy_value in estimates.items()},
+                }
             )
         )
         return
@@ -65,16 +68,16 @@ def off_policy(
         f"{log_value.estimate:.4f}",
         f"{log_value.interval.low:.4f} {log_value.interval.high:.4f}",
     )
-    for name, estimated in estimates.items():
-        values = ["–" if estimated.refusal else f"{getattr(estimated, kind).estimate:.4f}" for kind in _KINDS]
-        span = "" if estimated.refusal else f"{estimated.dr.interval.low:.4f} {estimated.dr.interval.high:.4f}"
+    for name, policy_value in estimates.items():
+        values = ["–" if policy_value.refusal else f"{getattr(policy_value, kind).estimate:.4f}" for kind in _KINDS]
+        span = "" if policy_value.refusal else f"{policy_value.dr.interval.low:.4f} {policy_value.dr.interval.high:.4f}"
         rows.add_row(
-            Path(name).name, *values, span, f"{estimated.sample:,.0f}", f"{estimated.mean_weight.estimate:.2f}"
+            Path(name).name, *values, span, f"{policy_value.sample:,.0f}", f"{policy_value.mean_weight.estimate:.2f}"
         )
     stdout.print(rows)
-    for name, estimated in estimates.items():
-        if estimated.refusal:
-            stdout.print(Text(f"! {name}: {estimated.refusal}", style="yellow"))
+    for name, policy_value in estimates.items():
+        if policy_value.refusal:
+            stdout.print(Text(f"! {name}: {policy_value.refusal}", style="yellow"))
     stdout.print(
         "ips: inverse propensity; snips: self-normalised; dr: doubly robust, which the interval is of. worth: so many "
         "requests of the new run; weight: 1 where the log shows all that the run would.",

@@ -58,7 +58,7 @@ class GridListener:
     data: Callable[[str], None] = lambda name: None
     start: Callable[[int], None] = lambda cells: None
     cell: Callable[[Cell, str | None], None] = lambda cell, reason: None
-    step: Callable[[Cell, str, int, int], None] = lambda cell, part, done, total: None
+    step: Callable[[Cell, str, int, int], None] = lambda cell, part, n_done, total: None
     finish: Callable[[CellOutcome], None] = lambda outcome: None
 
 
@@ -161,7 +161,7 @@ class CellRunner:
 
     def _make_here(self, cell: Cell, task: Task, log: Path) -> CellFailure | None:
         try:
-            make_cell(task, lambda part, done, total: self._report_step(cell, part, done, total))
+            make_cell(task, lambda part, n_done, total: self._report_step(cell, part, n_done, total))
         except OutputError:
             raise
         except MmseError as error:
@@ -211,9 +211,9 @@ class CellRunner:
         process.wait()
         return failure
 
-    def _report_step(self, cell: Cell, part: str, done: int, total: int) -> None:
+    def _report_step(self, cell: Cell, part: str, n_done: int, total: int) -> None:
         with self._lock:
-            self._listener.step(cell, part, done, total)
+            self._listener.step(cell, part, n_done, total)
 
 
 def explain_exit(code: int, log: Path) -> CellFailure | None:
