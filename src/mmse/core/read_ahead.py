@@ -16,7 +16,7 @@ def read_ahead(values: Iterator[T]) -> Iterator[T]:
     """
     with ThreadPoolExecutor(1, thread_name_prefix="mmse-ahead") as thread:
         end = object()
-        pending = thread.submit(next, values, end)
-        while (value := pending.result()) is not end:
-            pending = thread.submit(next, values, end)
+        future = thread.submit(next, values, end)
+        while (value := future.result()) is not end:
+            future = thread.submit(next, values, end)
             yield value  # type: ignore[misc]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
@@ -44,15 +43,15 @@ class Texts:
 
     def map(self, change: Callable[[str], str | None]) -> Texts:
         """The column with `change` of each text in its place."""
-        changed = [None if value is None else change(value) for value in self.values]
-        codes = {value: code for code, value in enumerate(dict.fromkeys(changed))}
-        new_codes = np.fromiter((codes[value] for value in changed), np.int32, len(changed))
+        values = [None if value is None else change(value) for value in self.values]
+        codes = {value: code for code, value in enumerate(dict.fromkeys(values))}
+        new_codes = np.fromiter((codes[value] for value in values), np.int32, len(values))
         return Texts(list(codes), new_codes[self.codes])
 
     def distinct(self) -> list[str]:
         """The different texts, in the order of their first occurrence."""
-        codes, first = np.unique(self.codes, return_index=True)
-        values = [self.values[code] for code in codes[np.argsort(first)]]
+        codes, indices = np.unique(self.codes, return_index=True)
+        values = [self.values[code] for code in codes[np.argsort(indices)]]
         return [value for value in values if value is not None]
 
     def to_list(self) -> list[str | None]:
@@ -119,10 +118,10 @@ def read_texts(items: pa.Table, name: str) -> list[Texts]:
     texts = Texts.from_arrow(pc.list_flatten(column)).map(_clean)
     owner = pc.list_parent_indices(column).to_numpy().astype(np.int64)
     is_text = np.array([value is not None for value in texts.values], np.bool_)[texts.codes]
-    _, first = np.unique(owner * len(texts.values) + texts.codes, return_index=True)
-    kept = np.sort(first[is_text[first]])  # the different values of an item stand in the order in which it has them
-    owner, codes = owner[kept], texts.codes[kept]
-    slot = np.arange(len(kept)) - np.searchsorted(owner, owner)
+    _, indices = np.unique(owner * len(texts.values) + texts.codes, return_index=True)
+    indices = np.sort(indices[is_text[indices]])  # each value of an item once, in the order in which it has them
+    owner, codes = owner[indices], texts.codes[indices]
+    slot = np.arange(len(indices)) - np.searchsorted(owner, owner)
     cells = np.full((min(int(slot.max(initial=0)) + 1, MAX_VALUES), len(items)), len(texts.values), np.int32)
     cells[slot[slot < MAX_VALUES], owner[slot < MAX_VALUES]] = codes[slot < MAX_VALUES]
     return [Texts([*texts.values, None], row) for row in cells]
@@ -186,4 +185,4 @@ def look_up_columns(
 
 def look_up_ids(ids: Mapping[str, int], values: Sequence[str | None]) -> Int32[np.ndarray, " n"]:
     """The id of each value; 0 for one that has none."""
-    return np.fromiter(map(ids.get, values, repeat(0)), np.int32, len(values))
+    return np.fromiter((0 if value is None else ids.get(value, 0) for value in values), np.int32, len(values))

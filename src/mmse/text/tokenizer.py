@@ -22,8 +22,8 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from mmse.core.errors import ArtifactError
 from mmse.text.normalise import MAX_CHARACTERS
 
-_FEW = 128
-"""Fewer texts than these are encoded whole: to read their words apart costs more than it saves."""
+_BY_WORDS_FROM = 128
+"""From this many texts on their words are read apart; with fewer that costs more than it saves."""
 
 _ROWS = 65_536
 """How many texts are taken apart at a time."""
@@ -112,7 +112,7 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str] | pa.ChunkedArray) -> Bags:
         """One bag for each text: at most `max_tokens` subwords and their pairs; an empty text gives an empty bag."""
-        if self._special or len(texts) < _FEW:
+        if self._special or len(texts) < _BY_WORDS_FROM:
             subwords = self._encode_whole(texts if isinstance(texts, Sequence) else texts.to_pylist())
         else:
             column = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([texts], pa.string())
@@ -182,14 +182,14 @@ def _with_bigrams(tokens: Bags, n_subwords: int, buckets: int) -> Bags:
     if buckets == 0:
         return tokens
     lengths = np.diff(tokens.offsets)
-    grains = tokens.grains.astype(np.uint64)
-    hashes = grains[:-1] * np.uint64(0x9E3779B97F4A7C15) ^ grains[1:]
+    ids = tokens.grains.astype(np.uint64)
+    hashes = ids[:-1] * np.uint64(0x9E3779B97F4A7C15) ^ ids[1:]
     hashes = (hashes ^ (hashes >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     pairs = (n_subwords + ((hashes >> np.uint64(32)) % np.uint64(buckets))).astype(np.int32)
     n_pairs = np.maximum(lengths - 1, 0)
     offsets = np.append(0, np.cumsum(lengths + n_pairs))
     is_pair = np.repeat(np.tile([False, True], len(lengths)), np.stack([lengths, n_pairs], axis=1).ravel())
     owner = np.repeat(np.arange(len(lengths)), lengths)
-    joined = np.empty(offsets[-1], np.int32)
-    joined[~is_pair], joined[is_pair] = tokens.grains, pairs[owner[1:] == owner[:-1]]
-    return Bags(offsets, joined)
+    grains = np.empty(offsets[-1], np.int32)
+    grains[~is_pair], grains[is_pair] = tokens.grains, pairs[owner[1:] == owner[:-1]]
+    return Bags(offsets, grains)
