@@ -32,7 +32,7 @@ VECTORS = "items.npy"
 QUERIES = "queries.npy"
 SHOPPER = "shopper.npy"
 
-_ROWS = 65_536
+ROWS = 65_536
 """How many items are read at a time: a multiple of what the towers take at a time, and enough to repeat most words."""
 
 
@@ -94,7 +94,7 @@ def _write_vectors(
 
 
 def _make_features(encoder: Encoder, items: pq.ParquetFile) -> Iterator[ItemFeatures]:
-    for batch in items.iter_batches(_ROWS):
+    for batch in items.iter_batches(ROWS):
         yield encoder.encode_items(pa.Table.from_batches([batch]))
 
 

@@ -22,7 +22,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from mmse.core.errors import ArtifactError
 from mmse.text.normalise import MAX_CHARACTERS
 
-_BY_WORDS_FROM = 128
+BY_WORDS_FROM = 128
 """From this many texts on their words are read apart; with fewer that costs more than it saves."""
 
 _ROWS = 65_536
@@ -112,7 +112,7 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str] | pa.ChunkedArray) -> Bags:
         """One bag for each text: at most `max_tokens` subwords and their pairs; an empty text gives an empty bag."""
-        if self._special or len(texts) < _BY_WORDS_FROM:
+        if self._special or len(texts) < BY_WORDS_FROM:
             subwords = self._encode_whole(texts if isinstance(texts, Sequence) else texts.to_pylist())
         else:
             column = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([texts], pa.string())
