@@ -85,11 +85,9 @@ def test_levels_of_a_path(name: str) -> None:
     paths = [None, "A > b", "a>B> c", "x > y > z > v > w", ""]
     texts = [path.lower() if path and name == "category" else "" for path in paths]
     columns = ItemColumns(pa.table({name: paths}), {}, {"": 0.0})
-    levels = [texts.to_list() for texts in columns.category_levels()]
+    levels = [level.to_list() for level in columns.category_levels()]
     assert len(levels) == CATEGORY_LEVELS
-    parts = [
-        [part.strip() for part in path.lower().split(">")] if path and name == "category" else [] for path in paths
-    ]
+    parts = [[part.strip() for part in text.split(">")] if text else [] for text in texts]
     expected = [[" > ".join(p[:depth]) if len(p) >= depth else None for p in parts] for depth in range(1, 5)]
     assert levels == expected
 
