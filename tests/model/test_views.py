@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from jaxtyping import Bool, Float, Float32
 from safetensors import safe_open
 from torch import Tensor
@@ -96,3 +97,9 @@ def test_a_models_file_has_the_names_that_it_always_had(tmp_path: Path) -> None:
         f"{line}.{kind}" for line in ("gate", "identity_numbers", "shopper_numbers") for kind in ("weight", "bias")
     }
     assert names == blocks | tables | lines
+
+
+def test_a_table_whose_rows_are_loaded_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch, "randn")  # on the device "meta" it imports a second's worth of modules
+    with torch.device("meta"):
+        assert random_table(5, 3).is_meta

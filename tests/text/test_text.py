@@ -1,5 +1,6 @@
 """Text into grains: any script, any length, the same bag for the same text."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmse.text.hashing import bucket
 from mmse.text.normalise import MAX_CHARACTERS, normalise
-from mmse.text.tokenizer import Tokenizer, document_frequency
+from mmse.text.tokenizer import BY_WORDS_FROM, Tokenizer, document_frequency
 
 TITLES = ["Red Running Shoes", "Blue running shoe", "Cordless drill 18V", "ГОСТ кран", "跑鞋 红色", "😀 mug"] * 3
 TOKENIZER = Tokenizer.train(TITLES, vocab_size=300, bigram_buckets=64, max_tokens=8)
@@ -21,6 +22,16 @@ def test_any_text_encodes_within_bounds(text: str) -> None:
     assert len(bags) == 2
     assert bags.offsets[1] <= 8 + 7
     assert ((bags.grains >= 0) & (bags.grains < TOKENIZER.n_grains)).all()
+
+
+@given(st.lists(st.text(), min_size=8))
+@settings(deadline=None, max_examples=30)
+def test_many_texts_have_the_bags_of_each_alone(texts: list[str]) -> None:
+    texts = [*texts, "  red  shoe ", "e\u0301t\u00e9 \u0301x \u00a8 y", "a\tb\u00a0c\u3000d", "shoe " * 1_000, *TITLES]
+    many = TOKENIZER.encode(texts * 5)
+    bags = [TOKENIZER.encode([text]).grains.tolist() for text in texts] * 5
+    assert len(many) >= BY_WORDS_FROM
+    assert [many.grains[i:j].tolist() for i, j in pairwise(many.offsets)] == bags
 
 
 @given(st.text())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Int32
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -152,12 +152,12 @@ class Encoder:
         """Fused vectors of all items of `features`, with their `statistics` from the log."""
         vectors = np.empty((len(features), self.width), np.float32)
         for start in range(0, len(features), _CHUNK):
-            rows: Int64[np.ndarray, " m"] = np.arange(start, min(start + _CHUNK, len(features)), dtype=np.int64)
+            rows = np.arange(start, min(start + _CHUNK, len(features)), dtype=np.int64)
             inputs = make_item_inputs(features.take(rows), statistics[rows]).to(self.device)
-            chunk = fuse_item(self.towers.embed_items(inputs, self._tokens)).float()
-            if self.towers.number_towers:
-                chunk = torch.cat([chunk, self.towers.score_items(inputs)], dim=1)
-            vectors[rows] = chunk.cpu().numpy()
+            views = fuse_item(self.towers.embed_items(inputs, self._tokens)).float()
+            chunk = vectors[start : start + _CHUNK]
+            chunk[:, : views.shape[1]] = views.cpu().numpy()
+            chunk[:, views.shape[1] :] = self.towers.score_items(inputs).cpu().numpy()
         return vectors
 
     def encode_items(self, items: pa.Table) -> ItemFeatures:

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float32, Float64
 
 from mmse.core.errors import ArtifactError
 from mmse.model.inputs import ItemFeatures, Sizes
-from mmse.model.item_columns import ItemColumns, floats, strings
+from mmse.model.item_columns import ItemColumns, floats, read_texts
 from mmse.model.views import VIEWS, vector_views
 from mmse.model.views.view import View
 from mmse.schema.value_sets import join_values
@@ -81,7 +81,7 @@ class FeatureSpace:
         """The features of every row of `items`."""
         columns = self._columns(items)
         return ItemFeatures(
-            text=tokenizer.encode(self.item_texts(items)),
+            text=tokenizer.encode(self._join_texts(items)),
             numbers=self._numbers(columns),
             tables={
                 name: feature for view in self.views for name, feature in view.encode(columns, self.vocabulary).items()
@@ -95,9 +95,7 @@ class FeatureSpace:
 
     def item_texts(self, items: pa.Table) -> list[str]:
         """The text of each item: title, brand, category, the shop's categorical and text columns."""
-        columns = [name for name in self.text_columns if name in items.column_names]
-        parts = [pc.fill_null(join_values(items[name]), "") for name in columns]
-        texts: list[str] = pc.binary_join_element_wise(*parts, " ").to_pylist()
+        texts: list[str] = self._join_texts(items).to_pylist()
         return texts
 
     def save(self, folder: Path) -> None:
@@ -116,6 +114,11 @@ class FeatureSpace:
                 f"Cannot read {folder / 'features.json'}: {error}.", "Train the model again."
             ) from error
 
+    def _join_texts(self, items: pa.Table) -> pa.ChunkedArray:
+        columns = [name for name in self.text_columns if name in items.column_names]
+        parts = [pc.fill_null(join_values(items[name]), "") for name in columns]
+        return pc.binary_join_element_wise(*parts, " ")
+
     def _columns(self, items: pa.Table) -> ItemColumns:
         return ItemColumns(items, self.shop_columns, self.scales["price"])
 
@@ -130,13 +133,16 @@ class FeatureSpace:
 
 def _price_scales(items: pa.Table) -> dict[str, float]:
     """The median of log(1 + price) of each category; that of all items has the empty name."""
-    price, category = np.log1p(np.maximum(floats(items, "price"), 0)), strings(items, "category")
+    price, category = np.log1p(np.maximum(floats(items, "price"), 0)), read_texts(items, "category")[0]
     has_price = ~np.isnan(price)
-    by_category: dict[str, list[float]] = {}
-    for name, value in zip(np.array(category, object)[has_price], price[has_price], strict=True):
-        by_category.setdefault(name or "", []).append(value)
-    medians = {name: float(np.median(values)) for name, values in by_category.items() if len(values) >= 5}
-    return medians | {"": float(np.median(price[has_price])) if has_price.any() else 0.0}
+    price, codes = price[has_price], category.codes[has_price]
+    by_category = np.split(price[np.argsort(codes, kind="stable")], np.cumsum(np.bincount(codes)))
+    medians = {
+        name: float(np.median(prices))
+        for name, prices in zip(category.values, by_category, strict=False)
+        if name is not None and len(prices) >= 5
+    }
+    return medians | {"": float(np.median(price)) if len(price) else 0.0}
 
 
 def _location_and_spread(values: Float64[np.ndarray, " n"]) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -28,5 +29,10 @@ def join_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column of texts as it is, and of lists of texts as the values of each with blanks between them."""
     if not is_set(column.type):
         return pc.cast(column, pa.string())
-    cells = (None if cell is None else " ".join(values_of(cell)) for cell in column.to_pylist())
-    return pa.chunked_array([pa.array(cells, pa.string())])
+    lists = column.combine_chunks()
+    owner, values = pc.list_parent_indices(lists), pc.cast(pc.list_flatten(lists), pa.string())
+    if values.null_count:
+        owner, values = owner.filter(values.is_valid()), values.drop_null()
+    n_values = np.bincount(owner.to_numpy(), minlength=len(lists))
+    offsets = pa.array(np.append(0, np.cumsum(n_values)).astype(np.int32))
+    return pa.chunked_array([pc.binary_join(pa.ListArray.from_arrays(offsets, values, mask=lists.is_null()), " ")])

@@ -9,15 +9,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import tokenizers
 from jaxtyping import Float32, Int32, Int64
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 
 from mmse.core.errors import ArtifactError
 from mmse.text.normalise import MAX_CHARACTERS
+
+BY_WORDS_FROM = 128
+"""From this many texts on their words are read apart; with fewer that costs more than it saves."""
+
+_ROWS = 65_536
+"""How many texts are taken apart at a time."""
 
 _BLANKLESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}"
 """Scripts without blanks: their characters are subwords, whose pairs are grains like those of words."""
@@ -101,15 +110,32 @@ class Tokenizer:
         """The text of each of the first `n_subwords` grains."""
         return [self._subwords.id_to_token(grain) or "" for grain in range(self.n_subwords)]
 
-    def encode(self, texts: Sequence[str]) -> Bags:
+    def encode(self, texts: Sequence[str] | pa.ChunkedArray) -> Bags:
         """One bag for each text: at most `max_tokens` subwords and their pairs; an empty text gives an empty bag."""
+        if self._special or len(texts) < BY_WORDS_FROM:
+            subwords = self._encode_whole(texts if isinstance(texts, Sequence) else texts.to_pylist())
+        else:
+            column = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([texts], pa.string())
+            parts = [column.slice(start, _ROWS).combine_chunks() for start in range(0, len(column), _ROWS)]
+            subwords = join_bags([self._encode_by_words(part) for part in parts])
+        return _with_bigrams(_shorten(subwords, self.max_tokens), self.n_subwords, self.bigram_buckets)
+
+    def _encode_whole(self, texts: Sequence[str]) -> Bags:
+        """The subwords of each text, which the tokenizer reads as a whole."""
         encodings = self._subwords.encode_batch_fast(
             [text[:MAX_CHARACTERS] for text in texts], add_special_tokens=self._special
         )
-        ids = [encoding.ids[: self.max_tokens] for encoding in encodings]
+        ids = [encoding.ids for encoding in encodings]
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        flat = np.fromiter((token for bag in ids for token in bag), np.int64, int(lengths.sum()))
-        return _with_bigrams(flat, lengths, self.n_subwords, self.bigram_buckets)
+        offsets = np.append(0, np.cumsum(lengths))
+        return Bags(offsets, np.fromiter(chain.from_iterable(ids), np.int32, int(offsets[-1])))
+
+    def _encode_by_words(self, texts: pa.StringArray) -> Bags:
+        """The same: no subword and no rule of the normal form reaches over a blank, so each word is read once."""
+        words = pc.split_pattern(pc.utf8_slice_codeunits(texts, 0, MAX_CHARACTERS), " ")
+        distinct = words.flatten().dictionary_encode()
+        subwords = self._encode_whole(distinct.dictionary.to_pylist()).take(distinct.indices.to_numpy())
+        return Bags(subwords.offsets[words.offsets.to_numpy()], subwords.grains)
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json` (readable by the `tokenizers` library) and `grains.json` into `folder`."""
@@ -127,6 +153,13 @@ class Tokenizer:
             raise ArtifactError(f"Cannot read the tokenizer in {folder}: {error}.", "Train the model again.") from error
 
 
+def join_bags(parts: Sequence[Bags]) -> Bags:
+    """The bags of all `parts`, one part after another."""
+    starts = np.cumsum([0, *(len(part.grains) for part in parts)])
+    offsets = [part.offsets[1:] + start for part, start in zip(parts, starts, strict=False)]
+    return Bags(np.concatenate([[0], *offsets]).astype(np.int64), np.concatenate([part.grains for part in parts]))
+
+
 def document_frequency(bags: Bags, n_grains: int) -> Float32[np.ndarray, " n_grains"]:
     """In how many of `bags` each grain occurs."""
     owner = np.repeat(np.arange(len(bags), dtype=np.int64), np.diff(bags.offsets))
@@ -134,19 +167,29 @@ def document_frequency(bags: Bags, n_grains: int) -> Float32[np.ndarray, " n_gra
     return np.bincount(pairs % n_grains, minlength=n_grains).astype(np.float32)
 
 
-def _with_bigrams(
-    tokens: Int64[np.ndarray, " total"], lengths: Int64[np.ndarray, " n"], n_subwords: int, buckets: int
-) -> Bags:
+def _shorten(bags: Bags, max_length: int) -> Bags:
+    """The first `max_length` grains of each bag."""
+    lengths = np.diff(bags.offsets)
+    if lengths.max(initial=0) <= max_length:
+        return bags
+    slot = np.arange(len(bags.grains)) - np.repeat(bags.offsets[:-1], lengths)
+    offsets = np.append(0, np.cumsum(np.minimum(lengths, max_length)))
+    return Bags(offsets, bags.grains[slot < max_length])
+
+
+def _with_bigrams(tokens: Bags, n_subwords: int, buckets: int) -> Bags:
     """Bags of `tokens`; in each bag the hashed pairs of neighbouring tokens follow the tokens."""
     if buckets == 0:
-        return Bags(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), tokens.astype(np.int32))
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    same_bag = owner[1:] == owner[:-1]
-    hashes = tokens[:-1].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ tokens[1:].astype(np.uint64)
+        return tokens
+    lengths = np.diff(tokens.offsets)
+    ids = tokens.grains.astype(np.uint64)
+    hashes = ids[:-1] * np.uint64(0x9E3779B97F4A7C15) ^ ids[1:]
     hashes = (hashes ^ (hashes >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    pairs = n_subwords + ((hashes >> np.uint64(32)) % np.uint64(buckets)).astype(np.int64)
-    grains = np.concatenate([tokens, pairs[same_bag]])
-    order = np.argsort(np.concatenate([owner, owner[1:][same_bag]]), kind="stable")
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths + np.maximum(lengths - 1, 0), out=offsets[1:])
-    return Bags(offsets, grains[order].astype(np.int32))
+    pairs = (n_subwords + ((hashes >> np.uint64(32)) % np.uint64(buckets))).astype(np.int32)
+    n_pairs = np.maximum(lengths - 1, 0)
+    offsets = np.append(0, np.cumsum(lengths + n_pairs))
+    is_pair = np.repeat(np.tile([False, True], len(lengths)), np.stack([lengths, n_pairs], axis=1).ravel())
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    grains = np.empty(offsets[-1], np.int32)
+    grains[~is_pair], grains[is_pair] = tokens.grains, pairs[owner[1:] == owner[:-1]]
+    return Bags(offsets, grains)

@@ -19,7 +19,7 @@ from jaxtyping import Int64
 
 from mmse.core.errors import TableError
 from mmse.dataset.folder import DatasetFolder
-from mmse.model.item_columns import strings
+from mmse.model.item_columns import read_texts
 from mmse.schema.stages import Stage
 from mmse.text.normalise import normalise, words
 from mmse.text.slips import add_slip
@@ -75,7 +75,7 @@ def make_requests(items: pa.Table, seed: int, stage: Stage = Stage.CLICKED) -> p
 
 def _item_words(items: pa.Table) -> list[ItemWords]:
     """The words of every item."""
-    titles, brands, categories = (strings(items, name) for name in ("title", "brand", "category"))
+    titles, brands, categories = (read_texts(items, name)[0].to_list() for name in ("title", "brand", "category"))
     return [
         ItemWords(_words(title), " ".join(_words(brand)), " ".join(_words((category or "").rsplit(">", 1)[-1])))
         for title, brand, category in zip(titles, brands, categories, strict=True)

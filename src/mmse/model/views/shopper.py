@@ -114,7 +114,7 @@ def _traits(columns: ItemColumns) -> dict[str, Sequence[Texts]]:
         "category1": levels[0],
         "category2": levels[1],
         "category3": levels[2],
-        "relative_price": [None if np.isnan(s) else str(int(s)) for s in steps],
-        "price": [None if np.isnan(a) else str(int(a)) for a in absolute],
+        "relative_price": Texts.from_numbers(steps),
+        "price": Texts.from_numbers(absolute),
     }
-    return {name: [values] for name, values in traits.items()}
+    return {name: [texts] for name, texts in traits.items()}

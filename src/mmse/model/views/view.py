@@ -128,8 +128,12 @@ class ResidualBlock(nn.Module):
 
 
 def random_table(rows: int, dim: int) -> nn.Parameter:
-    """A table of random rows, each about 1 long."""
-    return nn.Parameter(torch.randn(rows, dim) * dim**-0.5)
+    """A table of random rows, each about 1 long; without numbers on the device "meta", where weights are loaded after.
+
+    To draw there would give none either, and PyTorch imports a second's worth of modules for it.
+    """
+    table = torch.empty(rows, dim)
+    return nn.Parameter(table if table.is_meta else torch.randn(rows, dim) * dim**-0.5)
 
 
 def zero_table(rows: int, dim: int) -> nn.Parameter:
