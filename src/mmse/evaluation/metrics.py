@@ -141,10 +141,13 @@ class TrueTop:
     @classmethod
     def of(cls, propensity: Float[np.ndarray, "n n_items"], depth: int) -> TrueTop:
         """The `depth` highest of each request, or all where there are fewer; no metric of it has a larger `k`."""
-        n_items = propensity.shape[1]
-        start = max(0, n_items - depth)
-        best = np.partition(propensity, start, axis=1)[:, start:]
-        return cls(propensity, np.sort(best, axis=1)[:, ::-1])
+        best = np.zeros((len(propensity), min(depth, propensity.shape[1])), propensity.dtype)
+        for row, chances in enumerate(propensity):
+            possible = chances[chances > 0]  # few: the many zeros are what a partition takes longest for
+            if len(possible) > depth:
+                possible = np.partition(possible, len(possible) - depth)[-depth:]
+            best[row, : len(possible)] = np.sort(possible)[::-1]
+        return cls(propensity, best)
 
     def head(self, k: int) -> Float[np.ndarray, "n m"]:
         """The `k` highest of each request; fewer where there are fewer items."""
