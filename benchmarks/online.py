@@ -22,7 +22,7 @@ from machine import environment, write_result
 from scipy.stats import kendalltau, spearmanr
 
 from mmse.evaluation.channels import QueryBatch, Subject
-from mmse.evaluation.metrics import draw_orders, from_pairs, locate, order_rate, recall
+from mmse.evaluation.metrics import TrueTop, draw_orders, from_pairs, locate, order_rate, recall
 from mmse.evaluation.truth import CatalogueTruth
 from mmse.experiment.assignment import Arm, Experiment, Explore, Interleave
 from mmse.experiment.effects import estimate_effect
@@ -148,7 +148,9 @@ def measure_offline(runs: Mapping[str, Path], findings: Findings, work: Path) ->
         chances = catalogue_truth.orders(log.request_ids[:800])
         orders = draw_orders(chances, 5, np.random.default_rng(1))
         findings[name]["off_search recall@100 (truth)"] = float(np.nanmean(recall(locate(ranking[:800], orders), 100)))
-        findings[name]["order rate@10 (truth)"] = float(np.nanmean(order_rate(ranking[:800], chances, 10)))
+        findings[name]["order rate@10 (truth)"] = float(
+            np.nanmean(order_rate(ranking[:800], TrueTop.of(chances, 10), 10))
+        )
 
 
 def make_site(folder: Path, runs: Mapping[str, Path]) -> Path:

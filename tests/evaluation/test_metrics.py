@@ -9,6 +9,7 @@ from ir_measures import RR, R, nDCG
 
 from mmse.evaluation.metrics import (
     Relevant,
+    TrueTop,
     concatenate,
     draw_orders,
     from_pairs,
@@ -143,19 +144,20 @@ def test_recall_does_not_ask_for_the_order_within_k(seed: int, k: int) -> None:
 
 
 PROPENSITY = np.array([[0.4, 0.1, 0.2, 0.0, 0.3], [0.2, 0.2, 0.2, 0.0, 0.1], [0.0, 0.5, 0.0, 0.0, 0.0], [0.0] * 5])
+TRUE_TOP = TrueTop.of(PROPENSITY, 3)
 
 
 def test_share_of_top_by_hand() -> None:
     rankings = np.array([[0, 1, 4], [3, 2, 1], [1, 3, 2], [0, 1, 2]])
     # second request: any two of items 0, 1, 2 are the top two; third: only item 1 is ever ordered
-    np.testing.assert_array_equal(share_of_top(rankings, PROPENSITY, 2), [1 / 2, 1 / 2, 1, NAN])
-    np.testing.assert_array_equal(share_of_top(rankings, PROPENSITY, 3), [2 / 3, 2 / 3, 1, NAN])
+    np.testing.assert_array_equal(share_of_top(rankings, TRUE_TOP, 2), [1 / 2, 1 / 2, 1, NAN])
+    np.testing.assert_array_equal(share_of_top(rankings, TRUE_TOP, 3), [2 / 3, 2 / 3, 1, NAN])
 
 
 def test_order_rate_by_hand() -> None:
     rankings = np.array([[0, 1, 4], [3, 2, 1], [2, -1, -1], [0, 1, 2]])
-    np.testing.assert_allclose(order_rate(rankings, PROPENSITY, 2), [0.5 / 0.7, 0.2 / 0.4, 0, NAN])
-    np.testing.assert_allclose(order_rate(rankings, PROPENSITY, 3), [0.8 / 0.9, 0.4 / 0.6, 0, NAN])
+    np.testing.assert_allclose(order_rate(rankings, TRUE_TOP, 2), [0.5 / 0.7, 0.2 / 0.4, 0, NAN])
+    np.testing.assert_allclose(order_rate(rankings, TRUE_TOP, 3), [0.8 / 0.9, 0.4 / 0.6, 0, NAN])
 
 
 @settings(deadline=None)
@@ -166,7 +168,8 @@ def test_the_true_order_is_the_ceiling(seed: int, k: int) -> None:
     best = np.argsort(-propensity, axis=1)
     random_order = rng.permuted(np.tile(np.arange(9), (6, 1)), axis=1)
     for metric in (share_of_top, order_rate):
-        ceiling, value = metric(best, propensity, k), metric(random_order, propensity, k)
+        truth = TrueTop.of(propensity, k)
+        ceiling, value = metric(best, truth, k), metric(random_order, truth, k)
         ordered = propensity.max(axis=1) > 0
         np.testing.assert_allclose(ceiling[ordered], 1)
         assert ((value[ordered] >= 0) & (value[ordered] <= 1)).all()

@@ -230,9 +230,14 @@ def test_a_ranking_of_a_small_catalogue_is_padded() -> None:
 
 @pytest.fixture(scope="module")
 def truth_values(small_shop: Shop, small_run: Path) -> dict[tuple[str, str, int], np.ndarray]:
-    log = read_logged_requests(small_run / "dataset", "test", 40, clicked_only=False)
-    assert small_shop.truth
-    truth = CatalogueTruth.align(Truth.open(small_shop.truth), small_run / "dataset")
+    return _measure_truth(small_shop, small_run)
+
+
+def _measure_truth(shop: Shop, run: Path) -> dict[tuple[str, str, int], np.ndarray]:
+    """The best ranking and the worst one against the truth, on 30 of 40 requests."""
+    log = read_logged_requests(run / "dataset", "test", 40, clicked_only=False)
+    assert shop.truth
+    truth = CatalogueTruth.align(Truth.open(shop.truth), run / "dataset")
     propensity = truth.orders(log.request_ids)
     best = np.argsort(-propensity, axis=1, kind="stable")
     rankings = [np.pad(r, ((0, 0), (0, 1000 - r.shape[1])), constant_values=-1) for r in (best, best[:, ::-1])]
@@ -256,6 +261,17 @@ class TestTruth:
         best, worst = truth_values["off_search", "recall", 100]
         assert np.nanmean(best) > np.nanmean(worst)
         np.testing.assert_array_equal(truth_values["off_search", "recall", 500][:, :30], 1)
+
+    def test_parts_that_fit_into_memory_change_no_number(
+        self,
+        truth_values: dict[tuple[str, str, int], np.ndarray],
+        small_shop: Shop,
+        small_run: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("mmse.evaluation.truth._CELLS", 5_000)
+        for key, values in _measure_truth(small_shop, small_run).items():
+            np.testing.assert_array_equal(values, truth_values[key])
 
 
 class TestALog:

@@ -245,3 +245,10 @@ def test_a_catalogue_without_words(tmp_path: Path) -> None:
     empty = build(tmp_path, [], {})
     assert empty.correct("dog fod", unknown) is None
     assert empty.canonical("Dogs", requests_of) == "dogs"
+
+
+def test_texts_that_come_again_count_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmse.index.speller.MAX_PAIR_TEXTS", 4)
+    speller = build(tmp_path, ["red mug", "blue mug", "red mug", "red cup", "red mug"], {})
+    assert {word: speller.counts[word] for word in ("red", "mug", "blue", "cup")} == dict(red=4, mug=4, blue=1, cup=1)
+    assert speller.pairs.get("red mug", 0) == 2, "the fifth text has no pairs any more"

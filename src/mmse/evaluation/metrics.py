@@ -9,7 +9,7 @@ the request has nothing relevant; the caller averages and resamples.
 
 `recall`, `ndcg` and `mrr` are the definitions of trec_eval (and of `ir_measures`: R@k, nDCG@k, RR@k). The metrics of
 a simulated shop's truth (`share_of_top`, `order_rate`, `draw_orders`) take the propensity with which each request's
-shopper would order each item if they saw it.
+shopper would order each item if they saw it; `TrueTop` has found the best of it once, for all rankings.
 """
 
 from __future__ import annotations
@@ -131,34 +131,53 @@ def mrr(hits: RelevantHits, k: int) -> Float[np.ndarray, " n"]:
     return np.where(hits.relevant.counts > 0, best, np.nan)
 
 
-def share_of_top(
-    rankings: Int[np.ndarray, "n w"], propensity: Float[np.ndarray, "n n_items"], k: int
-) -> Float[np.ndarray, " n"]:
+@dataclass(frozen=True)
+class TrueTop:
+    """The propensity with which each request's shopper orders each item, and the highest of each, highest first."""
+
+    propensity: Float[np.ndarray, "n n_items"]
+    best: Float[np.ndarray, "n depth"]
+
+    @classmethod
+    def of(cls, propensity: Float[np.ndarray, "n n_items"], depth: int) -> TrueTop:
+        """The `depth` highest of each request, or all where there are fewer; no metric of it has a larger `k`."""
+        best = np.zeros((len(propensity), min(depth, propensity.shape[1])), propensity.dtype)
+        for row, chances in enumerate(propensity):
+            possible = chances[chances > 0]  # few: the many zeros are what a partition takes longest for
+            if len(possible) > depth:
+                possible = np.partition(possible, len(possible) - depth)[-depth:]
+            best[row, : len(possible)] = np.sort(possible)[::-1]
+        return cls(propensity, best)
+
+    def head(self, k: int) -> Float[np.ndarray, "n m"]:
+        """The `k` highest of each request; fewer where there are fewer items."""
+        assert k <= self.best.shape[1] or self.best.shape == self.propensity.shape, (k, self.best.shape)
+        return self.best[:, :k]
+
+
+def share_of_top(rankings: Int[np.ndarray, "n w"], truth: TrueTop, k: int) -> Float[np.ndarray, " n"]:
     """How many of the `k` items most likely to be ordered are among a ranking's first `k`, as a share.
 
     Items of equal propensity are interchangeable: if a tie crosses rank `k`, any of the tied items fill the ranks that
     remain. Items that are never ordered do not count: with fewer than `k` others, those are the whole.
     """
-    depth = min(k, propensity.shape[1])
-    edge = -np.partition(-propensity, depth - 1, axis=1)[:, depth - 1]
-    n_better = (propensity > edge[:, None]).sum(axis=1)
+    best = truth.head(k)
+    depth, edge = best.shape[1], best[:, -1]
+    n_better = (best > edge[:, None]).sum(axis=1)
     total = np.where(edge > 0, depth, n_better)
-    value = _propensity_of_top(rankings, propensity, k)
+    value = _propensity_of_top(rankings, truth.propensity, k)
     hits = (value > edge[:, None]).sum(axis=1)
     ties = np.where(edge > 0, (value == edge[:, None]).sum(axis=1), 0)
     return _ratio((hits + np.minimum(ties, depth - n_better)).astype(np.float64), total.astype(np.float64))
 
 
-def order_rate(
-    rankings: Int[np.ndarray, "n w"], propensity: Float[np.ndarray, "n n_items"], k: int
-) -> Float[np.ndarray, " n"]:
+def order_rate(rankings: Int[np.ndarray, "n w"], truth: TrueTop, k: int) -> Float[np.ndarray, " n"]:
     """The mean propensity of a ranking's first `k`, as a share of the best mean that any `k` items have.
 
     An empty rank counts as an item that is never ordered.
     """
-    depth = min(k, propensity.shape[1])
-    best = -np.partition(-propensity, depth - 1, axis=1)[:, :depth].sum(axis=1, dtype=np.float64)
-    total = np.maximum(_propensity_of_top(rankings, propensity, k), 0).sum(axis=1, dtype=np.float64)
+    best = truth.head(k).sum(axis=1, dtype=np.float64)
+    total = np.maximum(_propensity_of_top(rankings, truth.propensity, k), 0).sum(axis=1, dtype=np.float64)
     share: np.ndarray = np.minimum(_ratio(total, best), 1.0)
     return share
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -25,6 +25,9 @@ ORDERS_PER_REQUEST = 5
 """Orders per request that are drawn from the simulated truth, outside the search."""
 
 _BLOCK = 256
+"""Orders are drawn with a seed for so many requests."""
+_CELLS = 32_000_000
+"""Chances computed at a time, so that memory does not grow with the catalogue."""
 
 
 @runtime_checkable
@@ -70,8 +73,15 @@ class CatalogueTruth:
         """The chance that each request's shopper clicks each item if they look at it."""
         return self._by_row(self.truth.click_propensity(request_ids))
 
+    def parts(self, begin: int, end: int) -> Iterator[slice]:
+        """The requests from `begin` to before `end` in parts that fit into memory."""
+        step = max(1, _CELLS // max(1, len(self.columns)))
+        return (slice(start, min(start + step, end)) for start in range(begin, end, step))
+
     def _by_row(self, propensity: Float[np.ndarray, "n n_items"]) -> Float[np.ndarray, "n items"]:
-        return np.where(self.columns >= 0, propensity[:, self.columns], 0.0)
+        chances: np.ndarray = propensity[:, self.columns]
+        chances[:, self.columns < 0] = 0
+        return chances
 
 
 def truth_metrics(
@@ -92,16 +102,18 @@ def truth_metrics(
     top, rate = empty.copy(), {k: empty.copy() for k in TRUTH_CUTS}
     for start in range(0, n, _BLOCK):
         progress("compare with the truth", start, n)
-        block = slice(start, min(start + _BLOCK, n))
-        propensity = truth.orders(request_ids[block])
-        orders = metrics.draw_orders(propensity, ORDERS_PER_REQUEST, np.random.default_rng([seed, start]))
-        for s, ranking in enumerate(rankings):
-            hits = metrics.locate(ranking[block], orders)
-            for k in CUTS:
-                off_search[k][s, block] = metrics.recall(hits, k)
-            top[s, block] = metrics.share_of_top(ranking[block], propensity, 100)
-            for k in TRUTH_CUTS:
-                rate[k][s, block] = metrics.order_rate(ranking[block], propensity, k)
+        rng = np.random.default_rng([seed, start])
+        for part in truth.parts(start, min(start + _BLOCK, n)):
+            propensity = truth.orders(request_ids[part])
+            orders = metrics.draw_orders(propensity, ORDERS_PER_REQUEST, rng)
+            best = metrics.TrueTop.of(propensity, max(TRUTH_CUTS))
+            for s, ranking in enumerate(rankings):
+                hits = metrics.locate(ranking[part], orders)
+                for k in CUTS:
+                    off_search[k][s, part] = metrics.recall(hits, k)
+                top[s, part] = metrics.share_of_top(ranking[part], best, 100)
+                for k in TRUTH_CUTS:
+                    rate[k][s, part] = metrics.order_rate(ranking[part], best, k)
     progress("compare with the truth", n, n)
     return [
         *(MetricValues("off_search", ALL, "recall", k, off_search[k]) for k in CUTS),
@@ -116,10 +128,9 @@ def true_hits(
     """The hits of the first `requests`, each with its true chance of a click by a shopper who looks at it."""
     n = min(requests, len(hits))
     chances = []
-    for start in range(0, n, _BLOCK):
-        block = slice(start, min(start + _BLOCK, n))
-        clicks = truth.clicks(request_ids[block])
-        chances += [row[query_hits.rows] for row, query_hits in zip(clicks, hits[block], strict=True)]
+    for part in truth.parts(0, n):
+        clicks = truth.clicks(request_ids[part])
+        chances += [row[query_hits.rows] for row, query_hits in zip(clicks, hits[part], strict=True)]
     clicked = np.concatenate([np.empty(0), *chances]).astype(np.float64)
     probabilities = concatenate_probabilities([query_hits.probabilities for query_hits in hits[:n]])
     return CalibrationSample("hits, true chance", probabilities, clicked, np.ones(len(clicked)), exact=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,10 @@ from mmse.text.terms import terms
 
 CODE_FIELD = "code"
 """The field of the item's id and of what may be codes in its texts."""
-_PROGRESS_ROWS = 16_384
+_PART_ROWS = 16_384
+"""Items whose texts are held at a time."""
+_CACHE_SIZE = 20_000
+"""So many texts are kept with their words: those of brands, categories and attributes come again and again."""
 _HEAP_BYTES = 256_000_000
 _LIVE_HEAP_BYTES = 32_000_000
 
@@ -45,6 +49,7 @@ class LexicalWriter:
         """Changed rows are marked in `row_words`, and added words are written to `forward`."""
         self._writer = index.writer(_LIVE_HEAP_BYTES if live else _HEAP_BYTES, 1)
         self._kinds = dict(kinds)
+        self._fields = {name: field_name(kinds, name) for name in kinds}
         self._row_words, self._forward = row_words, forward
 
     def add(
@@ -57,6 +62,12 @@ class LexicalWriter:
         """Adds `items` under their `rows`; `attributes` names the columns of the field `attributes`."""
         if self._row_words is not None:
             self._row_words.mark_dirty(rows)
+        for start in range(0, len(rows), _PART_ROWS):
+            self._add_part(rows[start : start + _PART_ROWS], items.slice(start, _PART_ROWS), attributes)
+            if progress is not None:
+                progress("words indexed", start, len(rows))
+
+    def _add_part(self, rows: Int64[np.ndarray, " n"], items: pa.Table, attributes: Sequence[str]) -> None:
         columns = [["title"], ["brand"], ["category"], attributes]
         texts = dict(zip(FIELDS, (_join_columns(items, names) for names in columns), strict=True))
         values = {name: items[name].to_pylist() for name in self._kinds if name in items.column_names}
@@ -74,8 +85,6 @@ class LexicalWriter:
             self._writer.add_document(document)
             if self._forward is not None:
                 self._forward.add(row, field_texts)
-            if progress is not None and i % _PROGRESS_ROWS == 0:
-                progress("words indexed", i, len(rows))
 
     def remove(self, rows: Int64[np.ndarray, " n"]) -> None:
         """Removes the items at `rows`; rows that are not in the index are ignored."""
@@ -104,7 +113,7 @@ class LexicalWriter:
                 document.add_text(field, text)
         for name, value in values.items():
             if value is not None:
-                _add_values(document, field_name(self._kinds, name), self._kinds[name], value)
+                _add_values(document, self._fields[name], self._kinds[name], value)
         return document
 
 
@@ -134,6 +143,7 @@ class ForwardWriter:
         return [stem_hash for word in all_words for stem_hash in hashes[word]]
 
 
+@functools.lru_cache(_CACHE_SIZE)
 def prepare_text(text: str) -> str:
     """`text` as terms with spaces between them, ready for the analyzer to split and stem."""
     return " ".join(terms(text))
@@ -156,11 +166,18 @@ def _add_values(document: tantivy.Document, field: str, kind: Kind, value: objec
         if not math.isnan(value):
             document.add_float(field, float(value))
         return
-    texts = [format_term(value)] if kind is Kind.FLAG else [comparison_form(text, kind) for text in values_of(value)]
-    if kind is Kind.PATH:
-        texts = [level for path in texts for level in path_prefixes(path)]
-    for text in filter(None, dict.fromkeys(texts)):
-        document.add_text(field, text)
+    texts = [format_term(value)] if kind is Kind.FLAG else values_of(value)
+    for form in dict.fromkeys(form for text in texts for form in _comparison_forms(text, kind)):
+        document.add_text(field, form)
+
+
+@functools.lru_cache(_CACHE_SIZE)
+def _comparison_forms(text: str, kind: Kind) -> tuple[str, ...]:
+    """What `text` is compared as: a path as itself and each path above it; nothing for a text without content."""
+    if kind is Kind.FLAG:
+        return (text,)
+    form = comparison_form(text, kind)
+    return tuple(filter(None, path_prefixes(form) if kind is Kind.PATH else [form]))
 
 
 def _join_columns(items: pa.Table, columns: Sequence[str]) -> list[str]:

@@ -52,12 +52,15 @@ class ExactIndex:
     def add(
         self, ids: Int64[np.ndarray, " n"], vectors: Float32[np.ndarray, "n d"], progress: Progress | None = None
     ) -> None:
-        """Adds vectors under new ids; this copies the whole index, so add in batches."""
+        """Adds vectors under new ids; this copies an index that has some, so add in batches.
+
+        The first vectors are kept as they are, not copied: they must not change, and may be memory-mapped.
+        """
         check_vectors(vectors, self.dim, "vectors to add")
         check_ids(ids, vectors, self._ids)
         all_ids = np.concatenate([self._ids, ids])
         order = np.argsort(all_ids, kind="stable")
-        all_vectors = np.concatenate([self._vectors, vectors])
+        all_vectors = np.concatenate([self._vectors, vectors]) if len(self._vectors) else vectors
         if not np.array_equal(order, np.arange(len(order))):
             all_vectors = all_vectors[order]
         self._ids, self._vectors = all_ids[order], all_vectors

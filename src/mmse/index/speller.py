@@ -8,6 +8,7 @@ spacing and punctuation lead to the form that the log has most, so that what a m
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from bisect import bisect_left
 from collections import Counter
@@ -106,8 +107,11 @@ class Speller:
         text of a query is written.
         """
         counts, spellings, pairs, log_words = Counter[str](), Counter[tuple[str, str]](), Counter[str](), Counter[str]()
-        for number, text in enumerate(texts):
-            count_words(text, 1, counts, spellings, pairs if number < MAX_PAIR_TEXTS else None)
+        remaining = iter(texts)
+        for text, n in Counter(itertools.islice(remaining, MAX_PAIR_TEXTS)).items():
+            count_words(text, n, counts, spellings, pairs)
+        for text, n in Counter(remaining).items():
+            count_words(text, n, counts, spellings, None)
         for query, n in queries.items():
             count_words(query, n, log_words, None, pairs)
         commonest = find_commonest(spellings)

@@ -73,7 +73,7 @@ def write_words(dataset: Path, target: Path, lexical: LexicalIndex) -> None:
     folder = DatasetFolder(dataset)
     items = pq.read_table(folder.items)
     queries = pq.read_table(folder.queries, columns=["query", "requests"]).to_pydict()
-    columns = [items[name].to_pylist() for name in _TEXTS if name in items.column_names]
+    columns = (items[name].to_pylist() for name in _TEXTS if name in items.column_names)
     texts = (text for cells in columns for cell in cells for text in values_of(cell))
     requests = dict(zip(queries["query"], queries["requests"], strict=True))
     Speller.write(target, texts, requests, lexical.stems, read_corrections(dataset))

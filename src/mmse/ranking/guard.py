@@ -53,15 +53,15 @@ class Guard:
     brands: frozenset[Phrase] = frozenset()
 
     @classmethod
-    def learn(cls, titles: Iterable[str], brands: Iterable[str | None]) -> Guard:
+    def learn(cls, titles: Iterable[str], brands: Sequence[str | None]) -> Guard:
         """The guard of a catalogue of `titles` and their `brands`."""
-        pairs = [(words(title), tuple(words(brand or ""))) for title, brand in zip(titles, brands, strict=True)]
-        phrases = {brand for _, brand in pairs if 0 < len(brand) <= MAX_BRAND_WORDS}
+        phrase_of = {brand: tuple(words(brand or "")) for brand in dict.fromkeys(brands)}
+        phrases = {phrase for phrase in phrase_of.values() if 0 < len(phrase) <= MAX_BRAND_WORDS}
         n_titles, n_own_titles = Counter[Phrase](), Counter[Phrase]()
-        for title, brand in pairs:
-            for phrase in set(_phrases(title)) & phrases:
+        for title, brand in zip(titles, brands, strict=True):
+            for phrase in phrases.intersection(_phrases(words(title))):
                 n_titles[phrase] += 1
-                n_own_titles[phrase] += phrase == brand
+                n_own_titles[phrase] += phrase == phrase_of[brand]
         return cls(
             frozenset(b for b in phrases if n_titles[b] == 0 or n_own_titles[b] / n_titles[b] >= MIN_BRAND_SHARE)
         )

@@ -87,12 +87,16 @@ def tune_boosts(window: ValidationWindow, lexical: LexicalIndex, progress: Progr
     if len(requests) == 0:
         return best_boosts
     best_gain = _gain(lexical, window.requests.queries, pairs, best_boosts)
+    gains = {tuple(best_boosts.values()): best_gain}
     for step, field in enumerate([*FIELDS[1:]] * 2):
         progress("tune boosts", step, 2 * len(FIELDS) - 2)
         for boost in BOOST_GRID:
-            gain = _gain(lexical, window.requests.queries, pairs, best_boosts | {field: boost})
-            if gain > best_gain + 1e-9:
-                best_gain, best_boosts = gain, best_boosts | {field: boost}
+            boosts = best_boosts | {field: boost}
+            key = tuple(boosts.values())
+            if key not in gains:
+                gains[key] = _gain(lexical, window.requests.queries, pairs, boosts)
+            if gains[key] > best_gain + 1e-9:
+                best_gain, best_boosts = gains[key], boosts
     return best_boosts
 
 

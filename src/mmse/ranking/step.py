@@ -125,7 +125,7 @@ def learn_ranking(run: RunFolder, target: Path, config: RankingConfig, progress:
             memory.save(draft.folder / MEMORY)
             draft.counts["remembered"] = {"queries": len(memory), "pairs": len(memory.rows)}
         (draft.folder / FILE).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-        Guard.learn(items["title"].to_pylist(), map(first_value, brands)).save(draft.folder)
+        Guard.learn(items["title"].to_pylist(), [first_value(cell) for cell in brands]).save(draft.folder)
         query_counts.save(draft.folder)
     return artifact.read_manifest(target, RANKING)
 

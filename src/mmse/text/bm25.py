@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -85,18 +85,19 @@ class Bm25:
 
 def _count(texts: Sequence[str], vocabulary: dict[str, int], *, grow: bool) -> sparse.csr_array:
     """How often each text has each word of the vocabulary; with `grow` new words join the vocabulary."""
-    text_words = [words(text) for text in texts]
-    if grow:
-        for word in chain.from_iterable(text_words):
-            vocabulary.setdefault(word, len(vocabulary))
-    word_ids = [[vocabulary[word] for word in text if word in vocabulary] for text in text_words]
-    lengths = np.fromiter(map(len, word_ids), np.int64, len(word_ids))
-    columns = np.fromiter(chain.from_iterable(word_ids), np.int32, int(lengths.sum()))
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    columns, lengths = array("i"), array("q")
+    for text in texts:
+        start = len(columns)
+        if grow:
+            columns.extend([vocabulary.setdefault(word, len(vocabulary)) for word in words(text)])
+        else:
+            columns.extend([vocabulary[word] for word in words(text) if word in vocabulary])
+        lengths.append(len(columns) - start)
+    indptr = np.concatenate([[0], np.cumsum(np.array(lengths))])
     if indptr[-1] < np.iinfo(np.int32).max:  # scipy multiplies faster with indices of 32 bits
         indptr = indptr.astype(np.int32)
-    shape = (len(text_words), len(vocabulary))
-    counts = sparse.csr_array((np.ones(len(columns), np.float32), columns, indptr), shape=shape)
+    shape = (len(lengths), len(vocabulary))
+    counts = sparse.csr_array((np.ones(len(columns), np.float32), np.array(columns), indptr), shape=shape)
     counts.sum_duplicates()
     return counts
 

@@ -12,7 +12,8 @@ from mmse.model.inputs import ItemFeatures
 from mmse.schema.stages import Stage
 from mmse.training.targets import LoggedRequests
 
-_BLOCK = 256
+_CELLS = 16_000_000
+"""Scores computed at a time, so that memory does not grow with the catalogue."""
 _MIN_ORDER_REQUESTS = 100
 
 
@@ -42,10 +43,10 @@ def measure_recall(
     items = encoder.embed_items(features, statistics)
     queries = encoder.embed_queries(requests.queries, requests.users, features.look_up_history(requests.history))
     is_hit = np.zeros(len(requests.request), bool)
-    last_rank = min(k, len(items)) - 1
-    for start in range(0, len(queries), _BLOCK):
-        scores = queries[start : start + _BLOCK] @ items.T
-        threshold = -np.partition(-scores, last_rank, axis=1)[:, last_rank]
+    edge, step = max(0, len(items) - k), max(1, _CELLS // len(items))
+    for start in range(0, len(queries), step):
+        scores = queries[start : start + step] @ items.T
+        threshold = np.partition(scores, edge, axis=1)[:, edge]
         in_block = (requests.request >= start) & (requests.request < start + len(scores))
         request = requests.request[in_block] - start
         is_hit[in_block] = scores[request, requests.item_rows[in_block]] >= threshold[request]
