@@ -22,7 +22,7 @@ class MilvusProcess:
             listener.bind(("127.0.0.1", 0))
             self._port = listener.getsockname()[1]
         self.uri, self._folder = f"http://127.0.0.1:{self._port}", folder
-        options = f'{{ uri = "{self.uri}", probes = 65536, timeout_s = 1 }}'
+        options = f'{{ uri = "{self.uri}", nprobe = 65536, timeout_s = 1 }}'
         self.section = f'[index]\nstore = "milvus"\noptions = {options}\n'
         self.start()
 

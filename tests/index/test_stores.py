@@ -117,7 +117,7 @@ def config(request: pytest.FixtureRequest, process: StoreProcess) -> IndexConfig
     if request.param == "duckdb":
         return IndexConfig(store=STORE, options={"address": process.address})
     if request.param == "milvus":
-        options = {"uri": request.getfixturevalue("milvus_uri"), "collection": "contract", "probes": 65_536}
+        options = {"uri": request.getfixturevalue("milvus_uri"), "collection": "contract", "nprobe": 65_536}
         return IndexConfig(store="milvus", options=options)
     return IndexConfig(kind=request.param, target_recall=1.0, recall_k=50)
 

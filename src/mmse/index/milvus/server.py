@@ -6,25 +6,33 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+from jaxtyping import Float32, Int64
+
 from mmse.core.config import require
 from mmse.core.errors import StoreError, UsageError
 from mmse.core.extras import require_extra
+from mmse.index.milvus.fields import ROW
 
 INDEXES = ("FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8")
 CONSISTENCY = ("Strong", "Bounded", "Eventually")
 BUILD_TIMEOUT_S = 6 * 3600.0
 """How long a collection may take to be flushed, indexed and loaded."""
 INSERT_TIMEOUT_S = 60.0
-NOT_LOADED = (101,)
-"""Milvus' codes for a collection that is not in memory."""
+MAX_LIMIT = 16_384
+"""Milvus' limit for the hits of a query."""
+LOAD_TRIES = 5
+"""So often a search loads a collection that a later state took out of memory; it may still be going out."""
 _NO_SUCH_INDEX = (6, 1100)
 _POLL_S = 0.2
 _MOST_MESSAGE = 300
 _AUTHENTICATION = ("unauthenticated", "auth check failure", "permission denied", "privilege")
+_NOT_LOADED = ("not loaded", "not found", "does not exist", "not fully loaded", "released")
 _ABSENCE = ("unavailable", "deadline", "timeout", "fail connecting", "failed to connect", "connection refused")
 
 
@@ -33,8 +41,10 @@ class MilvusConfig:
     """`[index.options]` of the store `milvus`.
 
     `token_file` names a file with `user:password` or an API key, empty where the server wants none. `collection`
-    begins the names of all states, and is the alias of the newest. `lists` (0: 4√n) and `probes` are for the
-    IVF kinds; `m`, `ef_construction` and `ef` for HNSW. The newest `loaded` states stay in the server's memory.
+    begins the names of all states, and is the alias of the newest. The IVF kinds have `lists` (0: 4√n) and
+    visit `nprobe` of them (0: as many as find [index] target_recall of the exact top recall_k, measured when the index
+    is built), more under a filter, and all where it lets fewer than `exact_below` rows through. `m`, `ef_construction`
+    and `ef` are for HNSW. The newest `loaded` states stay in the server's memory.
     """
 
     uri: str = "http://localhost:19530"
@@ -43,7 +53,8 @@ class MilvusConfig:
     collection: str = "mmse"
     index: str = "IVF_FLAT"
     lists: int = 0
-    probes: int = 64
+    nprobe: int = 0
+    exact_below: int = 200_000
     m: int = 16
     ef_construction: int = 200
     ef: int = 400
@@ -62,7 +73,8 @@ class MilvusConfig:
         require(self.ef_construction >= 1, "ef_construction", self.ef_construction, "at least 1")
         require(1 <= self.ef <= 32_768, "ef", self.ef, "1 to 32768")
         require(0 <= self.lists <= 65_536, "lists", self.lists, "0 to 65536")
-        require(self.probes >= 1, "probes", self.probes, "at least 1")
+        require(0 <= self.nprobe <= 65_536, "nprobe", self.nprobe, "0 to 65536")
+        require(self.exact_below >= 0, "exact_below", self.exact_below, "0 rows or more")
         require(self.consistency in CONSISTENCY, "consistency", self.consistency, f"one of {', '.join(CONSISTENCY)}")
         require(self.loaded >= 1, "loaded", self.loaded, "at least 1")
         require(self.timeout_s > 0, "timeout_s", self.timeout_s, "seconds above 0")
@@ -88,10 +100,19 @@ class MilvusServer:
         import grpc
         from pymilvus.exceptions import MilvusException
 
+        client = None
         try:
-            act = getattr(self._connect(), method)
+            client = self._connect()
+            act = getattr(client, method)
             return act(*values, timeout=self.config.timeout_s if timeout_s is None else timeout_s, **options)
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
+            if _tells(error, _ABSENCE):
+                self._forget(client)
+            raise self._translate(error) from error
+        except ValueError as error:
+            if not _tells(error, ("closed channel",)):  # by another thread, which met the server's absence
+                raise
+            self._forget(client)
             raise self._translate(error) from error
 
     def build_index(self, collection: str, field: str, kind: str, **parameters: object) -> None:
@@ -113,6 +134,47 @@ class MilvusServer:
         deadline = time.monotonic() + BUILD_TIMEOUT_S
         while not self._is_loaded(collection):
             self._wait(deadline, f"loaded {collection}")
+
+    def find_rows(
+        self,
+        collection: str,
+        queries: Float32[np.ndarray, "q width"],
+        limit: int,
+        expression: str,
+        parameters: Mapping[str, int],
+    ) -> Int64[np.ndarray, "q limit"]:
+        """The rows that Milvus finds for each query, best first, -1 where it finds fewer than `limit`."""
+        answers = self._search(
+            collection,
+            data=list(np.ascontiguousarray(queries)),
+            filter=expression,
+            limit=limit,
+            output_fields=[ROW],
+            search_params={"metric_type": "IP", "params": dict(parameters)},
+            consistency_level=self.config.consistency,
+        )
+        rows = np.full((len(queries), limit), -1, np.int64)
+        for number, hits in enumerate(answers):
+            rows[number, : len(hits.ids)] = hits.ids
+        return rows
+
+    def _search(self, collection: str, **request: Any) -> Any:  # noqa: ANN401 - the client's own lists of hits
+        """The hits of a request to `collection`, which is loaded where it was taken out of memory.
+
+        Raises `StoreError` as `call`, also where there is no such collection any more.
+        """
+        for _ in range(LOAD_TRIES):
+            try:
+                return self.call("search", collection, **request)
+            except StoreError as error:
+                if not isinstance(error.__cause__, Exception) or not _tells(error.__cause__, _NOT_LOADED):
+                    raise
+                if not self.call("has_collection", collection):
+                    cause = f"The Milvus server at {self.config.uri} has no collection {collection} any more."
+                    raise StoreError(cause, "Build the index again: mmse index.") from error
+            time.sleep(_POLL_S)
+            self.load(collection)
+        return self.call("search", collection, **request)
 
     def try_index(self, collection: str, field: str, kind: str) -> bool:
         """Indexes a scalar field; False where this server has no such index of such a field."""
@@ -157,9 +219,16 @@ class MilvusServer:
                     db_name=self.config.database,
                     timeout=self.config.timeout_s,
                     dedicated=True,
+                    grpc_options={"grpc.use_local_subchannel_pool": 1, "grpc.max_reconnect_backoff_ms": 1_000},
                 )
                 self._process = os.getpid()
             return self._client
+
+    def _forget(self, client: object) -> None:
+        """Makes the next call connect anew: a client that lost its server waits ever longer before it tries again."""
+        with self._lock:
+            if client is self._client:
+                self._process = 0
 
     def _read_token(self) -> str:
         if not self.config.token_file:
@@ -173,19 +242,29 @@ class MilvusServer:
             ) from error
 
     def _translate(self, error: Exception) -> StoreError:
-        message = " ".join(str(getattr(error, "message", "") or error).split())[:_MOST_MESSAGE].rstrip(".")
-        server, text = f"The Milvus server at {self.config.uri}", message.lower()
-        if any(word in text for word in _AUTHENTICATION):
+        message = _message(error)[:_MOST_MESSAGE].rstrip(".")
+        server = f"The Milvus server at {self.config.uri}"
+        if _tells(error, _AUTHENTICATION):
             file = f"'{self.config.token_file}'" if self.config.token_file else "none is given"
             return StoreError(
                 f"{server} refuses the token ({file}): {message}.",
                 "Write its user:password, or an API key, into a file, and name it as token_file in [index.options].",
             )
-        if any(word in text for word in _ABSENCE):
+        if _tells(error, (*_ABSENCE, "closed channel")):
             return StoreError(
                 f"{server} does not answer: {message}.", "Start it, or mend uri in [index.options] of shop.toml."
             )
         return StoreError(f"{server} refuses: {message}.", "See its log.")
+
+
+def _message(error: Exception) -> str:
+    return " ".join(str(getattr(error, "message", "") or error).split())
+
+
+def _tells(error: Exception, words: tuple[str, ...]) -> bool:
+    """Whether the message of a client's error has one of `words`; its codes differ between versions."""
+    text = _message(error).lower()
+    return any(word in text for word in words)
 
 
 def is_code(error: StoreError, *codes: int) -> bool:

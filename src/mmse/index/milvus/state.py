@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,10 @@ _CURE = "Build the index again: mmse index."
 
 @dataclass(frozen=True)
 class CollectionState:
-    """A collection on the server of `config`; `lists` are those of an IVF index, `digest` is of some vectors."""
+    """A collection on the server of `config`; `digest` is of some vectors.
+
+    `lists` are those of an IVF index, and `nprobe` how many of them a search without a filter visits.
+    """
 
     config: MilvusConfig
     collection: str
@@ -33,12 +37,29 @@ class CollectionState:
     fields: dict[str, Field]
     n_rows: int
     lists: int
+    nprobe: int
     digest: str
 
     def write(self, folder: Path, has_row: Bool[np.ndarray, " n"]) -> None:
         """Writes the state and its rows into `folder`, which exists."""
         np.save(folder / ROWS_FILE, np.packbits(has_row), allow_pickle=False)
         (folder / STATE_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+
+    def search_parameters(self, limit: int, n_allowed: int) -> dict[str, int]:
+        """What a search for `limit` hits among the `n_allowed` rows of a filter is asked with.
+
+        An IVF index compares a filter's rows alone, so that more lists in proportion cost as many comparisons as a
+        search without a filter; twice as many are visited, since the rows near a query may be the filter's seldom.
+        """
+        if self.config.index == "FLAT":
+            return {}
+        if self.config.index == "HNSW":
+            return {"ef": max(self.config.ef, limit)}
+        if n_allowed == self.n_rows:
+            return {"nprobe": self.nprobe}
+        if n_allowed < self.config.exact_below:
+            return {"nprobe": self.lists}
+        return {"nprobe": min(self.lists, math.ceil(2 * self.nprobe * self.n_rows / n_allowed))}
 
     def check(self, server: MilvusServer, folder: Path) -> None:
         """Raises `ArtifactError` where the server has no such collection, or another one under its name."""

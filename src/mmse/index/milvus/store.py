@@ -8,27 +8,27 @@ been counted in segments that are sealed and loaded.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from mmse.core.config import build
-from mmse.core.errors import ArtifactError, StoreError
+from mmse.core.errors import ArtifactError
 from mmse.index.base import IndexConfig, Neighbours, check_vectors, no_neighbours
 from mmse.index.columns import FilterColumns
 from mmse.index.filtered_search import rescore, scan_rows
+from mmse.index.milvus.calibration import Calibration
 from mmse.index.milvus.fields import ROW, write_expression
-from mmse.index.milvus.server import NOT_LOADED, MilvusConfig, MilvusServer, is_code
+from mmse.index.milvus.server import MAX_LIMIT, MilvusConfig, MilvusServer
 from mmse.index.milvus.state import CollectionState, digest_vectors, read_state, sample_rows
 from mmse.index.milvus.writer import MilvusWriter
 from mmse.index.store import NO_ROWS, search_around
 from mmse.schema.filters import Filter, Kind
 
-MAX_LIMIT = 16_384
-"""Milvus' limit for the hits of a query."""
 MAX_EXCLUDED = 1_000
 """So many stale rows are named in an expression; where there are more, rows are compared here."""
 MAX_HITS = 200_000
@@ -58,7 +58,7 @@ class MilvusStore:
         """A writer of a first state; raises `StoreError` at once where the server does not answer."""
         server = MilvusServer(build(MilvusConfig, config.options, "shop.toml [index.options]"))
         server.call("get_server_version")
-        return MilvusWriter(server, width, kinds)
+        return MilvusWriter(server, width, kinds, Calibration(queries, config.target_recall, config.recall_k))
 
     @classmethod
     def open(cls, folder: Path, vectors: Float32[np.ndarray, "n width"], columns: FilterColumns) -> MilvusStore:
@@ -105,8 +105,9 @@ class MilvusStore:
 
     def writer(self) -> MilvusWriter:
         """A writer of a collection of its own, which begins with the rows of this one."""
-        writer = MilvusWriter(self._server, self._state.width, self._columns.kinds)
-        return writer.begin(self._rows, self._vectors, self._columns)
+        state = self._state
+        writer = MilvusWriter(self._server, state.width, self._columns.kinds)
+        return writer.begin(self._rows, self._vectors, self._columns, state.nprobe / state.lists)
 
     def _find(
         self,
@@ -119,50 +120,26 @@ class MilvusStore:
         limit = min(k, self._n_rows)
         if limit > MAX_LIMIT or len(excluded_rows) > MAX_EXCLUDED:
             return scan_rows(self._vectors, self._allowed_rows(filter, excluded_rows), queries, limit)
+        allowed_rows = self._allowed_rows(filter, excluded_rows)
+        parameters = self._state.search_parameters(limit, len(allowed_rows))
         conditions = [] if filter is None else [write_expression(filter, self._state.fields)]
         if len(excluded_rows):
             conditions.append(f"({ROW} not in [{', '.join(map(str, excluded_rows.tolist()))}])")
         step = max(1, MAX_HITS // limit)
         chunks = [queries[start : start + step] for start in range(0, len(queries), step)]
-        rows = np.concatenate([self._ask(chunk, limit, " and ".join(conditions)) for chunk in chunks])
+        ask = functools.partial(self._server.find_rows, self._state.collection)
+        rows = np.concatenate([ask(chunk, limit, " and ".join(conditions), parameters) for chunk in chunks])
         neighbours = rescore(np.asarray(self._vectors), queries, rows, limit)
         is_short = neighbours.ids[:, -1] < 0
+        is_short &= (neighbours.ids >= 0).sum(axis=1) < min(limit, len(allowed_rows))
         if is_short.any():
-            allowed_rows = self._allowed_rows(filter, excluded_rows)
-            is_short &= (neighbours.ids >= 0).sum(axis=1) < min(limit, len(allowed_rows))
             further = scan_rows(np.asarray(self._vectors), allowed_rows, queries[is_short], limit)
             neighbours.ids[is_short], neighbours.scores[is_short] = further.ids, further.scores
         return neighbours
 
-    def _ask(self, queries: Float32[np.ndarray, "q width"], limit: int, expression: str) -> Int64[np.ndarray, "q k"]:
-        """The rows that Milvus finds for each query, -1 where it finds fewer than `limit`."""
-        config = self._state.config
-        parameters: dict[str, int] = {}
-        if config.index == "HNSW":
-            parameters["ef"] = max(config.ef, limit)
-        elif config.index != "FLAT":
-            parameters["nprobe"] = min(config.probes, self._state.lists)
-        request: dict[str, Any] = {
-            "data": list(np.ascontiguousarray(queries)),
-            "filter": expression,
-            "limit": limit,
-            "output_fields": [ROW],
-            "search_params": {"metric_type": "IP", "params": parameters},
-            "consistency_level": config.consistency,
-        }
-        try:
-            answers = self._server.call("search", self._state.collection, **request)
-        except StoreError as error:
-            if not is_code(error, *NOT_LOADED):
-                raise
-            self._server.load(self._state.collection)  # later states took its place in the server's memory
-            answers = self._server.call("search", self._state.collection, **request)
-        rows = np.full((len(queries), limit), -1, np.int64)
-        for number, hits in enumerate(answers):
-            rows[number, : len(hits.ids)] = hits.ids
-        return rows
-
     def _allowed_rows(self, filter: Filter | None, excluded_rows: Int64[np.ndarray, " s"]) -> Int64[np.ndarray, " m"]:
+        if filter is None and len(excluded_rows) == 0:
+            return self._rows
         has_row: Bool[np.ndarray, " n"] = np.zeros(len(self._vectors), bool)
         has_row[self._rows] = True
         has_row[excluded_rows] = False

@@ -18,11 +18,14 @@ from jaxtyping import Bool, Float32, Int64
 
 from mmse.core.errors import MmseError, StoreError
 from mmse.core.progress import Progress, silent
-from mmse.index.base import check_vectors
+from mmse.index.base import Neighbours, check_vectors
 from mmse.index.columns import FilterColumns
+from mmse.index.filtered_search import scan_rows
+from mmse.index.milvus.calibration import Calibration
 from mmse.index.milvus.fields import MAX_BYTES, MAX_VALUES, ROW, VECTOR, Field, FieldReader, choose_fields
-from mmse.index.milvus.server import BUILD_TIMEOUT_S, INSERT_TIMEOUT_S, MilvusServer
+from mmse.index.milvus.server import BUILD_TIMEOUT_S, INSERT_TIMEOUT_S, MAX_LIMIT, MilvusServer
 from mmse.index.milvus.state import CollectionState, digest_vectors, sample_rows
+from mmse.index.store import best_of
 from mmse.schema.filters import Kind
 
 MAX_BATCH_ROWS = 5_000
@@ -44,21 +47,37 @@ class _Rows:
     def select(self, mask: Bool[np.ndarray, " m"]) -> _Rows:
         return replace(self, rows=self.rows[mask], indices=self.indices[mask])
 
+    def search(self, queries: Float32[np.ndarray, "q width"], k: int) -> Neighbours:
+        """The `k` best rows of each query, by comparing all."""
+        neighbours = scan_rows(np.asarray(self.vectors), self.indices, queries, k)
+        order = np.argsort(self.indices)
+        positions = np.searchsorted(self.indices, np.maximum(neighbours.ids, 0), sorter=order)
+        ids = self.rows[order[np.minimum(positions, len(order) - 1)]]
+        return Neighbours(np.where(neighbours.ids < 0, -1, ids), neighbours.scores)
+
 
 @final
 class MilvusWriter:
     """What a state has; nothing of it is on the server before it is published."""
 
-    def __init__(self, server: MilvusServer, width: int, kinds: Mapping[str, Kind]) -> None:
-        self._server, self._width, self._kinds = server, width, dict(kinds)
+    def __init__(
+        self, server: MilvusServer, width: int, kinds: Mapping[str, Kind], calibration: Calibration | None = None
+    ) -> None:
+        self._server, self._width, self._kinds, self._calibration = server, width, dict(kinds), calibration
+        self._list_share = 1.0
         self._parts: list[_Rows] = []
         self._progress: Progress = silent
 
     def begin(
-        self, rows: Int64[np.ndarray, " r"], vectors: Float32[np.ndarray, "n width"], columns: FilterColumns
+        self,
+        rows: Int64[np.ndarray, " r"],
+        vectors: Float32[np.ndarray, "n width"],
+        columns: FilterColumns,
+        list_share: float,
     ) -> MilvusWriter:
-        """This writer, with the `rows` of a former state."""
+        """This writer, with the `rows` of a former state, whose searches visit a share of the lists."""
         self._parts.append(_Rows(rows, rows, vectors, columns))
+        self._list_share = list_share
         return self
 
     def upsert(
@@ -88,15 +107,18 @@ class MilvusWriter:
         rows = np.sort(np.concatenate([np.empty(0, np.int64), *(part.rows for part in self._parts)]))
         has_row = np.zeros(int(rows[-1]) + 1 if len(rows) else 0, bool)
         has_row[rows] = True
+        lists = max(1, min(config.lists or math.ceil(4 * math.sqrt(len(rows))), len(rows), 65_536))
         state = CollectionState(
             config=config,
             collection=_new_name(config.collection),
             width=self._width,
             fields=choose_fields(self._kinds, [part.columns for part in self._parts]),
             n_rows=len(rows),
-            lists=max(1, min(config.lists or math.ceil(4 * math.sqrt(len(rows))), len(rows), 65_536)),
+            lists=lists,
+            nprobe=min(lists, config.nprobe or max(1, math.ceil(self._list_share * lists))),
             digest=digest_vectors(self._vectors(sample_rows(rows))),
         )
+        counts: dict[str, Any] = {"collection": state.collection}
         try:
             self._create(state)
             self._upload(state)
@@ -104,13 +126,16 @@ class MilvusWriter:
             _release_former(self._server)
             self._server.load(state.collection)
             _check_count(self._server, state)
+            if self._calibration and len(rows) and config.nprobe == 0 and config.index.startswith("IVF"):
+                state, counts["recall"] = self._choose_nprobe(state, self._calibration)
+                counts["nprobe"] = state.nprobe
             state.write(folder, has_row)
             _move_alias(self._server, state.collection)
         except BaseException:
             with contextlib.suppress(MmseError):  # the first failure is the one to tell
                 self._server.call("drop_collection", state.collection)
             raise
-        return {"collection": state.collection}
+        return counts
 
     def _vectors(self, rows: Int64[np.ndarray, " s"]) -> Float32[np.ndarray, "s width"]:
         vectors = np.zeros((len(rows), self._width), np.float32)
@@ -118,6 +143,16 @@ class MilvusWriter:
             _, positions, indices = np.intersect1d(rows, part.rows, return_indices=True)
             vectors[positions] = np.asarray(part.vectors).take(part.indices[indices], axis=0)
         return vectors
+
+    def _choose_nprobe(self, state: CollectionState, calibration: Calibration) -> tuple[CollectionState, float]:
+        """The state with what the calibration measures, and the recall."""
+        rows = np.concatenate([part.rows for part in self._parts])
+        queries = calibration.draw(self._vectors(sample_rows(np.sort(rows))))
+        k = min(calibration.recall_k, state.n_rows, MAX_LIMIT)
+        neighbours = [part.search(queries, k) for part in self._parts if len(part.rows)]
+        ids = np.concatenate([entry.ids for entry in neighbours], axis=1)
+        exact = best_of(ids, np.concatenate([entry.scores for entry in neighbours], axis=1), k)
+        return calibration.choose_nprobe(self._server, state, queries, exact.ids)
 
     def _create(self, state: CollectionState) -> None:
         from pymilvus import DataType, MilvusClient
