@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mmse.index.milvus.server import MilvusServer
+from mmse.index.milvus.server import MAX_LISTS, MilvusServer
 from mmse.index.milvus.state import CollectionState
 
 MAX_QUERIES = 100
@@ -57,4 +57,4 @@ def _steps(lists: int) -> Iterator[int]:
     while nprobe < lists:
         yield nprobe
         nprobe = nprobe + max(1, nprobe // 2)
-    yield lists
+    yield MAX_LISTS

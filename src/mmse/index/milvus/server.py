@@ -26,6 +26,8 @@ BUILD_TIMEOUT_S = 6 * 3600.0
 INSERT_TIMEOUT_S = 60.0
 MAX_LIMIT = 16_384
 """Milvus' limit for the hits of a query."""
+MAX_LISTS = 65_536
+"""Milvus' limit for the lists of an IVF index; a search that asks for so many visits all that there are."""
 LOAD_TRIES = 5
 """So often a search loads a collection that a later state took out of memory; it may still be going out."""
 _NO_SUCH_INDEX = (6, 1100)
@@ -72,8 +74,8 @@ class MilvusConfig:
         require(2 <= self.m <= 2048, "m", self.m, "2 to 2048")
         require(self.ef_construction >= 1, "ef_construction", self.ef_construction, "at least 1")
         require(1 <= self.ef <= 32_768, "ef", self.ef, "1 to 32768")
-        require(0 <= self.lists <= 65_536, "lists", self.lists, "0 to 65536")
-        require(0 <= self.nprobe <= 65_536, "nprobe", self.nprobe, "0 to 65536")
+        require(0 <= self.lists <= MAX_LISTS, "lists", self.lists, "0 to 65536")
+        require(0 <= self.nprobe <= MAX_LISTS, "nprobe", self.nprobe, "0 to 65536")
         require(self.exact_below >= 0, "exact_below", self.exact_below, "0 rows or more")
         require(self.consistency in CONSISTENCY, "consistency", self.consistency, f"one of {', '.join(CONSISTENCY)}")
         require(self.loaded >= 1, "loaded", self.loaded, "at least 1")

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Int64
 from mmse.core.errors import ArtifactError
 from mmse.index.base import damage_error
 from mmse.index.milvus.fields import VECTOR, Field
-from mmse.index.milvus.server import MilvusConfig, MilvusServer
+from mmse.index.milvus.server import MAX_LISTS, MilvusConfig, MilvusServer
 
 STATE_FILE = "milvus.json"
 ROWS_FILE = "rows.npy"
@@ -58,8 +58,8 @@ class CollectionState:
         if n_allowed == self.n_rows:
             return {"nprobe": self.nprobe}
         if n_allowed < self.config.exact_below:
-            return {"nprobe": self.lists}
-        return {"nprobe": min(self.lists, math.ceil(2 * self.nprobe * self.n_rows / n_allowed))}
+            return {"nprobe": MAX_LISTS}
+        return {"nprobe": min(MAX_LISTS, math.ceil(2 * self.nprobe * self.n_rows / n_allowed))}
 
     def check(self, server: MilvusServer, folder: Path) -> None:
         """Raises `ArtifactError` where the server has no such collection, or another one under its name."""

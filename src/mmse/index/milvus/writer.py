@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
 
@@ -23,7 +23,7 @@ from mmse.index.columns import FilterColumns
 from mmse.index.filtered_search import scan_rows
 from mmse.index.milvus.calibration import Calibration
 from mmse.index.milvus.fields import MAX_BYTES, MAX_VALUES, ROW, VECTOR, Field, FieldReader, choose_fields
-from mmse.index.milvus.server import BUILD_TIMEOUT_S, INSERT_TIMEOUT_S, MAX_LIMIT, MilvusServer
+from mmse.index.milvus.server import BUILD_TIMEOUT_S, INSERT_TIMEOUT_S, MAX_LIMIT, MAX_LISTS, MilvusServer
 from mmse.index.milvus.state import CollectionState, digest_vectors, sample_rows
 from mmse.index.store import best_of
 from mmse.schema.filters import Kind
@@ -107,7 +107,7 @@ class MilvusWriter:
         rows = np.sort(np.concatenate([np.empty(0, np.int64), *(part.rows for part in self._parts)]))
         has_row = np.zeros(int(rows[-1]) + 1 if len(rows) else 0, bool)
         has_row[rows] = True
-        lists = max(1, min(config.lists or math.ceil(4 * math.sqrt(len(rows))), len(rows), 65_536))
+        lists = max(1, min(config.lists or math.ceil(4 * math.sqrt(len(rows))), len(rows), MAX_LISTS))
         state = CollectionState(
             config=config,
             collection=_new_name(config.collection),
@@ -115,7 +115,7 @@ class MilvusWriter:
             fields=choose_fields(self._kinds, [part.columns for part in self._parts]),
             n_rows=len(rows),
             lists=lists,
-            nprobe=min(lists, config.nprobe or max(1, math.ceil(self._list_share * lists))),
+            nprobe=config.nprobe or math.ceil(self._list_share * lists),
             digest=digest_vectors(self._vectors(sample_rows(rows))),
         )
         counts: dict[str, Any] = {"collection": state.collection}
@@ -211,12 +211,13 @@ class MilvusWriter:
 
 def _new_name(prefix: str) -> str:
     """A name that no other state has; names sort by time."""
-    return f"{prefix}_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}_{uuid.uuid4().hex[:12]}"
+    moment = datetime.now(UTC).strftime("%Y%m%d_%H%M%S_%f")
+    return f"{prefix}_{moment}_{uuid.uuid4().hex[:8]}"
 
 
 def _release_former(server: MilvusServer) -> None:
     """Takes all but the newest states out of the server's memory, so that one more fits; opening loads them again."""
-    name = re.compile(re.escape(server.config.collection) + r"_\d{8}_\d{6}_[0-9a-f]{12}")
+    name = re.compile(re.escape(server.config.collection) + r"_\d{8}_\d{6}_\d{6}_[0-9a-f]{8}")
     states = sorted((state for state in server.call("list_collections") if name.fullmatch(state)), reverse=True)
     for state in states[server.config.loaded :]:
         server.release(state)
