@@ -7,7 +7,7 @@
     python benchmarks/serve.py swap RUN OTHER  two versions swapped in turns under load; every answer is checked
 
 Queries are those of the run's test window; fresh ones are sent once, so that no cache helps. Generator and server share
-the machine. Writes benchmarks/results/serve_WHAT.json.
+the machine. Writes benchmarks/results/serve_WHAT.json, or serve_WHAT_STORE.json where the vectors are in another store.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import load
 import numpy as np
 from machine import environment, write_result
 
+from mmse.index.store import LOCAL, read_store_name
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.search import Search
 from mmse.serving.versions.publish import publish
@@ -296,12 +297,13 @@ def main() -> None:
         result = measure_overload(options.run, options.workers)
     else:
         result = measure_swap(options.run, options.other, options.workers)
-    write_result(f"serve_{options.what}", header | result)
+    store = read_store_name(options.run / "index")
+    write_result(f"serve_{options.what}" + ("" if store == LOCAL else f"_{store}"), header | result)
 
 
 def describe_index(run: Path) -> dict[str, object]:
     counts = json.loads((run / "index" / "manifest.json").read_text())["counts"]
-    return {name: counts[name] for name in ("items", "width", "lists", "probed") if name in counts}
+    return {name: counts[name] for name in ("items", "width", "lists", "probed", "nprobe", "recall") if name in counts}
 
 
 if __name__ == "__main__":

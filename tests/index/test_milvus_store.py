@@ -156,7 +156,7 @@ def test_a_collection_that_is_not_the_one_of_the_run(config: IndexConfig, tmp_pa
     with pytest.raises(StoreError, match=f"has no collection {collection} any more") as error_info:
         store.search(VECTORS[:1], 3)
     assert "Build the index again" in error_info.value.cure
-    with pytest.raises(ArtifactError, match=rf"names the collection {collection}, and the Milvus server at .* has none"):
+    with pytest.raises(ArtifactError, match=rf"names the collection {collection}, and the Milvus server .* has none"):
         open_it(tmp_path / "index")
     client(config).create_collection(collection, dimension=3)
     with pytest.raises(ArtifactError, match=r"has vectors of 3 numbers, .* was made for 8"):

@@ -21,8 +21,8 @@ from mmse.core.errors import ArtifactError
 from mmse.index.base import IndexConfig, Neighbours, check_vectors, no_neighbours
 from mmse.index.columns import FilterColumns
 from mmse.index.filtered_search import rescore, scan_rows
-from mmse.index.milvus.calibration import Calibration
 from mmse.index.milvus.fields import ROW, write_expression
+from mmse.index.milvus.probing import ListProbing
 from mmse.index.milvus.server import MAX_LIMIT, MilvusConfig, MilvusServer
 from mmse.index.milvus.state import CollectionState, digest_vectors, read_state, sample_rows
 from mmse.index.milvus.writer import MilvusWriter
@@ -58,7 +58,7 @@ class MilvusStore:
         """A writer of a first state; raises `StoreError` at once where the server does not answer."""
         server = MilvusServer(build(MilvusConfig, config.options, "shop.toml [index.options]"))
         server.call("get_server_version")
-        return MilvusWriter(server, width, kinds, Calibration(queries, config.target_recall, config.recall_k))
+        return MilvusWriter(server, width, kinds, ListProbing(queries, config.target_recall, config.recall_k))
 
     @classmethod
     def open(cls, folder: Path, vectors: Float32[np.ndarray, "n width"], columns: FilterColumns) -> MilvusStore:

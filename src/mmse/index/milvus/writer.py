@@ -21,8 +21,8 @@ from mmse.core.progress import Progress, silent
 from mmse.index.base import Neighbours, check_vectors
 from mmse.index.columns import FilterColumns
 from mmse.index.filtered_search import scan_rows
-from mmse.index.milvus.calibration import Calibration
 from mmse.index.milvus.fields import MAX_BYTES, MAX_VALUES, ROW, VECTOR, Field, FieldReader, choose_fields
+from mmse.index.milvus.probing import ListProbing
 from mmse.index.milvus.server import BUILD_TIMEOUT_S, INSERT_TIMEOUT_S, MAX_LIMIT, MAX_LISTS, MilvusServer
 from mmse.index.milvus.state import CollectionState, digest_vectors, sample_rows
 from mmse.index.store import best_of
@@ -61,9 +61,9 @@ class MilvusWriter:
     """What a state has; nothing of it is on the server before it is published."""
 
     def __init__(
-        self, server: MilvusServer, width: int, kinds: Mapping[str, Kind], calibration: Calibration | None = None
+        self, server: MilvusServer, width: int, kinds: Mapping[str, Kind], probing: ListProbing | None = None
     ) -> None:
-        self._server, self._width, self._kinds, self._calibration = server, width, dict(kinds), calibration
+        self._server, self._width, self._kinds, self._probing = server, width, dict(kinds), probing
         self._list_share = 1.0
         self._parts: list[_Rows] = []
         self._progress: Progress = silent
@@ -126,8 +126,8 @@ class MilvusWriter:
             _release_former(self._server)
             self._server.load(state.collection)
             _check_count(self._server, state)
-            if self._calibration and len(rows) and config.nprobe == 0 and config.index.startswith("IVF"):
-                state, counts["recall"] = self._choose_nprobe(state, self._calibration)
+            if self._probing and len(rows) and config.nprobe == 0 and config.index.startswith("IVF"):
+                state, counts["recall"] = self._choose_nprobe(state, self._probing)
                 counts["nprobe"] = state.nprobe
             state.write(folder, has_row)
             _move_alias(self._server, state.collection)
@@ -144,15 +144,15 @@ class MilvusWriter:
             vectors[positions] = np.asarray(part.vectors).take(part.indices[indices], axis=0)
         return vectors
 
-    def _choose_nprobe(self, state: CollectionState, calibration: Calibration) -> tuple[CollectionState, float]:
-        """The state with what the calibration measures, and the recall."""
+    def _choose_nprobe(self, state: CollectionState, probing: ListProbing) -> tuple[CollectionState, float]:
+        """The state with what the probing measures, and the recall."""
         rows = np.concatenate([part.rows for part in self._parts])
-        queries = calibration.draw(self._vectors(sample_rows(np.sort(rows))))
-        k = min(calibration.recall_k, state.n_rows, MAX_LIMIT)
+        queries = probing.draw(self._vectors(sample_rows(np.sort(rows))))
+        k = min(probing.recall_k, state.n_rows, MAX_LIMIT)
         neighbours = [part.search(queries, k) for part in self._parts if len(part.rows)]
         ids = np.concatenate([entry.ids for entry in neighbours], axis=1)
         exact = best_of(ids, np.concatenate([entry.scores for entry in neighbours], axis=1), k)
-        return calibration.choose_nprobe(self._server, state, queries, exact.ids)
+        return probing.choose_nprobe(self._server, state, queries, exact.ids)
 
     def _create(self, state: CollectionState) -> None:
         from pymilvus import DataType, MilvusClient

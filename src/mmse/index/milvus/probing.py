@@ -16,7 +16,7 @@ BATCH_QUERIES = 25
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ListProbing:
     """`queries`, maybe none, of which `target_recall` of the exact first `recall_k` rows are to be found."""
 
     queries: Float32[np.ndarray, "p width"]
