@@ -88,7 +88,6 @@ class MilvusServer:
 
     def __init__(self, config: MilvusConfig) -> None:
         require_extra("milvus")
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs each failure, which is raised as ours anyway
         self.config = config
         self._lock = threading.Lock()
         self._client: Any = None
@@ -213,6 +212,8 @@ class MilvusServer:
         """The client of this process: what a parent opened is not used by a child."""
         from pymilvus import MilvusClient
 
+        # Each failure would be logged with its traceback; it is raised in our words, or expected.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         with self._lock:
             if self._process != os.getpid():
                 self._client = MilvusClient(
