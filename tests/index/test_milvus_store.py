@@ -191,3 +191,19 @@ def client(config: IndexConfig) -> Any:
 def own_collections(config: IndexConfig) -> list[str]:
     prefix = f"{config.options['collection']}_"
     return sorted(name for name in client(config).list_collections() if name.startswith(prefix))
+
+
+def test_a_wrong_token_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Milvus Lite has no users, so that its client stands in here for what Milvus says."""
+    from pymilvus.exceptions import MilvusException
+
+    def refuse(**options: object) -> None:
+        assert options["token"] == "root:wrong"
+        raise MilvusException(65535, "auth check failure, please check api key is correct")
+
+    (tmp_path / "token").write_text("root:wrong\n", "utf-8")
+    monkeypatch.setattr("pymilvus.MilvusClient", refuse)
+    config = IndexConfig(store="milvus", options={"token_file": str(tmp_path / "token")})
+    with pytest.raises(StoreError, match=r"refuses the token \('.*token'\): auth check failure") as error_info:
+        store_class("milvus").create(config, WIDTH, KINDS, VECTORS[:0])
+    assert "name it as token_file" in error_info.value.cure

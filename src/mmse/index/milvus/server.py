@@ -32,8 +32,14 @@ LOAD_TRIES = 5
 """So often a search loads a collection that a later state took out of memory; it may still be going out."""
 _NO_SUCH_INDEX = (6, 1100)
 _POLL_S = 0.2
+_CHANNEL = {
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.max_reconnect_backoff_ms": 1_000,
+    "grpc.keepalive_time_ms": 60_000,
+    "grpc.keepalive_permit_without_calls": 0,  # Milvus Lite hangs up on a client that pings while it is idle
+}
 _MOST_MESSAGE = 300
-_AUTHENTICATION = ("unauthenticated", "auth check failure", "permission denied", "privilege")
+_AUTHENTICATION = ("unauthenticated", "authorization", "auth check failure", "permission denied", "privilege")
 _NOT_LOADED = ("not loaded", "not found", "does not exist", "not fully loaded", "released")
 _ABSENCE = ("unavailable", "deadline", "timeout", "fail connecting", "failed to connect", "connection refused")
 
@@ -213,7 +219,8 @@ class MilvusServer:
         from pymilvus import MilvusClient
 
         # Each failure would be logged with its traceback; it is raised in our words, or expected.
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        for name in ("pymilvus", "pymilvus.milvus_client"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         with self._lock:
             if self._process != os.getpid():
                 self._client = MilvusClient(
@@ -222,7 +229,7 @@ class MilvusServer:
                     db_name=self.config.database,
                     timeout=self.config.timeout_s,
                     dedicated=True,
-                    grpc_options={"grpc.use_local_subchannel_pool": 1, "grpc.max_reconnect_backoff_ms": 1_000},
+                    grpc_options=_CHANNEL,
                 )
                 self._process = os.getpid()
             return self._client
@@ -245,7 +252,7 @@ class MilvusServer:
             ) from error
 
     def _translate(self, error: Exception) -> StoreError:
-        message = _message(error)[:_MOST_MESSAGE].rstrip(".")
+        message = _reason(error)[:_MOST_MESSAGE].rstrip(".")
         server = f"The Milvus server at {self.config.uri}"
         if _tells(error, _AUTHENTICATION):
             file = f"'{self.config.token_file}'" if self.config.token_file else "none is given"
@@ -260,13 +267,20 @@ class MilvusServer:
         return StoreError(f"{server} refuses: {message}.", "See its log.")
 
 
-def _message(error: Exception) -> str:
-    return " ".join(str(getattr(error, "message", "") or error).split())
+def _reason(error: BaseException) -> str:
+    """What the server said of a failed connection, or else what the client's error says."""
+    details = getattr(error.__cause__, "details", None)
+    text = str(details() or "") if callable(details) else ""
+    return " ".join((text or _message(error)).split())
 
 
-def _tells(error: Exception, words: tuple[str, ...]) -> bool:
+def _message(error: BaseException) -> str:
+    return str(getattr(error, "message", "") or error)
+
+
+def _tells(error: BaseException, words: tuple[str, ...]) -> bool:
     """Whether the message of a client's error has one of `words`; its codes differ between versions."""
-    text = _message(error).lower()
+    text = f"{_message(error)} {_reason(error)}".lower()
     return any(word in text for word in words)
 
 
