@@ -108,7 +108,8 @@ def measure_recall(config: IndexConfig, folder: Path, n: int, n_queries: int) ->
                     mask = np.ones(n, bool) if query_filter is None else columns.mask(query_filter)
                     rows = np.flatnonzero(mask)
                     exact = rows[np.argsort(-(vectors[rows] @ query), kind="stable")[:K]]
-                    recalls.append(len(set(exact.tolist()) & set(hits.ids[0].tolist())) / max(1, len(exact)))
+                    n_shared = len(set(exact.tolist()) & set(hits.ids[0].tolist()))
+                recalls.append(n_shared / len(exact) if len(exact) else 1.0)
                 cell = {"filter": sort, "share": share or 1.0, "recall": round(float(np.mean(recalls)), 4)}
                 cell |= {"lowest_recall": round(min(recalls), 2), "compared_here": n_here / n_queries}
                 cells.append({**cell, "wall_ms": percentiles(wall)})

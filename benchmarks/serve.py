@@ -236,7 +236,7 @@ def measure_swap(run: Path, other_run: Path, workers: int) -> dict[str, object]:
         names = {publish(site, run): run, publish(site, other_run): other_run}
         expected_hits = {name: expected_answers(path, test_queries) for name, path in names.items()}
         differ = float(
-            np.mean([expected_hits[a][q] != expected_hits[b][q] for a, b in [sorted(names)] for q in test_queries])
+            np.mean([expected_hits[a].get(q) != expected_hits[b].get(q) for a, b in [sorted(names)] for q in test_queries])
         )
         requests = [load.request({"query": q, "k": 10}) for q in test_queries]
         moves: list[tuple[float, str]] = []
@@ -278,7 +278,8 @@ def measure_swap(run: Path, other_run: Path, workers: int) -> dict[str, object]:
 
 def expected_answers(run: Path, test_queries: list[str]) -> dict[str, list[str]]:
     retriever = Retriever.open(run, edits=False)
-    return {query: [hit.item_id for hit in retriever.answer(Search(query, 10)).hits] for query in test_queries}
+    answers = [retriever.answer(Search(query, 10)) for query in test_queries]
+    return {answer.query: [hit.item_id for hit in answer.hits] for answer in answers}  # maybe with another spelling
 
 
 def main() -> None:
