@@ -235,9 +235,8 @@ def measure_swap(run: Path, other_run: Path, workers: int) -> dict[str, object]:
         site = Path(folder) / "site"
         names = {publish(site, run): run, publish(site, other_run): other_run}
         expected_hits = {name: expected_answers(path, test_queries) for name, path in names.items()}
-        differ = float(
-            np.mean([expected_hits[a].get(q) != expected_hits[b].get(q) for a, b in [sorted(names)] for q in test_queries])
-        )
+        first, second = (expected_hits[name] for name in sorted(names))
+        differ = float(np.mean([first.get(query) != second.get(query) for query in test_queries]))
         requests = [load.request({"query": q, "k": 10}) for q in test_queries]
         moves: list[tuple[float, str]] = []
         with run_server(site, workers, "--waiting", "1000") as port:
