@@ -7,7 +7,7 @@
     python benchmarks/serve.py swap RUN OTHER  two versions swapped in turns under load; every answer is checked
 
 Queries are those of the run's test window; fresh ones are sent once, so that no cache helps. Generator and server share
-the machine. Writes benchmarks/results/serve_WHAT.json.
+the machine. Writes benchmarks/results/serve_WHAT.json, or serve_WHAT_STORE.json where the vectors are in another store.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import load
 import numpy as np
 from machine import environment, write_result
 
+from mmse.index.store import LOCAL, read_store_name
 from mmse.retrieval.retriever import Retriever
 from mmse.schema.search import Search
 from mmse.serving.versions.publish import publish
@@ -234,9 +235,8 @@ def measure_swap(run: Path, other_run: Path, workers: int) -> dict[str, object]:
         site = Path(folder) / "site"
         names = {publish(site, run): run, publish(site, other_run): other_run}
         expected_hits = {name: expected_answers(path, test_queries) for name, path in names.items()}
-        differ = float(
-            np.mean([expected_hits[a][q] != expected_hits[b][q] for a, b in [sorted(names)] for q in test_queries])
-        )
+        first, second = (expected_hits[name] for name in sorted(names))
+        differ = float(np.mean([first.get(query) != second.get(query) for query in test_queries]))
         requests = [load.request({"query": q, "k": 10}) for q in test_queries]
         moves: list[tuple[float, str]] = []
         with run_server(site, workers, "--waiting", "1000") as port:
@@ -277,7 +277,8 @@ def measure_swap(run: Path, other_run: Path, workers: int) -> dict[str, object]:
 
 def expected_answers(run: Path, test_queries: list[str]) -> dict[str, list[str]]:
     retriever = Retriever.open(run, edits=False)
-    return {query: [hit.item_id for hit in retriever.answer(Search(query, 10)).hits] for query in test_queries}
+    answers = [retriever.answer(Search(query, 10)) for query in test_queries]
+    return {answer.query: [hit.item_id for hit in answer.hits] for answer in answers}  # maybe with another spelling
 
 
 def main() -> None:
@@ -296,12 +297,13 @@ def main() -> None:
         result = measure_overload(options.run, options.workers)
     else:
         result = measure_swap(options.run, options.other, options.workers)
-    write_result(f"serve_{options.what}", header | result)
+    store = read_store_name(options.run / "index")
+    write_result(f"serve_{options.what}" + ("" if store == LOCAL else f"_{store}"), header | result)
 
 
 def describe_index(run: Path) -> dict[str, object]:
     counts = json.loads((run / "index" / "manifest.json").read_text())["counts"]
-    return {name: counts[name] for name in ("items", "width", "lists", "probed") if name in counts}
+    return {name: counts[name] for name in ("items", "width", "lists", "probed", "nprobe", "recall") if name in counts}
 
 
 if __name__ == "__main__":

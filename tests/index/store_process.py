@@ -18,6 +18,7 @@ class StoreProcess:
 
     def __init__(self, folder: Path) -> None:
         self.address, self._database = str(folder / "socket"), str(folder / "database")
+        self.section = f'[index]\nstore = "{STORE}"\noptions = {{ address = "{self.address}" }}\n'
         self.start()
 
     def start(self) -> None:

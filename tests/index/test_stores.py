@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from index.milvus_process import start_milvus
 from index.store_process import STORE, StoreProcess, start_store
 from mmse.core.errors import ArtifactError, StoreError, UsageError
 from mmse.index.base import IndexConfig, Neighbours
@@ -98,10 +100,25 @@ def process() -> Iterator[StoreProcess]:
         yield process
 
 
-@pytest.fixture(scope="module", params=["exact", "ivf", "duckdb"])
+@pytest.fixture(scope="module")
+def milvus_uri() -> Iterator[str]:
+    """`MMSE_MILVUS` names a server of another kind, such as a cluster, that this contract is to be run on."""
+    if uri := os.environ.get("MMSE_MILVUS"):
+        yield uri
+        return
+    pytest.importorskip("pymilvus", reason="needs mmse[milvus]")
+    pytest.importorskip("milvus_lite", reason="needs Milvus Lite: pip install milvus-lite")
+    with start_milvus() as server:
+        yield server.uri
+
+
+@pytest.fixture(scope="module", params=["exact", "ivf", "duckdb", "milvus"])
 def config(request: pytest.FixtureRequest, process: StoreProcess) -> IndexConfig:
     if request.param == "duckdb":
         return IndexConfig(store=STORE, options={"address": process.address})
+    if request.param == "milvus":
+        options = {"uri": request.getfixturevalue("milvus_uri"), "collection": "contract", "nprobe": 65_536}
+        return IndexConfig(store="milvus", options=options)
     return IndexConfig(kind=request.param, target_recall=1.0, recall_k=50)
 
 
@@ -230,9 +247,10 @@ def test_many_threads_search_at_a_time(store: VectorStore) -> None:
 def test_a_folder_without_a_state(store: VectorStore, config: IndexConfig, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="Build"):
         type(store).open(tmp_path, ROWS.vectors, ROWS.columns)
-    build_store(config, draw_rows(3, seed=8), tmp_path / "index")
+    rows = draw_rows(3, seed=8)
+    build_store(config, rows, tmp_path / "index")
     with pytest.raises(ArtifactError, match="has 3 items, expected 4"):
-        open_store(tmp_path / "index", ROWS.vectors[:3], draw_rows(3, seed=8).columns, 4)
+        open_store(tmp_path / "index", rows.vectors, rows.columns, 4)
 
 
 def test_a_process_that_has_gone_is_an_error_and_comes_back(tmp_path: Path) -> None:
@@ -249,7 +267,7 @@ def test_a_process_that_has_gone_is_an_error_and_comes_back(tmp_path: Path) -> N
 
 def test_stores_are_known_by_name() -> None:
     assert store_class("local") is LocalStore
-    with pytest.raises(ValueError, match=r"'store' is 'milwus', expected local, or your own as 'module:Class'"):
+    with pytest.raises(ValueError, match=r"'store' is 'milwus', expected local, milvus, or your own as 'module:Class'"):
         IndexConfig(store="milwus")
     with pytest.raises(ValueError, match=r"'options' is .*, expected none for the local store"):
         IndexConfig(options={"address": "x"})

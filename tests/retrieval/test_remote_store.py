@@ -1,4 +1,4 @@
-"""A run whose vectors are in another process, by two lines of shop.toml: searched, filtered, edited, folded."""
+"""A run whose vectors are in another process, by some lines of shop.toml: searched, filtered, edited, folded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from index.store_process import STORE, StoreProcess, start_store
+from index.milvus_process import MilvusProcess, start_milvus
+from index.store_process import StoreProcess, start_store
 from mmse import pipeline
 from mmse.catalogue import Change, Delete, Edit, LiveCatalogue, Upsert
 from mmse.core.errors import StoreError
@@ -24,22 +25,29 @@ from mmse.shop import Shop, read_shop
 QUERIES = ("camping stove", "tent", "headphones", "zzqqx")
 
 
-@pytest.fixture(scope="module")
-def process() -> Iterator[StoreProcess]:
-    with start_store() as process:
-        yield process
+@pytest.fixture(scope="module", params=["duckdb", "milvus"])
+def process(request: pytest.FixtureRequest) -> Iterator[StoreProcess | MilvusProcess]:
+    if request.param == "milvus":
+        pytest.importorskip("pymilvus", reason="needs mmse[milvus]")
+        pytest.importorskip("milvus_lite", reason="needs Milvus Lite: pip install milvus-lite")
+        with start_milvus() as server:
+            yield server
+    else:
+        with start_store() as process:
+            yield process
 
 
 @pytest.fixture(scope="module")
-def run(small_shop: Shop, small_run: Path, process: StoreProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(
+    small_shop: Shop, small_run: Path, process: StoreProcess | MilvusProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The small run with its index in the process, of which a shop.toml says so."""
     folder = tmp_path_factory.mktemp("remote")
     shop_file = small_shop.path.with_name("remote.toml")
-    section = f'[index]\nstore = "{STORE}"\noptions = {{ address = "{process.address}" }}\n'
-    shop_file.write_text(small_shop.path.read_text("utf-8").replace("[index]\n", section), "utf-8")
+    shop_file.write_text(small_shop.path.read_text("utf-8").replace("[index]\n", process.section), "utf-8")
     shutil.copytree(small_run, folder / "run")
     manifest = pipeline.make(INDEX, read_shop(shop_file), folder / "run", Listener())
-    assert manifest.counts["table"].startswith("state_")
+    assert str(manifest.counts.get("table", manifest.counts.get("collection"))).startswith(("state_", "mmse_"))
     return folder / "run"
 
 
@@ -100,7 +108,9 @@ def test_edits_show_at_once_and_are_folded_into_the_store(run: Path, exact_run: 
     retriever.catalogue.close()
 
 
-def test_a_search_without_the_process_fails_and_with_it_works_again(run: Path, process: StoreProcess) -> None:
+def test_a_search_without_the_process_fails_and_with_it_works_again(
+    run: Path, process: StoreProcess | MilvusProcess
+) -> None:
     retriever = Retriever.open(run)
     before = find(retriever, "tent", None)
     process.kill()

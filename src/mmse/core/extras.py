@@ -37,6 +37,7 @@ EXTRAS: Mapping[str, Extra] = {
         Extra("report", "the report as a page", ("plotly",)),
         Extra("map", "the map of the catalogue", ("openTSNE",)),
         Extra("lab", "the research rig", ("granian", "httpx", "jinja2", "litestar", "plotly", "tea_tasting")),
+        Extra("milvus", "the vector store Milvus", ("pymilvus",)),
         Extra("otel", "traces by OpenTelemetry", ("opentelemetry",)),
         Extra("transformer", "pretrained sentence encoders", ("transformers",)),
     )

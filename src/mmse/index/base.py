@@ -23,7 +23,7 @@ from mmse.index.languages import AUTO, LANGUAGES, NONE, are_languages
 IdFilter = Int[np.ndarray, " m"] | Bool[np.ndarray, " m"]
 """The ids that a search may return: the ids themselves, or a mask over ids (ids past its end are excluded)."""
 
-STORES = {"local": "mmse.index.local_store:LocalStore"}
+STORES = {"local": "mmse.index.local_store:LocalStore", "milvus": "mmse.index.milvus.store:MilvusStore"}
 """The vector stores by name, each as `module:Class`; a class of the user's own is named so in shop.toml."""
 
 METADATA = "index.json"
@@ -35,13 +35,13 @@ CHUNK = 65_536
 class IndexConfig:
     """How the catalogue is indexed.
 
-    `store` is `local`, files of the run, or a store of the user's own as `module:Class`, which gets `options`. `kind`
-    is the local store's index, `exact` or `ivf`; the keys after it but `language` are for `ivf` alone. `codes` says how
-    a vector is stored: `sq8` takes one byte per dimension, `fp16` takes two and has a slightly higher recall. The
-    number of lists is `lists_per_root · √n`, at most `most_lists`; k-means uses `training_per_list` vectors per list. A
-    search probes as many lists as are needed to find `target_recall` of the exact top `recall_k`, measured on `probes`
-    vectors when the index is built. `language` is that of the texts, for the stemmer of the lexical channel: one or
-    several with commas, `none` (no stemming), or `auto`, which finds them (`index/languages.py`).
+    `store` is `local`, files of the run, `milvus`, or a store of the user's own as `module:Class`; both get `options`.
+    `kind` is the local store's index, `exact` or `ivf`; the keys after it but `language` are for `ivf` alone. `codes`
+    says how a vector is stored: `sq8` takes one byte per dimension, `fp16` takes two and has a slightly higher recall.
+    The number of lists is `lists_per_root · √n`, at most `most_lists`; k-means uses `training_per_list` vectors per
+    list. A search probes as many lists as are needed to find `target_recall` of the exact top `recall_k`, measured on
+    `probes` vectors when the index is built. `language` is that of the texts, for the stemmer of the lexical channel:
+    one or several with commas, `none` (no stemming), or `auto`, which finds them (`index/languages.py`).
     """
 
     kind: str = "ivf"

@@ -92,6 +92,10 @@ class FilterColumns:
             join(mask, self.mask(part), out=mask)
         return mask
 
+    def column(self, name: str) -> ValueCodes | Float64[np.ndarray, " n"]:
+        """A column by row: codes of names, paths or flags, or numbers with NaN for none."""
+        return self._columns[name]
+
     def count_values(self, column: str, mask: Bool[np.ndarray, " n"]) -> dict[str, int]:
         """How many rows of `mask` have each value of `column`, in the shop's spelling, most frequent first.
 

@@ -107,12 +107,12 @@ def search_filtered(
     assert mask is None or len(mask) == len(vectors), (len(vectors), None if mask is None else len(mask))
     queries, vectors = np.ascontiguousarray(queries), np.asarray(vectors)
     if mask is None:
-        return _rescore(vectors, queries, index.search(queries, _count_candidates(k, rule)).ids, k)
+        return rescore(vectors, queries, index.search(queries, _count_candidates(k, rule)).ids, k)
     m = int(np.count_nonzero(mask))
     if m <= rule.max_scan_rows:
         rows = np.flatnonzero(mask)
         present_rows = rows if len(index) == len(vectors) else rows[contains_ids(rows, index.ids)]
-        return _scan_rows(vectors, present_rows, queries, k)
+        return scan_rows(vectors, present_rows, queries, k)
     if not isinstance(index, IvfIndex) or len(index) == 0:
         return index.search(queries, k, mask)
     spread, n_candidates = _FilterSpread(index.layout(), mask), min(_count_candidates(k, rule), len(index))
@@ -124,7 +124,7 @@ def search_filtered(
         if (candidates[i] >= 0).sum() < min(k, m):
             all_lists = np.arange(index.nlist)
             candidates[i] = index.visit(query, n_candidates, all_lists, nearness=nearness, bits=spread.bits)
-    return _rescore(vectors, queries, candidates, k)
+    return rescore(vectors, queries, candidates, k)
 
 
 def _choose_lists(
@@ -152,7 +152,7 @@ def _count_lists(rows: float, sizes: Int64[np.ndarray, " p"]) -> int:
     return int(np.searchsorted(np.cumsum(sizes), rows)) + 1
 
 
-def _scan_rows(
+def scan_rows(
     vectors: Float32[np.ndarray, "n d"], rows: Int64[np.ndarray, " m"], queries: Float32[np.ndarray, "q d"], k: int
 ) -> Neighbours:
     """The best of `rows`, all of which are compared.
@@ -183,7 +183,7 @@ def _top_columns(scores: Float32[np.ndarray, "q m"], k: int) -> Int64[np.ndarray
     return np.argsort(-scores, axis=1, kind="stable")
 
 
-def _rescore(
+def rescore(
     vectors: Float32[np.ndarray, "n d"],
     queries: Float32[np.ndarray, "q d"],
     candidates: Int64[np.ndarray, "q f"],

@@ -31,6 +31,14 @@ CodeRange = tuple[int, int]
 
 
 @dataclass(frozen=True)
+class CodeLists:
+    """The `codes` of each row, row after row; those of row `r` begin at `starts[r]`."""
+
+    starts: Int64[np.ndarray, " rows_and_end"]
+    codes: Int32[np.ndarray, " m"]
+
+
+@dataclass(frozen=True)
 class RowCodes:
     """The code of each row, -1 for none."""
 
@@ -57,6 +65,12 @@ class RowCodes:
         counts: list[int] = (up_to[ends[:, 1]] - up_to[ends[:, 0]]).tolist()
         return counts
 
+    def by_row(self) -> CodeLists:
+        """The code of each row as a list of one or none."""
+        has_code = self.of_row >= 0
+        starts = np.concatenate([[0], np.cumsum(has_code)]).astype(np.int64)
+        return CodeLists(starts, self.of_row[has_code].astype(np.int32))
+
 
 @dataclass(frozen=True)
 class RowSets:
@@ -81,6 +95,12 @@ class RowSets:
             rows = rows[mask[rows]]
             counts.append(len(rows) if high == low + 1 else len(np.unique(rows)))
         return counts
+
+    def by_row(self) -> CodeLists:
+        """The codes of each row, ascending."""
+        cells = (np.ones(len(self.rows), bool), np.asarray(self.rows), np.asarray(self.starts))
+        table = csc_array(cells, shape=(self.n, len(self.starts) - 1)).tocsr()
+        return CodeLists(table.indptr.astype(np.int64), table.indices.astype(np.int32))
 
 
 @final
