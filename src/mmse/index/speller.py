@@ -154,18 +154,8 @@ class Speller:
         all_spellings = find_commonest(spellings) | {word: spelling for word, _, spelling, _ in entries}
         other_spellings = {word: spelling for word, spelling in all_spellings.items() if word != spelling}
         fast_stem = functools.lru_cache(_CACHE_SIZE)(lambda text: tuple(stem(text)))
-        return cls(
-            counts,
-            catalogue_words,
-            other_spellings,
-            forms,
-            pairs,
-            log_words,
-            variants,
-            fast_stem,
-            corrections,
-            is_content,
-        )
+        words = (counts, catalogue_words, other_spellings, forms)
+        return cls(*words, pairs, log_words, variants, fast_stem, corrections, is_content)
 
     def correct(self, query: str, is_known: IsKnown, *, as_shoppers: bool = False) -> str | None:
         """`query` with its misspelt words corrected; None where nothing is misspelt, or no correction is known.
