@@ -162,3 +162,35 @@ def test_a_row_for_each_request_becomes_events(call: Call, tmp_path: Path, *, is
         ("c", 3, True, True),
     ]
     assert call("doctor", tmp_path / "shop.toml").code == 0
+
+
+def test_columns_are_found_by_names_of_other_languages(call: Call, tmp_path: Path) -> None:
+    items = "Artikelnummer;Bezeichnung;Marke;Preis;Verfügbar\n" + "".join(
+        f"A{n};Gartenschlauch {n};Nordal;{n},50;ja\n" for n in range(40)
+    )
+    (tmp_path / "artikel.csv").write_text(items, "utf-8")
+    header = "Zeitpunkt;Suchbegriff;Kunden-ID;Artikel;Rang;Geklickt;Bestellt\n"
+    rows = [
+        f"{n % 28 + 1}.03.2026 10:30;schlauch {n % 7};k{n % 30};A{(n + p) % 40};{p + 1};{('nein', 'ja')[p == n % 3]};nein"
+        for n in range(200)
+        for p in range(3)
+    ]
+    (tmp_path / "suchen.csv").write_text(header + "\n".join(rows), "utf-8")
+    assert call("init", tmp_path).code == 0
+    shop = read_toml(tmp_path / "shop.toml")
+    assert shop["items"]["columns"] == {
+        "item_id": "Artikelnummer",
+        "title": "Bezeichnung",
+        "brand": "Marke",
+        "price": "Preis",
+        "available": "Verfügbar",
+    }
+    assert set(shop["events"]["columns"]) >= {
+        "timestamp",
+        "query",
+        "user_id",
+        "item_id",
+        "position",
+        "clicked",
+        "ordered",
+    }

@@ -13,34 +13,11 @@ from dataclasses import dataclass, field
 import duckdb
 
 from mmse.schema.columns import EVENT_COLUMNS
+from mmse.sources.column_names import EVENT_NAMES, ITEM_NAMES
 from mmse.sources.profiles import ColumnProfile, FileProfile
 from mmse.sources.sql import identifier
+from mmse.text.terms import fold
 
-ITEM_NAMES: dict[str, tuple[str, ...]] = {
-    "item_id": ("item_id", "sku", "product_id", "id", "article_id", "article", "asin", "object_id", "handle", "upc"),
-    "title": ("title", "name", "product_title", "product_name", "item_name", "item_title", "label"),
-    "category": ("category", "category_path", "categories", "product_type", "google_product_category", "breadcrumb"),
-    "brand": ("brand", "manufacturer", "vendor", "make", "brand_name", "product_brand"),
-    "seller": ("seller", "merchant", "shop", "store", "seller_name"),
-    "price": ("price", "sale_price", "current_price", "regular_price", "price_value", "unit_price"),
-    "available": ("available", "in_stock", "availability", "online_availability", "is_available", "active"),
-    "rating": ("rating", "review_average", "average_rating", "avg_rating", "stars"),
-    "item_group": ("item_group", "item_group_id", "product_group_id", "parent_sku", "parent_asin", "parent_product_id"),
-}
-EVENT_NAMES: dict[str, tuple[str, ...]] = {
-    "request_id": ("request_id", "search_id", "query_id", "impression_id", "serp_id", "req_id"),
-    "timestamp": ("timestamp", "query_time", "event_time", "time", "ts", "datetime", "created_at", "date"),
-    "query": ("query", "search_term", "search_query", "keywords", "keyword", "search_terms", "term", "user_query", "q"),
-    "item_id": ITEM_NAMES["item_id"] + ("item", "product", "reference", "document_id", "doc_id"),
-    "position": ("position", "rank", "pos", "place", "slot", "ordinal", "click_rank"),
-    "clicked": ("clicked", "click", "is_click", "is_clicked", "clicks"),
-    "carted": ("carted", "add_to_cart", "in_cart", "cart", "added_to_cart"),
-    "ordered": ("ordered", "purchased", "order", "bought", "purchase", "is_purchase", "conversion", "converted"),
-    "user_id": ("user_id", "user", "visitor_id", "customer_id", "client_id", "uid", "anonymous_id", "shopper_id"),
-    "session_id": ("session_id", "session", "visit_id", "session_key"),
-    "explored": ("explored", "is_random", "randomized", "exploration"),
-    "propensity": ("propensity", "propensity_score"),
-}
 _NUMBERS = ("price", "rating", "position", "propensity")
 FLAGS = ("clicked", "carted", "ordered")
 _TIMES = ("timestamp",)
@@ -105,9 +82,9 @@ def propose_events(
 
 
 def plain_name(name: str) -> str:
-    """A column's name as the lists above write it: `productId`, `Product ID` and `product-id` are one."""
+    """A column's name as `column_names` writes it: `productId`, `Product ID` and `product-id` are one."""
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
-    return re.sub(r"[^a-z0-9]+", "_", snake.lower()).strip("_")
+    return re.sub(r"[^a-z0-9]+", "_", fold(snake)).strip("_")
 
 
 def _is_log(file: FileProfile) -> bool:

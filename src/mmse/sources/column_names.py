@@ -1,0 +1,71 @@
+"""The names that shops give their columns, in English and some other languages, the usual first.
+
+They are written in small letters without accents, with `_` between words.
+"""
+
+from __future__ import annotations
+
+
+def _names(english: str, others: str = "") -> tuple[str, ...]:
+    return (*english.split(), *others.split())
+
+
+ITEM_NAMES = {
+    "item_id": _names(
+        "item_id sku product_id id article_id article asin object_id handle upc",
+        "artikelnummer artikel_nr artnr artikel_id produkt_id produktnummer id_produit id_producto id_prodotto codigo",
+    ),
+    "title": _names(
+        "title name product_title product_name item_name item_title label",
+        "titel bezeichnung artikelbezeichnung produktname titre nom nom_produit designation nombre titulo nome titolo",
+    ),
+    "category": _names(
+        "category category_path categories product_type google_product_category breadcrumb",
+        "kategorie warengruppe categorie categoria rubrik",
+    ),
+    "brand": _names(
+        "brand manufacturer vendor make brand_name product_brand", "marke hersteller marque fabricant marca merk"
+    ),
+    "seller": _names("seller merchant shop store seller_name"),
+    "price": _names(
+        "price sale_price current_price regular_price price_value unit_price",
+        "preis verkaufspreis prix precio prezzo prijs preco",
+    ),
+    "available": _names(
+        "available in_stock availability online_availability is_available active",
+        "verfuegbar verfugbar lieferbar disponible disponibile",
+    ),
+    "rating": _names("rating review_average average_rating avg_rating stars", "bewertung"),
+    "item_group": _names("item_group item_group_id product_group_id parent_sku parent_asin parent_product_id"),
+}
+"""Names of the columns of items, by ours."""
+EVENT_NAMES = {
+    "request_id": _names("request_id search_id query_id impression_id serp_id req_id"),
+    "timestamp": _names(
+        "timestamp query_time event_time time ts datetime created_at date",
+        "zeitstempel zeitpunkt zeit datum horodatage fecha data_ora tijdstip",
+    ),
+    "query": _names(
+        "query search_term search_query keywords keyword search_terms term user_query q",
+        "suchbegriff suchanfrage suchwort suche requete recherche terme busqueda consulta ricerca zoekterm",
+    ),
+    "item_id": (
+        *ITEM_NAMES["item_id"],
+        *_names("item product reference document_id doc_id", "artikel produkt produit producto prodotto"),
+    ),
+    "position": _names("position rank pos place slot ordinal click_rank", "rang platz posicion posizione positie"),
+    "clicked": _names("clicked click is_click is_clicked clicks", "geklickt klick klicks clic clics"),
+    "carted": _names("carted add_to_cart in_cart cart added_to_cart", "warenkorb panier carrito"),
+    "ordered": _names(
+        "ordered purchased order bought purchase is_purchase conversion converted",
+        "bestellt gekauft bestellung achat achete commande compra comprado pedido",
+    ),
+    "user_id": _names(
+        "user_id user visitor_id customer_id client_id uid anonymous_id shopper_id",
+        "nutzer_id nutzer benutzer_id kunden_id kundennummer kunde client cliente id_client id_cliente usuario",
+    ),
+    "session_id": _names("session_id session visit_id session_key", "sitzung sitzungs_id sesion"),
+    "explored": _names("explored is_random randomized exploration"),
+    "propensity": _names("propensity propensity_score"),
+}
+"""Names of the columns of events, by ours."""
