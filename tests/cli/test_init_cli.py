@@ -171,7 +171,7 @@ def test_columns_are_found_by_names_of_other_languages(call: Call, tmp_path: Pat
     (tmp_path / "artikel.csv").write_text(items, "utf-8")
     header = "Zeitpunkt;Suchbegriff;Kunden-ID;Artikel;Rang;Geklickt;Bestellt\n"
     rows = [
-        f"{n % 28 + 1}.03.2026 10:30;schlauch {n % 7};k{n % 30};A{(n + p) % 40};{p + 1};{('nein', 'ja')[p == n % 3]};nein"
+        f"{n % 28 + 1}.3.2026 9:30;schlauch {n % 7};k{n % 9};A{(n + p) % 40};{p + 1};{('nein', 'ja')[p == n % 3]};nein"
         for n in range(200)
         for p in range(3)
     ]
