@@ -52,7 +52,10 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def exact_run(small_shop: Shop, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exact_run(
+    small_shop: Shop, small_run: Path, process: StoreProcess | MilvusProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same with vectors of its own; another one for each `process`, since both are edited alike."""
     folder = tmp_path_factory.mktemp("exact") / "run"
     shutil.copytree(small_run, folder)
     pipeline.make(INDEX, replace(small_shop, index=IndexConfig(kind="exact")), folder, Listener())

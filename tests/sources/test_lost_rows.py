@@ -52,7 +52,7 @@ def test_ids_that_are_written_in_two_ways_are_named(tmp_path: Path, in_items: st
     ("stamp", "reason"),
     [
         ("1772445", "timestamp is before 1995"),
-        ("20260302", "timestamp is before 1995"),
+        ("2026030", "timestamp is before 1995"),
         ("2612-01-01", "timestamp is in the future"),
         (str(dt.date.today() + dt.timedelta(days=9)), "timestamp is in the future"),
     ],

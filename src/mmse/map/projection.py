@@ -220,12 +220,14 @@ def _find_neighbours(
     """The exact `k` nearest neighbours of each row, without the row itself, and their distances."""
     index = faiss.IndexFlatL2(unit.shape[1])
     index.add(unit)
-    square_distances, rows = index.search(unit, k + 1)
+    _, rows = index.search(unit, k + 1)
     is_own = rows == np.arange(len(unit))[:, None]
     is_own[~is_own.any(axis=1), -1] = True  # among many equal vectors a row may miss itself: then drop the last one
-    return rows[~is_own].reshape(-1, k), np.sqrt(np.maximum(square_distances[~is_own], 0)).reshape(-1, k).astype(
-        np.float64
-    )
+    neighbours = rows[~is_own].reshape(-1, k)
+    distances = np.empty(neighbours.shape, np.float64)
+    for row, others in enumerate(neighbours):  # a product of matrices, as Faiss may use, does not find equal ones equal
+        distances[row] = np.linalg.norm(unit[others] - unit[row], axis=1)
+    return neighbours, distances
 
 
 def _main_directions(unit: Float32[np.ndarray, "n d"]) -> Float64[np.ndarray, "n 2"]:
