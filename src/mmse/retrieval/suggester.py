@@ -23,8 +23,8 @@ MAX_TYPED = 100
 """Characters of what is typed; nothing is suggested for more."""
 _SHORTEST_FUZZY, _LONG_FUZZY = 4, 8
 """From so many letters on one fault is forgiven, and two."""
-_MAX_COMPARED = 1_000
-"""With a slip so many ends are compared that have the same two first letters, then with either of these, and of all."""
+_MAX_COMPARED, _MAX_FURTHER = 1_000, 400
+"""With a slip so many ends are compared that begin with the same two letters; then with either of these, and of all."""
 _ENDS_PER_TEXT = 8
 _CACHE_SIZE = 10_000
 
@@ -94,7 +94,7 @@ class Suggester:
             return []
         n_faults, rows = self._compare(key, self._first(key[:2], _MAX_COMPARED))
         if n_faults != 1:
-            other_rows = [self._first(beginning, _MAX_COMPARED) for beginning in (key[0], key[1], "")]
+            other_rows = [self._first(beginning, _MAX_FURTHER) for beginning in (key[0], key[1], "")]
             n_faults, rows = min((n_faults, rows), self._compare(key, np.unique(np.concatenate(other_rows))))
         return rows
 
