@@ -76,7 +76,7 @@ class LexicalWriter:
             for name in ("item_id", ITEM_GROUP)
         )
         for i, row in enumerate(rows.tolist()):
-            field_texts = {field: prepare_text(text[i]) for field, text in texts.items()}
+            field_texts = {field: _prepare_item_text(text[i]) for field, text in texts.items()}
             document = self._make_document(row, field_texts, {name: column[i] for name, column in values.items()})
             own_codes = {code_key(str(code)) for code in (ids[i], groups[i]) if code}
             keys = {*own_codes, *codes(texts["title"][i]), *codes(texts["attributes"][i])}
@@ -143,10 +143,13 @@ class ForwardWriter:
         return [stem_hash for word in all_words for stem_hash in hashes[word]]
 
 
-@functools.lru_cache(_CACHE_SIZE)
 def prepare_text(text: str) -> str:
     """`text` as terms with spaces between them, ready for the analyzer to split and stem."""
     return " ".join(terms(text))
+
+
+_prepare_item_text = functools.lru_cache(_CACHE_SIZE)(prepare_text)
+"""The same, kept for texts of items alone: a query is nobody's to keep."""
 
 
 def format_term(value: object) -> str:
