@@ -45,9 +45,9 @@ def main() -> None:
     result = {
         "seed": options.seed,
         "popular_queries": len(popular_queries),
-        "over_http": {kind: send(options.run, texts) for kind, texts in typed(rng, list(popular_queries)).items()},
+        "over_http": {kind: send(options.run, texts) for kind, texts in type_texts(rng, list(popular_queries)).items()},
         "texts": len(many),
-        "many": {kind: ask(Suggester(many, {}, {}), texts) for kind, texts in typed(rng, list(many)).items()},
+        "many": {kind: ask(Suggester(many, {}, {}), texts) for kind, texts in type_texts(rng, list(many)).items()},
     }
     write_result("suggest", environment() | result)
 
@@ -64,7 +64,7 @@ def make_texts(rng: random.Random, queries: dict[str, int], titles: Sequence[str
     return texts
 
 
-def typed(rng: random.Random, texts: Sequence[str]) -> dict[str, list[str]]:
+def type_texts(rng: random.Random, texts: Sequence[str]) -> dict[str, list[str]]:
     """What is typed on the way to some of `texts`, once without a fault and once with one, each once."""
     chosen_texts = rng.sample(texts, min(N_TYPED, len(texts)))
     prefixes = {text[:length] for text in chosen_texts for length in range(1, len(text) + 1)}

@@ -9,7 +9,7 @@ import pytest
 from mining.toy import ITEMS, log, mine_shop, read, write_shop
 from mmse.core.config import build
 from mmse.core.errors import TableError, UsageError
-from mmse.sources.encodings import guess
+from mmse.sources.encodings import guess_encoding
 from mmse.sources.tables import ItemsConfig
 
 TITLES = ["Grüner Schuh", "café", "plain", "ÄÖÜ"]
@@ -58,7 +58,7 @@ def test_another_encoding_is_named_and_read_once_declared(tmp_path: Path, name: 
 )
 def test_an_encoding_is_guessed_by_what_it_shows(title: str, encoding: str, name: str) -> None:
     lines = [f"SKU-{number},{title if number % 3 else 'Garden Hose'},{number}.99" for number in range(60)]
-    assert guess("\n".join(lines).encode(encoding)) == name
+    assert guess_encoding("\n".join(lines).encode(encoding)) == name
 
 
 def test_a_few_lines_far_into_a_file_are_not_dropped_for_their_encoding(tmp_path: Path) -> None:

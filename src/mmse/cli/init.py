@@ -161,12 +161,13 @@ def _source_lines(proposal: TableProposal) -> list[str]:
     lines += [f"format = {_quote(proposal.format)}"] if proposal.format else []
     if proposal.file.encoding:
         reason = "it is no UTF-8; if the samples below do not read well, name another encoding"
-        lines += [f"encoding = {_quote(proposal.file.encoding)}  # {reason}"]
+        lines.append(f"encoding = {_quote(proposal.file.encoding)}  # {reason}")
     position = proposal.file.column(proposal.shop_column("position") or "")
-    lines += ["first_position = 0  # position has a 0"] if position and position.least_number == 0 else []
-    gaps = proposal.empty_flags
-    reason = f"{gaps[0]} is empty in some rows" if gaps else ""
-    return [*lines, *([f"empty_means_no = true  # {reason}"] if gaps else [])]
+    if position and position.least_number == 0:
+        lines.append("first_position = 0  # position has a 0")
+    if proposal.empty_flags:
+        lines.append(f"empty_means_no = true  # {proposal.empty_flags[0]} is empty in some rows")
+    return lines
 
 
 def _column_lines(proposal: TableProposal, section: str) -> list[str]:

@@ -8,6 +8,7 @@ tree above it, or two of these together; if none has the selectivity, a window o
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,14 +78,14 @@ def measure_filters(
     retriever: Retriever, log: LoggedRequests, vectors: Float32[np.ndarray, "n width"], requests: int, seed: int
 ) -> list[FilterQuality]:
     """One record per sort and selectivity, from the first `requests` of `log`; none without a filterable column."""
-    snapshot, exact_scores = retriever.snapshot(), np.empty(0, np.float32)
+    snapshot = retriever.snapshot()
     searches: dict[tuple[Sort, float], list[_FilteredSearch]] = {}
-    request = -1
-    for case in _cases(snapshot, log, min(requests, len(log)), np.random.default_rng([seed, 7])):
-        if case.request != request:
-            request, exact_scores = case.request, _score_items(snapshot, vectors[case.request])
-        search = _search(retriever, exact_scores, case, log.queries[request], vectors[request])
-        searches.setdefault((case.sort, case.selectivity), []).append(search)
+    cases = _cases(snapshot, log, min(requests, len(log)), np.random.default_rng([seed, 7]))
+    for request, request_cases in itertools.groupby(cases, key=lambda case: case.request):
+        exact_scores = _score_items(snapshot, vectors[request])
+        for case in request_cases:
+            search = _search(retriever, exact_scores, case, log.queries[request], vectors[request])
+            searches.setdefault((case.sort, case.selectivity), []).append(search)
     return [
         FilterQuality(
             sort,

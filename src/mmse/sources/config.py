@@ -131,10 +131,9 @@ class EventsConfig:
 
     `time_format` is the form of the times in text, a pattern of strptime, where it is none of the known ones;
     `first_position` is that of a page's first item in the log. With `empty_means_no`, a row that does not say whether
-    its item was clicked or ordered says no. Rows that do not
-    meet `only`, a comparison, are not read. `sources` are the sources of the rows where there are several; a click, a
-    cart or an order without a `request_id` belongs to the last request that showed the item to the same shopper within
-    `attribution_hours`.
+    its item was clicked or ordered says no. Rows that do not meet `only`, a comparison, are not read. `sources` are the
+    sources of the rows where there are several; a click, a cart or an order without a `request_id` belongs to the last
+    request that showed the item to the same shopper within `attribution_hours`.
     """
 
     source: str = _DEFAULT_EVENTS

@@ -95,13 +95,13 @@ def _check_bytes(file: str, table: str, content: bytes, *, is_end: bool) -> None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         begin = content.rfind(b"\n", 0, error.start) + 1
-        encoding = guess(content[begin : begin + _MAX_GUESSED])
+        encoding = guess_encoding(content[begin : begin + _MAX_GUESSED])
         text = content[begin : error.start + 40].split(b"\n")[0].rstrip(b"\r").decode(encoding, "replace")
         finding = f"line {line} has the byte 0x{content[error.start]:02x}: {text!r}"
         raise _not_utf8(file, table, finding, encoding) from error
 
 
-def guess(content: bytes) -> str:
+def guess_encoding(content: bytes) -> str:
     """The encoding that the lines of `content` seem to have that are not UTF-8."""
     bad_lines = b"\n".join(line for line in content.split(b"\n") if not _is_utf8(line)) or content
     if _looks_western(bad_lines):

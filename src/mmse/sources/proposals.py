@@ -16,10 +16,10 @@ from mmse.schema.columns import EVENT_COLUMNS
 from mmse.sources.column_names import EVENT_NAMES, ITEM_NAMES
 from mmse.sources.profiles import ColumnProfile, FileProfile
 from mmse.sources.sql import identifier
+from mmse.sources.tables import ACTIONS
 from mmse.text.terms import fold
 
 _NUMBERS = ("price", "rating", "position", "propensity")
-FLAGS = ("clicked", "carted", "ordered")
 _TIMES = ("timestamp",)
 MIN_SHARE = 0.9
 MIN_OVERLAP = 0.3
@@ -62,7 +62,7 @@ class TableProposal:
     def empty_flags(self) -> tuple[str, ...]:
         """The flags of what a shopper did that are empty in some rows."""
         gaps = {column.name for column in self.file.columns if column.share_filled < 1}
-        return tuple(mapping.ours for mapping in self.mappings if mapping.ours in FLAGS and mapping.shop in gaps)
+        return tuple(mapping.ours for mapping in self.mappings if mapping.ours in ACTIONS and mapping.shop in gaps)
 
 
 def propose_items(files: list[FileProfile]) -> TableProposal | None:
@@ -97,7 +97,8 @@ def _is_log(file: FileProfile) -> bool:
 
 
 def _items(file: FileProfile) -> TableProposal:
-    mappings = [mapping for our_name in ITEM_NAMES if (mapping := _by_name(file, our_name, ITEM_NAMES[our_name]))]
+    guesses = [_by_name(file, our_name, names) for our_name, names in ITEM_NAMES.items()]
+    mappings = [mapping for mapping in guesses if mapping is not None]
     shop_columns = {mapping.shop for mapping in mappings}
     others = [column for column in file.columns if column.name not in shop_columns and column.share_filled > 0.02]
     vectors = [c.name for c in others if c.share_vectors >= MIN_SHARE and "." not in c.name]
@@ -116,15 +117,10 @@ def _items(file: FileProfile) -> TableProposal:
 
 
 def _events(file: FileProfile, items: TableProposal | None, connection: duckdb.DuckDBPyConnection) -> TableProposal:
-    mappings = [
-        mapping
-        for our_name in EVENT_NAMES
-        if our_name != "item_id" and (mapping := _by_name(file, our_name, EVENT_NAMES[our_name]))
-    ]
-    item = _item_column(file, items, connection)
-    mappings += [item] if item else []
-    our_name = {mapping.ours for mapping in mappings}
-    absent = tuple(name for name in EVENT_COLUMNS.required_names if name not in our_name)
+    guesses = [_by_name(file, our_name, names) for our_name, names in EVENT_NAMES.items() if our_name != "item_id"]
+    mappings = [mapping for mapping in (*guesses, _item_column(file, items, connection)) if mapping is not None]
+    our_names = {mapping.ours for mapping in mappings}
+    absent = tuple(name for name in EVENT_COLUMNS.required_names if name not in our_names)
     shown = [c for c in file.columns if c.share_lists >= MIN_SHARE]
     notes = [
         f"{c.name} holds lists ({c.samples[0]}): events have a row for each shown item" for c in shown if c.samples
@@ -139,21 +135,21 @@ def _by_name(file: FileProfile, our_name: str, names: tuple[str, ...]) -> Mappin
         column = by_name.get(name)
         if column is not None and column.share_filled > 0 and not _refuses(our_name, column):
             reason = "the same name" if column.name == our_name else f"{column.name} is a usual name of it"
-            value = f"{{column = {json.dumps(column.name)}, above = 0}}" if _counts(our_name, column) else ""
+            value = f"{{column = {json.dumps(column.name)}, above = 0}}" if _is_count(our_name, column) else ""
             return Mapping(our_name, column.name, f"{reason}{_evidence(our_name, column, file)}", value)
     return None
 
 
-def _counts(our_name: str, column: ColumnProfile) -> bool:
+def _is_count(our_name: str, column: ColumnProfile) -> bool:
     """Whether `our_name` is true or false and `column` has numbers of clicks or orders."""
-    return our_name in FLAGS and column.share_flags < column.share_counts >= MIN_SHARE
+    return our_name in ACTIONS and column.share_flags < column.share_counts >= MIN_SHARE
 
 
 def _refuses(our_name: str, column: ColumnProfile) -> bool:
     """Whether the values of `column` cannot be `our_name`."""
     if our_name in _TIMES:
         return column.share_times < MIN_SHARE
-    if our_name in FLAGS:
+    if our_name in ACTIONS:
         return max(column.share_flags, column.share_counts) < MIN_SHARE
     if our_name == "position":
         return column.share_numbers < MIN_SHARE
@@ -168,9 +164,9 @@ def _evidence(our_name: str, column: ColumnProfile, file: FileProfile) -> str:
         return ", and its values are times"
     if our_name in _NUMBERS and column.share_numbers >= MIN_SHARE:
         return ", and its values are numbers"
-    if _counts(our_name, column):
+    if _is_count(our_name, column):
         return ", and its values are whole numbers from 0: one above 0 is true"
-    if our_name in FLAGS:
+    if our_name in ACTIONS:
         return ", and its values are true or false"
     return f", {column.n_distinct:,} values"
 

@@ -11,9 +11,6 @@ from mmse.sources.sql import literal, literals
 
 EARLIEST = "1995-01-01"
 """No shop logged searches before; an earlier time was counted in another unit, or is a date without its century."""
-INTEGERS = frozenset(
-    ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
-)
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S %z")
 _NAMED_DAYS = ("%d-%b-%Y", "%d %b %Y", "%d/%b/%Y", "%d %B %Y", "%b %d %Y", "%B %d %Y", "%a %d %b %Y", "%a %b %d %Y")
 _NAMED = (*(day + clock for day in _NAMED_DAYS for clock in _CLOCKS), "%d/%b/%Y:%H:%M:%S %z", "%Y%m%dT%H%M%SZ")

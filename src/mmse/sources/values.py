@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 
 from mmse.schema import flags
 from mmse.sources.sql import identifier, literal, literals
-from mmse.sources.times import EARLIEST, INTEGERS, TimeForm, from_number, from_text
+from mmse.sources.times import EARLIEST, TimeForm, from_number, from_text
 
+INTEGERS = frozenset(
+    ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
+)
 CLOCK_SKEW_DAYS = 2
 NULL_WORDS = ("null", "none", "nan", "nil", "\\n")
 """Texts with which programs write that there is no number, no flag."""
-
-
 _AS_IN_URL = r"[^\s+]\+[^\s+]|%[0-9A-Fa-f]{2}"
+"""Signs of a text without blanks that is written as in a URL."""
 
 
 @dataclass(frozen=True)
