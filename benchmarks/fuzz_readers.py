@@ -6,7 +6,7 @@ Small CSV, JSON and Parquet files, of several dialects, are mutated: bytes are c
 and values are moved, quotes and separators come and go. Each record of them has a token of its own. An execution opens
 the file, reads all rows, and ends in one of three ways: rows, a `TableError` (what a user can mend), or a failure. A
 failure is any other exception; or a token that is in the file and neither in a row nor in a line set aside nor in the
-header (`lost`); or rows of items that are not all kept, set aside or part of another (`uncounted`, at every 50th
+header (`lost`); or rows of items that are not all kept, set aside or part of another (`uncounted`, at every 200th
 execution, which goes through `read_items`).
 
 The work is done in processes of 2,000 executions each, so that a crash or a hang (60 seconds for one file) is seen.
@@ -42,7 +42,7 @@ from mmse.sources.tables import ItemsConfig, open_items
 
 BATCH = 2_000
 MAX_SECONDS_PER_FILE = 60
-EVERY_WHOLE = 50
+EVERY_WHOLE = 200
 TOKEN = re.compile(rb"tok\d+x")
 BITS = (
     b'"',
