@@ -27,9 +27,9 @@ checkpoint_steps = 4
 n_random = 64
 
 [evaluate]
-requests = 150
+requests = 100
 truth_requests = 60
-filter_requests = 30
+filter_requests = 10
 draws = 50
 
 [mine]

@@ -15,6 +15,7 @@ from mmse.core.errors import ArtifactError, OutputError, UsageError
 from mmse.cycle import loop
 from mmse.cycle.loop import CycleOptions, run_cycle
 from mmse.cycle.record import PAGE, CycleRecord, folder_of, read_records, record_of
+from mmse.release import answers
 from mmse.schema.http_events import Click, Exposure
 from mmse.serving.events.log import EventLog
 from mmse.serving.versions.site import Site
@@ -38,8 +39,9 @@ def good_site(small_shop: Shop, small_run: Path, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture
-def site(good_site: Path, tmp_path: Path) -> Path:
-    """A copy of the good site, and of its run folder."""
+def site(good_site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the good site, and of its run folder; of the head of the log, few queries are asked."""
+    monkeypatch.setattr(answers, "MAX_HEAD_QUERIES", 30)
     shutil.copytree(good_site, tmp_path / "site", symlinks=True)
     shutil.copytree(good_site.parent / "run", tmp_path / "run")
     return tmp_path / "site"

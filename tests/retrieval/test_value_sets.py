@@ -37,6 +37,7 @@ epochs = 1
 batch_requests = 32
 vocab_size = 300
 checkpoint_steps = 100
+catalogue_below = 0
 [train.objective]
 n_random = 16
 [baselines]

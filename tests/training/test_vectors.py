@@ -53,6 +53,12 @@ n_random = 64
 periods = 2
 [index]
 kind = "exact"
+[baselines]
+recipes = []
+[evaluate]
+requests = 100
+filter_requests = 20
+draws = 20
 """
 
 
