@@ -89,6 +89,13 @@ def send_parallel(
     return asyncio.run(_run_callers(port, requests, callers, seconds, keep))
 
 
+def send_each(port: int, requests: Sequence[bytes], *, callers: int) -> tuple[Responses, float]:
+    """Each request once, in their order, by `callers` at a time; also the seconds that all of them took."""
+    start = time.perf_counter()
+    responses = asyncio.run(_run_each(port, requests, callers))
+    return responses, time.perf_counter() - start
+
+
 def send_at_rate(
     port: int, requests: Sequence[bytes], *, per_s: float, seconds: float, patience_s: float = 5.0
 ) -> Responses:
@@ -127,6 +134,22 @@ async def _run_callers(port: int, requests: Sequence[bytes], callers: int, secon
         connection.close()
 
     await asyncio.gather(*(caller(number) for number in range(callers)))
+    return responses
+
+
+async def _run_each(port: int, requests: Sequence[bytes], callers: int) -> Responses:
+    responses, unsent = Responses(), iter(requests)
+
+    async def caller() -> None:
+        connection = await _connect(port)
+        for content in unsent:
+            start = time.perf_counter()
+            status, _ = await connection.ask(content)
+            responses.status.append(status)
+            responses.seconds.append(time.perf_counter() - start)
+        connection.close()
+
+    await asyncio.gather(*(caller() for _ in range(callers)))
     return responses
 
 

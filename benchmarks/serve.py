@@ -4,10 +4,13 @@
     python benchmarks/serve.py throughput RUN  16 callers of this server and of a bare handler, in turns
     python benchmarks/serve.py overload RUN    ten times its capacity for a minute, then half of it; another process
                                                sends a few requests, because the generator itself is busy
+    python benchmarks/serve.py again RUN       16 callers with the queries as the log has them, repeated ones too, of a
+                                               server that keeps answers and one that keeps none, in turns
     python benchmarks/serve.py swap RUN OTHER  two versions swapped in turns under load; every answer is checked
 
-Queries are those of the run's test window; fresh ones are sent once, so that no cache helps. Generator and server share
-the machine. Writes benchmarks/results/serve_WHAT.json, or serve_WHAT_STORE.json where the vectors are in another store.
+Queries are those of the run's test window; fresh ones are sent once, and but for `again` no answers are kept, so that
+no cache helps. Generator and server share the machine. Writes benchmarks/results/serve_WHAT.json, or
+serve_WHAT_STORE.json where the vectors are in another store.
 """
 
 from __future__ import annotations
@@ -53,7 +56,7 @@ def run_server(path: Path, workers: int, *options: str) -> Iterator[int]:
     """A server of `path` in a process of its own; gives its port."""
     port = free_port()
     command = [MMSE, "serve", str(path), "--port", str(port), "--workers", str(workers)]
-    command += ["--no-access-log", "--requests-per-s", "0", *options]
+    command += ["--no-access-log", "--requests-per-s", "0", "--answer-cache", "0", *options]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         wait_until_ready(port)
@@ -159,6 +162,31 @@ def measure_throughput(run: Path, workers: int) -> dict[str, object]:
         for name in ("hybrid", "vector")
     }
     return {"workers": workers, "callers": 16, "of_bare": ratios} | result
+
+
+def measure_again(run: Path, workers: int) -> dict[str, object]:
+    log = read_logged_requests(run / "dataset", "test", 20_000, clicked_only=False)
+    queries = log.queries[: len(log.queries) // ROUNDS * ROUNDS]
+    requests = [load.request({"query": query, "k": 24}) for query in queries]
+    result: dict[str, object] = {"kept": [], "not_kept": []}
+    part = len(requests) // ROUNDS
+    with run_server(run, workers, "--answer-cache", "64") as kept_port, run_server(run, workers) as port:
+        for turn in range(ROUNDS):
+            for name, own_port in (("kept", kept_port), ("not_kept", port)):
+                span = requests[turn * part : (turn + 1) * part]
+                responses, seconds = load.send_each(own_port, span, callers=16)
+                result[name].append(responses.summary(seconds))  # type: ignore[attr-defined]
+        counts = read_counts(kept_port, "mmse_answer_cache_total")
+    shares = {"hit_share": counts["hit"] / sum(counts.values()), "different": len(set(queries)) / len(queries)}
+    result |= {name: round(share, 3) for name, share in shares.items()}
+    return {"workers": workers, "callers": 16, "requests": len(queries)} | result
+
+
+def read_counts(port: int, metric: str) -> dict[str, float]:
+    """The values of a metric with one label, by label."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
+    return {label: float(value) for label, value in re.findall(metric + r'\{\w+="(\w+)"\} (\S+)', text)}
 
 
 def measure_overload(run: Path, workers: int) -> dict[str, object]:
@@ -283,7 +311,7 @@ def expected_answers(run: Path, test_queries: list[str]) -> dict[str, list[str]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("latency", "throughput", "overload", "swap"))
+    parser.add_argument("what", choices=("latency", "throughput", "again", "overload", "swap"))
     parser.add_argument("run", type=Path)
     parser.add_argument("other", type=Path, nargs="?")
     parser.add_argument("--workers", type=int, default=2)
@@ -293,6 +321,8 @@ def main() -> None:
         result = measure_latency(options.run)
     elif options.what == "throughput":
         result = measure_throughput(options.run, options.workers)
+    elif options.what == "again":
+        result = measure_again(options.run, options.workers)
     elif options.what == "overload":
         result = measure_overload(options.run, options.workers)
     else:

@@ -132,6 +132,11 @@ class LiveCatalogue:
         """The catalogue as it is now; later edits do not change what this returned."""
         return self._generation.snapshot
 
+    def state(self) -> tuple[int, int]:
+        """Differs after each edit, and after each time that edits were folded into the index."""
+        generation = self._generation
+        return generation.number, generation.snapshot.version
+
     def apply(self, edits: Sequence[Edit]) -> int:
         """Commits all of `edits` or none; returns the version that has them, on the disk and seen by every search.
 

@@ -46,6 +46,9 @@ def serve(
         int, typer.Option("--waiting", help="Searches that may wait in a worker; more are refused.", min=1)
     ] = 64,
     requests_per_s: Annotated[int, typer.Option(help="For one client address; 0: no limit.", min=0)] = 1_000,
+    answer_cache_mb: Annotated[
+        int, typer.Option("--answer-cache", help="Megabytes of answers that a worker keeps; 0: none.", min=0)
+    ] = 64,
     events: Annotated[Path | None, typer.Option(help="Where events are kept. Default: PATH/events.")] = None,
     log_exposures: Annotated[
         bool, typer.Option("--log-exposures", help="Logs what searches show, queries included: personal data.")
@@ -85,6 +88,7 @@ def serve(
         timeout_ms=timeout_ms,
         queue_size=queue_size,
         requests_per_s=requests_per_s,
+        answer_cache_mb=answer_cache_mb,
         events=events,
         log_exposures=log_exposures,
         access_log=access_log,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -136,9 +137,15 @@ class Rules:
                 for phrase in rule.phrases:
                     self._by_phrase.setdefault(phrase, []).append(rule)
         self._longest = max((phrase.count(" ") + 1 for phrase in self._by_phrase), default=0)
+        self._starts = sorted(rule.head.start for rule in rules if rule.head.start is not None)
+        self._ends = sorted(rule.head.end for rule in rules if rule.head.end is not None)
 
     def __len__(self) -> int:
         return len(self.rules)
+
+    def period(self, time: datetime) -> int:
+        """How many starts and ends of rules lie before `time`: within one period all queries mean the same."""
+        return bisect_right(self._starts, time) + bisect_left(self._ends, time)
 
     def find(self, query: str) -> list[Rule]:
         """The rules whose pattern fits `query` (in the form of `normalise`), whatever their dates.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,6 +116,12 @@ class Retriever:
     def snapshot(self) -> Snapshot:
         """The current state of the catalogue."""
         return self.catalogue.snapshot() if self.catalogue else self.indexed_snapshot
+
+    def state(self) -> Hashable:
+        """While it is the same, so is the answer to a search: edits, published rules and their dates change it."""
+        rulebook = self.rulebook
+        rules, version = (rulebook.current(), rulebook.status().version) if rulebook else (Rules(), None)
+        return self.catalogue.state() if self.catalogue else None, version, rules.period(datetime.now(UTC))
 
     def query_vectors(
         self, queries: Sequence[str], users: Sequence[str | None] | None = None, history: tuple[str, ...] = ()

@@ -22,7 +22,8 @@ class ServeConfig:
     At most `queue_size` searches wait in a worker (the option `--waiting`), up to `max_batch` are answered at once, and
     a search is given up after `timeout_ms`. `requests_per_s` is for one client address, 0 for no limit.
     With neither a `token` for everything nor a `token_file` (`mmse.serving.tokens`) the server takes no writes. A
-    worker looks for a newer version and for other tokens every `look_every_s`, and for edits by other processes every
+    worker keeps the vectors of `cached_queries` queries and, of each version, answers of `answer_cache_mb` megabytes of
+    JSON. It looks for a newer version and for other tokens every `look_every_s`, and for edits by other processes every
     `refresh_every_s`. `log_exposures` writes what searches show to the events. The page shows pictures from
     `image_hosts` and from no other host. Pages of `cors_origins` (`*`: any) may read answers in a browser.
     `X-Forwarded-For` counts where it comes from `proxies`, addresses or networks. With a `user_salt_file` the ids of
@@ -44,6 +45,7 @@ class ServeConfig:
     search_bytes: int = 256 * 1024
     write_bytes: int = 32 * 1024 * 1024
     cached_queries: int = 20_000
+    answer_cache_mb: int = 64
     look_every_s: float = 0.25
     refresh_every_s: float = 0.1
     events: Path | None = None
@@ -75,3 +77,4 @@ class ServeConfig:
             )
         parse_networks(self.proxies)
         require(self.cached_queries >= 0, "cached_queries", self.cached_queries, "0 or more")
+        require(self.answer_cache_mb >= 0, "answer_cache_mb", self.answer_cache_mb, "0 (no cache) or more")

@@ -16,6 +16,7 @@ from mmse.experiment.assignment import NO_ASSIGNMENT, Arm, Assignment, Experimen
 from mmse.schema.filters import Filter
 from mmse.schema.http import BatchOutcome, EmbedAnswer, EmbedRequest, SearchBatch, SearchRequest
 from mmse.schema.search import Answer, Search
+from mmse.serving.answer_cache import EncodedAnswer, answer_key
 from mmse.serving.batching import MicroBatcher
 from mmse.serving.config import ServeConfig
 from mmse.serving.costs import HEAVY_COST, TURN_COST, check_costs, search_cost, split_by_cost
@@ -78,11 +79,40 @@ class SearchHandler:
         """
         assignment = NO_ASSIGNMENT if request.version else self._assign(request, context)
         with self._models.lease(request.version or assignment.setting.serves) as version:
-            arm_answer = await self._search_arm(version, request, assignment.setting, context, condition)
-            body = self._encode(version, request.version, assignment, arm_answer, context)
+            answer = await self._find(version, request, assignment.setting, context, condition)
+            body = self._send(version, request.version, assignment, answer, context)
             if self._config.log_exposures:
-                self._log_exposure(version, request, assignment, arm_answer, context)
+                self._log_exposure(version, request, assignment, answer, context)
+        if answer.answer.no_good_match:
+            metrics.no_good_match.inc()
+        if request.min_probability or request.target_precision is not None:
+            metrics.cut_hits.inc(max(request.k - len(answer.item_ids), 0))
         return body
+
+    async def _find(
+        self,
+        version: LoadedVersion,
+        request: SearchRequest,
+        setting: Arm,
+        context: RequestContext,
+        condition: Filter | None,
+    ) -> EncodedAnswer:
+        """The answer to a request, from the cache of its version where that has it."""
+        key = answer_key(request, setting, condition) if self._config.answer_cache_mb else None
+        if key is None:
+            return self._encode(version, await self._search_arm(version, request, setting, context, condition), context)
+        state = version.retriever.state()
+        answer = version.answers.get(key, state)
+        metrics.answer_cache.labels("hit" if answer else "miss").inc()
+        if answer is not None:
+            metrics.answer_cache_saved_seconds.inc(answer.seconds)
+            return answer
+        start_s = time.perf_counter()
+        arm_answer = await self._search_arm(version, request, setting, context, condition)
+        answer = self._encode(version, arm_answer, context, time.perf_counter() - start_s)
+        if version.retriever.state() == state:
+            version.answers.put(key, state, answer)
+        return answer
 
     async def search_batch(self, batch: SearchBatch, context: RequestContext) -> bytes:
         """The JSON of a `BatchAnswer`; raises `RequestError`. Version and deadline are those of its first search.
@@ -109,7 +139,8 @@ class SearchHandler:
     ) -> _EncodedOutcome | BatchOutcome:
         if isinstance(result, MmseError):
             return BatchOutcome(error=to_problem(result, context.request_id))
-        body = self._encode(version, requested_name, NO_ASSIGNMENT, ArmAnswer(result), context)
+        answer = self._encode(version, ArmAnswer(result), context)
+        body = self._send(version, requested_name, NO_ASSIGNMENT, answer, context)
         return _EncodedOutcome(msgspec.Raw(body))
 
     async def embed(self, request: EmbedRequest, context: RequestContext) -> EmbedAnswer:
@@ -177,10 +208,6 @@ class SearchHandler:
         (result,) = await self._run(version, request, [search], context, cost)
         if isinstance(result, MmseError):
             raise result
-        if result.no_good_match:
-            metrics.no_good_match.inc()
-        if search.cuts:
-            metrics.cut_hits.inc(search.k - len(result.hits))
         return result
 
     async def _run(
@@ -206,53 +233,58 @@ class SearchHandler:
         )
         return answers
 
+    @staticmethod
     def _encode(
+        version: LoadedVersion, arm_answer: ArmAnswer, context: RequestContext, seconds: float = 0.0
+    ) -> EncodedAnswer:
+        """An answer that took `seconds`, its hits as JSON."""
+        start_s = time.perf_counter()
+        answer = build_answer(arm_answer, kinds=version.retriever.kinds, version=version.name)
+        encoded_answer = EncodedAnswer.of(answer, arm_answer.placements, seconds)
+        seconds_of_json = time.perf_counter() - start_s
+        metrics.spans["respond"].observe(seconds_of_json)
+        context.spans.append(Span("respond", start_s, seconds_of_json))
+        return encoded_answer
+
+    def _send(
         self,
         version: LoadedVersion,
         requested_name: str | None,
         assignment: Assignment,
-        arm_answer: ArmAnswer,
+        answer: EncodedAnswer,
         context: RequestContext,
     ) -> bytes:
-        """The JSON of a `SearchAnswer`."""
-        start_s = time.perf_counter()
-        body = self._encoder.encode(
-            build_answer(
-                arm_answer,
-                kinds=version.retriever.kinds,
-                request_id=context.request_id,
-                version=version.name,
-                arm=assignment.arm or self._arm_name(requested_name, version),
-                assignments=assignment.arms,
-                took_s=start_s - context.start_s,
-            )
+        """The JSON of a `SearchAnswer` to this request."""
+        body = msgspec.structs.replace(
+            answer.answer,
+            request_id=context.request_id,
+            arm=assignment.arm or self._arm_name(requested_name, version),
+            assignments=dict(assignment.arms),
+            took_ms=round((time.perf_counter() - context.start_s) * 1000, 3),
         )
-        seconds = time.perf_counter() - start_s
-        metrics.spans["respond"].observe(seconds)
-        context.spans.append(Span("respond", start_s, seconds))
-        return body
+        return self._encoder.encode(body)
 
     def _log_exposure(
         self,
         version: LoadedVersion,
         request: SearchRequest,
         assignment: Assignment,
-        arm_answer: ArmAnswer,
+        answer: EncodedAnswer,
         context: RequestContext,
     ) -> None:
         """Logs the hits of an answer that are shown."""
-        hits = arm_answer.answer.hits[: request.shown]
-        if not hits:
+        item_ids = list(answer.item_ids[: request.shown])
+        if not item_ids:
             return
-        placements = arm_answer.placements[: len(hits)] or [Placement(propensity=1.0)] * len(hits)
+        placements = answer.placements[: len(item_ids)] or [Placement(propensity=1.0)] * len(item_ids)
         interleaved_items = [placement.source for placement in placements if placement.source]
         self._events.record(
             ExposureRecord(
                 context.request_id,
                 time.time(),
                 request.query,
-                [hit.item_id for hit in hits],
-                first_position=hits[0].rank,
+                item_ids,
+                first_position=answer.first_position,
                 user_id=request.user_id,
                 session_id=request.session_id,
                 version=version.name,

@@ -27,6 +27,7 @@ from mmse.retrieval.suggester import Suggester
 from mmse.schema.http import LIVE
 from mmse.schema.search import Search
 from mmse.schema.user_ids import SALT
+from mmse.serving.answer_cache import AnswerCache
 from mmse.serving.config import ServeConfig
 from mmse.serving.failures import RequestError
 from mmse.serving.observability import metrics
@@ -55,6 +56,7 @@ class LoadedVersion:
     catalogue_map: CatalogueMap | None
     examples: tuple[str, ...]
     suggester: Suggester
+    answers: AnswerCache
     indexed_at: float
     read_only_reason: str = ""
     user_salt: str = ""
@@ -269,6 +271,7 @@ def _load(site_version: Version, folder: RunFolder, config: ServeConfig) -> Load
         catalogue_map=CatalogueMap.open(folder.map) if folder.map.is_dir() else None,
         examples=tuple(popular_queries)[:EXAMPLES],
         suggester=_make_suggester(retriever, popular_queries),
+        answers=AnswerCache(config.answer_cache_mb << 20),
         indexed_at=datetime.fromisoformat(folder.manifest(INDEX).origin["at"]).timestamp(),
         read_only_reason=read_only_reason,
         user_salt=folder.manifest(SERVING).counts.get(SALT, ""),

@@ -36,26 +36,16 @@ def build_search(request: SearchRequest, kinds: Mapping[str, Kind]) -> Search:
     )
 
 
-def build_answer(
-    arm_answer: ArmAnswer,
-    *,
-    kinds: Mapping[str, Kind],
-    request_id: str,
-    version: str,
-    arm: str | None,
-    assignments: Mapping[str, str],
-    took_s: float,
-) -> SearchAnswer:
-    """An answer as the body of a response."""
+def build_answer(arm_answer: ArmAnswer, *, kinds: Mapping[str, Kind], version: str) -> SearchAnswer:
+    """An answer as the body of a response; what is of one request, such as its id, is still empty."""
     answer = arm_answer.answer
     hits = [_build_hit(hit) for hit in answer.hits]
     if arm_answer.placements:
         hits = [_add_placement(hit, placement) for hit, placement in zip(hits, arm_answer.placements, strict=True)]
     return SearchAnswer(
-        request_id=request_id,
+        request_id="",
         version=version,
-        arm=arm,
-        assignments=dict(assignments),
+        arm=None,
         catalogue=answer.version,
         query=answer.query,
         hits=hits,
@@ -63,7 +53,7 @@ def build_answer(
         redirect_url=answer.redirect_url,
         rules=answer.rules,
         facets=[_build_facet(column, facet, kinds[column]) for column, facet in answer.facets.items()],
-        took_ms=round(took_s * 1000, 3),
+        took_ms=0.0,
         notes=answer.notes,
         corrected_from=answer.corrected_from,
     )

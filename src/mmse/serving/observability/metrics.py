@@ -24,6 +24,10 @@ refusals = Counter("mmse_refused", "Requests refused.", ("reason",))
 no_good_match = Counter("mmse_no_good_match", "Searches without a likely enough hit.")
 cut_hits = Counter("mmse_cut_hits", "Hits that a cut-off removed from the requested k.")
 query_cache = Counter("mmse_query_cache", "Look-ups in the cache of query vectors.", ("result",))
+answer_cache = Counter("mmse_answer_cache", "Look-ups in the cache of answers.", ("result",))
+answer_cache_saved_seconds = Counter(
+    "mmse_answer_cache_saved_seconds", "Seconds that cached answers had taken to find."
+)
 items = Gauge("mmse_items", "Items in the live version.", multiprocess_mode="mostrecent")
 index_age_seconds = Gauge(
     "mmse_index_age_seconds", "Seconds since the live index was made.", multiprocess_mode="mostrecent"
@@ -43,6 +47,7 @@ for _metric, _names in (
     (swaps, ("done", "refused")),
     (events, ("exposure", "click", "cart", "order")),
     (query_cache, ("hit", "miss")),
+    (answer_cache, ("hit", "miss")),
 ):
     for _name in _names:
         _metric.labels(_name).inc(0)  # present from the start, so that the first count is a rise
