@@ -24,7 +24,7 @@ from mmse.sources.file_locations import files_in, hint_no_log
 from mmse.sources.item_forms import read_forms, read_lists, set_values
 from mmse.sources.item_values import clean_texts, count_emptied, is_optional, optional_value
 from mmse.sources.losses import UNKNOWN_ITEM, KindCount
-from mmse.sources.sql import identifier, literal
+from mmse.sources.sql import identifier, literal, literals
 from mmse.sources.tables import ACTIONS, ItemsConfig, Table
 from mmse.sources.value_lists import shown_text
 from mmse.sources.values import CastRule
@@ -45,6 +45,8 @@ NO_ACTION = "it tells of no click, cart or order"
 """The reason of a row that neither shows an item nor tells of what a shopper did with it."""
 HEADER_AGAIN = "the line names the columns once more"
 """The reason of a header within a CSV file, as of files that were put together."""
+RARE_COLUMN = " is a column that few rows have"
+"""The reason of a row with a column that no row has which was looked at before."""
 NOT_OBJECT = ("raw_line IS NULL OR json_type(raw_line) <> 'OBJECT'", "the line is not a JSON object")
 """The check of a line of a JSON table; `raw_line` is the line."""
 
@@ -250,6 +252,12 @@ def _cast(
     if table.name == "items" and table.bad_lines:
         is_header = (f"{identifier('raw_' + name)} = {literal(table.columns[name])}" for name in ("item_id", "title"))
         further = (*further, (" AND ".join(is_header), HEADER_AGAIN))
+    if table.rare_columns:
+        paths = literals(column.path for column in table.rare_columns.values())
+        raw_values += f", json_extract_string({identifier(table.document)}, [{paths}]) AS rare_members"
+        raw_names += ", rare_members"
+        is_there = (f"rare_members[{number}] IS NOT NULL" for number in range(1, len(table.rare_columns) + 1))
+        further = (*further, *zip(is_there, (name + RARE_COLUMN for name in table.rare_columns), strict=True))
     row = values.raw_row({table.columns[rule.name]: identifier("raw_" + rule.name) for rule in table_rules})
     if table.document:
         raw_values, raw_names = f"{raw_values}, {identifier(table.document)} AS raw_line", f"{raw_names}, raw_line"
@@ -339,6 +347,9 @@ def hint_of(reason: str) -> str:
         return f'If it counts or names actions, compare it: {name} = {{column = "…", above = 0}}, or {{…, is = "…"}}.'
     if fault == "not a time":
         return 'If the times have one form, say it: time_format = "%d/%m/%Y %H:%M" in [events] of shop.toml.'
+    if reason.endswith(RARE_COLUMN):
+        rare = reason.removesuffix(RARE_COLUMN)
+        return f'To read it, name it: {rare} = "{rare}" in [events.columns] or [items.columns] of shop.toml.'
     if reason == "position is below 1":
         return "If the log counts positions from 0: first_position = 0 in [events] of shop.toml."
     return ""

@@ -16,6 +16,7 @@ from mmse.core.errors import TableError
 from mmse.sources.csv_forms import CsvConfig, CsvForm, find_form
 from mmse.sources.file_contents import is_gzip, read_head
 from mmse.sources.json_forms import are_lines
+from mmse.sources.json_samples import are_large, sample_objects
 from mmse.sources.relation import Relation, SourceFiles, SourceReader, describe
 from mmse.sources.sql import identifier, literal, literals
 from mmse.sources.text_copies import (
@@ -78,9 +79,10 @@ def read_csv(connection: duckdb.DuckDBPyConnection, source: SourceFiles) -> Rela
 
 
 def read_json(connection: duckdb.DuckDBPyConnection, source: SourceFiles) -> Relation:
-    """Objects of JSON files, one in a line or all in one array; the keys are those of the whole files.
+    """Objects of JSON files, one in a line or all in one array.
 
-    Files of another form are copied as lines (`mmse.sources.json_forms`).
+    The keys are those of the whole files, or of large ones those that parts of them have
+    (`mmse.sources.json_samples`). Files of another form are copied as lines (`mmse.sources.json_forms`).
     """
     files, folder = _json_files(source.files)
     are_arrays = {_is_array(file) for file in files}
@@ -120,15 +122,22 @@ def _read_objects(connection: duckdb.DuckDBPyConnection, files: Sequence[str], f
     are_gzip = {not is_url(file) and is_gzip(file) for file in files}
     compression = f", compression = '{'gzip' if are_gzip == {True} else 'none'}'" if len(are_gzip) == 1 else ""
     scan = function.format(_file_list(files) + ("" if is_url(files[0]) else compression))
-    keys = _keys_of(connection, scan)
+    is_large = function == _LINES and are_large(files) and are_gzip == {False}
+    keys = _sample_keys(files) if is_large else _keys_of(connection, scan)
     if "_source" in keys and all(key.startswith("_") or key in _BESIDE_SOURCE for key in keys):
         scan = f"(SELECT coalesce(json -> '$._source', json) AS json FROM {scan})"
-        keys = _keys_of(connection, scan)
-    return Relation(scan, dict.fromkeys(keys, "VARCHAR"), document="json")
+        keys = _sample_keys(files, within="_source") if is_large else _keys_of(connection, scan)
+    return Relation(scan, dict.fromkeys(keys, "VARCHAR"), document="json", has_sample_of_columns=is_large)
 
 
 def _keys_of(connection: duckdb.DuckDBPyConnection, scan: str) -> list[str]:
     return [key for (key,) in connection.execute(f"SELECT DISTINCT unnest(json_keys(json)) FROM {scan}").fetchall()]
+
+
+def _sample_keys(files: Sequence[str], within: str = "") -> list[str]:
+    """The keys in parts of large files, of the objects themselves or of their members `within`."""
+    objects = (row.get(within, row) if within else row for row in sample_objects(files))
+    return list(dict.fromkeys(key for row in objects if isinstance(row, dict) for key in row))
 
 
 FILE_READERS: dict[str, SourceReader] = {"parquet": read_parquet, "csv": read_csv, "json": read_json}

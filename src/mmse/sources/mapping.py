@@ -124,6 +124,21 @@ def find_column(connection: duckdb.DuckDBPyConnection, relation: Relation, path:
     return column
 
 
+def find_rare_member(connection: duckdb.DuckDBPyConnection, relation: Relation, path: str) -> ShopColumn | None:
+    """The member `path` of any row's JSON object, for columns that no row has which was looked at."""
+    for keys in ([path], path.split(".")):
+        column = member(relation, path, keys)
+        if occurs(connection, relation, f"json_exists({identifier(relation.document)}, {literal(column.path)})"):
+            return column
+    return None
+
+
+def member(relation: Relation, label: str, keys: list[str]) -> ShopColumn:
+    """The text at `keys`, from outside in, of a row's JSON object."""
+    path = json_path(*keys)
+    return ShopColumn(label, f"({identifier(relation.document)} ->> {literal(path)})", "VARCHAR", path)
+
+
 def extract_once(scan: str, document: str, columns: Mapping[str, ShopColumn]) -> tuple[str, dict[str, ShopColumn]]:
     """SQL for the rows of `scan`, and the `columns`, with one extraction for all members of a row's JSON object.
 
@@ -149,12 +164,9 @@ def _spell(relation: Relation, path: str) -> str:
 def _find_member(
     connection: duckdb.DuckDBPyConnection, relation: Relation, label: str, keys: list[str]
 ) -> ShopColumn | None:
-    path = json_path(*keys)
-    document = identifier(relation.document)
-    column = ShopColumn(label, f"({document} ->> {literal(path)})", "VARCHAR", path)
-    return (
-        column if len(keys) == 1 or occurs(connection, relation, f"json_exists({document}, {literal(path)})") else None
-    )
+    column = member(relation, label, keys)
+    is_there = f"json_exists({identifier(relation.document)}, {literal(column.path)})"
+    return column if len(keys) == 1 or occurs(connection, relation, is_there) else None
 
 
 def _find_in_text(

@@ -32,7 +32,8 @@ class Relation:
 
     `n_rows` is known for Parquet, otherwise `None`. `document` is the column that holds a row as one JSON object, if
     the columns are its members. `bad_lines` is the table in which DuckDB keeps the lines of CSV that are no rows.
-    `copies` keeps the files that are read in place of the shop's, where there are such.
+    `copies` keeps the files that are read in place of the shop's, where there are such. Where it
+    `has_sample_of_columns`, rows that were not looked at may have others.
     """
 
     scan: str
@@ -41,6 +42,7 @@ class Relation:
     document: str = ""
     bad_lines: str = ""
     copies: CopiesFolder | None = None
+    has_sample_of_columns: bool = False
 
     def as_documents(self) -> str:
         """SQL for each row as one JSON object, `doc`, whatever the files are."""

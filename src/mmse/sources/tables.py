@@ -10,7 +10,7 @@ import codecs
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -24,7 +24,16 @@ from mmse.sources.config import ItemsConfig as ItemsConfig
 from mmse.sources.file_contents import DAMAGED, check_content
 from mmse.sources.file_locations import hint_no_log, locate
 from mmse.sources.file_readers import FILE_READERS, common_format, format_of, is_url
-from mmse.sources.mapping import MappedValue, ShopColumn, extract_once, find_value, occurs, path_of
+from mmse.sources.mapping import (
+    MappedValue,
+    ShopColumn,
+    extract_once,
+    find_rare_member,
+    find_value,
+    member,
+    occurs,
+    path_of,
+)
 from mmse.sources.missing_columns import missing_column
 from mmse.sources.readers import READERS
 from mmse.sources.relation import Relation, SourceFiles
@@ -44,7 +53,8 @@ class Table:
     """A table, or one source of it, whose files exist and have the columns that are required.
 
     `source` names it in messages, `key` in SQL. `scan` is SQL for its rows. `shop_columns` has the shop's column for
-    each of ours that the shop has. `document` is the column of `scan` that holds a whole row as JSON, if there is one;
+    each of ours that the shop has, `rare_columns` for those that no row has which was looked at in large files of JSON.
+    `document` is the column of `scan` that holds a whole row as JSON, if there is one;
     `bad_lines` names the table of the lines of CSV that are no rows. `n_rows` is known for Parquet, otherwise `None`.
     `copies` keeps the files as UTF-8 as long as the table is used, where they have another encoding. The other fields
     are those of the config.
@@ -66,6 +76,7 @@ class Table:
     empty_means_no: bool = False
     time_form: TimeForm = NO_FORM
     first_position: int = 1
+    rare_columns: Mapping[str, ShopColumn] = field(default_factory=dict)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -181,12 +192,15 @@ class _OpenSource:
                 f"{self.table.files[0]} of the {self.table.name} table has no rows.",
                 f"Give a table with rows.{hint_no_log(self.table.name)}",
             )
-        found = {}
+        found, rare = dict[str, ShopColumn](), dict[str, ShopColumn]()
+        is_sample = self.relation.has_sample_of_columns
         for name in dict.fromkeys((*(name for name in names if name in required), *names)):
             value = columns.get(name, (usual or {}).get(name, name))
             column = find_value(connection, self.relation, value)
             if column is None and name not in columns and value != name:
                 value, column = name, find_value(connection, self.relation, name)
+            if column is None and is_sample and (name in required or name in columns):
+                column = find_rare_member(connection, self.relation, path_of(value) or name)
             if column is not None:
                 found[name] = column
                 _warn_of_words(connection, self, name, value, column)
@@ -199,8 +213,10 @@ class _OpenSource:
                     path_of(value) or name,
                     list(self.relation.types),
                 )
+            elif is_sample:
+                rare[name] = member(self.relation, name, [name])
         scan, shop_columns = extract_once(self.table.scan, self.table.document, found)
-        table = replace(self.table, scan=scan, shop_columns=shop_columns)
+        table = replace(self.table, scan=scan, shop_columns=shop_columns, rare_columns=rare)
         time, form = shop_columns.get("timestamp"), table.time_form
         if time is None or time.type != "VARCHAR" or form.pattern:
             return table
