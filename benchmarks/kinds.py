@@ -71,8 +71,8 @@ def main() -> None:
         worlds[data.name] = {"rows": [asdict(r) for r in rows], "differences": [asdict(d) for d in differences]}
         tables.append(f"**{data.name}**\n\n{table(rows, differences)}")
         print(tables[-1], flush=True)
-    write_result("kinds", start_environment | {"seeds": options.seeds, "simulated": True, "worlds": worlds})
-    (ROOT / "benchmarks" / "results" / "kinds.md").write_text("\n\n".join(tables) + "\n", "utf-8")
+        write_result("kinds", start_environment | {"seeds": options.seeds, "simulated": True, "worlds": worlds})
+        (ROOT / "benchmarks" / "results" / "kinds.md").write_text("\n\n".join(tables) + "\n", "utf-8")
 
 
 def measure_world(config: SimulatorConfig, folder: Path, seeds: Sequence[int]) -> tuple[list[Row], list[Difference]]:
