@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from lab.simulator.simulated_shops import ShopTables, open_shop, three_shops
+from lab.simulator.simulated_shops import ShopTables, check_truth, open_shop, three_shops
 from mmse.core.artifact import read_manifest
 from mmse.core.errors import ArtifactError, UsageError
 from mmse.lab.simulator.behaviour import Behaviour
@@ -31,17 +31,7 @@ def some_requests(shop: ShopTables, n: int) -> list[tuple[str, str]]:
 
 def test_orders_happen_as_often_as_the_truth_says(shop: ShopTables) -> None:
     """Over the log's own rows, by rising propensity: as many clicks and orders as examination × chance expects."""
-    rows = shop.sql("SELECT request_id, item_id, position, clicked, ordered FROM events WHERE hash(request_id) % 2 = 0")
-    requests = sorted({row[0] for row in rows})
-    request_of, item_of = {r: n for n, r in enumerate(requests)}, {i: n for n, i in enumerate(shop.truth.item_ids)}
-    pairs = [request_of[row[0]] for row in rows], [item_of[row[1]] for row in rows]
-    examination = np.array(shop.truth.examination)[[row[2] - 1 for row in rows]]
-    for column, chance in ((3, shop.truth.click_propensity), (4, shop.truth.order_propensity)):
-        actions = np.array([row[column] for row in rows])
-        expected_rate = examination * chance(requests)[pairs]
-        for part in np.array_split(np.argsort(expected_rate), 6):
-            deviation = np.sqrt((expected_rate[part] * (1 - expected_rate[part])).sum())
-            assert abs(actions[part].sum() - expected_rate[part].sum()) <= 4.5 * deviation + 1
+    check_truth(shop, "hash(request_id) % 2 = 0", by_time=False)
 
 
 def test_examination_shows_in_explored_rows(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ The first `log_days` are the log that the shop's own engine made; each round aft
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -93,4 +93,4 @@ def open_shop(config: OnlineConfig, folder: Path, progress: Progress = silent) -
 
 
 def _select(requests: SimulatedRequests, rows: Int64[np.ndarray, " n"]) -> SimulatedRequests:
-    return SimulatedRequests(*(getattr(requests, name)[rows] for name in ("intent", "shopper", "text", "time")))
+    return SimulatedRequests(*(getattr(requests, column.name)[rows] for column in fields(requests)))

@@ -134,12 +134,12 @@ def _show_pages(
     display: Display,
 ) -> tuple[Traffic, list[ShopEvent]]:
     requests, behaviour = shop.world.requests, shop.behaviour
-    intents, shoppers, time = requests.intent[rows], requests.shopper[rows], requests.time[rows]
+    intents, states, time = requests.intent[rows], requests.state[rows], requests.time[rows]
     rng = np.random.default_rng([shop.config.market.seed, display.seed, int(rows[0])])
     candidates = _candidates(replies, item_rows, display.depth(shop))
-    pages = _pages(shop, candidates, intents, shoppers, time, display, rng)
-    actions = act(shop.preferences, behaviour, pages, intents, shoppers, rng)
-    clicks, orders = expected_actions(shop, pages.items, intents, shoppers)
+    pages = _pages(shop, candidates, intents, states, time, display, rng)
+    actions = act(shop.preferences, behaviour, pages, intents, states, rng)
+    clicks, orders = expected_actions(shop, pages.items, intents, states)
     arms = np.array([reply.arm for reply in replies])
     traffic = Traffic(rows, arms, pages.items, actions.clicked, actions.ordered, clicks, orders)
     return traffic, list(_events(shop, rows, replies, pages, actions))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -10,18 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Float32, Int, Int32
 
+from mmse.lab.simulator.presets import ShopKind
 from mmse.lab.simulator.vocabulary import FILLERS, KINDS, Vocabulary, read_vocabulary
 from mmse.lab.simulator.wording import Wording, invent_names
 
 DAY_US: Final = 86_400_000_000
 ITEMS_PER_LEAF: Final = 60
 LARGEST_LEAF: Final = 150
+ATTRIBUTE_COLUMNS: Final = ("category", "brand", "colour", "material")
+PLAIN: Final = ShopKind()
 STYLES: Final = 4
 """Width of the vectors of hidden style and of brand taste."""
 ATTRIBUTES: Final = ("colour", "material", "kind", "feature")
 COLOURLESS_DEPARTMENTS: Final = ("Groceries", "Beauty & Health")
-INITIAL_SHARE: Final = 0.85
-"""Share of the catalogue that the shop opens with; the rest arrives evenly over the log."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class SimulatedCatalogue:
     delisted_day: Float32[np.ndarray, " n_items"]
 
 
-def build_tree(n_items: int, gap: float, rng: np.random.Generator) -> Tree:
+def build_tree(n_items: int, gap: float, rng: np.random.Generator, *, split_words: float = 0.0) -> Tree:
     """As many categories as `n_items` items fill: some of the vocabulary's, or all of them with several kinds each."""
     vocabulary = read_vocabulary()
     n_bases = int(np.clip(n_items // ITEMS_PER_LEAF, 12, len(vocabulary.leaves)))
@@ -105,11 +106,13 @@ def build_tree(n_items: int, gap: float, rng: np.random.Generator) -> Tree:
         chances=_chances(options >= 0, rng),
         fillers=np.array(fillers, np.int32),
         brands=np.array(brands, np.int32),
-        wording=Wording.of(list(concepts), gap, rng),
+        wording=Wording.of(list(concepts), gap, rng, split=split_words),
     )
 
 
-def build_catalogue(tree: Tree, n_items: int, days: int, rng: np.random.Generator) -> SimulatedCatalogue:
+def build_catalogue(
+    tree: Tree, n_items: int, days: int, rng: np.random.Generator, kind: ShopKind = PLAIN
+) -> SimulatedCatalogue:
     """`n_items` items over categories of different sizes, with their hidden properties and their titles."""
     n_leaves = len(tree.paths)
     leaf_share = rng.gamma(2.0, size=n_leaves)
@@ -123,7 +126,7 @@ def build_catalogue(tree: Tree, n_items: int, days: int, rng: np.random.Generato
     relative_price = 0.35 * tier + 0.1 * quality + 0.3 * normal[2]
     rating = np.clip(4.0 + 0.35 * quality + 0.1 * appeal + 0.3 * normal[3], 1.0, 5.0).round(1)
     brand_taste = rng.standard_normal((len(tree.brands), STYLES)) / np.sqrt(STYLES)
-    listed_day, delisted_day = _listing_days(n_items, days, rng)
+    listed_day, delisted_day = _listing_days(days, kind, 0.6 * appeal + quality, rng)
     catalogue = SimulatedCatalogue(
         table=pa.table({}),
         tree=tree,
@@ -139,7 +142,10 @@ def build_catalogue(tree: Tree, n_items: int, days: int, rng: np.random.Generato
         listed_day=listed_day,
         delisted_day=delisted_day,
     )
-    return _with_table(catalogue, days, rng)
+    catalogue = _with_table(catalogue, days, rng)
+    if kind.has_attribute_columns:
+        return catalogue
+    return replace(catalogue, table=catalogue.table.drop_columns(list(ATTRIBUTE_COLUMNS)))
 
 
 def _values(vocabulary: Vocabulary, department: str, group: str) -> list[list[tuple[str, ...]]]:
@@ -195,12 +201,14 @@ def _styles(
 
 
 def _listing_days(
-    n_items: int, days: int, rng: np.random.Generator
+    days: int, kind: ShopKind, demand: Float[np.ndarray, " n"], rng: np.random.Generator
 ) -> tuple[Float32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-    """The days on which each item was listed and delisted (one in twenty is delisted, the others never: infinity)."""
-    is_initial = rng.random(n_items) < INITIAL_SHARE
+    """The days on which each item was listed and delisted (infinity: never)."""
+    n_items = len(demand)
+    is_initial = rng.random(n_items) < 1 - kind.arrival
     listed_day = np.where(is_initial, -rng.exponential(200.0, n_items) - 0.01, rng.random(n_items) * days)
-    is_delisted = rng.random(n_items) < 0.05
+    rank = (np.argsort(np.argsort(demand)) + 0.5) / n_items if kind.sells_best_first else 0.5
+    is_delisted = rng.random(n_items) < 2 * kind.sold_out * rank
     delisted_day = np.where(is_delisted, np.maximum(listed_day, 0) + rng.random(n_items) * days, np.inf)
     return listed_day.astype(np.float32), delisted_day.astype(np.float32)
 
@@ -231,7 +239,7 @@ def _with_table(catalogue: SimulatedCatalogue, days: int, rng: np.random.Generat
             "material": _attribute_column(catalogue, 1, rng),
         }
     )
-    return SimulatedCatalogue(**{**vars(catalogue), "table": table})
+    return replace(catalogue, table=table)
 
 
 def _attribute_column(catalogue: SimulatedCatalogue, slot: int, rng: np.random.Generator) -> pa.StringArray:

@@ -137,9 +137,9 @@ def _requests(
     query = np.concatenate([all_queries, repeats])
     time = draw_times(rng.integers(0, config.behaviour.days, n_requests), rng)
     order = np.argsort(time, kind="stable")
-    shopper = rng.choice(len(shoppers.activity), n_requests, p=shoppers.activity)
+    shopper = rng.choice(len(shoppers.activity), n_requests, p=shoppers.activity).astype(np.int32)
     query32: Int32[np.ndarray, " n"] = query[order].astype(np.int32)
-    return SimulatedRequests(query32, shopper.astype(np.int32), query32, time[order])
+    return SimulatedRequests(query32, shopper, query32, time[order], state=shopper)
 
 
 def _further_columns(items: pa.Table) -> dict[str, list[str]]:

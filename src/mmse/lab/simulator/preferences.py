@@ -125,6 +125,8 @@ class TreeFits:
 class Preferences:
     """Fit and taste together. `bases` are the intercepts of click and order (log odds), set by calibration.
 
+    What is by shopper has a row per shopper, or, where preferences change, a row per shopper and week.
+
     With `order_rate`, every order is a coin flip of that chance, whatever the fit and the taste.
     """
 
@@ -140,12 +142,17 @@ class Preferences:
     bases: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
-    def of(cls, fits: Fits, catalogue: SimulatedCatalogue, shoppers: Shoppers) -> Preferences:
-        """The preferences of `shoppers` among the items of `catalogue`."""
+    def of(
+        cls, fits: Fits, catalogue: SimulatedCatalogue, shoppers: Shoppers, *, photo_lure: float = 0.0
+    ) -> Preferences:
+        """The preferences of `shoppers` among the items of `catalogue`.
+
+        Looks lead to a click and away from an order, by `photo_lure` more than they do in any shop.
+        """
         return cls(
             fits=fits,
-            item_click=0.6 * catalogue.appeal + 0.7 * (catalogue.rating - 4.0),
-            item_order=1.1 * catalogue.quality - 0.35 * catalogue.appeal,
+            item_click=(0.6 + photo_lure) * catalogue.appeal + 0.7 * (catalogue.rating - 4.0),
+            item_order=1.1 * catalogue.quality - (0.35 + photo_lure) * catalogue.appeal,
             relative_price=catalogue.relative_price,
             brand_taste=catalogue.brand_taste[catalogue.brand],
             shopper_taste=shoppers.taste,

@@ -52,12 +52,16 @@ class Intents:
 
 @dataclass(frozen=True)
 class SimulatedRequests:
-    """Searches in order of time (days since the log's start); `text` is the row of the query's wording."""
+    """Searches in order of time (days since the log's start); `text` is the row of the query's wording.
+
+    `state` is the row of the preferences that the shopper has at that time: the shopper's own where they never change.
+    """
 
     intent: Int32[np.ndarray, " n_requests"]
     shopper: Int32[np.ndarray, " n_requests"]
     text: Int32[np.ndarray, " n_requests"]
     time: Float64[np.ndarray, " n_requests"]
+    state: Int32[np.ndarray, " n_requests"]
 
 
 def draw_shoppers(n_shoppers: int, n_departments: int, rng: np.random.Generator) -> Shoppers:
@@ -102,14 +106,17 @@ def draw_requests(
     n_requests: int,
     days: int,
     rng: np.random.Generator,
+    demand: Float64[np.ndarray, "n_intents days"] | None = None,
 ) -> SimulatedRequests:
     """`n_requests` searches in order of time: in visits, mostly in the shopper's departments, most in the evening.
 
-    `departments` is the department of each intent.
+    `departments` is the department of each intent; `demand` has cumulative shares of its searches by day, None where
+    all days are alike.
     """
     shopper = np.sort(rng.choice(len(shoppers.activity), n_requests, p=shoppers.activity))
     intent = _draw_intent_rows(departments, intents, shoppers, shopper, rng)
-    start_day = draw_times(rng.integers(0, days, n_requests), rng)
+    day = rng.integers(0, days, n_requests) if demand is None else _draw_days(demand[intent], rng)
+    start_day = draw_times(day, rng)
     order = np.lexsort((start_day, shopper))
     shopper, intent, start_day = shopper[order], intent[order], start_day[order]
     is_repeat = (rng.random(n_requests) < REPEAT_RATE) & (np.diff(shopper, prepend=-1) == 0)
@@ -118,9 +125,8 @@ def draw_requests(
     time = np.minimum(start_day[visit] + pauses - pauses[visit], days - 1e-6)
     text = draw_texts(intent[visit], rng)
     order = np.argsort(time, kind="stable")
-    return SimulatedRequests(
-        intent[visit][order].astype(np.int32), shopper[order].astype(np.int32), text[order], time[order]
-    )
+    shopper = shopper[order].astype(np.int32)
+    return SimulatedRequests(intent[visit][order].astype(np.int32), shopper, text[order], time[order], state=shopper)
 
 
 def _wordings(catalogue: SimulatedCatalogue, intents: Intents, rng: np.random.Generator) -> list[str]:
@@ -177,6 +183,12 @@ def _draw_intent_rows(
     point = np.where(in_department, lower[department] + uniform * (upper - lower)[department], uniform * limits[-1])
     index = np.minimum(np.searchsorted(limits, point, side="right"), len(limits) - 1)
     return np.asarray(by_department[index])
+
+
+def _draw_days(demand: Float64[np.ndarray, "n days"], rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """A day per request, by its row of cumulative shares."""
+    uniform = rng.random(len(demand))[:, None]
+    return np.asarray(np.minimum((demand <= uniform).sum(axis=1), demand.shape[1] - 1))
 
 
 def draw_times(day: Int[np.ndarray, " n"], rng: np.random.Generator) -> Float64[np.ndarray, " n"]:

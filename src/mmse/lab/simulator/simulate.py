@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32
 
 from mmse.core.artifact import Draft, write_folder
 from mmse.core.config import plain_values, require
 from mmse.core.progress import Progress, silent
 from mmse.lab.simulator.behaviour import Actions, Behaviour, act, fit_intercepts
+from mmse.lab.simulator.calendar import seasonal_demand, with_calendar, with_states
+from mmse.lab.simulator.candidate_sources import MixedCandidates, PopularCandidates
 from mmse.lab.simulator.catalogue import DAY_US, SimulatedCatalogue, build_catalogue, build_tree
-from mmse.lab.simulator.engine import Engine, Pages, Pool, TitleCandidates
+from mmse.lab.simulator.engine import CandidateSource, Engine, Pages, Pool, TitleCandidates
 from mmse.lab.simulator.preferences import Preferences, TreeFits
+from mmse.lab.simulator.presets import ShopKind, kind_of
 from mmse.lab.simulator.shoppers import SimulatedRequests, draw_intents, draw_requests, draw_shoppers
 from mmse.lab.simulator.truth import write_truth
 from mmse.text.bm25 import Bm25, Bm25Hits
@@ -28,6 +31,8 @@ BLOCK_REQUESTS = 65_536
 """Requests of one events file; their queries are looked up together."""
 CHUNK_REQUESTS = 2_048
 PILOT_REQUESTS = 4_000
+KIND_KEY = 4
+"""The key of the random numbers that presets draw, so that what they leave alone stays as in the plain shop."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class SimulatorConfig:
     `n_shoppers` None means one per ten requests, `n_intents` None one per five items. `vocabulary_gap` is the
     distance between the shoppers' favourite words and the sellers' (0: the same, 1: unrelated); `zipf` is the skew of
     the intents. For each request the log has up to `retrieved_logged` items that the engine ranked next and did not
-    show.
+    show. `presets` make a shop that differs in kind (`lab.simulator.presets`); their names may be combined.
     """
 
     seed: int = 0
@@ -48,6 +53,7 @@ class SimulatorConfig:
     vocabulary_gap: float = 0.5
     zipf: float = 0.9
     retrieved_logged: int = 0
+    presets: tuple[str, ...] = ()
     behaviour: Behaviour = field(default_factory=Behaviour)
 
     def __post_init__(self) -> None:
@@ -59,6 +65,12 @@ class SimulatorConfig:
         require(0 <= self.vocabulary_gap <= 1, "vocabulary_gap", self.vocabulary_gap, "0 to 1")
         require(0 <= self.zipf <= 2, "zipf", self.zipf, "0 to 2")
         require(self.retrieved_logged >= 0, "retrieved_logged", self.retrieved_logged, "0 or more")
+        kind_of(self.presets)
+
+    @property
+    def kind(self) -> ShopKind:
+        """What the presets make together."""
+        return kind_of(self.presets)
 
 
 @dataclass(frozen=True)
@@ -88,20 +100,29 @@ def simulate(config: SimulatorConfig, folder: Path, progress: Progress = silent)
 
 def build_world(config: SimulatorConfig, progress: Progress = silent) -> SimulatedWorld:
     """The catalogue, the shoppers, their requests, and the engine that answers them."""
-    rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(0,)))
-    days = config.behaviour.days
+    rng, kind_rng = (
+        np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(key,))) for key in (0, KIND_KEY)
+    )
+    days, kind = config.behaviour.days, config.kind
     progress("catalogue", 0, config.n_items)
-    tree = build_tree(config.n_items, config.vocabulary_gap, rng)
-    catalogue = build_catalogue(tree, config.n_items, days, rng)
+    tree = build_tree(config.n_items, config.vocabulary_gap, rng, split_words=kind.split_words)
+    catalogue = build_catalogue(tree, config.n_items, days, rng, kind)
     progress("catalogue", config.n_items, config.n_items)
     shoppers = draw_shoppers(config.n_shoppers or -(-config.n_requests // 10), int(tree.department.max()) + 1, rng)
     intents = draw_intents(catalogue, config.n_intents or max(200, config.n_items // 5), config.zipf, rng)
-    requests = draw_requests(tree.department[intents.leaf], intents, shoppers, config.n_requests, days, rng)
-    preferences = Preferences.of(TreeFits.of(catalogue, intents), catalogue, shoppers)
+    demand = seasonal_demand(kind, catalogue, intents.leaf, days, kind_rng)
+    departments = tree.department[intents.leaf]
+    requests = draw_requests(departments, intents, shoppers, config.n_requests, days, rng, demand)
+    preferences = Preferences.of(TreeFits.of(catalogue, intents), catalogue, shoppers, photo_lure=kind.photo_lure)
+    if kind.has_calendar:
+        preferences = with_calendar(preferences, kind, catalogue, days, kind_rng)
+        requests = with_states(requests, len(shoppers.budget))
+    popularity = _popularity(catalogue, rng)
+    titles = TitleCandidates(Bm25.build(catalogue.table["title"].to_pylist()), intents.texts)
     engine = Engine(
-        candidate_source=TitleCandidates(Bm25.build(catalogue.table["title"].to_pylist()), intents.texts),
+        candidate_source=_candidate_source(kind, titles, tree.base[catalogue.leaf], popularity),
         preferences=preferences,
-        popularity=_popularity(catalogue, rng),
+        popularity=popularity,
         listed_day=catalogue.listed_day,
         delisted_day=catalogue.delisted_day,
         pools=(
@@ -111,11 +132,19 @@ def build_world(config: SimulatorConfig, progress: Progress = silent) -> Simulat
         ),
         page_size=config.behaviour.page_size,
         exploration=config.behaviour.exploration,
+        estimate_weight=0.0 if kind.engine == "popularity" else 0.5,
         n_next_best=config.retrieved_logged,
     )
-    columns = {"categorical": ["colour", "material"]}
+    columns = {"categorical": ["colour", "material"] if kind.has_attribute_columns else []}
     items = _with_timestamps(catalogue.table, config.behaviour)
-    return SimulatedWorld(items, columns, engine, intents.texts, requests)
+    world = SimulatedWorld(items, columns, engine, intents.texts, requests)
+    if kind.engine != "model":
+        return world
+    earlier = draw_requests(departments, intents, shoppers, config.n_requests // 2, days, kind_rng, demand)
+    earlier = replace(earlier, time=earlier.time - days)
+    if kind.has_calendar:
+        earlier = with_states(earlier, len(shoppers.budget))
+    return _with_model_engine(replace(world, requests=earlier), requests, config, progress)
 
 
 def simulate_requests(
@@ -147,7 +176,7 @@ def simulate_requests(
     progress("requests", n_requests, n_requests)
     rows = np.concatenate(answered_rows)
     requests = pa.table(
-        {"request_id": _ids("r", rows), "intent": world.requests.intent[rows], "shopper": world.requests.shopper[rows]}
+        {"request_id": _ids("r", rows), "intent": world.requests.intent[rows], "shopper": world.requests.state[rows]}
     )
     truth = draft.folder / "truth"
     write_truth(truth, preferences, behaviour, item_ids=world.items["item_id"].combine_chunks(), requests=requests)
@@ -164,9 +193,9 @@ def calibrate(world: SimulatedWorld, behaviour: Behaviour, seed: int) -> Prefere
     rows = np.unique(np.linspace(0, n_requests - 1, min(PILOT_REQUESTS, n_requests)).astype(np.int64))
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
     candidates = world.engine.candidate_source.candidates(requests.text[rows])
-    intents, shoppers = requests.intent[rows], requests.shopper[rows]
-    pages = world.engine.make_pages(candidates, intents, shoppers, requests.time[rows], rng)
-    return fit_intercepts(world.engine.preferences, behaviour, pages, intents, shoppers)
+    intents, states = requests.intent[rows], requests.state[rows]
+    pages = world.engine.make_pages(candidates, intents, states, requests.time[rows], rng)
+    return fit_intercepts(world.engine.preferences, behaviour, pages, intents, states)
 
 
 def _simulate_block(
@@ -178,10 +207,10 @@ def _simulate_block(
     parts: list[tuple[Pages, Actions]] = []
     for start in range(0, len(rows), CHUNK_REQUESTS):
         chunk, text = rows[start : start + CHUNK_REQUESTS], text_of[start : start + CHUNK_REQUESTS]
-        intent, shopper = requests.intent[chunk], requests.shopper[chunk]
+        intent, state = requests.intent[chunk], requests.state[chunk]
         candidates = Bm25Hits(hits.rows[text], hits.scores[text])
-        pages = world.engine.make_pages(candidates, intent, shopper, requests.time[chunk], rng)
-        parts.append((pages, act(preferences, behaviour, pages, intent, shopper, rng)))
+        pages = world.engine.make_pages(candidates, intent, state, requests.time[chunk], rng)
+        parts.append((pages, act(preferences, behaviour, pages, intent, state, rng)))
     return (
         Pages(*(np.vstack([getattr(pages, f.name) for pages, _ in parts]) for f in fields(Pages))),
         Actions(*(np.vstack([getattr(actions, f.name) for _, actions in parts]) for f in fields(Actions))),
@@ -219,6 +248,28 @@ def _events(world: SimulatedWorld, behaviour: Behaviour, rows: np.ndarray, pages
     if "price" not in world.items.column_names:
         return events
     return events.append_column("price", world.items["price"].combine_chunks().take(pa.array(items)))
+
+
+def _candidate_source(
+    kind: ShopKind,
+    titles: TitleCandidates,
+    category: Int32[np.ndarray, " n_items"],
+    popularity: Float32[np.ndarray, " n_items"],
+) -> CandidateSource:
+    if kind.engine in ("words", "model"):  # a model comes after the words that it learns from
+        return titles
+    popular = PopularCandidates.of(titles, category, popularity)
+    return popular if kind.engine == "popularity" else MixedCandidates((titles, popular))
+
+
+def _with_model_engine(
+    earlier_world: SimulatedWorld, requests: SimulatedRequests, config: SimulatorConfig, progress: Progress
+) -> SimulatedWorld:
+    """The shop of `earlier_world` with `requests`, whose engine is a model trained on the log of the earlier world."""
+    from mmse.lab.simulator.model_engine import earlier_model
+
+    model = earlier_model(earlier_world, config.behaviour, config.seed, progress)
+    return replace(earlier_world, requests=requests, engine=replace(earlier_world.engine, candidate_source=model))
 
 
 def _popularity(catalogue: SimulatedCatalogue, rng: np.random.Generator) -> Float32[np.ndarray, " n_items"]:

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LEAK = 0.05
+"""How often a side uses a name of the other side, of what it would without a split."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,20 @@ class Wording:
     shoppers: Float[np.ndarray, "n_concepts width"]
 
     @classmethod
-    def of(cls, concepts: Sequence[tuple[str, ...]], gap: float, rng: np.random.Generator) -> Wording:
+    def of(
+        cls, concepts: Sequence[tuple[str, ...]], gap: float, rng: np.random.Generator, *, split: float = 0.0
+    ) -> Wording:
         """Draws each side's favourites once per concept; names that are written first are likelier.
 
-        `gap` 0 gives both sides the same, 1 draws them independently.
+        `gap` 0 gives both sides the same, 1 draws them independently. Of a share of concepts, `split`, each side has
+        names of its own and hardly uses the other's.
         """
         counts = np.fromiter(map(len, concepts), np.int64, len(concepts))
         exists = np.arange(counts.max()) < counts[:, None]
         sellers = _shares(exists, rng)
         shoppers = (1 - gap) * sellers + gap * _shares(exists, rng)
+        if split > 0:
+            sellers, shoppers = _split_names(sellers, shoppers, counts, split, rng.spawn(1)[0])
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         names = pa.array(list(chain.from_iterable(concepts)), pa.string())
         return cls(names, starts, np.cumsum(sellers, axis=1), np.cumsum(shoppers, axis=1))
@@ -87,6 +94,24 @@ def _shares(exists: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "
     weights = np.where(exists, (rng.gamma(0.8, size=exists.shape) + 0.05) * usual, 0.0)
     shares: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
     return shares
+
+
+def _split_names(
+    sellers: Float[np.ndarray, "n_concepts width"],
+    shoppers: Float[np.ndarray, "n_concepts width"],
+    counts: Int[np.ndarray, " n_concepts"],
+    share: float,
+    rng: np.random.Generator,
+) -> tuple[Float[np.ndarray, "n_concepts width"], Float[np.ndarray, "n_concepts width"]]:
+    """The shares of names after a `share` of the concepts with several names gave some to each side alone."""
+    is_split = (rng.random(len(counts)) < share) & (counts > 1)
+    scores = np.where(np.arange(sellers.shape[1]) < counts[:, None], rng.random(sellers.shape), np.inf)
+    is_sellers = np.argsort(np.argsort(scores, axis=1), axis=1) < ((counts + 1) // 2)[:, None]
+    sides = []
+    for shares, is_own in ((sellers, is_sellers), (shoppers, ~is_sellers)):
+        weights = np.where(is_split[:, None] & ~is_own, LEAK * shares, shares)
+        sides.append(weights / weights.sum(axis=1, keepdims=True))
+    return sides[0], sides[1]
 
 
 def _mistype(text: str, index: int, error: int, letter: str) -> str:
