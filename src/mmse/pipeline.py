@@ -126,7 +126,7 @@ def _fingerprint_tables(shop: Shop, run: RunFolder) -> dict[str, str]:
 
 def _configure_mining(shop: Shop) -> dict[str, Any]:
     sections = ("items", "mine") if shop.events is None else ("items", "events", "mine")
-    return {section: plain_values(getattr(shop, section)) for section in sections}
+    return {section: plain_values(getattr(shop, section)) for section in sections} | {"mine": shop.mine.to_manifest()}
 
 
 def _mine(context: StepContext) -> Manifest:

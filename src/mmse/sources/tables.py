@@ -43,7 +43,8 @@ ACTIONS = ("clicked", "carted", "ordered")
 class Table:
     """A table, or one source of it, whose files exist and have the columns that are required.
 
-    `source` names it in messages, `key` in SQL. `scan` is SQL for its rows. `shop_columns` has the shop's column for
+    `source` names it in messages, `key` in SQL. `scan` is SQL for its rows, and `files_scan` the part of it that reads
+    the files. `shop_columns` has the shop's column for
     each of ours that the shop has. `document` is the column of `scan` that holds a whole row as JSON, if there is one;
     `bad_lines` names the table of the lines of CSV that are no rows. `n_rows` is known for Parquet, otherwise `None`.
     `copies` keeps the files as UTF-8 as long as the table is used, where they have another encoding. The other fields
@@ -66,6 +67,7 @@ class Table:
     empty_means_no: bool = False
     time_form: TimeForm = NO_FORM
     first_position: int = 1
+    files_scan: str = ""
 
     @property
     def columns(self) -> dict[str, str]:
@@ -220,6 +222,7 @@ def _open_source(
     read_files = files if copies is None else sorted(str(path) for path in copies.path.glob("*/*"))
     try:
         relation = READERS[file_format](connection, SourceFiles(read_files, name, key, config.csv))
+        files_scan = relation.scan
         relation = _keep_rows(connection, relation, config, name)
     except (duckdb.Error, *DAMAGED) as error:
         raise _find_unreadable(connection, config, read_files, name, key, error) from error
@@ -240,6 +243,7 @@ def _open_source(
         isinstance(config, EventsConfig) and config.empty_means_no,
         TimeForm((isinstance(config, EventsConfig) and config.time_format) or ""),
         config.first_position if isinstance(config, EventsConfig) else 1,
+        files_scan,
     )
     return _OpenSource(table, relation)
 
