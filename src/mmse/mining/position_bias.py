@@ -39,7 +39,7 @@ def count_positions(engine: LogEngine, *, end: int, max_pairs: int) -> PositionC
         "position_counts",
         f"""
         SELECT CAST(CASE WHEN explored THEN {EXPLORED_STRATUM} ELSE stratum END AS BIGINT) AS stratum, position,
-               count(*) AS shown, count_if(stage >= {Stage.CLICKED:d}) AS clicked
+               count(*) AS shown, count(*) FILTER (WHERE stage >= {Stage.CLICKED:d}) AS clicked
           FROM (SELECT *, {_QUERY_KEY} AS query_key FROM ({_shown_rows(end)})) AS shown_row
           LEFT JOIN pair ON pair.query_key = shown_row.query_key AND pair.item_row = shown_row.item_row
          WHERE explored OR stratum IS NOT NULL GROUP BY ALL""",

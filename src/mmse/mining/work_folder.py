@@ -14,7 +14,7 @@ class WorkFolder:
         self.path = path
         self.events = path / "events"
         self.requests = path / "requests"
-        self.requests.mkdir(parents=True)
+        self.requests.mkdir(parents=True, exist_ok=True)
 
     def shards(self) -> list[str]:
         """The names of the shards that are merged."""

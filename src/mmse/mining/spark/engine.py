@@ -1,0 +1,176 @@
+"""The steps of mining on Spark; `mmse.mining.duckdb_engine` has the same on one machine.
+
+    files → checked in partitions → shuffled by request → merged shard by shard → cut → rows of the dataset
+                                                                             └──→ rules in Spark's SQL
+
+The folder that is written lies where all machines of the cluster see it under one path.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmse.core.progress import Progress
+from mmse.mining.config import MineConfig
+from mmse.mining.examination import ExaminationCurve
+from mmse.mining.log_engine import MiningEngine, SplitShares
+from mmse.mining.requests import MergeCounts
+from mmse.mining.spark.spark_sql import SparkSql, file_path, spark_schema
+from mmse.mining.spark.tasks import MergeTask, PartitionRule, ShardRule, WriteTask, open_worker_session
+from mmse.mining.spark.time_cut import cut_log
+from mmse.mining.split import Slices
+from mmse.mining.work_folder import WorkFolder
+from mmse.schema.user_ids import SALT_VARIABLE
+from mmse.sources.casting import EventsForm, EventWriter, select_events
+from mmse.sources.duckdb_session import Session
+from mmse.sources.sql import identifier, literal
+from mmse.sources.tables import Table, is_url
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_SHOP_ROW = "shop_row"
+
+
+class SparkEngine:
+    """Everything that grows with the log is done by the workers of `spark`; `session` has the items."""
+
+    def __init__(self, spark: SparkSession, session: Session, work: WorkFolder, config: MineConfig) -> None:
+        work = WorkFolder(work.path.resolve())
+        self._spark, self._session, self._work, self._config = spark, session, work, config
+        self.sql = SparkSql(spark, work.path)
+        self._left_out: dict[str, str] | None = None
+
+    @property
+    def event_writer(self) -> EventWriter:
+        """Casts in each partition, and shuffles by shard."""
+        return self._write_events
+
+    def open_checked_events(self) -> None:
+        """Names the files of the shards."""
+        self.sql.open_events(file for folder in self._work.event_folders() for file in folder.glob("*.parquet"))
+
+    def merge_shards(self, progress: Progress, *, filters: bool) -> MergeCounts:
+        """Merges the shards in tasks, and deletes the events when all are merged."""
+        left_out = self._write_left_out() if filters else None
+        folders = self._work.event_folders()
+        task = MergeTask(self._work.events, self._work.requests, left_out, self._config.memory_limit)
+        progress("requests", 0, 1)
+        counts = self._run(task, [int(folder.name.removeprefix("shard=")) for folder in folders])
+        for folder in folders:
+            shutil.rmtree(folder)
+        self.sql.open_requests(self._work.requests)
+        return sum(counts, MergeCounts())
+
+    def cut(self, shares: SplitShares) -> Slices:
+        """Counts the times until the boundaries are known to the microsecond."""
+        return cut_log(self.sql, shares)
+
+    def map_shards(self, name: str, rule: str, *, uses: str = "") -> None:
+        """Runs the rule in a task for each shard."""
+        tables = {}
+        if uses:
+            tables[uses] = str(self._work.path / f"{uses}.parquet")
+            self.sql.write(f"SELECT * FROM {uses}", Path(tables[uses]))
+        partition_rule = PartitionRule(rule, "", {}, tables, self._config.memory_limit)
+        shards = self._work.shards()
+        task = ShardRule(partition_rule, self._work.requests)
+        numbers = self._spark.sparkContext.parallelize([(shard,) for shard in shards], len(shards))
+        frame = self._spark.createDataFrame(numbers, "shard string")
+        schema = spark_schema(task.describe(shards[0]))
+        self.sql.keep(name, frame.mapInArrow(task.__call__, schema))
+
+    def write_shards(self, slices: Slices, curve: ExaminationCurve, dataset: Path, progress: Progress) -> None:
+        """Writes the shards in tasks."""
+        progress("dataset", 0, 1)
+        dataset = dataset.resolve()
+        self._run(WriteTask(self._work.requests, slices, curve, dataset), list(enumerate(self._work.shards())))
+        self.sql.open_rows(dataset, slices.periods)
+
+    def _run(self, task: MergeTask | WriteTask, shards: Sequence[object]) -> list:
+        return self._spark.sparkContext.parallelize(shards, len(shards)).map(task.__call__).collect()
+
+    def _write_left_out(self) -> dict[str, str]:
+        """Writes what is left out where the tasks read it."""
+        files = {name: str(self._work.path / f"{name}.parquet") for name in ("guest_id", "left_request")}
+        for name, path in files.items():
+            self.sql.write(f"SELECT * FROM {name}", Path(path))
+        return files
+
+    def _write_events(self, session: Session, table: Table, form: EventsForm, target: Path) -> None:
+        source = SourceRows(self._spark, session, table, self._work.path)
+        rule = self._rule(source, select_events(source.table, form), ["items"])
+        types = _describe(session, select_events(table, form))
+        rows = source.frame(rule.sql).mapInArrow(rule.__call__, spark_schema(types))
+        parts = self._work.path / f"parts-{table.key}"
+        by_shard = rows.repartitionById(form.shards + 1, rows["shard"].cast("int") + 1)
+        by_shard.write.partitionBy("shard").option("compression", "lz4_raw").parquet(f"file://{parts}")
+        for number, file in enumerate(sorted(parts.glob("shard=*/*.parquet"))):
+            folder = target / file.parent.name
+            folder.mkdir(parents=True, exist_ok=True)
+            file.replace(folder / f"{table.key}_{number}.parquet")
+        shutil.rmtree(parts)
+
+    def _rule(self, source: SourceRows, sql: str, tables: Sequence[str]) -> PartitionRule:
+        """The SQL as a rule for partitions of the source's rows."""
+        files = {}
+        for name in tables:
+            files[name] = str(self._work.path / f"{name}.parquet")
+            if not Path(files[name]).exists():
+                columns = "item_id, item_row"
+                self._session.run(f"COPY (SELECT {columns} FROM {name}) TO {literal(files[name])} (FORMAT parquet)")
+        return PartitionRule(
+            sql, _SHOP_ROW, source.columns(sql), files, self._config.memory_limit, _salt(self._session)
+        )
+
+
+class SourceRows:
+    """The rows of one source of the events, as Spark reads them.
+
+    Parquet is read where it lies. Files of another format are copied to `work` as Parquet, by one process.
+    """
+
+    def __init__(self, spark: SparkSession, session: Session, table: Table, work: Path) -> None:
+        self._spark = spark
+        self._types = _describe(session, f"SELECT * FROM {table.files_scan}")
+        self.table = replace(table, scan=table.scan.replace(table.files_scan, _SHOP_ROW))
+        self._paths = [file if is_url(file) else file_path(Path(file).resolve()) for file in table.files]
+        if table.format != "parquet":
+            copy = work / f"source-{table.key}.parquet"
+            session.run(f"COPY (FROM {table.files_scan}) TO {literal(str(copy))} (FORMAT parquet)", reading=table)
+            self._paths = [file_path(copy)]
+
+    def columns(self, sql: str) -> dict[str, str]:
+        """SQL for each column that `sql` uses, of the type that DuckDB itself reads."""
+        names = [name for name in self._types if identifier(name) in sql] or list(self._types)[:1]
+        return {name: _as_type(identifier(name), self._types[name]) for name in names}
+
+    def frame(self, sql: str) -> DataFrame:
+        """The columns that `sql` uses."""
+        names = ["`" + name.replace("`", "``") + "`" for name in self.columns(sql)]
+        return self._spark.read.option("mergeSchema", "true").parquet(*self._paths).select(*names)
+
+
+def _as_type(column: str, type_: str) -> str:
+    """SQL for a value that came through Spark, which has no nanoseconds and no unsigned numbers."""
+    return f"make_timestamp_ns({column})" if type_ == "TIMESTAMP_NS" else f"CAST({column} AS {type_})"
+
+
+def _describe(session: Session, sql: str) -> Mapping[str, str]:
+    return {row[0]: row[1] for row in session.run(f"DESCRIBE {sql}")}
+
+
+def _salt(session: Session) -> tuple[str, ...]:
+    """What sets the salt of ids for a worker, where the session has one."""
+    ((salt,),) = session.run(f"SELECT getvariable({literal(SALT_VARIABLE)})")
+    return () if salt is None else (f"SET VARIABLE {SALT_VARIABLE} = {literal(salt)}",)
+
+
+def spark_engine(spark: SparkSession) -> MiningEngine:
+    """Mining on a session of Spark."""
+    return MiningEngine("spark", partial(open_event_files, spark), partial(SparkEngine, spark))
