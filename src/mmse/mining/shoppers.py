@@ -97,7 +97,6 @@ def find_strangers(sql: LogSql, requests: str) -> list[StrangerId]:
                      ON busy.user_id = request.user_id
              GROUP BY request.user_id) AS busy_shopper ON busy_id = user_id""",
     )
-    sql.drop("all_shoppers")
     ((total, median, rate, n_queries),) = rows_of(
         sql,
         f"""
@@ -116,6 +115,7 @@ def find_strangers(sql: LogSql, requests: str) -> list[StrangerId]:
          WHERE program IS NOT NULL OR everybody IS NOT NULL""",
     )
     strangers = rows_of(sql, "SELECT user_id, kind, reason, n_requests FROM stranger ORDER BY n_requests DESC, user_id")
+    sql.drop("all_shoppers")
     return [StrangerId(user_id, kind, reason, requests, total) for user_id, kind, reason, requests in strangers]
 
 

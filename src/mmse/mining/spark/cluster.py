@@ -35,6 +35,7 @@ _RULES = {
     "spark.sql.parser.escapedStringLiterals": "true",
     "spark.sql.legacy.parquet.nanosAsLong": "true",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
+    "spark.sql.caseSensitive": "true",
 }
 """Settings on which the meaning of the rules depends."""
 
@@ -115,7 +116,9 @@ def _check_java() -> None:
         "JAVA_HOME name its folder if there are several."
     )
     if java is None:
-        raise UsageError(f"Spark needs Java {OLDEST_JAVA} or later: {f'JAVA_HOME is {home}' if home else 'none'}.", cure)
+        raise UsageError(
+            f"Spark needs Java {OLDEST_JAVA} or later: {f'JAVA_HOME is {home}' if home else 'none'}.", cure
+        )
     text = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr  # noqa: S603
     version = re.search(r'version "(?:1\.)?(\d+)', text)
     if version is None or int(version[1]) < OLDEST_JAVA:

@@ -9,32 +9,42 @@ The folder that is written lies where all machines of the cluster see it under o
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mmse.core.progress import Progress
 from mmse.mining.config import MineConfig
 from mmse.mining.examination import ExaminationCurve
 from mmse.mining.log_engine import MiningEngine, SplitShares
 from mmse.mining.requests import MergeCounts
+from mmse.mining.spark.hadoop_files import open_event_files
 from mmse.mining.spark.spark_sql import SparkSql, file_path, spark_schema
-from mmse.mining.spark.tasks import MergeTask, PartitionRule, ShardRule, WriteTask, open_worker_session
+from mmse.mining.spark.tasks import KeyRule, MergeTask, PartitionRule, ShardRule, WriteTask
 from mmse.mining.spark.time_cut import cut_log
 from mmse.mining.split import Slices
 from mmse.mining.work_folder import WorkFolder
 from mmse.schema.user_ids import SALT_VARIABLE
-from mmse.sources.casting import EventsForm, EventWriter, select_events
+from mmse.sources.attribution import attribute, shopper_key
+from mmse.sources.casting import SHOWN, EventsForm, EventWriter, select_events
+from mmse.sources.column_rules import event_rule
 from mmse.sources.duckdb_session import Session
+from mmse.sources.file_readers import is_url
 from mmse.sources.sql import identifier, literal
-from mmse.sources.tables import Table, is_url
+from mmse.sources.tables import Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_SHOP_ROW = "shop_row"
+_SHOP_ROW, _PAGE_ROW = "shop_row", "page_row"
+_PARTITIONS = "spark.sql.shuffle.partitions"
+_PAGE_COLUMNS = "item_row INTEGER, timestamp TIMESTAMP, request_id VARCHAR"
+
+
+Shard = TypeVar("Shard")
+T = TypeVar("T")
 
 
 class SparkEngine:
@@ -44,7 +54,7 @@ class SparkEngine:
         work = WorkFolder(work.path.resolve())
         self._spark, self._session, self._work, self._config = spark, session, work, config
         self.sql = SparkSql(spark, work.path)
-        self._left_out: dict[str, str] | None = None
+        self._parallelism = 1
 
     @property
     def event_writer(self) -> EventWriter:
@@ -61,7 +71,7 @@ class SparkEngine:
         folders = self._work.event_folders()
         task = MergeTask(self._work.events, self._work.requests, left_out, self._config.memory_limit)
         progress("requests", 0, 1)
-        counts = self._run(task, [int(folder.name.removeprefix("shard=")) for folder in folders])
+        counts = self._run(task.__call__, [int(folder.name.removeprefix("shard=")) for folder in folders])
         for folder in folders:
             shutil.rmtree(folder)
         self.sql.open_requests(self._work.requests)
@@ -89,11 +99,13 @@ class SparkEngine:
         """Writes the shards in tasks."""
         progress("dataset", 0, 1)
         dataset = dataset.resolve()
-        self._run(WriteTask(self._work.requests, slices, curve, dataset), list(enumerate(self._work.shards())))
+        task = WriteTask(self._work.requests, slices, curve, dataset)
+        self._run(task.__call__, list(enumerate(self._work.shards())))
         self.sql.open_rows(dataset, slices.periods)
 
-    def _run(self, task: MergeTask | WriteTask, shards: Sequence[object]) -> list:
-        return self._spark.sparkContext.parallelize(shards, len(shards)).map(task.__call__).collect()
+    def _run(self, task: Callable[[Shard], T], shards: Sequence[Shard]) -> list[T]:
+        """What the task gives for each shard, which is small."""
+        return list(self._spark.sparkContext.parallelize(shards, len(shards)).map(task).collect())
 
     def _write_left_out(self) -> dict[str, str]:
         """Writes what is left out where the tasks read it."""
@@ -103,10 +115,15 @@ class SparkEngine:
         return files
 
     def _write_events(self, session: Session, table: Table, form: EventsForm, target: Path) -> None:
+        self._parallelism = max(form.shards, self._spark.sparkContext.defaultParallelism)
+        if _PARTITIONS not in self._config.spark:
+            self._spark.conf.set(_PARTITIONS, str(self._parallelism))
         source = SourceRows(self._spark, session, table, self._work.path)
-        rule = self._rule(source, select_events(source.table, form), ["items"])
-        types = _describe(session, select_events(table, form))
-        rows = source.frame(rule.sql).mapInArrow(rule.__call__, spark_schema(types))
+        if table.is_attributed:
+            rows = self._attribute(source, form)
+        else:
+            sql = select_events(source.table, form)
+            rows = self._map_rows(source, sql, _describe(session, select_events(table, form)))
         parts = self._work.path / f"parts-{table.key}"
         by_shard = rows.repartitionById(form.shards + 1, rows["shard"].cast("int") + 1)
         by_shard.write.partitionBy("shard").option("compression", "lz4_raw").parquet(f"file://{parts}")
@@ -116,17 +133,41 @@ class SparkEngine:
             file.replace(folder / f"{table.key}_{number}.parquet")
         shutil.rmtree(parts)
 
-    def _rule(self, source: SourceRows, sql: str, tables: Sequence[str]) -> PartitionRule:
-        """The SQL as a rule for partitions of the source's rows."""
-        files = {}
-        for name in tables:
-            files[name] = str(self._work.path / f"{name}.parquet")
-            if not Path(files[name]).exists():
-                columns = "item_id, item_row"
-                self._session.run(f"COPY (SELECT {columns} FROM {name}) TO {literal(files[name])} (FORMAT parquet)")
-        return PartitionRule(
-            sql, _SHOP_ROW, source.columns(sql), files, self._config.memory_limit, _salt(self._session)
+    def _map_rows(self, source: SourceRows, sql: str, types: Mapping[str, str]) -> DataFrame:
+        """What `sql` of DuckDB makes of each partition of the source."""
+        rule = self._rule(source, sql)
+        return source.frame(sql).mapInArrow(rule.__call__, spark_schema(types))
+
+    def _attribute(self, source: SourceRows, form: EventsForm) -> DataFrame:
+        """The rows of a source that names no request, joined to what was shown: both are shuffled by the shopper.
+
+        Shoppers are put into buckets, each of which DuckDB joins in the memory of a worker.
+        """
+        key = shopper_key(source.table)
+        sql = select_events(source.table, form, attribute(source.table, _PAGE_ROW, form.attribution_hours))
+        self._session.run(f"CREATE OR REPLACE TABLE {_PAGE_ROW} ({key} VARCHAR, {_PAGE_COLUMNS})")
+        types = _describe(self._session, sql.replace(_SHOP_ROW, source.files_scan))
+        self.open_checked_events()
+        bucket = f"pmod(hash({key}), {self._parallelism}) AS bucket"
+        pages = self._spark.sql(
+            f"SELECT {key}, item_row, timestamp, request_id, {bucket} FROM log_event "
+            f"WHERE flags & {SHOWN} > 0 AND {key} IS NOT NULL"
         )
+        cast = event_rule(source.table, key)
+        keys = f"SELECT row_no, {cast.value} FROM (SELECT row_no, {cast.raw} AS raw_{key} FROM {source.table.scan})"
+        rows = source.frame(sql)
+        rule = KeyRule(self._rule(source, keys), key)
+        rows = rows.mapInArrow(rule.__call__, rows.schema.add(key, "string")).selectExpr("*", bucket)
+        join = self._rule(source, sql)
+        return rows.groupBy("bucket").cogroup(pages.groupBy("bucket")).applyInArrow(join.join, spark_schema(types))
+
+    def _rule(self, source: SourceRows, sql: str) -> PartitionRule:
+        """The SQL as a rule for partitions of the source's rows, with the rows of the items by their ids."""
+        items = self._work.path / "items.parquet"
+        if not items.exists():
+            self._session.run(f"COPY (SELECT item_id, item_row FROM items) TO {literal(str(items))} (FORMAT parquet)")
+        memory_limit, salt = self._config.memory_limit, _salt(self._session)
+        return PartitionRule(sql, _SHOP_ROW, source.columns(sql), {"items": str(items)}, memory_limit, salt)
 
 
 class SourceRows:
@@ -138,6 +179,7 @@ class SourceRows:
     def __init__(self, spark: SparkSession, session: Session, table: Table, work: Path) -> None:
         self._spark = spark
         self._types = _describe(session, f"SELECT * FROM {table.files_scan}")
+        self.files_scan = table.files_scan
         self.table = replace(table, scan=table.scan.replace(table.files_scan, _SHOP_ROW))
         self._paths = [file if is_url(file) else file_path(Path(file).resolve()) for file in table.files]
         if table.format != "parquet":

@@ -49,17 +49,18 @@ class PartitionRule:
             return
         reader = pa.RecordBatchReader.from_batches(first.schema, itertools.chain([first], batches))
         with self.open() as session:
-            self._name_rows(session, reader)
+            self.name_rows(session, reader)
             yield from session.connection.sql(self.sql).to_arrow_reader(BATCH_ROWS)
 
     def join(self, rows: pa.Table, pages: pa.Table) -> pa.Table:
         """The result for `rows` with the table `page_row`."""
         with self.open() as session:
             session.connection.register("page_row", pages)
-            self._name_rows(session, rows)
+            self.name_rows(session, rows)
             return session.arrow(self.sql)
 
-    def _name_rows(self, session: Session, rows: pa.Table | pa.RecordBatchReader) -> None:
+    def name_rows(self, session: Session, rows: pa.Table | pa.RecordBatchReader) -> None:
+        """Lets the SQL see `rows` as Spark gives them."""
         session.connection.register("partition_row", rows)
         columns = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in self.columns.items())
         session.run(f"CREATE TEMP VIEW {self.name} AS SELECT {columns} FROM partition_row")
@@ -73,6 +74,28 @@ class PartitionRule:
             for name, path in self.tables.items():
                 session.run(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({literal(path)})")
             yield session
+
+
+@dataclass(frozen=True)
+class KeyRule:
+    """Adds to rows what `rule` gives for them, as the column `name`: `row_no`, from 0 in the batch, and a text.
+
+    Rows of which the rule gives nothing are left out.
+    """
+
+    rule: PartitionRule
+    name: str
+
+    def __call__(self, batches: Batches) -> Batches:
+        """The rows with their key."""
+        rule = replace(self.rule, columns={**self.rule.columns, "row_no": "row_no"})
+        for batch in batches:
+            row_no = pa.array(range(batch.num_rows), pa.int64())
+            with rule.open() as session:
+                rule.name_rows(session, pa.Table.from_batches([batch.append_column("row_no", row_no)]))
+                keys = session.arrow(rule.sql)
+            rows = batch.take(keys.column(0).combine_chunks())
+            yield rows.append_column(self.name, keys.column(1).combine_chunks())
 
 
 @dataclass(frozen=True)
@@ -110,7 +133,10 @@ class MergeTask:
 
     def __call__(self, shard: int) -> MergeCounts:
         """What the shard's rows said more than once."""
-        with open_worker_session(self.memory_limit) as session, _whole_files(self.requests, self.requests.parent) as folder:
+        with (
+            open_worker_session(self.memory_limit) as session,
+            _whole_files(self.requests, self.requests.parent) as folder,
+        ):
             for name, path in (self.left_out or {}).items():
                 session.run(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({literal(path)})")
             source = self.events / f"shard={shard}"

@@ -17,7 +17,8 @@ FIRST_BITS, MORE_BITS = 14, 9
 def cut_log(sql: LogSql, shares: SplitShares) -> Slices:
     """The slices that `mmse.mining.split.cut` gives of the times of all requests in `log_request`."""
     ((n, first, last),) = rows_of(
-        sql, "SELECT count(*) AS n, min(epoch_us(timestamp)) AS first, max(epoch_us(timestamp)) AS last FROM log_request"
+        sql,
+        "SELECT count(*) AS n, min(epoch_us(timestamp)) AS first, max(epoch_us(timestamp)) AS last FROM log_request",
     )
     ranks = cut_ranks(n, valid_share=shares.valid_share, test_share=shares.test_share, periods=shares.periods)
     times = dict(zip(ranks, find_times(sql, [rank for rank in ranks if rank < n], first, last), strict=False))
