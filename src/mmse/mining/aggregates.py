@@ -51,14 +51,23 @@ _ITEM_SLICES = f"""
 
 
 def write_aggregates(
-    session: Session, sql: LogSql, dataset: DatasetFolder, slices: Slices, curve: ExaminationCurve, forms: ValueForms
+    session: Session,
+    sql: LogSql,
+    dataset: DatasetFolder,
+    work: Path,
+    slices: Slices,
+    curve: ExaminationCurve,
+    forms: ValueForms,
 ) -> None:
     """Writes every table of `dataset` but the rows, which must be there, the reformulations and the corrections.
 
-    `session` has the tables `items` and `rejected`, `sql` the requests and rows.
+    `session` has the tables `items` and `rejected`, `sql` the requests and rows; `work` is a folder for files that are
+    needed only here.
     """
     _write_snapshots(dataset, slices)
-    session.create_table("item_slices", sql.arrow(_ITEM_SLICES))
+    item_slices = work / "item_slices.parquet"
+    sql.write(_ITEM_SLICES, item_slices)
+    session.run(f"CREATE OR REPLACE TABLE item_slices AS SELECT * FROM read_parquet({literal(str(item_slices))})")
     _write_item_stats(session, dataset.item_stats, slices)
     metadata = {VECTOR_LENGTHS: json.dumps(_vector_lengths(session)), VALUE_FORMS: forms.to_json()}
     _copy(session, _ITEMS, dataset.items, metadata)

@@ -62,7 +62,7 @@ def mine_catalogue(
             sql = DuckDbSql(session)
             sql.open_rows(dataset.path, _NO_TIME.periods)
             sql.open_requests(f"read_parquet({literal(str(work / _NO_REQUESTS))})")
-            write_aggregates(session, sql, dataset, _NO_TIME, _no_curve(), counts.forms)
+            write_aggregates(session, sql, dataset, work, _NO_TIME, _no_curve(), counts.forms)
             draft.counts |= {
                 "requests": {TRAIN: 0, VALID: 0, TEST: 0},
                 **count_rows(session, dataset.path, _NO_TIME.periods),

@@ -109,7 +109,7 @@ def mine_log(
             bias = _learn_examination(log_engine, slices, config.max_bias_pairs)
             log_engine.write_shards(slices, bias.curve, dataset.path, progress)
             progress("statistics", 0, 1)
-            write_aggregates(session, sql, dataset, slices, bias.curve, item_counts.forms)
+            write_aggregates(session, sql, dataset, work.path, slices, bias.curve, item_counts.forms)
             minutes, min_shoppers = config.reformulation_minutes, config.correction_shoppers
             n_reformulations = write_reformulations(sql, dataset, minutes) if minutes else 0
             n_corrections = write_corrections(sql, dataset, slices, minutes, min_shoppers) if minutes else 0

@@ -48,7 +48,7 @@ def open_spark(master: str, settings: Mapping[str, str]) -> Iterator[SparkSessio
     """
     require_extra("spark")
     _check_java()
-    _check_master(master)
+    check_master(master)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of a pandas that pyspark does not know; no pandas is used
         from pyspark.sql import SparkSession
@@ -126,7 +126,7 @@ def _check_java() -> None:
         raise UsageError(f"Spark needs Java {OLDEST_JAVA} or later, and {java} is {found}.", cure)
 
 
-def _check_master(master: str) -> None:
+def check_master(master: str) -> None:
     """Asks the ports of a standalone master, for which Spark itself would wait a minute and more."""
     if not master.startswith("spark://"):
         return

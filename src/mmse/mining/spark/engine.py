@@ -21,7 +21,7 @@ from mmse.mining.examination import ExaminationCurve
 from mmse.mining.log_engine import MiningEngine, SplitShares
 from mmse.mining.requests import MergeCounts
 from mmse.mining.spark.hadoop_files import open_event_files
-from mmse.mining.spark.spark_sql import SparkSql, file_path, spark_schema
+from mmse.mining.spark.spark_sql import SparkSql, file_path, literal_path, spark_schema
 from mmse.mining.spark.tasks import KeyRule, MergeTask, PartitionRule, ShardRule, WriteTask
 from mmse.mining.spark.time_cut import cut_log
 from mmse.mining.split import Slices
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _SHOP_ROW, _PAGE_ROW = "shop_row", "page_row"
+_PAGE_KEY, _BUCKET = "mmse_page_key", "mmse_bucket"
 _PARTITIONS = "spark.sql.shuffle.partitions"
 _PAGE_COLUMNS = "item_row INTEGER, timestamp TIMESTAMP, request_id VARCHAR"
 
@@ -148,25 +149,33 @@ class SparkEngine:
         self._session.run(f"CREATE OR REPLACE TABLE {_PAGE_ROW} ({key} VARCHAR, {_PAGE_COLUMNS})")
         types = _describe(self._session, sql.replace(_SHOP_ROW, source.files_scan))
         self.open_checked_events()
-        bucket = f"pmod(hash({key}), {self._parallelism}) AS bucket"
+        bucket = f"pmod(hash({{}}), {self._parallelism}) AS {_BUCKET}"
         pages = self._spark.sql(
-            f"SELECT {key}, item_row, timestamp, request_id, {bucket} FROM log_event "
+            f"SELECT {key}, item_row, timestamp, request_id, {bucket.format(key)} FROM log_event "
             f"WHERE flags & {SHOWN} > 0 AND {key} IS NOT NULL"
         )
-        cast = event_rule(source.table, key)
-        keys = f"SELECT row_no, {cast.value} FROM (SELECT row_no, {cast.raw} AS raw_{key} FROM {source.table.scan})"
-        rows = source.frame(sql)
-        rule = KeyRule(self._rule(source, keys), key)
-        rows = rows.mapInArrow(rule.__call__, rows.schema.add(key, "string")).selectExpr("*", bucket)
+        rows = self._add_key(source, source.frame(sql), key).selectExpr("*", bucket.format(_PAGE_KEY))
         join = self._rule(source, sql)
-        return rows.groupBy("bucket").cogroup(pages.groupBy("bucket")).applyInArrow(join.join, spark_schema(types))
+        buckets = rows.groupBy(_BUCKET).cogroup(pages.groupBy(_BUCKET))
+        return buckets.applyInArrow(
+            lambda left, right: join.join(left, right), spark_schema(types)
+        )  # two arguments are counted
+
+    def _add_key(self, source: SourceRows, rows: DataFrame, key: str) -> DataFrame:
+        """The rows with their shopper as text."""
+        from pyspark.sql.types import StructType
+
+        cast = event_rule(source.table, key)
+        sql = f"SELECT row_no, {cast.value} FROM (SELECT row_no, {cast.raw} AS raw_{key} FROM {source.table.scan})"
+        rule = KeyRule(self._rule(source, sql), _PAGE_KEY)
+        return rows.mapInArrow(rule.__call__, StructType([*rows.schema.fields]).add(_PAGE_KEY, "string"))
 
     def _rule(self, source: SourceRows, sql: str) -> PartitionRule:
         """The SQL as a rule for partitions of the source's rows, with the rows of the items by their ids."""
         items = self._work.path / "items.parquet"
         if not items.exists():
             self._session.run(f"COPY (SELECT item_id, item_row FROM items) TO {literal(str(items))} (FORMAT parquet)")
-        memory_limit, salt = self._config.memory_limit, _salt(self._session)
+        memory_limit, salt = self._config.memory_limit, salt_statements(self._session)
         return PartitionRule(sql, _SHOP_ROW, source.columns(sql), {"items": str(items)}, memory_limit, salt)
 
 
@@ -181,7 +190,7 @@ class SourceRows:
         self._types = _describe(session, f"SELECT * FROM {table.files_scan}")
         self.files_scan = table.files_scan
         self.table = replace(table, scan=table.scan.replace(table.files_scan, _SHOP_ROW))
-        self._paths = [file if is_url(file) else file_path(Path(file).resolve()) for file in table.files]
+        self._paths = [literal_path(file) if is_url(file) else file_path(Path(file).resolve()) for file in table.files]
         if table.format != "parquet":
             copy = work / f"source-{table.key}.parquet"
             session.run(f"COPY (FROM {table.files_scan}) TO {literal(str(copy))} (FORMAT parquet)", reading=table)
@@ -207,7 +216,7 @@ def _describe(session: Session, sql: str) -> Mapping[str, str]:
     return {row[0]: row[1] for row in session.run(f"DESCRIBE {sql}")}
 
 
-def _salt(session: Session) -> tuple[str, ...]:
+def salt_statements(session: Session) -> tuple[str, ...]:
     """What sets the salt of ids for a worker, where the session has one."""
     ((salt,),) = session.run(f"SELECT getvariable({literal(SALT_VARIABLE)})")
     return () if salt is None else (f"SET VARIABLE {SALT_VARIABLE} = {literal(salt)}",)

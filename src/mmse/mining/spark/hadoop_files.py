@@ -105,6 +105,10 @@ class HadoopFileSystem(AbstractFileSystem):  # type: ignore[misc]
         paths = [str(status.getPath().toString()) for status in system.listStatus(hadoop_path)]
         return [self.info(name) for name in paths] if detail else paths
 
+    def glob(self, path: str, **options: Any) -> list[Any]:  # noqa: ANN401 - as fsspec has it
+        """The files of a pattern; a path that there is has no pattern in it."""
+        return [self._strip_protocol(path)] if self.exists(path) else list(super().glob(path, **options))
+
     def modified(self, path: str) -> Any:  # noqa: ANN401 - as fsspec has it
         """When the file was changed, as fsspec has it."""
         hadoop_path, system = self.hadoop(path)

@@ -57,8 +57,13 @@ def schema_of(schema: pa.Schema) -> str:
 
 
 def file_path(path: Path) -> str:
-    """The path of a file as Spark reads it: literally, also where it has signs of a pattern."""
-    return "file://" + re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path))
+    """The path of a file as Spark reads it."""
+    return literal_path(f"file://{path}")
+
+
+def literal_path(path: str) -> str:
+    """A path that Spark takes literally, also where it has signs of a pattern."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", path)
 
 
 class SparkSql:
@@ -130,7 +135,7 @@ class SparkSql:
 def _join_parts(parts: list[Path], path: Path) -> int:
     """Writes the rows of `parts`, one after the other, to `path`; gives their number."""
     n_rows = 0
-    schema = pq.read_schema(parts[0]).remove_metadata()
+    schema = pa.schema([field.with_nullable(True) for field in pq.read_schema(parts[0]).remove_metadata()])
     with pq.ParquetWriter(path, schema) as writer:
         for part in parts:
             file = pq.ParquetFile(part)

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,7 +40,7 @@ class PartitionRule:
     columns: dict[str, str]
     tables: dict[str, str]
     memory_limit: str
-    setup: tuple[str, ...] = ()
+    setup: tuple[str, ...] = field(default=(), repr=False)
 
     def __call__(self, batches: Batches) -> Batches:
         """The result for one partition, batch by batch; a partition without rows gives none."""

@@ -10,8 +10,8 @@ from mmse.mining.log_engine import SplitShares
 from mmse.mining.log_sql import LogSql, rows_of
 from mmse.mining.split import Slices, cut_ranks, slices_at
 
-FIRST_BITS, MORE_BITS = 14, 9
-"""The log is first counted in 2^14 parts, and then each part in which a boundary lies in 2^9 of its own."""
+FIRST_BITS, MORE_BITS = 17, 12
+"""The log is first counted in 2^17 parts, and then each part in which a boundary lies in 2^12 of its own."""
 
 
 def cut_log(sql: LogSql, shares: SplitShares) -> Slices:
