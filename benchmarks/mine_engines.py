@@ -1,8 +1,8 @@
 """Mining by DuckDB and by Spark on one machine: `python benchmarks/mine_engines.py --rows 2000000`.
 
-Each mines the log of `benchmarks/mine.py` in a process of its own; wall and CPU seconds and the largest resident memory
-are those of that process and of all that it started (the JVM and Spark's workers), looked at twice in a second. Last the
-two folders are compared row by row. Needs pyspark and Java.
+Each mines the log of `benchmarks/mine.py` in a process of its own; wall and CPU seconds and the largest resident
+memory are those of that process and of all that it started (the JVM and Spark's workers), looked at twice in a second.
+Last the two folders are compared row by row. Needs pyspark and Java.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-
 from mine import MEMORY_LIMIT, THREADS, make_tables
+
 from mmse.mining.mine import MineConfig, mine_log
 from mmse.mining.spark.cluster import open_spark
 from mmse.mining.spark.engine import spark_engine

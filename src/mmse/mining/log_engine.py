@@ -93,5 +93,5 @@ def count_by_slice(sql: LogSql, slices: Slices) -> Sequence[int]:
         f"count(*) FILTER (WHERE timestamp < {moment(end)}) AS before_{number}"
         for number, end in enumerate(slices.boundaries)
     )
-    (before,) = rows_of(sql, f"SELECT {ends} FROM log_request")
-    return [int(end) - int(start) for start, end in pairwise(before)]
+    (totals,) = rows_of(sql, f"SELECT {ends} FROM log_request")
+    return [int(end) - int(start) for start, end in pairwise(totals)]

@@ -69,7 +69,7 @@ def open_spark(master: str, settings: Mapping[str, str]) -> Iterator[SparkSessio
 def _start(master: str, settings: Mapping[str, str]) -> SparkSession:
     from pyspark.sql import SparkSession
 
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_PYTHON", settings.get("spark.pyspark.python", sys.executable))
     builder = SparkSession.builder.master(master)
     for name, value in (_DEFAULTS | dict(settings)).items():
         builder = builder.config(name, value)

@@ -44,10 +44,10 @@ class PartitionRule:
 
     def __call__(self, batches: Batches) -> Batches:
         """The result for one partition, batch by batch; a partition without rows gives none."""
-        first = next(batches, None)
-        if first is None:
+        head = next(batches, None)
+        if head is None:
             return
-        reader = pa.RecordBatchReader.from_batches(first.schema, itertools.chain([first], batches))
+        reader = pa.RecordBatchReader.from_batches(head.schema, itertools.chain([head], batches))
         with self.open() as session:
             self.name_rows(session, reader)
             yield from session.connection.sql(self.sql).to_arrow_reader(BATCH_ROWS)
