@@ -213,6 +213,7 @@ def test_what_spark_does_not_find_is_named(spark: Path, tmp_path: Path) -> None:
         for source, message in (
             ("viewfs://shop/data/nothing", "there is nothing at viewfs://shop/data/nothing"),
             ("nofs://host/events", "does not reach nofs://host/events .*nofs"),
+            ("hdfs://no.such.host.invalid:9/events", "does not reach hdfs://.*UnknownHost"),
             ("nothing/*.parquet", "nothing matches"),
         ):
             with pytest.raises(TableError, match=message):

@@ -77,8 +77,9 @@ def _start(master: str, settings: Mapping[str, str]) -> SparkSession:
         return builder.getOrCreate()
     except Exception as error:
         raise UsageError(
-            f"Spark does not start on the master {master!r}: {_first_line(error)}.",
-            'Look at master and [mine.spark] below [mine] of shop.toml; master = "local[2]" needs no cluster.',
+            f"Spark does not start on the master {master!r}: {first_line(error)}.",
+            "Look at master and [mine.spark] below [mine] of shop.toml (what Java wrote before this may say more); "
+            'master = "local[2]" needs no cluster.',
         ) from error
 
 
@@ -94,15 +95,17 @@ def explain_failures() -> Iterator[None]:
         raise
     except (PySparkException, Py4JError) as error:
         raise UsageError(
-            f"Spark could not mine the log: {_first_line(error)}.",
+            f"Spark could not mine the log: {first_line(error)}.",
             "The log of Spark says more; a partition that needs more memory gets it from memory_limit in [mine] and "
             "spark.executor.memory in [mine.spark] of shop.toml.",
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """What went wrong, in a line: what Python raised in a task, or else what Spark says first."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    java_error = getattr(error, "java_exception", None)
+    text = str(error if java_error is None else java_error.toString())
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     in_python = [line for line in lines if re.match(r"([\w.]+\.)?\w*(Error|Exception|Exit)\b.*: ", line)]
     causes = [line for line in in_python if not re.match(r"(org\.apache|java\.|py4j\.|net\.)", line)]
     return (causes[-1] if causes else (lines or [type(error).__name__])[0]).removesuffix(".")[:500]

@@ -16,6 +16,7 @@ from fsspec import AbstractFileSystem
 from fsspec.spec import AbstractBufferedFile
 
 from mmse.core.errors import TableError
+from mmse.mining.spark.cluster import first_line
 from mmse.sources.config import EventsConfig
 from mmse.sources.duckdb_session import Session
 from mmse.sources.file_locations import locate
@@ -41,6 +42,7 @@ def open_event_files(spark: SparkSession, session: Session, config: EventsConfig
 def find_hadoop_files(spark: SparkSession, source: str, table: str) -> list[str]:
     """The files of `source`, sorted; raises `TableError` where there are none, or Hadoop does not reach them."""
     from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
 
     cure = (
         f"Correct source in [{table}] of shop.toml; a file system that Spark has to be told of needs its settings in "
@@ -50,9 +52,8 @@ def find_hadoop_files(spark: SparkSession, source: str, table: str) -> list[str]
         path = _java(spark).org.apache.hadoop.fs.Path(source)
         system = path.getFileSystem(spark._jsc.hadoopConfiguration())
         files = [file for status in system.globStatus(path) or [] for file in _files_below(system, status)]
-    except Py4JJavaError as error:
-        reason = str(error.java_exception.toString()).splitlines()[0]
-        raise TableError(f"Spark does not reach {source} of the {table} table: {reason}.", cure) from error
+    except (Py4JJavaError, PySparkException) as error:
+        raise TableError(f"Spark does not reach {source} of the {table} table: {first_line(error)}.", cure) from error
     if not files:
         raise TableError(f"No file for the {table} table: there is nothing at {source}.", cure)
     return sorted(files)
