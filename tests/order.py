@@ -7,6 +7,7 @@ LONGEST = (
     "test_server.py",
     "test_pipeline.py",
     "test_cycle.py",
+    "test_spark.py",  # where pyspark is installed
     "test_no_log.py",
     "test_kills.py",
     "test_distributed.py",

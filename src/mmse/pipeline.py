@@ -27,12 +27,15 @@ from mmse.index.embedding import embed as embed_catalogue
 from mmse.index.step import index_catalogue
 from mmse.map.projection import draw_map
 from mmse.mining.bare_catalogue import mine_catalogue
+from mmse.mining.duckdb_engine import DUCKDB
+from mmse.mining.log_engine import MiningEngine
 from mmse.mining.mine import mine_log as mine_log
 from mmse.ranking.step import learn_ranking
 from mmse.schema.user_ids import SALT
 from mmse.shop import Shop, read_shop, write_shop_path
 from mmse.sources.duckdb_session import open_session
-from mmse.sources.tables import fingerprint, open_event_sources, open_items
+from mmse.sources.file_readers import is_url
+from mmse.sources.tables import fingerprint, open_items
 from mmse.training.distributed import current_team
 from mmse.training.loop import train as train_model
 from mmse.training.meter import TrainingStep
@@ -114,19 +117,31 @@ class Step:
         return {**self.config(shop), **({"engine": name} if name not in (None, next(iter(self.engines))) else {})}
 
 
-def _fingerprint_tables(shop: Shop, run: RunFolder) -> dict[str, str]:
+def _fingerprint_tables(shop: Shop, run: RunFolder, engine: MiningEngine = DUCKDB) -> dict[str, str]:
     with open_session(memory_limit=shop.mine.memory_limit, threads=shop.mine.threads) as database:
         inputs = {"items": open_items(database.connection, shop.items, shop.base).fingerprint()}
         if shop.events is not None:
-            inputs["events"] = fingerprint(open_event_sources(database.connection, shop.events, shop.base))
+            inputs["events"] = fingerprint(engine.open_events(database, shop.events, shop.base))
             salt = shop.mine.read_salt(shop.base)
             inputs |= {SALT: salt.fingerprint} if salt else {}
         return inputs
 
 
+def _fingerprint_on_spark(shop: Shop, run: RunFolder) -> dict[str, str]:
+    """Starts Spark only where a file is one that Hadoop alone reaches."""
+    sources = [] if shop.events is None else [part.source for part in shop.events.sources] or [shop.events.source]
+    if not any(map(is_url, sources)):
+        return _fingerprint_tables(shop, run)
+    from mmse.mining.spark.cluster import open_spark
+    from mmse.mining.spark.engine import spark_engine
+
+    with open_spark(shop.mine.master, shop.mine.spark) as spark:
+        return _fingerprint_tables(shop, run, spark_engine(spark))
+
+
 def _configure_mining(shop: Shop) -> dict[str, Any]:
     sections = ("items", "mine") if shop.events is None else ("items", "events", "mine")
-    return {section: plain_values(getattr(shop, section)) for section in sections}
+    return {section: plain_values(getattr(shop, section)) for section in sections} | {"mine": shop.mine.to_manifest()}
 
 
 def _mine(context: StepContext) -> Manifest:
@@ -134,6 +149,25 @@ def _mine(context: StepContext) -> Manifest:
     if shop.events is None:
         return mine_catalogue(shop.items, shop.mine, context.target, base=shop.base, progress=report)
     return mine_log(shop.items, shop.events, shop.mine, context.target, base=shop.base, progress=report)
+
+
+def _mine_on_spark(context: StepContext) -> Manifest:
+    from mmse.mining.spark.cluster import open_spark
+    from mmse.mining.spark.engine import spark_engine
+
+    shop = context.shop
+    if shop.events is None:
+        return _mine(context)
+    with open_spark(shop.mine.master, shop.mine.spark) as spark:
+        return mine_log(
+            shop.items,
+            shop.events,
+            shop.mine,
+            context.target,
+            base=shop.base,
+            progress=context.listener.part,
+            engine=spark_engine(spark),
+        )
 
 
 def _adopt(context: StepContext) -> Manifest:
@@ -234,7 +268,11 @@ def _lineage(kind: str) -> Callable[[Shop, RunFolder], Mapping[str, str]]:
     return lambda shop, run: run.fingerprints(kind)
 
 
-_MINING_ENGINES = {"duckdb": StepEngine(_mine), "adopt": StepEngine(_adopt, _fingerprint_adopted)}
+_MINING_ENGINES = {
+    "duckdb": StepEngine(_mine),
+    "spark": StepEngine(_mine_on_spark, _fingerprint_on_spark),
+    "adopt": StepEngine(_adopt, _fingerprint_adopted),
+}
 
 
 def _built_in(make_folder: Callable[[StepContext], Manifest]) -> dict[str, StepEngine]:

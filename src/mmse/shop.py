@@ -121,7 +121,7 @@ def read_shop(path: Path, log: Path | None = None) -> Shop:
     has_events = "events" in document
     if log is not None and not has_events:
         document["events"] = {"source": str(log.resolve())}
-    needs_no_events = engines.get("mine", "duckdb") == "duckdb"
+    needs_no_events = engines.get("mine", "duckdb") in ("duckdb", "spark")
     if needs_no_events and "events" not in document:
         document["train"] = {**WITHOUT_LOG, **document.get("train", {})}
     configs: dict[str, Any] = {"events": None if needs_no_events else EventsConfig()} | {

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from mining.toy import Row, event, log, mine_shop, read, write_shop
 from mmse.dataset.contract import check_dataset
 from mmse.dataset.folder import read_corrections
 from mmse.mining.corrections import Correction, count_corrections, find_difference
+from mmse.mining.log_sql import DuckDbSql
 from mmse.mining.mine import MineConfig
 from mmse.schema.stages import Stage
+from mmse.sources.duckdb_session import open_session
 
 
 @pytest.mark.parametrize(
@@ -33,15 +36,22 @@ def test_what_two_queries_differ_in(query: str, next_query: str, difference: tup
     assert find_difference(query, next_query) == difference
 
 
+def count(pairs: list[tuple[str, str, str]], min_shoppers: int) -> list[Correction]:
+    with open_session(memory_limit="500MB", threads=1) as session:
+        columns = dict(zip(("query", "next_query", "user_id"), zip(*pairs, strict=True), strict=True))
+        session.create_table("pair", pa.table(columns))
+        return count_corrections(DuckDbSql(session), "SELECT * FROM pair", min_shoppers)
+
+
 def test_each_correction_is_of_several_shoppers_and_not_taken_back() -> None:
     pairs = [("red bacpack", "red backpack", "a"), ("bacpack", "backpack", "b"), ("bacpack bag", "backpack bag", "c")]
-    assert count_corrections(pairs, 3) == [Correction("bacpack", "backpack", 3)]
-    assert count_corrections(pairs, 4) == []
-    assert count_corrections(pairs + pairs, 4) == []  # the same shoppers again
+    assert count(pairs, 3) == [Correction("bacpack", "backpack", 3)]
+    assert count(pairs, 4) == []
+    assert count(pairs + pairs, 4) == []  # the same shoppers again
     there_and_back = [*pairs, *((later, query, user) for query, later, user in pairs)]
-    assert count_corrections(there_and_back, 3) == []
+    assert count(there_and_back, 3) == []
     other = [("bacpack", "bagpack", user) for user in "abcd"]
-    assert count_corrections([*pairs, *other], 3) == [Correction("bacpack", "bagpack", 4)]
+    assert count([*pairs, *other], 3) == [Correction("bacpack", "bagpack", 4)]
 
 
 def request_pair(user: str, minute: float, misspelling: str, spelling: str, *, takes: bool = False) -> list[Row]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mining import toy
+from mmse.mining.log_sql import DuckDbSql
 from mmse.mining.mine import MineConfig
 from mmse.mining.shoppers import find_strangers, stranger_findings, summarise_requests
 from mmse.schema.stages import Stage
@@ -35,7 +36,7 @@ def config(*kinds: str) -> MineConfig:
 def strangers_of(requests: str) -> dict[str, tuple[str, str]]:
     """Kind and reason of each stranger; `requests` is SQL."""
     with open_session(memory_limit="500MB", threads=1) as session:
-        return {s.user_id: (s.kind, s.reason) for s in find_strangers(session, f"({requests})")}
+        return {s.user_id: (s.kind, s.reason) for s in find_strangers(DuckDbSql(session), f"({requests})")}
 
 
 def test_what_is_named_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_findings_say_what_to_write() -> None:
     with open_session(memory_limit="500MB", threads=1) as session:
         rows = "(SELECT 'r' || i AS request_id, 'null' AS user_id, 'q' AS query, TIMESTAMP '2026-01-01' AS timestamp, "
         rows += "1 AS item_row, 17 AS flags FROM range(4) r(i))"
-        summarise_requests(session, rows)
-        (finding,) = stranger_findings(find_strangers(session, "request_summary"))
+        summarise_requests(DuckDbSql(session), rows)
+        (finding,) = stranger_findings(find_strangers(DuckDbSql(session), "request_summary"))
     assert finding.numbers == {"ids": 1, "requests": 4, "of_requests": 4}
     assert 'leave_out = ["guest"]' in finding.cure

@@ -130,9 +130,14 @@ def select_rows(dataset: Path, n_periods: int) -> str:
 
 def count_rows(session: Session, dataset: Path, n_periods: int) -> dict[str, Any]:
     """Facts for the manifest: the items, and the rows and stages of each split."""
-    (n_items,) = session.run(f"SELECT count(*) FROM read_parquet({files_in(dataset, 'items.parquet')})")[0]
     source = select_rows(dataset, n_periods)
-    n_rows = {(a, b): n for a, b, n in session.run(f"SELECT slice, stage, count(*) FROM ({source}) GROUP BY ALL")}
+    return sum_rows(dataset, n_periods, session.run(f"SELECT slice, stage, count(*) FROM ({source}) GROUP BY ALL"))
+
+
+def sum_rows(dataset: Path, n_periods: int, counts: Sequence[tuple[int, int, int]]) -> dict[str, Any]:
+    """What `count_rows` gives, from the number of rows of each slice and stage."""
+    n_items = pq.read_metadata(DatasetFolder(dataset).items).num_rows
+    n_rows = {(slice_, stage): n for slice_, stage, n in counts}
     stages = {
         split: {
             stage.name.lower(): sum(n_rows.get((number, stage.value), 0) for number in numbers)

@@ -11,22 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
-from mmse.dataset.contract import select_rows
 from mmse.dataset.folder import (
     EXAMINATION_SCHEMA,
     ITEM_COUNTS,
     SNAPSHOTS_SCHEMA,
     STATS_SCHEMA,
-    TRAIN,
     VECTOR_LENGTHS,
     DatasetFolder,
 )
 from mmse.mining.examination import ExaminationCurve
+from mmse.mining.log_sql import LogSql, moment, rows_of
 from mmse.mining.split import Slices
 from mmse.schema.stages import Stage
 from mmse.schema.value_forms import VALUE_FORMS, ValueForms
 from mmse.sources.duckdb_session import Session
-from mmse.sources.file_locations import files_in
 from mmse.sources.tables import identifier, literal
 
 ITEMS_AT_ONCE = 2_000_000
@@ -37,48 +35,46 @@ _ITEMS = """
       FROM items LEFT JOIN (SELECT item_row, min(first_seen) AS first_seen FROM item_slices GROUP BY item_row)
      USING (item_row) ORDER BY item_row"""
 
-_INTERACTIONS = """
-    SELECT user_id, timestamp, item_row, stage FROM ({rows})
-     WHERE stage >= {lowest} AND user_id IS NOT NULL ORDER BY user_id, timestamp, item_row, stage"""
+_INTERACTIONS = f"""
+    SELECT user_id, timestamp, item_row, stage FROM dataset_row
+     WHERE stage >= {Stage.CLICKED:d} AND user_id IS NOT NULL ORDER BY user_id, timestamp, item_row, stage"""
 
 _QUERIES = """
-    SELECT query, count(*) AS requests FROM read_parquet({requests}) WHERE timestamp < make_timestamp({end})
+    SELECT query, count(*) AS requests FROM log_request WHERE timestamp < {end}
      GROUP BY query ORDER BY requests DESC, query"""
+
+_ITEM_SLICES = f"""
+    SELECT slice, item_row, count(*) AS shown, count(*) FILTER (WHERE stage >= {Stage.CLICKED:d}) AS clicked,
+           count(*) FILTER (WHERE stage >= {Stage.ORDERED:d}) AS ordered, min(timestamp) AS first_seen
+      FROM dataset_row WHERE stage >= {Stage.UNCLICKED:d} GROUP BY slice, item_row"""
+"""How often each slice of the log showed an item, and how often it was clicked and ordered."""
 
 
 def write_aggregates(
     session: Session,
+    sql: LogSql,
     dataset: DatasetFolder,
-    requests_folder: Path,
+    work: Path,
     slices: Slices,
     curve: ExaminationCurve,
     forms: ValueForms,
 ) -> None:
-    """Writes every table of `dataset` but the rows, which must be there, and the reformulations.
+    """Writes every table of `dataset` but the rows, which must be there, the reformulations and the corrections.
 
-    `requests_folder` is the working folder with each shard's requests; `forms` is kept with the items.
+    `session` has the tables `items` and `rejected`, `sql` the requests and rows; `work` is a folder for files that are
+    needed only here.
     """
     _write_snapshots(dataset, slices)
-    _count_items(session, dataset, slices)
+    item_slices = work / "item_slices.parquet"
+    sql.write(_ITEM_SLICES, item_slices)
+    session.run(f"CREATE OR REPLACE TABLE item_slices AS SELECT * FROM read_parquet({literal(str(item_slices))})")
     _write_item_stats(session, dataset.item_stats, slices)
     metadata = {VECTOR_LENGTHS: json.dumps(_vector_lengths(session)), VALUE_FORMS: forms.to_json()}
     _copy(session, _ITEMS, dataset.items, metadata)
-    interactions = _INTERACTIONS.format(rows=select_rows(dataset.path, slices.periods), lowest=Stage.CLICKED.value)
-    _copy(session, interactions, dataset.interactions)
-    requests = files_in(requests_folder, "requests-*.parquet")
-    _copy(session, _QUERIES.format(requests=requests, end=slices.starts[slices.periods]), dataset.queries)
+    sql.write(_INTERACTIONS, dataset.interactions)
+    sql.write(_QUERIES.format(end=moment(slices.starts[slices.periods])), dataset.queries)
     _copy(session, 'SELECT "table", source, reason, row FROM rejected ORDER BY ALL', dataset.rejected)
-    _write_examination(session, dataset, curve)
-
-
-def _count_items(session: Session, dataset: DatasetFolder, slices: Slices) -> None:
-    """Makes `item_slices`: how often each slice of the log showed an item, and how often it was clicked and ordered."""
-    rows = select_rows(dataset.path, slices.periods)
-    session.run(f"""
-        CREATE OR REPLACE TABLE item_slices AS
-        SELECT slice, item_row, count(*) AS shown, count(*) FILTER (stage >= {Stage.CLICKED:d}) AS clicked,
-               count(*) FILTER (stage >= {Stage.ORDERED:d}) AS ordered, min(timestamp) AS first_seen
-          FROM ({rows}) WHERE stage >= {Stage.UNCLICKED:d} GROUP BY slice, item_row""")
+    _write_examination(sql, dataset, slices, curve)
 
 
 def _write_item_stats(session: Session, path: Path, slices: Slices) -> None:
@@ -122,12 +118,14 @@ def _write_snapshots(dataset: DatasetFolder, slices: Slices) -> None:
     pq.write_table(pa.table(columns, schema=SNAPSHOTS_SCHEMA), dataset.snapshots)
 
 
-def _write_examination(session: Session, dataset: DatasetFolder, curve: ExaminationCurve) -> None:
+def _write_examination(sql: LogSql, dataset: DatasetFolder, slices: Slices, curve: ExaminationCurve) -> None:
     """Writes the curve, and how often train showed each position and shoppers clicked it."""
-    train = files_in(dataset.path, f"{TRAIN}/*/*.parquet")
-    rows = session.run(f"""
-        SELECT position, count(*), count_if(stage >= {Stage.CLICKED:d}) FROM read_parquet({train})
-         WHERE position IS NOT NULL GROUP BY position""")
+    rows = rows_of(
+        sql,
+        f"""
+        SELECT position, count(*) AS shown, count(*) FILTER (WHERE stage >= {Stage.CLICKED:d}) AS clicked
+          FROM dataset_row WHERE slice < {slices.periods} AND position IS NOT NULL GROUP BY position""",
+    )
     by_position = {position: (n_shown, n_clicked) for position, n_shown, n_clicked in rows}
     counts = [by_position.get(int(position), (0, 0)) for position in curve.positions]
     error = pa.array(curve.error, pa.float32(), mask=np.isnan(curve.error))

@@ -22,18 +22,23 @@ from mmse.core.run_folder import DATASET
 from mmse.dataset.contract import check_files, count_rows, slice_names
 from mmse.dataset.folder import ROWS_SCHEMA, TEST, TRAIN, VALID, DatasetFolder
 from mmse.mining.aggregates import write_aggregates
+from mmse.mining.config import MineConfig
 from mmse.mining.examination import ExaminationCurve
 from mmse.mining.lessons import NO_LOG
-from mmse.mining.mine import MineConfig
+from mmse.mining.log_sql import DuckDbSql
 from mmse.mining.split import Slices
 from mmse.sources.casting import read_items
 from mmse.sources.duckdb_session import open_session
+from mmse.sources.sql import literal
 from mmse.sources.tables import ItemsConfig, open_items
 
 log = logging.getLogger(__name__)
 
 _NO_TIME = Slices(starts=(0, 0, 0), end=0)
 """One train period, validation and test, all empty, at a moment before any log."""
+
+
+_NO_REQUESTS = "requests-000.parquet"
 
 
 def mine_catalogue(
@@ -46,7 +51,7 @@ def mine_catalogue(
     """
     with open_session(memory_limit=config.memory_limit, threads=config.threads) as session:
         table = open_items(session.connection, items, base)
-        configs = {"items": plain_values(items), "mine": plain_values(config)}
+        configs = {"items": plain_values(items), "mine": config.to_manifest()}
         with write_folder(target, kind=DATASET, config=configs, inputs={"items": table.fingerprint()}) as draft:
             work, dataset = draft.folder / ".work", DatasetFolder(draft.folder)
             work.mkdir()
@@ -54,7 +59,10 @@ def mine_catalogue(
             progress("items", 0, 1)
             counts = read_items(session, table, items)
             _write_no_rows(dataset, work)
-            write_aggregates(session, dataset, work, _NO_TIME, _no_curve(), counts.forms)
+            sql = DuckDbSql(session)
+            sql.open_rows(dataset.path, _NO_TIME.periods)
+            sql.open_requests(f"read_parquet({literal(str(work / _NO_REQUESTS))})")
+            write_aggregates(session, sql, dataset, work, _NO_TIME, _no_curve(), counts.forms)
             draft.counts |= {
                 "requests": {TRAIN: 0, VALID: 0, TEST: 0},
                 **count_rows(session, dataset.path, _NO_TIME.periods),
@@ -80,7 +88,7 @@ def _write_no_rows(dataset: DatasetFolder, work: Path) -> None:
         (dataset.path / name).mkdir(parents=True)
         pq.write_table(ROWS_SCHEMA.empty_table(), dataset.path / name / "shard-000.parquet")
     requests = pa.schema([ROWS_SCHEMA.field(name) for name in ("request_id", "timestamp", "query", "user_id")])
-    pq.write_table(requests.empty_table(), work / "requests-000.parquet")
+    pq.write_table(requests.empty_table(), work / _NO_REQUESTS)
 
 
 def _no_curve() -> ExaminationCurve:

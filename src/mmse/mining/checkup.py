@@ -15,6 +15,7 @@ from mmse.core.scratch import ScratchFolder
 from mmse.mining.item_checks import ITEM_CHECKS, check_texts
 from mmse.mining.lessons import NO_LOG, LogTotals, lessons
 from mmse.mining.log_checks import CHECKS, read_totals
+from mmse.mining.log_sql import DuckDbSql
 from mmse.mining.mine import MineConfig
 from mmse.mining.shoppers import find_strangers, on_days, stranger_findings, summarise_requests
 from mmse.sources.casting import RowCounts, hint_of, read_events, read_items
@@ -110,7 +111,7 @@ def _read_log(
     shards = files_in(folder / "events", "shard=[0-9]*/*.parquet")
     rows = f"read_parquet({shards}, hive_partitioning = false)"
     session.run(f"CREATE VIEW event AS SELECT * FROM {rows} WHERE NOT {on_days(config.leave_out)}")
-    summarise_requests(session, "event")
+    summarise_requests(DuckDbSql(session), "event")
     return findings
 
 
@@ -189,7 +190,7 @@ def _example(session: Session, table: str, reason: str) -> str:
 
 def _check_strangers(session: Session, config: MineConfig) -> list[Finding]:
     """Ids that are no shopper; what `leave_out` names already is a note."""
-    findings = stranger_findings(find_strangers(session, "request_summary"))
+    findings = stranger_findings(find_strangers(DuckDbSql(session), "request_summary"))
     return [
         replace(finding, severity="notes", cure="[mine] leave_out names it.")
         if finding.name in config.leave_out

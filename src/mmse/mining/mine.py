@@ -10,42 +10,41 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
-from jaxtyping import Int64
 
 from mmse.core.artifact import Manifest, read_manifest, write_folder
-from mmse.core.config import plain_values, require
+from mmse.core.config import plain_values
 from mmse.core.errors import TableError
 from mmse.core.progress import Progress, silent
 from mmse.core.run_folder import DATASET
-from mmse.dataset.contract import check_files, count_rows
+from mmse.dataset.contract import check_files, sum_rows
 from mmse.dataset.folder import TEST, TRAIN, VALID, DatasetFolder
 from mmse.mining.aggregates import write_aggregates
+from mmse.mining.config import MineConfig as MineConfig
 from mmse.mining.corrections import write_corrections
+from mmse.mining.duckdb_engine import DUCKDB
 from mmse.mining.examination import ExaminationCurve, fit_curve
 from mmse.mining.lessons import LogTotals, lessons
+from mmse.mining.log_engine import LogEngine, MiningEngine, SplitShares, count_by_slice
+from mmse.mining.log_sql import LogSql, rows_of
 from mmse.mining.position_bias import EXPLORED_STRATUM, count_positions, find_positions
 from mmse.mining.reformulations import write_reformulations
-from mmse.mining.requests import MergeCounts, read_shard, write_rows
-from mmse.mining.shards import write_shard
-from mmse.mining.shoppers import STRANGERS, UNCOUNTED, StrangerId, find_strangers, is_day, leave_out, stranger_findings
-from mmse.mining.split import Slices, cut
-from mmse.schema.user_ids import SALT, UserSalt
+from mmse.mining.requests import MergeCounts
+from mmse.mining.shoppers import UNCOUNTED, StrangerId, find_strangers, leave_out, stranger_findings
+from mmse.mining.split import Slices
+from mmse.mining.work_folder import WorkFolder
+from mmse.schema.user_ids import SALT
 from mmse.sources.casting import RowCounts, read_events, read_items
-from mmse.sources.duckdb_session import Session, open_session
-from mmse.sources.file_locations import files_in
+from mmse.sources.duckdb_session import open_session
 from mmse.sources.hashed_ids import hash_ids
-from mmse.sources.tables import EventsConfig, ItemsConfig, Table, fingerprint, open_event_sources, open_items
+from mmse.sources.tables import EventsConfig, ItemsConfig, Table, fingerprint, open_items
 
 log = logging.getLogger(__name__)
 
@@ -53,56 +52,6 @@ ROWS_PER_SHARD = 3_000_000
 ENOUGH_EXPLORED_CLICKS = 1_000
 BYTES_PER_ROW = 80
 """A guess for CSV and JSON, whose rows are not counted before they are read."""
-
-
-@dataclass(frozen=True)
-class MineConfig:
-    """`[mine]` of shop.toml.
-
-    The latest `valid_share` and `test_share` of the requests are held back; train is cut into `periods` of equal size.
-    `shards` is the number of files per slice, by default one per 3 million rows of the log; a shard has to fit in
-    memory. `memory_limit` bounds DuckDB; `threads` `None` means every core. Position bias is learned from at most
-    `max_bias_pairs` pairs of query and item. A query counts as another try of the one before, which took nothing, if
-    the same shopper asks it within `reformulation_minutes`; 0 mines no reformulations and no corrections. A correction
-    of a spelling is one that `correction_shoppers` different shoppers made. `leave_out` names what `mmse doctor` finds
-    and mining leaves out: `bots` (their requests) and `guest` (an id that is everybody: its
-    requests stay, without a shopper); and days, all of whose requests are left out, by their dates (UTC). `dataset` is
-    the folder that the engine `adopt` takes, relative to shop.toml, and `user_salt_file` the file with whose salt the
-    ids of shoppers and visits are hashed (`mmse.schema.user_ids`).
-    """
-
-    valid_share: float = 0.1
-    test_share: float = 0.1
-    periods: int = 8
-    shards: int | None = None
-    memory_limit: str = "1500MB"
-    threads: int | None = None
-    max_bias_pairs: int = 200_000
-    reformulation_minutes: float = 10.0
-    correction_shoppers: int = 3
-    leave_out: tuple[str, ...] = ()
-    dataset: str | None = None
-    user_salt_file: str | None = None
-
-    def __post_init__(self) -> None:
-        require(0 <= self.valid_share < 1, "valid_share", self.valid_share, "a share between 0 and 1")
-        require(0 <= self.test_share < 1, "test_share", self.test_share, "a share between 0 and 1")
-        held_back = self.valid_share + self.test_share
-        require(held_back < 1, "valid_share + test_share", held_back, "less than 1, so that train is left something")
-        require(1 <= self.periods <= 99, "periods", self.periods, "1 to 99")
-        require(self.shards is None or 1 <= self.shards <= 999, "shards", self.shards, "1 to 999, or none")
-        require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more, or none")
-        require(self.max_bias_pairs >= 0, "max_bias_pairs", self.max_bias_pairs, "0 or more")
-        minutes = self.reformulation_minutes
-        require(0 <= minutes <= 1440, "reformulation_minutes", minutes, "0 to 1440, a day")
-        require(self.correction_shoppers >= 1, "correction_shoppers", self.correction_shoppers, "1 or more")
-        for kind in self.leave_out:
-            is_known = kind in STRANGERS or is_day(kind)
-            require(is_known, "leave_out", kind, f"a list of {', '.join(STRANGERS)} and of days such as 2026-11-29")
-
-    def read_salt(self, base: Path) -> UserSalt | None:
-        """The salt of the shop whose shop.toml lies in `base`; raises `UsageError` where it cannot be read."""
-        return None if self.user_salt_file is None else UserSalt.read(base / self.user_salt_file)
 
 
 def mine_log(
@@ -113,51 +62,62 @@ def mine_log(
     *,
     base: Path,
     progress: Progress = silent,
+    engine: MiningEngine = DUCKDB,
 ) -> Manifest:
     """Writes the `dataset` folder `target` from the tables of a shop whose shop.toml lies in `base`.
 
-    `docs/tables.md` describes the folder. Raises `TableError` where a table is wrong, and `OutputError` where `target`
-    cannot be written; in both cases `target` stays as it was.
+    `docs/tables.md` describes the folder, which is the same row for row whatever `engine` reads the log. Raises
+    `TableError` where a table is wrong, and `OutputError` where `target` cannot be written; in both cases `target`
+    stays as it was.
     """
     with open_session(memory_limit=config.memory_limit, threads=config.threads) as session:
         item_table = open_items(session.connection, items, base)
         salt = config.read_salt(base)
-        event_tables = hash_ids(session, open_event_sources(session.connection, events, base), salt)
-        configs = {"items": plain_values(items), "events": plain_values(events), "mine": plain_values(config)}
+        event_tables = hash_ids(session, engine.open_events(session, events, base), salt)
+        configs: dict[str, Any] = {
+            "items": plain_values(items),
+            "events": plain_values(events),
+            "mine": config.to_manifest(),
+        }
+        configs |= {"engine": engine.name} if engine != DUCKDB else {}
         inputs = {"items": item_table.fingerprint(), "events": fingerprint(event_tables)}
         inputs |= {SALT: salt.fingerprint} if salt else {}
         with write_folder(target, kind=DATASET, config=configs, inputs=inputs) as draft:
-            work, dataset = _WorkFolder(draft.folder / ".work"), DatasetFolder(draft.folder)
+            work, dataset = WorkFolder(draft.folder / ".work"), DatasetFolder(draft.folder)
             session.spill_to(work.path / "spill")
             progress("items", 0, 1)
             item_counts = read_items(session, item_table, items)
             progress("events", 0, 1)
-            n_shards = config.shards or _choose_shards(event_tables)
+            log_engine = engine.start(session, work, config)
             event_counts = read_events(
-                session, event_tables, n_shards, work.events, attribution_hours=events.attribution_hours
+                session,
+                event_tables,
+                config.shards or _choose_shards(event_tables),
+                work.events,
+                attribution_hours=events.attribution_hours,
+                write=log_engine.event_writer,
             )
-            left_out = _leave_out(session, work, config.leave_out)
-            merge_counts = _merge_shards(session, work, progress, filters=bool(left_out))
+            left_out = _leave_out(log_engine, config.leave_out)
+            merge_counts = log_engine.merge_shards(progress, filters=bool(left_out))
             _check_without_page(
                 merge_counts.taken_without_page, event_counts.rows, events.max_rejected_share, event_tables
             )
-            warnings = _warnings(merge_counts, find_strangers(session, work.all_requests()))
-            timestamps = _read_timestamps(work)
-            slices = cut(
-                timestamps, valid_share=config.valid_share, test_share=config.test_share, periods=config.periods
-            )
-            bias = _learn_examination(session, work, slices, config)
-            _write_shards(work, slices, bias.curve, dataset, progress, config.threads)
+            sql = log_engine.sql
+            strangers = find_strangers(sql, f"(SELECT user_id, query, {UNCOUNTED} FROM log_request)")
+            warnings = _warnings(merge_counts, strangers)
+            slices = log_engine.cut(SplitShares(config.valid_share, config.test_share, config.periods))
+            bias = _learn_examination(log_engine, slices, config.max_bias_pairs)
+            log_engine.write_shards(slices, bias.curve, dataset.path, progress)
             progress("statistics", 0, 1)
-            write_aggregates(session, dataset, work.requests, slices, bias.curve, item_counts.forms)
-            minutes = config.reformulation_minutes
-            n_reformulations = write_reformulations(session, dataset, slices, minutes) if minutes else 0
-            min_shoppers = config.correction_shoppers
-            n_corrections = write_corrections(session, dataset, slices, minutes, min_shoppers) if minutes else 0
-            row_counts = count_rows(session, dataset.path, slices.periods)
+            write_aggregates(session, sql, dataset, work.path, slices, bias.curve, item_counts.forms)
+            minutes, min_shoppers = config.reformulation_minutes, config.correction_shoppers
+            n_reformulations = write_reformulations(sql, dataset, minutes) if minutes else 0
+            n_corrections = write_corrections(sql, dataset, slices, minutes, min_shoppers) if minutes else 0
+            stages = rows_of(sql, "SELECT slice, stage, count(*) AS n FROM dataset_row GROUP BY slice, stage")
+            row_counts = sum_rows(dataset.path, slices.periods, stages)
             draft.counts.update(
                 {
-                    "requests": _count_requests(timestamps, slices),
+                    "requests": _count_requests(sql, slices),
                     **row_counts,
                     "read": {"items": item_counts.rows, "events": event_counts.rows},
                     "rejected": {"items": item_counts.rejections, "events": event_counts.rejections},
@@ -171,7 +131,7 @@ def mine_log(
                     "reformulations": n_reformulations,
                     "corrections": n_corrections,
                     **({"warnings": warnings} if warnings else {}),
-                    "lessons": _lessons(session, bias, row_counts["stages"]),
+                    "lessons": _lessons(sql, bias, row_counts["stages"]),
                 }
             )
             session.close()
@@ -182,6 +142,12 @@ def mine_log(
     return read_manifest(target, DATASET)
 
 
+def _count_requests(sql: LogSql, slices: Slices) -> dict[str, int]:
+    """How many requests each split has."""
+    per_slice = count_by_slice(sql, slices)
+    return {TRAIN: sum(per_slice[: slices.periods]), VALID: per_slice[-2], TEST: per_slice[-1]}
+
+
 @dataclass(frozen=True)
 class _LearnedBias:
     """Who looks where, what it was learned from, and how many clicks the slots filled at random have in train."""
@@ -189,29 +155,6 @@ class _LearnedBias:
     curve: ExaminationCurve
     source: str
     n_explored_clicks: int
-
-
-class _WorkFolder:
-    """The files that are needed only while mining: checked events by shard, then each shard's requests and rows."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.events = path / "events"
-        self.requests = path / "requests"
-        self.requests.mkdir(parents=True)
-
-    def shards(self) -> list[str]:
-        """The names of the shards that are merged."""
-        return sorted(path.stem.removeprefix("rows-") for path in self.requests.glob("rows-*.parquet"))
-
-    def all_events(self) -> str:
-        """SQL for the good rows of every shard."""
-        return f"read_parquet({files_in(self.events, 'shard=[0-9]*/*.parquet')}, hive_partitioning = false)"
-
-    def all_requests(self) -> str:
-        """SQL for the requests of every shard, with what `find_strangers` reads; what came of them is not counted."""
-        files = files_in(self.requests, "requests-*.parquet")
-        return f"(SELECT user_id, query, {UNCOUNTED} FROM read_parquet({files}))"
 
 
 def _count_sources(counts: RowCounts) -> dict[str, dict[str, dict[str, Any]]]:
@@ -227,11 +170,12 @@ def _choose_shards(events: Sequence[Table]) -> int:
     return min(999, max(1, math.ceil(n_rows / ROWS_PER_SHARD)))
 
 
-def _leave_out(session: Session, work: _WorkFolder, kinds: tuple[str, ...]) -> dict[str, dict[str, int]]:
+def _leave_out(engine: LogEngine, kinds: tuple[str, ...]) -> dict[str, dict[str, int]]:
     """Finds what `kinds` name, and counts it; nothing is looked for where nothing is named."""
     if not kinds:
         return {}
-    counts = leave_out(session, work.all_events(), kinds)
+    engine.open_checked_events()
+    counts = leave_out(engine.sql, "log_event", kinds)
     log.warning("left out, as [mine] leave_out says: %s", counts)
     return counts
 
@@ -249,13 +193,13 @@ def _warnings(counts: MergeCounts, strangers: list[StrangerId]) -> list[str]:
     return warnings
 
 
-def _lessons(session: Session, bias: _LearnedBias, stages: dict[str, dict[str, int]]) -> list[str]:
+def _lessons(sql: LogSql, bias: _LearnedBias, stages: dict[str, dict[str, int]]) -> list[str]:
     """Three lines on what the log teaches; `stages` are the rows of each split by stage."""
     n = Counter[str]()
     for by_stage in stages.values():
         n.update(by_stage)
     n_taken = n["clicked"] + n["carted"] + n["ordered"]
-    (n_users,) = session.run("SELECT count(*) FROM shopper_summary")[0]
+    ((n_users,),) = rows_of(sql, "SELECT count(*) AS n FROM shopper_summary")
     totals = LogTotals(
         n_users=int(n_users),
         n_shown=n_taken + n["unclicked"],
@@ -266,25 +210,6 @@ def _lessons(session: Session, bias: _LearnedBias, stages: dict[str, dict[str, i
         n_positions=len(bias.curve.positions),
     )
     return lessons(totals)
-
-
-def _merge_shards(session: Session, work: _WorkFolder, progress: Progress, *, filters: bool) -> MergeCounts:
-    """Merges every shard of good rows, and deletes its events, so that the log is on the disk only once.
-
-    While one shard's rows are merged and written in a thread, DuckDB reads the next one.
-    """
-    total = MergeCounts()
-    writes: list[Future[MergeCounts]] = []
-    folders = sorted(path for path in work.events.glob("shard=*") if not path.name.startswith("shard=-"))
-    with ThreadPoolExecutor(1) as writer:
-        for number, folder in enumerate(folders):
-            progress("requests", number, len(folders))
-            counts, rows = read_shard(session, folder, work.requests, filters=filters)
-            total = sum((write.result() for write in writes), total + counts)
-            name = folder.name.removeprefix("shard=")
-            writes = [writer.submit(write_rows, rows, work.requests / f"rows-{name}.parquet")]
-            shutil.rmtree(folder)
-        return sum((write.result() for write in writes), total)
 
 
 def _check_without_page(n_rows: int, n_events: int, limit: float, tables: Sequence[Table]) -> None:
@@ -301,30 +226,15 @@ def _check_without_page(n_rows: int, n_events: int, limit: float, tables: Sequen
         )
 
 
-def _read_timestamps(work: _WorkFolder) -> Int64[np.ndarray, " n"]:
-    """Every request's timestamp in microseconds, 8 bytes each."""
-    columns = [
-        pq.read_table(work.requests / f"requests-{shard}.parquet", columns=["timestamp"]).column(0).to_numpy()
-        for shard in work.shards()
-    ]
-    return np.concatenate(columns).astype("datetime64[us]").astype(np.int64)
-
-
-def _count_requests(timestamps: Int64[np.ndarray, " n"], slices: Slices) -> dict[str, int]:
-    per_slice = np.bincount(slices.slice_of(timestamps), minlength=slices.periods + 2)
-    train = int(per_slice[: slices.periods].sum())
-    return {TRAIN: train, VALID: int(per_slice[-2]), TEST: int(per_slice[-1])}
-
-
-def _learn_examination(session: Session, work: _WorkFolder, slices: Slices, config: MineConfig) -> _LearnedBias:
+def _learn_examination(engine: LogEngine, slices: Slices, max_pairs: int) -> _LearnedBias:
     """The curve, and what it was learned from: if they have enough clicks, only the slots that were filled at random.
 
     Only in those does an item's position not depend on who looks. A ranker that knows its shoppers puts an item higher
     for those who like it, and pairs of query and item take that for position bias.
     """
     train_end = slices.starts[slices.periods]
-    counts = count_positions(session, work.shards(), work.requests, end=train_end, max_pairs=config.max_bias_pairs)
-    positions = find_positions(session, work.requests)
+    counts = count_positions(engine, end=train_end, max_pairs=max_pairs)
+    positions = find_positions(engine)
     explored = counts.select_stratum(EXPLORED_STRATUM)
     n_clicks = int(explored.clicked.sum())
     if n_clicks >= ENOUGH_EXPLORED_CLICKS and len(np.unique(explored.position)) > 1:
@@ -334,22 +244,3 @@ def _learn_examination(session: Session, work: _WorkFolder, slices: Slices, conf
     curve = fit_curve(counts, positions)
     source = "the same query and item at several positions" if curve.is_fitted else "none: too few clicks, all 1"
     return _LearnedBias(curve, source, n_clicks)
-
-
-def _write_shards(
-    work: _WorkFolder,
-    slices: Slices,
-    curve: ExaminationCurve,
-    dataset: DatasetFolder,
-    progress: Progress,
-    threads: int | None,
-) -> None:
-    names = work.shards()
-    with ThreadPoolExecutor(min(2, threads or os.cpu_count() or 1)) as pool:
-        writes = [
-            pool.submit(write_shard, work.requests, name, number, slices, curve, dataset.path)
-            for number, name in enumerate(names)
-        ]
-        for number, write in enumerate(writes):
-            progress("dataset", number, len(names))
-            write.result()

@@ -14,9 +14,9 @@ from datetime import date
 from typing import Literal
 
 from mmse.core.findings import Finding, share
+from mmse.mining.log_sql import LogSql, rows_of
 from mmse.sources.casting import ANY_ACTION, ORDERED, SHOWN
-from mmse.sources.duckdb_session import Session
-from mmse.sources.sql import literal, literals
+from mmse.sources.sql import literal
 
 Stranger = Literal["guest", "bots"]
 STRANGERS: tuple[Stranger, ...] = ("guest", "bots")
@@ -39,7 +39,7 @@ MIN_CLICKED = 100
 MIN_GUEST_REQUESTS, MIN_GUEST_SHARE, MIN_GUEST_RATIO = 200, 0.05, 50.0
 """An id is everybody with so many requests, such a share of the log, and so many times what the median shopper has."""
 MIN_GUEST_QUERIES = 20
-UNCOUNTED = "NULL::BIGINT AS n_shown, NULL::BIGINT AS n_clicked, NULL::BIGINT AS n_ordered"
+UNCOUNTED = ", ".join(f"CAST(NULL AS BIGINT) AS {name}" for name in ("n_shown", "n_clicked", "n_ordered"))
 """SQL for the counts of `request_summary` where nobody counted them."""
 
 
@@ -59,49 +59,63 @@ class StrangerId:
         return share(self.requests, self.n_requests)
 
 
-def summarise_requests(session: Session, rows: str) -> None:
-    """Makes the table `request_summary`: a row for each request of `rows`, SQL for checked rows of events."""
-    session.run(f"""
-        CREATE OR REPLACE TABLE request_summary AS
-        SELECT request_id, any_value(user_id) AS user_id, any_value(query) AS query,
-               coalesce(min(timestamp) FILTER (flags & {SHOWN} > 0), min(timestamp)) AS timestamp,
-               count(DISTINCT item_row) FILTER (flags & {SHOWN} > 0) AS n_shown,
-               count(DISTINCT item_row) FILTER (flags & {ANY_ACTION} > 0) AS n_clicked,
-               count(DISTINCT item_row) FILTER (flags & {ORDERED} > 0) AS n_ordered
-          FROM {rows} GROUP BY request_id""")
+def summarise_requests(sql: LogSql, rows: str) -> None:
+    """Makes the relation `request_summary`: a row for each request of `rows`, the name of checked rows of events."""
+    sql.define(
+        "request_summary",
+        f"""
+        SELECT request_id, min(user_id) AS user_id, min(query) AS query,
+               coalesce(min(timestamp) FILTER (WHERE flags & {SHOWN} > 0), min(timestamp)) AS timestamp,
+               count(DISTINCT item_row) FILTER (WHERE flags & {SHOWN} > 0) AS n_shown,
+               count(DISTINCT item_row) FILTER (WHERE flags & {ANY_ACTION} > 0) AS n_clicked,
+               count(DISTINCT item_row) FILTER (WHERE flags & {ORDERED} > 0) AS n_ordered
+          FROM {rows} GROUP BY request_id""",
+    )
 
 
-def find_strangers(session: Session, requests: str) -> list[StrangerId]:
-    """The ids of `requests` that are no shopper, those with the most requests first; makes the table `stranger`.
+def find_strangers(sql: LogSql, requests: str) -> list[StrangerId]:
+    """The ids of `requests` that are no shopper, those with the most requests first; makes the relation `stranger`.
 
     `requests` is SQL with the columns of `request_summary`, of which the counts may be NULL: then only names and
     numbers of requests tell. Distinct queries are counted for busy ids alone.
     """
-    session.run(f"""
-        CREATE OR REPLACE TABLE all_shoppers AS
+    sql.define(
+        "all_shoppers",
+        f"""
         SELECT user_id, count(*) AS n_requests, sum(n_shown) AS n_shown, sum(n_clicked) AS n_clicked,
                sum(n_ordered) AS n_ordered
-          FROM {requests} WHERE user_id IS NOT NULL AND trim(user_id) <> '' GROUP BY user_id;
-        CREATE OR REPLACE TABLE shopper_summary AS
+          FROM {requests} AS request WHERE user_id IS NOT NULL AND trim(user_id) <> '' GROUP BY user_id""",
+    )
+    sql.define(
+        "shopper_summary",
+        f"""
         SELECT all_shoppers.*, n_queries
           FROM all_shoppers LEFT JOIN (
-            SELECT user_id, count(DISTINCT query) AS n_queries
-              FROM {requests} SEMI JOIN (FROM all_shoppers WHERE n_requests >= {MIN_REPEATS}) AS busy USING (user_id)
-             GROUP BY user_id) USING (user_id);
-        DROP TABLE all_shoppers""")
-    ((total, median, rate, n_queries),) = session.run(f"""
-        SELECT (SELECT count(*) FROM {requests}), coalesce(median(n_requests), 0),
-               coalesce(median(n_clicked / n_shown) FILTER (n_shown >= 5), 0),
-               (SELECT approx_count_distinct(query) FROM {requests})
-          FROM shopper_summary""")
-    session.run(f"""
-        CREATE OR REPLACE TABLE stranger AS
+            SELECT request.user_id AS busy_id, count(DISTINCT query) AS n_queries
+              FROM {requests} AS request
+              SEMI JOIN (SELECT user_id FROM all_shoppers WHERE n_requests >= {MIN_REPEATS}) AS busy
+                     ON busy.user_id = request.user_id
+             GROUP BY request.user_id) AS busy_shopper ON busy_id = user_id""",
+    )
+    ((total, median, rate, n_queries),) = rows_of(
+        sql,
+        f"""
+        SELECT (SELECT count(*) FROM {requests} AS request) AS total, coalesce(median(n_requests), 0) AS median,
+               coalesce(median(n_clicked / nullif(n_shown, 0)) FILTER (WHERE n_shown >= 5), 0) AS rate,
+               (SELECT count(*) FROM (SELECT DISTINCT query FROM {requests} AS request LIMIT 3) AS some_query) AS n
+          FROM shopper_summary""",
+    )
+    sql.define(
+        "stranger",
+        f"""
         SELECT user_id, CASE WHEN program IS NOT NULL THEN 'bots' ELSE 'guest' END AS kind,
                coalesce(program, everybody) AS reason, n_requests
           FROM (SELECT *, {_program(total, rate, n_queries)} AS program, {_everybody(total, median)} AS everybody
-                  FROM shopper_summary)
-         WHERE program IS NOT NULL OR everybody IS NOT NULL""")
-    strangers = session.run("SELECT * FROM stranger ORDER BY n_requests DESC, user_id")
+                  FROM shopper_summary) AS shopper
+         WHERE program IS NOT NULL OR everybody IS NOT NULL""",
+    )
+    strangers = rows_of(sql, "SELECT user_id, kind, reason, n_requests FROM stranger ORDER BY n_requests DESC, user_id")
+    sql.drop("all_shoppers")
     return [StrangerId(user_id, kind, reason, requests, total) for user_id, kind, reason, requests in strangers]
 
 
@@ -144,33 +158,34 @@ def is_day(name: str) -> bool:
 
 def on_days(names: Iterable[str]) -> str:
     """SQL for whether `timestamp` (UTC) lies on one of the days among `names`."""
-    days = literals(name for name in names if is_day(name))
-    return f"strftime(timestamp, '%Y-%m-%d') IN ({days})" if days else "false"
+    days = ", ".join(f"DATE {literal(name)}" for name in names if is_day(name))
+    return f"CAST(timestamp AS DATE) IN ({days})" if days else "false"
 
 
-def leave_out(session: Session, rows: str, kinds: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """Finds what `kinds` name in `rows` (SQL) and makes what `kept_rows` reads; counts what is left out.
+def leave_out(sql: LogSql, rows: str, kinds: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """Finds what `kinds` name in the relation `rows` and makes what `kept_rows` reads; counts what is left out.
 
     `kinds` are those of `STRANGERS`, and days; strangers are looked for on the days that stay.
     """
-    summarise_requests(session, rows)
-    session.run(f"CREATE OR REPLACE TABLE day_request AS SELECT * FROM request_summary WHERE {on_days(kinds)}")
-    session.run("DELETE FROM request_summary WHERE request_id IN (SELECT request_id FROM day_request)")
-    find_strangers(session, "request_summary")
-    guests = "guest" in kinds
-    session.run(f"""
-        CREATE OR REPLACE TABLE guest_id AS SELECT user_id FROM stranger WHERE kind = 'guest' AND {guests};
-        CREATE OR REPLACE TABLE left_request AS
-        SELECT request_id, n_shown FROM request_summary JOIN stranger USING (user_id)
+    summarise_requests(sql, rows)
+    sql.define("day_request", f"SELECT * FROM request_summary WHERE {on_days(kinds)}")
+    sql.define("other_request", f"SELECT * FROM request_summary WHERE NOT ({on_days(kinds)})")
+    find_strangers(sql, "other_request")
+    sql.define("guest_id", f"SELECT user_id FROM stranger WHERE kind = 'guest' AND {'guest' in kinds}")
+    sql.define(
+        "left_request",
+        f"""
+        SELECT request_id FROM other_request JOIN stranger ON stranger.user_id = other_request.user_id
          WHERE kind = 'bots' AND {"bots" in kinds}
-         UNION ALL SELECT request_id, n_shown FROM day_request""")
+         UNION ALL SELECT request_id FROM day_request""",
+    )
     counts = {}
     for day in filter(is_day, kinds):
-        ((n,),) = session.run(f"SELECT count(*) FROM day_request WHERE {on_days([day])}")
+        ((n,),) = rows_of(sql, f"SELECT count(*) AS n FROM day_request WHERE {on_days([day])}")
         counts[day] = {"requests": int(n)}
     for kind in (kind for kind in kinds if not is_day(kind)):
-        ((n_ids, n_requests),) = session.run(
-            f"SELECT count(*), coalesce(sum(n_requests), 0) FROM stranger WHERE kind = {literal(kind)}"
+        ((n_ids, n_requests),) = rows_of(
+            sql, f"SELECT count(*) AS n, coalesce(sum(n_requests), 0) AS m FROM stranger WHERE kind = {literal(kind)}"
         )
         counts[kind] = {"ids": int(n_ids), "requests": int(n_requests)}
     return counts
@@ -194,10 +209,11 @@ def _program(total: int, rate: float, n_queries: int) -> str:
         f"n_clicked >= {MIN_CLICKED} AND n_clicked >= 0.9 * n_shown AND n_shown >= 3 * n_requests AND {rate} < 0.5"
     )
     takes_nothing = f"n_clicked = 0 AND n_shown * {rate} >= {MIN_CLICKS_EXPECTED}"
+    clicked, shown = "CAST(n_clicked AS BIGINT)", "CAST(n_shown AS BIGINT)"
     return f"""CASE WHEN {is_named} THEN 'its id names a program'
         WHEN {repeats} THEN 'distinct queries: ' || n_queries || ' in ' || n_requests || ' requests, and no order'
-        WHEN {takes_all} THEN 'it clicks ' || n_clicked::BIGINT || ' of ' || n_shown::BIGINT || ' shown items'
-        WHEN {takes_nothing} THEN 'it was shown ' || n_shown::BIGINT || ' items and clicked none' END"""
+        WHEN {takes_all} THEN 'it clicks ' || {clicked} || ' of ' || {shown} || ' shown items'
+        WHEN {takes_nothing} THEN 'it was shown ' || {shown} || ' items and clicked none' END"""
 
 
 def _everybody(total: int, median: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,13 +44,23 @@ def cut(timestamps: Int64[np.ndarray, " n"], *, valid_share: float, test_share: 
     train would be empty.
     """
     n = len(timestamps)
-    n_train = round(n * (1 - valid_share - test_share))
-    n_before_test = round(n * (1 - test_share))
-    ranks = [*(n_train * p // periods for p in range(periods)), n_train, n_before_test]
+    ranks = cut_ranks(n, valid_share=valid_share, test_share=test_share, periods=periods)
     pivots = sorted({rank for rank in ranks if rank < n})
     timestamps.partition(pivots)
     end = int(timestamps[pivots[-1] :].max()) + 1
-    starts = [int(timestamps[rank]) if rank < n else end for rank in ranks]
+    return slices_at([int(timestamps[rank]) if rank < n else None for rank in ranks], n, end, periods)
+
+
+def cut_ranks(n: int, *, valid_share: float, test_share: float, periods: int) -> list[int]:
+    """The rank in time, among `n` requests, of the first request of each slice; `n` for a slice without any."""
+    n_train = round(n * (1 - valid_share - test_share))
+    n_before_test = round(n * (1 - test_share))
+    return [*(n_train * p // periods for p in range(periods)), n_train, n_before_test]
+
+
+def slices_at(times: Sequence[int | None], n: int, end: int, periods: int) -> Slices:
+    """The slices that start at `times`, None for `end`; raises `TableError` if train would be empty."""
+    starts = [end if time is None else time for time in times]
     if starts[0] == starts[periods]:
         raise TableError(
             f"The {n} requests of the events table cannot be split by time: too many share their timestamp.",

@@ -15,7 +15,7 @@ NO_PAGE = "no request showed the item to this shopper shortly before"
 
 def page_columns(tables: Sequence[Table]) -> tuple[str, ...]:
     """The columns by which sources are joined to what was shown: that of the shopper, or else that of the visit."""
-    keys = (_shopper_key(table) for table in tables if table.is_attributed)
+    keys = (shopper_key(table) for table in tables if table.is_attributed)
     derives = any(table.shows and "request_id" not in table.columns for table in tables)
     visit = ("session_id",) if derives else ()
     return tuple(dict.fromkeys((*keys, *visit)))
@@ -23,7 +23,7 @@ def page_columns(tables: Sequence[Table]) -> tuple[str, ...]:
 
 def attribute(table: Table, shown: str, hours: float) -> str:
     """SQL that gives `{rows}` (SQL, of the source `table`) the `request_id` of their page; `shown` is SQL for pages."""
-    key = _shopper_key(table)
+    key = shopper_key(table)
     pages = f"""
         SELECT {key}, item_row, timestamp, min(request_id) AS request_id FROM {shown}
          WHERE {key} IS NOT NULL GROUP BY {key}, item_row, timestamp"""
@@ -34,5 +34,6 @@ def attribute(table: Table, shown: str, hours: float) -> str:
             ON known.{key} = page.{key} AND known.item_row = page.item_row AND known.timestamp >= page.timestamp"""
 
 
-def _shopper_key(table: Table) -> str:
+def shopper_key(table: Table) -> str:
+    """The column by which the rows of `table` are joined: that of the shopper, or else that of the visit."""
     return "user_id" if "user_id" in table.columns else "session_id"

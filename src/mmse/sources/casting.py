@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from mmse.core.errors import TableError
 from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS, Reader
@@ -124,23 +125,59 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts
     return replace(counts, emptied=emptied, marked_up=n_marked, forms=forms, variants=variants)
 
 
+@dataclass(frozen=True)
+class EventsForm:
+    """How the rows of the events are written: into how many shards, with which columns that join sources.
+
+    What names no request belongs to a request that is at most `attribution_hours` older.
+    """
+
+    shards: int
+    page_keys: Sequence[str]
+    attribution_hours: float
+
+
+@runtime_checkable
+class EventWriter(Protocol):
+    """Writes the checked rows of one source to `target/shard=S/KEY_*.parquet`, KEY being that of the table."""
+
+    def __call__(self, session: Session, table: Table, form: EventsForm, target: Path) -> None:
+        """Rejected rows go to shard -1; `select_events` has the columns."""
+        ...
+
+
+def write_events(session: Session, table: Table, form: EventsForm, target: Path) -> None:
+    """Has DuckDB write the rows; those that name no request are joined to the ones that are written already."""
+    pages = ""
+    if table.is_attributed:
+        written = f"read_parquet({files_in(target, 'shard=[0-9]*/*.parquet')}, hive_partitioning = false)"
+        pages = attribute(table, f"(SELECT * FROM {written} WHERE flags & {SHOWN} > 0)", form.attribution_hours)
+    session.run(
+        f"COPY ({select_events(table, form, pages)}) TO {literal(str(target))} (FORMAT parquet, PARTITION_BY (shard), "
+        f"COMPRESSION lz4_raw, OVERWRITE_OR_IGNORE, FILENAME_PATTERN '{table.key}_{{i}}')",
+        reading=table,
+    )
+
+
 def read_events(
-    session: Session, tables: Sequence[Table], shards: int, target: Path, *, attribution_hours: float = 24.0
+    session: Session,
+    tables: Sequence[Table],
+    shards: int,
+    target: Path,
+    *,
+    attribution_hours: float = 24.0,
+    write: EventWriter = write_events,
 ) -> RowCounts:
-    """Writes the good rows to `target/shard=S/`, adds the bad ones to `rejected`; `_events` has the columns.
+    """Writes the good rows to `target/shard=S/`, adds the bad ones to `rejected`; `select_events` has the columns.
 
     `tables` are the sources of the rows. Those that name no request come after those that show items, and are joined
     to them.
     """
-    page_keys = page_columns(tables)
+    form = EventsForm(shards, page_columns(tables), attribution_hours)
     counts = {}
     for table in tables:
-        rows = _events(table, shards, page_keys)
-        if table.is_attributed:
-            written = f"read_parquet({files_in(target, 'shard=[0-9]*/*.parquet')}, hive_partitioning = false)"
-            shown = f"(SELECT * FROM {written} WHERE flags & {SHOWN} > 0)"
-            rows = _events(table, shards, page_keys, attribute(table, shown, attribution_hours))
-        counts[table.source] = _write_events(session, table, rows, target)
+        write(session, table, form, target)
+        counts[table.source] = _count_events(session, table, target)
     n_rows, kinds = _count_kinds(session, target)
     losses.check_kinds(tables, kinds, min(table.max_rejected_share for table in tables))
     if kinds[-1].rows == kinds[-1].rejected:
@@ -155,13 +192,8 @@ def read_events(
     return RowCounts(n_rows, dict(rejections), kinds=tuple(kinds), sources=counts)
 
 
-def _write_events(session: Session, table: Table, rows: str, target: Path) -> RowCounts:
-    """Writes the rows of one source, SQL, to its files in the shards."""
-    session.run(
-        f"COPY ({rows}) TO {literal(str(target))} (FORMAT parquet, PARTITION_BY (shard), COMPRESSION lz4_raw, "
-        f"OVERWRITE_OR_IGNORE, FILENAME_PATTERN '{table.key}_{{i}}')",
-        reading=table,
-    )
+def _count_events(session: Session, table: Table, target: Path) -> RowCounts:
+    """Counts the rows of one source, and adds its bad ones to `rejected`."""
     if list(target.glob(f"{_REJECTED_FOLDER}/{table.key}_*.parquet")):
         session.run(
             f"INSERT INTO rejected SELECT 'events', {literal(table.source)}, reason, row "
@@ -206,12 +238,13 @@ def read_shard_files(folder: Path) -> str:
     return f"read_parquet({files_in(folder, '*.parquet')}, hive_partitioning = false)"
 
 
-def _events(table: Table, shards: int, page_keys: Sequence[str], pages: str = "") -> str:
+def select_events(table: Table, form: EventsForm, pages: str = "") -> str:
     """SQL for the rows `request_id, timestamp, query, user_id, item_row, position, flags, reason, row, shard`.
 
-    Shard -1 holds the rejected rows. `page_keys` are further columns to write. With `pages`, a join that finds the
-    request of each row, rows have no request of their own.
+    Shard -1 holds the rejected rows; the columns by which sources are joined come before it. With `pages`, a join that
+    finds the request of each row, rows have no request of their own.
     """
+    page_keys = form.page_keys
     names = [name for name in table.columns if Reader.MINING in EVENT_COLUMNS[name].readers or name in page_keys]
     not_shown = "coalesce(retrieved_only, false)" if "retrieved_only" in names else "false"
     rules = [
@@ -225,7 +258,7 @@ def _events(table: Table, shards: int, page_keys: Sequence[str], pages: str = ""
                CASE WHEN {not_shown} THEN {NO_POSITION} ELSE coalesce(position, {NO_POSITION}) END AS position,
                CAST(CASE WHEN {not_shown} THEN 0 WHEN position IS NULL THEN {flags} ELSE {SHOWN} + {flags} END
                    AS TINYINT) AS flags, reason, row{further_columns},
-               CAST(CASE WHEN reason IS NOT NULL THEN -1 ELSE hash(request_id) % {shards} END AS SMALLINT) AS shard
+               CAST(CASE WHEN reason IS NOT NULL THEN -1 ELSE hash(request_id) % {form.shards} END AS SMALLINT) AS shard
           FROM ({_cast(table, rules, joins_items=True, pages=pages, absent=_absent_columns(table, page_keys))})"""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -44,6 +44,8 @@ from mmse.sources.times import NO_FORM, TimeForm, find_order
 
 log = logging.getLogger(__name__)
 
+FileFinder = Callable[[str, Path, str], list[str]]
+"""Gives the files of a source, which may be relative to a folder, of the table of that name."""
 ACTIONS = ("clicked", "carted", "ordered")
 """The flags of what a shopper did with an item."""
 
@@ -52,9 +54,10 @@ ACTIONS = ("clicked", "carted", "ordered")
 class Table:
     """A table, or one source of it, whose files exist and have the columns that are required.
 
-    `source` names it in messages, `key` in SQL. `scan` is SQL for its rows. `shop_columns` has the shop's column for
-    each of ours that the shop has, `rare_columns` for those that no row has which was looked at in large files of JSON.
-    `document` is the column of `scan` that holds a whole row as JSON, if there is one;
+    `source` names it in messages, `key` in SQL. `scan` is SQL for its rows, and `files_scan` the part of it that reads
+    the files. `shop_columns` has the shop's column for each of ours that the shop has, `rare_columns` for those that no
+    row has which was looked at in large files of JSON. `document` is the column of `scan` that holds a whole row as
+    JSON, if there is one;
     `bad_lines` names the table of the lines of CSV that are no rows. `n_rows` is known for Parquet, otherwise `None`.
     `copies` keeps the files as UTF-8 as long as the table is used, where they have another encoding. The other fields
     are those of the config.
@@ -77,6 +80,7 @@ class Table:
     time_form: TimeForm = NO_FORM
     first_position: int = 1
     rare_columns: Mapping[str, ShopColumn] = field(default_factory=dict)
+    files_scan: str = ""
 
     @property
     def columns(self) -> dict[str, str]:
@@ -121,22 +125,27 @@ def open_items(connection: duckdb.DuckDBPyConnection, config: ItemsConfig, base:
     return source.as_table(connection, names, required, config.columns)
 
 
-def open_events(connection: duckdb.DuckDBPyConnection, config: EventsConfig, base: Path) -> Table:
+def open_events(
+    connection: duckdb.DuckDBPyConnection, config: EventsConfig, base: Path, find_files: FileFinder = locate
+) -> Table:
     """The events table of `config`, which has one source; raises `TableError` where a required column is missing."""
     if config.sources:
         raise UsageError("The events have several sources here.", "Give one table: a file with all of its columns.")
-    source = _open_source(connection, config, base, "events", "events")
+    source = _open_source(connection, config, base, "events", "events", find_files)
     return source.as_table(connection, EVENT_COLUMNS.names, {*EVENT_COLUMNS.required_names}, config.columns)
 
 
-def open_event_sources(connection: duckdb.DuckDBPyConnection, config: EventsConfig, base: Path) -> tuple[Table, ...]:
+def open_event_sources(
+    connection: duckdb.DuckDBPyConnection, config: EventsConfig, base: Path, find_files: FileFinder = locate
+) -> tuple[Table, ...]:
     """The events table, source by source: first those that show items, last those that are joined to them.
 
+    `find_files` gives the files of a source.
     Raises `TableError` where a source lacks what its rows need, or where no source shows items.
     """
     if not config.sources:
-        return (open_events(connection, config, base),)
-    tables = [_open_part(connection, config, base, number) for number in range(len(config.sources))]
+        return (open_events(connection, config, base, find_files),)
+    tables = [_open_part(connection, config, base, number, find_files) for number in range(len(config.sources))]
     if not any(table.shows for table in tables):
         raise TableError(
             f"No source of the events table shows items: {', '.join(table.source for table in tables)}.",
@@ -228,14 +237,20 @@ class _OpenSource:
 
 
 def _open_source(
-    connection: duckdb.DuckDBPyConnection, config: ItemsConfig | EventsConfig, base: Path, name: str, key: str
+    connection: duckdb.DuckDBPyConnection,
+    config: ItemsConfig | EventsConfig,
+    base: Path,
+    name: str,
+    key: str,
+    find_files: FileFinder = locate,
 ) -> _OpenSource:
-    files = locate(config.source, base, name)
+    files = find_files(config.source, base, name)
     file_format = config.format or common_format(files, name)
     copies = _copy_texts(files, file_format, config.encoding, name)
     read_files = files if copies is None else sorted(str(path) for path in copies.path.glob("*/*"))
     try:
         relation = READERS[file_format](connection, SourceFiles(read_files, name, key, config.csv))
+        files_scan = relation.scan
         relation = _keep_rows(connection, relation, config, name)
     except (duckdb.Error, *DAMAGED) as error:
         raise _find_unreadable(connection, config, read_files, name, key, error) from error
@@ -256,14 +271,17 @@ def _open_source(
         isinstance(config, EventsConfig) and config.empty_means_no,
         TimeForm((isinstance(config, EventsConfig) and config.time_format) or ""),
         config.first_position if isinstance(config, EventsConfig) else 1,
+        files_scan=files_scan,
     )
     return _OpenSource(table, relation)
 
 
-def _open_part(connection: duckdb.DuckDBPyConnection, config: EventsConfig, base: Path, number: int) -> Table:
+def _open_part(
+    connection: duckdb.DuckDBPyConnection, config: EventsConfig, base: Path, number: int, find_files: FileFinder
+) -> Table:
     """One of several sources. What it needs depends on what its rows tell: what was shown, or what was taken."""
     part = config.sources[number]
-    source = _open_source(connection, config.of_source(part), base, "events", f"events_{number}")
+    source = _open_source(connection, config.of_source(part), base, "events", f"events_{number}", find_files)
     table = source.as_table(connection, EVENT_COLUMNS.names, {"item_id"}, part.columns, config.columns)
     same = [i for i, other in enumerate(config.sources) if other.source == part.source]
     if len(same) > 1:
