@@ -48,7 +48,7 @@ def erase_from_events(folder: Path, user_id: str, *, dry_run: bool = False) -> E
     if not dry_run:
         _seal(folder)
         _remove_drafts(folder)
-    open_rows = pa.Table.from_batches(segments.read_open_batches(folder), SCHEMA)
+    open_rows = pa.Table.from_batches(segments.read_open_batches(folder, SCHEMA), SCHEMA)
     request_ids: set[str] = set()
     queries: set[str] = set()
     for rows in (open_rows, *map(_read_names, segments.sealed_files(folder))):
@@ -102,8 +102,7 @@ def _write_rows(file: Path, mask: pa.ChunkedArray) -> None:
         return
     draft = file.with_name(f".{file.stem}{_DRAFT}")
     try:
-        pq.write_table(rows, draft, compression=segments.COMPRESSION)
-        sync(draft)
+        segments.write_parquet(rows, draft)
         if file.exists():  # nobody has pruned it
             draft.replace(file)
     finally:
@@ -134,7 +133,12 @@ def _is_action(rows: pa.Table, request_ids: pa.Array) -> pa.ChunkedArray:
 
 
 def _remove_drafts(folder: Path) -> None:
-    """Removes what killed processes began to write: of this module, and of segments that are sealed by now."""
+    """Removes what killed processes began to write: of this module, and of segments that are sealed by now.
+
+    What was kept of torn segments goes whole, since nobody can tell whose it is.
+    """
+    for file in segments.torn_files(folder):
+        file.unlink(missing_ok=True)
     open_names = {segment.stem for segment in segments.open_segments(folder)}
     for draft in folder.glob("*/.*"):
         is_left = draft.suffix == segments.DRAFT and draft.stem[1:].rpartition("-")[0] not in open_names

@@ -21,7 +21,7 @@ def export_table(folder: Path, target: Path) -> int:
     """
     files = segments.sealed_files(folder)
     # A segment that is sealed at this moment is read twice; the merge makes one row of it.
-    fresh = pa.Table.from_batches(segments.read_open_batches(folder), SCHEMA)
+    fresh = pa.Table.from_batches(segments.read_open_batches(folder, SCHEMA), SCHEMA)
     if not files and not fresh.num_rows:
         raise UsageError(
             f"There are no events in {folder}.", "Serve with --log-exposures, or send some to POST /v1/events first."

@@ -1,0 +1,91 @@
+"""The campaign of faults: kills, damage, full disks, pairs, folders that vanish, clocks; by seed, into one table.
+
+    python benchmarks/faults/campaign.py WORK [--seed 1] [--scale 1.0] [--only kills-of-events,damage]
+
+Writes benchmarks/results/faults.json: of each fault the trials and their outcomes, and every trial that ended badly in
+words. Kills at a file operation are the same for a seed; those at a moment depend on the machine as well. Full and
+read-only disks need the right to mount, equal process ids that to make namespaces: without it they are left out, and
+the result says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # nothing to fork but this
+sys.path.append(str(Path(__file__).parents[1]))
+
+import faiss
+import torch
+from faults import (
+    bases,
+    damage,
+    disks,
+    kills_of_events,
+    kills_of_runs,
+    kills_of_servers,
+    kills_of_sites,
+    pairs,
+    refusals,
+)
+from faults.trials import Target, run_trials
+from machine import environment, write_result
+
+Rows = list[dict[str, Any]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--scale", type=float, default=1.0, help="times as many trials")
+    parser.add_argument("--only", default="", help="parts, with commas")
+    parser.add_argument("--name", default="faults")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+    options.work.mkdir(parents=True, exist_ok=True)
+    base, work = options.work / "base", options.work / "trials"
+    bases.make_base(base)
+    rows: Rows = []
+    parts = parts_of(base, work, options.seed, options.scale)
+    for name in options.only.split(",") if options.only else parts:
+        rows += parts[name]()
+    result = {"seed": options.seed, "kills": count_kills(rows), "bad": sum(len(row["faults"]) for row in rows)}
+    write_result(options.name, environment() | result | {"rows": rows})
+
+
+def parts_of(base: Path, work: Path, seed: int, scale: float) -> dict[str, Callable[[], Rows]]:
+    """The parts of the campaign, each with its work."""
+
+    def kill(targets: list[Target], n: int) -> Callable[[], Rows]:
+        return lambda: [run_trials(target, work, seed, max(round(n * scale), 1)) for target in targets]
+
+    def times(n: int) -> int:
+        return max(round(n * scale), 1)
+
+    return {
+        "kills-of-events": kill(kills_of_events.targets(base), 24),
+        "kills-of-sites": kill(kills_of_sites.targets(base), 20),
+        "kills-of-servers": lambda: kills_of_servers.kill_servers(base, work, seed, times(24), times(8)),
+        "kills-of-steps": kill(kills_of_runs.step_targets(base), 6),
+        "kills-of-runs": kill(kills_of_runs.whole_targets(base), 6),
+        "pairs": lambda: pairs.run_pairs(base, work, seed, times(8)),
+        "disks": lambda: disks.run_full_disks(base, work, seed, times(6)) if disks.can_mount(work) else [],
+        "refusals": lambda: refusals.run_refusals(base, work),
+        "damage": lambda: damage.damage_all(base, work, seed, times(2)),
+    }
+
+
+def count_kills(rows: Rows) -> int:
+    """The kills that came while the work was done."""
+    return sum(int(row.get("killed at work", 0)) for row in rows)
+
+
+if __name__ == "__main__":
+    main()
