@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmse.core.errors import ArtifactError
 from mmse.schema.http_events import Click, Exposure
 from mmse.serving.events.erasure import erase_from_events
 from mmse.serving.events.inspection import inspect_log
@@ -102,19 +106,40 @@ def test_rows_that_cannot_be_read_are_kept_until_a_person_is_forgotten_or_they_a
         assert not torn_files(tmp_path)
 
 
-def test_every_flipped_bit_of_a_sealed_file_is_found_or_changes_no_row(tmp_path: Path) -> None:
+def test_every_flipped_bit_and_cut_of_a_sealed_file_is_found_before_it_is_parsed(tmp_path: Path) -> None:
     write_segment(tmp_path, STREAM)
     seal_orphans(tmp_path, SCHEMA)
     (file,) = sealed_files(tmp_path)
     assert not list(inspect_log(tmp_path))
     whole, rows = file.read_bytes(), pq.read_table(file)
-    for byte in range(0, len(whole), 7):
+    assert duckdb.read_parquet(str(file)).fetchall() == [tuple(row.values()) for row in rows.to_pylist()]
+    n_harmless = 0
+    for byte in range(0, len(whole), 13):
         data = bytearray(whole)
         data[byte] ^= 1 << byte % 8
-        file.write_bytes(data)
+        file.write_bytes(data if byte % 2 else whole[:byte])
         damages = list(inspect_log(tmp_path))
-        assert damages or pq.read_table(file).equals(rows), f"byte {byte} of {len(whole)}"
-        assert all(str(file) in damage.cause for damage in damages)
+        if not damages:
+            assert byte % 2
+            assert pq.read_table(file).equals(rows), f"byte {byte} of {len(whole)}"
+            n_harmless += 1
+            continue
+        assert str(file) in damages[0].cause
+        for read in (prune_all, partial(erase_from_events, user_id="ann", dry_run=True)):
+            with contextlib.suppress(ArtifactError):
+                read(tmp_path)
+    assert n_harmless <= 1, "in the mark itself"
+
+
+def prune_all(folder: Path) -> None:
+    prune(folder, 1e5, datetime.now(UTC))
+
+
+def test_a_file_of_an_earlier_mmse_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "2026-11-26").mkdir()
+    pq.write_table(pa.Table.from_batches(BATCHES), tmp_path / "2026-11-26" / "former.parquet")
+    assert not list(inspect_log(tmp_path))
+    assert prune(tmp_path, 1.0, datetime.now(UTC)).n_rows == 12
 
 
 def test_a_log_whose_folder_is_removed_loses_no_later_event(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -128,12 +153,3 @@ def test_a_log_whose_folder_is_removed_loses_no_later_event(tmp_path: Path, capl
     (file,) = sealed_files(tmp_path)
     assert pq.read_table(file)["request_id"].to_pylist() == ["later"]
     assert "is gone" in caplog.text
-
-
-def test_nothing_young_is_pruned_on_the_word_of_a_footer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = EventLog(tmp_path)
-    log.append([Click("r1", "a")])
-    log.close()
-    monkeypatch.setattr("mmse.serving.events.retention._newest_time", lambda _: datetime(1970, 1, 1))
-    assert prune(tmp_path, 1.0, datetime.now(UTC)).n_files == 0
-    assert len(sealed_files(tmp_path)) == 1

@@ -42,6 +42,7 @@ from mmse.release.catalogue_changes import compare_catalogues
 from mmse.release.traffic import LogState, compare_days, read_log_state
 from mmse.schema.http import LIVE
 from mmse.serving.events import segments
+from mmse.serving.events.inspection import require_whole_log
 from mmse.serving.events.rows import SCHEMA
 from mmse.serving.versions import publish as publishing
 from mmse.serving.versions.site import Site
@@ -215,6 +216,7 @@ class _Cycle:
         if not folder.is_dir() or (shop.events is not None and _reads(shop.events, folder, shop.base)):
             return None
         segments.seal_orphans(folder, SCHEMA)
+        require_whole_log(folder)
         with explain_os_errors(log):
             shutil.rmtree(log, ignore_errors=True)
             files = segments.sealed_files(folder)

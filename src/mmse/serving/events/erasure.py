@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 
 from mmse.core.artifact import explain_os_errors
 from mmse.core.drafts import sync
-from mmse.core.errors import ArtifactError
 from mmse.serving.events import segments
 from mmse.serving.events.rows import SCHEMA
+from mmse.serving.events.sealed_file import explain_damage, require_whole, write_sealed
 
 SEAL_LIMIT_S = 10.0
 """How long to wait for servers to close their segments; they look every second."""
@@ -102,7 +102,7 @@ def _write_rows(file: Path, mask: pa.ChunkedArray) -> None:
         return
     draft = file.with_name(f".{file.stem}{_DRAFT}")
     try:
-        segments.write_parquet(rows, draft)
+        write_sealed(rows, draft)
         if file.exists():  # nobody has pruned it
             draft.replace(file)
     finally:
@@ -116,10 +116,9 @@ def _read_names(file: Path) -> pa.Table:
 
 
 def _read(file: Path, columns: list[str] | None) -> pa.Table:
-    try:
+    require_whole(file)
+    with explain_damage(file):
         return pq.read_table(file, columns=columns, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise ArtifactError(f"{file} is damaged: {error}.", "Restore it from a backup, or remove it.") from error
 
 
 def _is_named(rows: pa.Table, user_id: str) -> pa.ChunkedArray:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmse.core import artifact
-from mmse.core.errors import ArtifactError
 from mmse.serving.events import segments
+from mmse.serving.events.sealed_file import explain_damage, read_footer
 
 _TIME = "timestamp"
 
@@ -43,7 +40,7 @@ def prune(folder: Path, keep_days: float, now: datetime) -> PruneReport:
     n_files = n_rows = n_bytes = 0
     for file in segments.sealed_files(folder):
         newest, rows = _read_footer(file)
-        if newest is None or newest >= limit or _read_newest(file) >= limit:
+        if newest is None or newest >= limit:
             continue
         n_files, n_rows, n_bytes = n_files + 1, n_rows + rows, n_bytes + file.stat().st_size
         with artifact.explain_os_errors(file):
@@ -55,28 +52,12 @@ def prune(folder: Path, keep_days: float, now: datetime) -> PruneReport:
 
 def _read_footer(file: Path) -> tuple[datetime | None, int]:
     """The time of the newest row, None where the file does not say, and the number of rows."""
-    with _explain(file):
-        metadata = pq.read_metadata(file)
+    metadata = read_footer(file)
+    with explain_damage(file):
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         times = [_newest_time(group) for group in groups]
     known_times = [time for time in times if time is not None]
     return (max(known_times) if known_times and len(known_times) == len(times) else None), metadata.num_rows
-
-
-def _read_newest(file: Path) -> datetime:
-    """The time of the newest row by the rows themselves: nothing is removed on the word of a footer."""
-    with _explain(file):
-        times = pq.read_table(file, columns=[_TIME], partitioning=None, page_checksum_verification=True)[_TIME]
-        newest = pc.max(times).as_py()
-        return newest if isinstance(newest, datetime) else datetime.max
-
-
-@contextlib.contextmanager
-def _explain(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, ArithmeticError, pa.ArrowException) as error:
-        raise ArtifactError(f"{file} is damaged: {error}.", "Restore it from a backup, or remove it.") from error
 
 
 def _newest_time(group: pq.RowGroupMetaData) -> datetime | None:

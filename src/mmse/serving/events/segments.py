@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from mmse.core.artifact import explain_os_errors, rename_exclusively, write_file
 from mmse.core.drafts import sync
+from mmse.serving.events.sealed_file import write_sealed
 from mmse.serving.events.stream import StreamContent, decode, decode_arrow, encode_batch, encode_schema
 
 OPEN_FOLDER = "_open"
@@ -203,7 +204,7 @@ def _seal(segment: Path, schema: pa.Schema) -> None:
                 log.warning("%s holds other rows than %s, which gets a name of its own", target, segment)
                 target = target.with_stem(_new_stem())
             if not target.exists():
-                _write_sealed(rows, target)
+                _put_sealed(rows, target)
     for gap in content.gaps:
         torn_file = segment.with_name(f"{_TORN}{segment.stem}-{gap.start}")
         log.warning("They are kept in %s", torn_file)
@@ -222,17 +223,11 @@ def draft_of(target: Path) -> Path:
     return target.with_name(f".{target.stem}-{secrets.token_hex(4)}{DRAFT}")
 
 
-def write_parquet(rows: pa.Table, file: Path) -> None:
-    """Writes a file of the log to the disk, with a checksum of each page: what compresses it has none of its own."""
-    pq.write_table(rows, file, compression="zstd", write_page_checksum=True)
-    sync(file)
-
-
-def _write_sealed(rows: pa.Table, target: Path) -> None:
+def _put_sealed(rows: pa.Table, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
     draft = draft_of(target)
     try:
-        write_parquet(rows, draft)
+        write_sealed(rows, draft)
         rename_exclusively(draft, target)
     finally:
         draft.unlink(missing_ok=True)
