@@ -20,7 +20,7 @@ from faults.disks import DISK_MB, can_mount, mount, unmount
 from faults.kills_of_runs import SHOP
 
 from mmse.catalogue import Change, LiveCatalogue
-from mmse.core.errors import MmseError
+from mmse.core.errors import ArtifactError, MmseError
 from mmse.cycle.forget import forget
 from mmse.cycle.loop import CycleOptions, run_cycle
 from mmse.cycle.record import read_records
@@ -56,7 +56,7 @@ def works() -> dict[str, Work]:
         "export events": lambda root: export_table(root / "rich" / "events", root.parent / "exported.parquet"),
         "prune events": lambda root: retention.prune(root / "rich" / "events", 1.2, datetime.now(UTC)),
         "forget": lambda root: forget([root / "rich"], ["user1"]),
-        "verify": lambda root: _require(not judges.damages(root / "rich")),
+        "verify": _verify,
         "run": lambda root: run(root / SHOP, root / "run"),
         "cycle": lambda root: run_cycle(root / "site", root / SHOP, CycleOptions()),
     }
@@ -70,6 +70,11 @@ def run_refusals(base: Path, work: Path) -> list[dict[str, Any]]:
 
 def _require(condition: object) -> None:
     assert condition, "nothing was found"
+
+
+def _verify(root: Path) -> None:
+    if damages := judges.damages(root / "rich"):
+        raise ArtifactError(damages[0], "It is found.")
 
 
 def _fold(root: Path) -> None:

@@ -335,7 +335,8 @@ def test_a_dataset_of_a_former_schema_must_be_mined_again(tmp_path: Path) -> Non
     file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 1}))
     with pytest.raises(ArtifactError, match="schema version 1 of 'dataset', this mmse reads 3") as error_info:
         read_manifest(tmp_path / "dataset", "dataset")
-    assert "Mine again: `mmse mine`" in error_info.value.cure
+    assert "`mmse run` makes it again" in error_info.value.cure
+    assert read_manifest(tmp_path / "dataset", "dataset", any_schema=True).schema_version == 1
 
 
 def test_a_full_disk(tmp_path: Path) -> None:

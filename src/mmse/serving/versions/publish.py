@@ -229,6 +229,6 @@ def _require_answers(draft: Path) -> None:
 
 def sweep(site: Path) -> None:
     """Removes what other publishers began and did not end; for the process that holds the lock."""
-    for path in (site / VERSIONS).iterdir():
+    for path in (site / VERSIONS).iterdir() if (site / VERSIONS).is_dir() else ():
         if path.name.startswith(".") and path.name.endswith((".writing", ".removing")):
             shutil.rmtree(path)
