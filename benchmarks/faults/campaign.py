@@ -2,7 +2,7 @@
 
     python benchmarks/faults/campaign.py WORK [--seed 1] [--scale 1.0] [--only kills-of-events,damage]
 
-Writes benchmarks/results/faults.json: of each fault the trials and their outcomes, and every trial that ended badly in
+A part that is run alone takes its place among the others of that seed. Writes benchmarks/results/faults.json: of each fault the trials and their outcomes, and every trial that ended badly in
 words. Kills at a file operation are the same for a seed; those at a moment depend on the machine as well. Full and
 read-only disks need the right to mount, equal process ids that to make namespaces: without it they are left out, and
 the result says so.
@@ -11,6 +11,7 @@ the result says so.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from faults import (
     refusals,
 )
 from faults.trials import Target, run_trials
-from machine import environment, write_result
+from machine import ROOT, environment, write_result
 
 Rows = list[dict[str, Any]]
 
@@ -45,19 +46,31 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scale", type=float, default=1.0, help="times as many trials")
     parser.add_argument("--only", default="", help="parts, with commas")
-    parser.add_argument("--name", default="faults")
     options = parser.parse_args()
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
     base, work = options.work / "base", options.work / "trials"
     bases.make_base(base)
-    rows: Rows = []
     parts = parts_of(base, work, options.seed, options.scale)
     for name in options.only.split(",") if options.only else parts:
-        rows += parts[name]()
-    result = {"seed": options.seed, "kills": count_kills(rows), "bad": sum(len(row["faults"]) for row in rows)}
-    write_result(options.name, environment() | result | {"rows": rows})
+        write_part(options.seed, name, parts[name]())
+
+
+def write_part(seed: int, part: str, rows: Rows) -> None:
+    """Writes the rows of a part into the result, beside those of the other parts that were run with this seed."""
+    file = ROOT / "benchmarks" / "results" / "faults.json"
+    former = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    parts = (former["parts"] if former.get("seed") == seed else {}) | {part: {**environment(), "rows": rows}}
+    all_rows = [row for content in parts.values() for row in content["rows"]]
+    totals = {
+        "seed": seed,
+        "trials": sum(row["trials"] for row in all_rows),
+        "kills": sum(row.get("killed at work", 0) for row in all_rows),
+        "acknowledged": sum(row.get("acknowledged", 0) for row in all_rows),
+        "bad": sum(len(row["faults"]) for row in all_rows),
+    }
+    write_result("faults", totals | {"parts": parts})
 
 
 def parts_of(base: Path, work: Path, seed: int, scale: float) -> dict[str, Callable[[], Rows]]:
@@ -71,20 +84,15 @@ def parts_of(base: Path, work: Path, seed: int, scale: float) -> dict[str, Calla
 
     return {
         "kills-of-events": kill(kills_of_events.targets(base), 24),
-        "kills-of-sites": kill(kills_of_sites.targets(base), 20),
-        "kills-of-servers": lambda: kills_of_servers.kill_servers(base, work, seed, times(24), times(8)),
-        "kills-of-steps": kill(kills_of_runs.step_targets(base), 6),
-        "kills-of-runs": kill(kills_of_runs.whole_targets(base), 6),
-        "pairs": lambda: pairs.run_pairs(base, work, seed, times(8)),
-        "disks": lambda: disks.run_full_disks(base, work, seed, times(6)) if disks.can_mount(work) else [],
+        "kills-of-sites": kill(kills_of_sites.targets(base), 14),
+        "kills-of-servers": lambda: kills_of_servers.kill_servers(base, work, seed, times(16), times(6)),
+        "kills-of-steps": kill(kills_of_runs.step_targets(base), 4),
+        "kills-of-runs": kill(kills_of_runs.whole_targets(base), 4),
+        "pairs": lambda: pairs.run_pairs(base, work, seed, times(4)),
+        "disks": lambda: disks.run_full_disks(base, work, seed, times(4)) if disks.can_mount(work) else [],
         "refusals": lambda: refusals.run_refusals(base, work),
         "damage": lambda: damage.damage_all(base, work, seed, times(2)),
     }
-
-
-def count_kills(rows: Rows) -> int:
-    """The kills that came while the work was done."""
-    return sum(int(row.get("killed at work", 0)) for row in rows)
 
 
 if __name__ == "__main__":

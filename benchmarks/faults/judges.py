@@ -82,11 +82,11 @@ def lost_edits(run: Path, lines: Iterable[str]) -> list[str]:
     price of 0 deletes the item.
     """
     admissible = defaultdict[str, set[float]](lambda: {0.0})
-    for line in lines:
+    for line in (line for line in lines if line.startswith(("try ", "edit "))):
         kind, item_id, price = line.split()
         if kind == "try":
             admissible[item_id].add(float(price))
-        elif kind == "edit":
+        else:
             admissible[item_id] = {float(price)}
     with LiveCatalogue.open(run) as catalogue:
         snapshot = catalogue.snapshot()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mmse.core import artifact
-from mmse.core.artifact import MANIFEST, Manifest, read_manifest, verify, write_folder
+from mmse.core.artifact import MANIFEST, Manifest, explain_os_errors, read_manifest, verify, write_folder
 from mmse.core.errors import ArtifactError, OutputError
 
 CHILD = """
@@ -423,3 +423,8 @@ def test_a_name_that_is_taken_is_not_taken_again(tmp_path: Path, monkeypatch: py
     with pytest.raises(FileExistsError):
         artifact.rename_exclusively(draft, target)
     assert (draft.read_text(), target.read_text()) == ("newer", "new")
+
+
+def test_a_refusal_within_the_folder_is_in_words(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="Read-only"), explain_os_errors(tmp_path / "events"):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "events" / "_open" / "a.rows"))

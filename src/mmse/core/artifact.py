@@ -344,10 +344,10 @@ def file_record(path: Path) -> str:
 
 
 def _concerns(name: object, target: Path) -> bool:
-    """Whether the file that was refused is `target`, above it or next to it, and not a file that the step reads."""
+    """Whether the file that was refused is `target`, in it, above it or next to it, and not one that the step reads."""
     if name is None:
         return True
     path, target = Path(str(name)).absolute(), target.absolute()
-    if target.is_relative_to(path):
+    if target.is_relative_to(path) or path.is_relative_to(target):
         return True
     return path.is_relative_to(target.parent) and path.name.startswith((".", target.name))

@@ -206,6 +206,8 @@ def _seal(segment: Path, schema: pa.Schema) -> None:
             if not target.exists():
                 _put_sealed(rows, target)
     for gap in content.gaps:
+        if gap.is_torn and not content.batches:
+            continue  # its process was killed before it began
         torn_file = segment.with_name(f"{_TORN}{segment.stem}-{gap.start}")
         log.warning("They are kept in %s", torn_file)
         with contextlib.suppress(OSError):
