@@ -2,10 +2,10 @@
 
     python benchmarks/faults/campaign.py WORK [--seed 1] [--scale 1.0] [--only kills-of-events,damage]
 
-A part that is run alone takes its place among the others of that seed. Writes benchmarks/results/faults.json: of each fault the trials and their outcomes, and every trial that ended badly in
-words. Kills at a file operation are the same for a seed; those at a moment depend on the machine as well. Full and
-read-only disks need the right to mount, equal process ids that to make namespaces: without it they are left out, and
-the result says so.
+A part that is run alone takes its place among the others of that seed. Writes benchmarks/results/faults.json: of each
+fault the trials and their outcomes, and every trial that ended badly in words; and faults.md, a table of it. Kills at a
+file operation are the same for a seed; those at a moment depend on the machine as well. Full and read-only disks need
+the right to mount, equal process ids that to make namespaces: without it they are left out.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from faults.trials import Target, run_trials
 from machine import ROOT, environment, write_result
 
 Rows = list[dict[str, Any]]
+NO_OUTCOMES = ("trials", "operations", "lost or corrupt")
 
 
 def main() -> None:
@@ -71,6 +72,17 @@ def write_part(seed: int, part: str, rows: Rows) -> None:
         "bad": sum(len(row["faults"]) for row in all_rows),
     }
     write_result("faults", totals | {"parts": parts})
+    file.with_suffix(".md").write_text(table(all_rows), "utf-8")
+
+
+def table(rows: Rows) -> str:
+    """The rows in Markdown: fault, trials, how they ended, and how many were lost or corrupt."""
+    lines = ["| fault | trials | how they ended | lost, corrupt or unsaid |", "|---|---|---|---|"]
+    for row in rows:
+        outcomes = {name: count for name, count in row.items() if isinstance(count, int) and name not in NO_OUTCOMES}
+        text = ", ".join(f"{count:,} {name}" for name, count in outcomes.items() if count)
+        lines.append(f"| {row['fault']} | {row['trials']} | {text} | {len(row['faults'])} |")
+    return "\n".join(lines) + "\n"
 
 
 def parts_of(base: Path, work: Path, seed: int, scale: float) -> dict[str, Callable[[], Rows]]:

@@ -50,7 +50,7 @@ def main() -> None:
     if not shop.exists():
         children.call(partial(simulate, bases.SHOP, shop.parent))
         shop.write_text(shop.read_text("utf-8").split("[truth]")[0] + bases.TRAIN, "utf-8")
-    runs = [make_run(shop, options.work / f"run{number}", variant) for number, variant in enumerate(VARIANTS)]
+    runs = [make_run(shop, options.work / str(number) / "run", variant) for number, variant in enumerate(VARIANTS)]
     pairs = zip(runs[1:], VARIANTS[1:], strict=True)
     rows = [compare(runs[0], run) | {"environment": variant} for run, variant in pairs]
     write_result("determinism", environment() | {"compared_with": VARIANTS[0], "rows": rows})
@@ -94,8 +94,9 @@ def without_names(content: bytes) -> bytes:
 
 
 def differing_keys(content: bytes, other: bytes) -> list[str]:
-    """The keys of two JSON files that have other values and are no times."""
-    values, other_values = (dict(flatten(json.loads(without_names(text)))) for text in (content, other))
+    """The keys of two JSON files that have other values and are no times; a list of files has no order."""
+    documents = [json.loads(without_names(text)) for text in (content, other)]
+    values, other_values = (dict(flatten(sorted(doc) if isinstance(doc, list) else doc)) for doc in documents)
     keys = [key for key in values.keys() | other_values.keys() if values.get(key) != other_values.get(key)]
     return sorted(key for key in keys if not TIME.search(key) and not is_derived(key))
 

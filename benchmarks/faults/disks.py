@@ -40,8 +40,7 @@ from mmse.retrieval.retriever import Retriever
 from mmse.serving.versions.site import Site
 
 DISK_MB = 64
-MAX_SPARE = 3_000_000
-"""The most bytes that a trial leaves free: about what the work writes."""
+MIN_SPARE = 16_384
 Judge = Callable[[Path, list[str]], list[str]]
 
 
@@ -53,7 +52,6 @@ class DiskWork:
     folders: tuple[str, ...]
     work: Callable[[Path, Report], object]
     judge: Judge
-    max_spare: int = MAX_SPARE
 
 
 def can_mount(work: Path) -> bool:
@@ -79,9 +77,8 @@ def unmount(disk: Path) -> None:
 
 def fill(disk: Path, spare: int) -> None:
     """Leaves about `spare` bytes free on a disk."""
-    stat = os.statvfs(disk)
     with (disk / "filler").open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(stat.f_bavail * stat.f_frsize - spare, 1))
+        os.posix_fallocate(file.fileno(), 0, max(_free_bytes(disk) - spare, 1))
 
 
 def run_full_disks(base: Path, work: Path, seed: int, n: int) -> list[dict[str, Any]]:
@@ -96,24 +93,24 @@ def _works() -> list[DiskWork]:
     return [
         DiskWork("edits, folded meanwhile", run, edit_and_fold, judge_edits),
         DiskWork("publish, with edits meanwhile", site, publish_under_edits, judge_publish),
-        DiskWork("an experiment's start, ramp and stop", ("site",), change_experiments, judge_experiments, 20_000),
-        DiskWork("publishing of rules", ("site",), publish_rules, judge_rules, 20_000),
-        DiskWork("event recording and sealing", (), record_events, _judge_recorded, 200_000),
-        DiskWork("mmse events prune", ("rich",), _prune, lambda trial, _: judges.damages(trial / "rich"), 20_000),
-        DiskWork("mmse forget, in a log", ("log",), forget_in_log, judge_forgotten_log, 20_000),
+        DiskWork("an experiment's start, ramp and stop", ("site",), change_experiments, judge_experiments),
+        DiskWork("publishing of rules", ("site",), publish_rules, judge_rules),
+        DiskWork("event recording and sealing", (), record_events, _judge_recorded),
+        DiskWork("mmse events prune", ("rich",), _prune, lambda trial, _: judges.damages(trial / "rich")),
+        DiskWork("mmse forget, in a log", ("log",), forget_in_log, judge_forgotten_log),
         *steps,
-        DiskWork("mmse cycle", ("shop", "site"), _cycle, _judge_cycle, 8_000_000),
+        DiskWork("mmse cycle", ("shop", "site"), _cycle, _judge_cycle),
     ]
 
 
 def _run(disk_work: DiskWork, base: Path, work: Path, rng: random.Random, n: int) -> dict[str, Any]:
-    counts, faults = Counter[str](), list[str]()
+    counts, faults, disk = Counter[str](), list[str](), work / "disk"
+    most = _measure(disk_work, base, disk)
     for number in range(n):
-        disk = work / "disk"
         assert mount(disk, DISK_MB)
         try:
             children.call(partial(_prepare, disk_work, base, disk))
-            spare = rng.randrange(disk_work.max_spare)
+            spare = rng.randrange(most)
             fill(disk, spare)
             child = children.start(partial(_work, disk_work, disk))
             code = child.wait()
@@ -135,6 +132,23 @@ def _run(disk_work: DiskWork, base: Path, work: Path, rng: random.Random, n: int
     row = {"fault": f"disk full: {disk_work.name}", "trials": n, **counts, "faults": faults}
     print(row, flush=True)
     return row
+
+
+def _measure(disk_work: DiskWork, base: Path, disk: Path) -> int:
+    """The bytes that a work takes on a disk with room, and somewhat more: the most that a trial leaves free."""
+    assert mount(disk, DISK_MB)
+    try:
+        children.call(partial(_prepare, disk_work, base, disk))
+        former = _free_bytes(disk)
+        children.start(partial(_work, disk_work, disk)).wait()
+        return max((former - _free_bytes(disk)) * 5 // 4, MIN_SPARE)
+    finally:
+        unmount(disk)
+
+
+def _free_bytes(disk: Path) -> int:
+    stat = os.statvfs(disk)
+    return stat.f_bavail * stat.f_frsize
 
 
 def _prepare(disk_work: DiskWork, base: Path, disk: Path) -> None:
