@@ -19,7 +19,7 @@ from typing import Any
 
 from faults import bases, children, judges
 from faults.children import Report
-from faults.kills_of_events import forget_in_log, judge_events, judge_forgotten_log, prune_log, record_events
+from faults.kills_of_events import forget_in_log, judge_events, judge_forgotten_log, prune_log, record_events, write_log
 from faults.kills_of_runs import SHOP
 from faults.kills_of_sites import (
     change_experiments,
@@ -110,7 +110,7 @@ def _run(disk_work: DiskWork, base: Path, work: Path, rng: random.Random, n: int
         assert mount(disk, DISK_MB)
         try:
             children.call(partial(_prepare, disk_work, base, disk))
-            spare = rng.randrange(most)
+            spare = int(most * rng.random() ** 2)
             fill(disk, spare)
             child = children.start(partial(_work, disk_work, disk))
             code = child.wait()
@@ -154,8 +154,7 @@ def _free_bytes(disk: Path) -> int:
 def _prepare(disk_work: DiskWork, base: Path, disk: Path) -> None:
     for name in disk_work.folders:
         if name == "log":
-            for number in range(6):
-                bases.write_events(disk / "events", f"old{number % 3}-{number}", [20.0 + number] * 3)
+            write_log(disk)
         else:
             shutil.copytree(base / name, disk / name, symlinks=True)
     if SHOP.parent.name in disk_work.folders:

@@ -28,8 +28,8 @@ def targets(base: Path) -> list[Target]:
     """The targets of the log."""
     return [
         Target("event recording and sealing", lambda trial: None, record_events, judge_events, keeps=True),
-        Target("mmse events prune", _write_log, prune_log, judge_prune),
-        Target("mmse forget, in a log", _write_log, forget_in_log, judge_forgotten_log),
+        Target("mmse events prune", write_log, prune_log, judge_prune),
+        Target("mmse forget, in a log", write_log, forget_in_log, judge_forgotten_log),
         Target(
             "mmse forget, in a site", partial(_link_site, base), forget_in_site, partial(_judge_forgotten_site, base)
         ),
@@ -62,7 +62,8 @@ def judge_events(trial: Path, lines: list[str]) -> list[str]:
     return problems + ([f"not sealed: {left}"] if left else [])
 
 
-def _write_log(trial: Path) -> None:
+def write_log(trial: Path) -> None:
+    """A log of old and young rows, in sealed files and in a segment."""
     for number in range(N_OLD):
         bases.write_events(trial / "events", f"old{number % 3}-{number}", [20.0 + number] * 3)
     for number in range(N_YOUNG):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mmse.core import artifact
-from mmse.core.artifact import MANIFEST, Manifest, explain_os_errors, read_manifest, verify, write_folder
+from mmse.core.artifact import MANIFEST, Manifest, explain_os_errors, read_manifest, verify, write_file, write_folder
 from mmse.core.errors import ArtifactError, OutputError
 
 CHILD = """
@@ -428,3 +428,14 @@ def test_a_name_that_is_taken_is_not_taken_again(tmp_path: Path, monkeypatch: py
 def test_a_refusal_within_the_folder_is_in_words(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="Read-only"), explain_os_errors(tmp_path / "events"):
         raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "events" / "_open" / "a.rows"))
+
+
+def test_a_file_that_the_disk_refuses_leaves_no_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_file(tmp_path / "a.json", b"former")
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OutputError, match="No space left"):
+        write_file(tmp_path / "a.json", b"new")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"former"]

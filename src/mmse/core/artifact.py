@@ -140,11 +140,16 @@ def write_file(path: Path, content: bytes) -> None:
     """Writes a file next to `path`, syncs it and renames it to `path`; raises `OutputError` where that is refused."""
     draft = path.with_name(f".{path.name}.writing")
     with explain_os_errors(path):
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        try:
+            with draft.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)  # on a full disk it would hold what room there is
+            raise
         sync(path.parent)
 
 
