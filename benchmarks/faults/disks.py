@@ -157,7 +157,7 @@ def _prepare(disk_work: DiskWork, base: Path, disk: Path) -> None:
             write_log(disk)
         else:
             shutil.copytree(base / name, disk / name, symlinks=True)
-    if SHOP.parent.name in disk_work.folders:
+    if disk_work.work is _cycle:
         bases.add_day(disk / "shop")
 
 

@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from mmse.core.artifact import explain_os_errors
 from mmse.core.drafts import sync
 from mmse.serving.events import segments
+from mmse.serving.events.inspection import require_whole_log
 from mmse.serving.events.rows import SCHEMA
-from mmse.serving.events.sealed_file import explain_damage, require_whole, write_sealed
+from mmse.serving.events.sealed_file import explain_damage, write_sealed
 
 SEAL_LIMIT_S = 10.0
 """How long to wait for servers to close their segments; they look every second."""
@@ -48,6 +49,7 @@ def erase_from_events(folder: Path, user_id: str, *, dry_run: bool = False) -> E
     if not dry_run:
         _seal(folder)
         _remove_drafts(folder)
+    require_whole_log(folder)
     open_rows = pa.Table.from_batches(segments.read_open_batches(folder, SCHEMA), SCHEMA)
     request_ids: set[str] = set()
     queries: set[str] = set()
@@ -116,7 +118,6 @@ def _read_names(file: Path) -> pa.Table:
 
 
 def _read(file: Path, columns: list[str] | None) -> pa.Table:
-    require_whole(file)
     with explain_damage(file):
         return pq.read_table(file, columns=columns, partitioning=None)
 
