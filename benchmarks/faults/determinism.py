@@ -50,14 +50,16 @@ def main() -> None:
     if not shop.exists():
         children.call(partial(simulate, bases.SHOP, shop.parent))
         shop.write_text(shop.read_text("utf-8").split("[truth]")[0] + bases.TRAIN, "utf-8")
-    runs = [make_run(shop, options.work / str(number) / "run", variant) for number, variant in enumerate(VARIANTS)]
+    runs = [
+        make_run(shop, options.work / str(number) / "same" / "run", variant) for number, variant in enumerate(VARIANTS)
+    ]
     pairs = zip(runs[1:], VARIANTS[1:], strict=True)
     rows = [compare(runs[0], run) | {"environment": variant} for run, variant in pairs]
     write_result("determinism", environment() | {"compared_with": VARIANTS[0], "rows": rows})
 
 
 def make_run(shop: Path, run: Path, variant: dict[str, str]) -> Path:
-    """A run of `shop` under an environment."""
+    """A run of `shop` under an environment; its report names its folders, so these have the same names."""
     shutil.rmtree(run, ignore_errors=True)
     command = [sys.executable, "-m", "mmse", "run", str(shop), "--out", str(run)]
     subprocess.run(command, env=os.environ | THREADS | variant, check=True, stdout=subprocess.DEVNULL)

@@ -38,6 +38,7 @@ from mmse.cycle.loop import CycleOptions, run_cycle
 from mmse.pipeline import make
 from mmse.retrieval.retriever import Retriever
 from mmse.serving.versions.site import Site
+from mmse.shop import shop_of
 
 DISK_MB = 64
 MIN_SPARE = 16_384
@@ -88,7 +89,7 @@ def run_full_disks(base: Path, work: Path, seed: int, n: int) -> list[dict[str, 
 
 
 def _works() -> list[DiskWork]:
-    steps = [DiskWork(f"step {kind}", ("shop", "run"), partial(_make, kind), _judge_run) for kind in INPUTS]
+    steps = [DiskWork(f"step {kind}", ("run",), partial(_make, kind), _judge_run) for kind in INPUTS]
     run, site = ("run",), ("run", "site")
     return [
         DiskWork("edits, folded meanwhile", run, edit_and_fold, judge_edits),
@@ -179,13 +180,13 @@ def _searches(disk_work: DiskWork, disk: Path) -> list[str]:
 
 def _make(kind: str, disk: Path, report: Report) -> None:
     shutil.rmtree(disk / "run" / kind)
-    make(kind, disk / SHOP, disk / "run")
+    make(kind, shop_of(disk / "run"), disk / "run")
 
 
 def _judge_run(disk: Path, lines: list[str]) -> list[str]:
     problems = judges.folder_damages(disk / "run")
     for kind in INPUTS:
-        make(kind, disk / SHOP, disk / "run")
+        make(kind, shop_of(disk / "run"), disk / "run")
     return problems + judges.damages(disk / "run") + judges.litter(disk)
 
 

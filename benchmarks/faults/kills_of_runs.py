@@ -18,6 +18,7 @@ from mmse.cycle.loop import CycleOptions, run_cycle
 from mmse.cycle.record import read_records
 from mmse.pipeline import make, run
 from mmse.serving.versions.site import Site
+from mmse.shop import shop_of
 
 SHOP = Path("shop", "shop.toml")
 
@@ -42,7 +43,6 @@ def whole_targets(base: Path) -> list[Target]:
 
 
 def _prepare_step(base: Path, kind: str, trial: Path) -> None:
-    bases.link_tree(base / "shop", trial / "shop")
     bases.link_tree(base / "run", trial / "run")
     file = trial / "run" / kind / MANIFEST
     manifest = json.loads(file.read_text("utf-8"))
@@ -52,13 +52,13 @@ def _prepare_step(base: Path, kind: str, trial: Path) -> None:
 
 
 def _make(kind: str, trial: Path, report: Report) -> None:
-    make(kind, trial / SHOP, trial / "run")
+    make(kind, shop_of(trial / "run"), trial / "run")
 
 
 def _judge_step(base: Path, kind: str, trial: Path, lines: list[str]) -> list[str]:
     """Every folder is whole or absent; done again, the step gives what it gave, and leaves nothing."""
     problems = judges.folder_damages(trial / "run")
-    make(kind, trial / SHOP, trial / "run")
+    make(kind, shop_of(trial / "run"), trial / "run")
     expected, actual = judges.fingerprints(base / "run"), judges.fingerprints(trial / "run")
     names = {INDEX, REPORT} if kind == INDEX else set()  # the words' segments have random names
     problems += [f"{name} is another" for name in expected if actual.get(name) != expected[name] and name not in names]
