@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -34,10 +32,10 @@ def _step_target(base: Path, kind: str) -> Target:
 
 
 def whole_targets(base: Path) -> list[Target]:
-    """The commands as people start them: processes of their own, killed at random moments."""
+    """What makes many folders, killed at random moments."""
     prepare = partial(_prepare_day, base)
     return [
-        Target("mmse run, a day later", prepare, _run_command, _judge_run, by_operation=False),
+        Target("mmse run, a day later", prepare, _run_all, _judge_run, by_operation=False),
         Target("mmse cycle, a day later", prepare, _cycle, _judge_cycle, by_operation=False),
     ]
 
@@ -71,9 +69,8 @@ def _prepare_day(base: Path, trial: Path) -> None:
     bases.add_day(trial / "shop")
 
 
-def _run_command(trial: Path, report: Report) -> None:
-    command = [sys.executable, "-m", "mmse", "run", str(trial / SHOP), "--out", str(trial / "run")]
-    subprocess.run(command, check=True)
+def _run_all(trial: Path, report: Report) -> None:
+    run(trial / SHOP, trial / "run")
 
 
 def _judge_run(trial: Path, lines: list[str]) -> list[str]:
