@@ -12,6 +12,7 @@ import select
 import shutil
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -105,6 +106,25 @@ def call(work: Callable[[], T], limit_s: float = LIMIT_S) -> T:
     if child.wait(limit_s) != 0:
         raise ChildFailure(f"exit code {child.code}: " + "\n".join(child.lines[-12:]))
     return cast(T, pickle.loads(bytes.fromhex(child.lines[-1])))
+
+
+def run_threads(*works: Callable[[], object]) -> None:
+    """Does each of `works` in a thread of this process; raises what one of them raised."""
+    errors: list[BaseException] = []
+
+    def run(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 def count_operations(work: Work) -> int:

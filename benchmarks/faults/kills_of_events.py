@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from faults import bases, judges
+from faults import bases, children, judges
 from faults.children import Report
 from faults.trials import Target
 
@@ -47,12 +46,10 @@ def record_events(trial: Path, report: Report) -> None:
             log.append([Exposure(request_id, "drill", ["i1", "i2"]), Click(request_id, "i2")])
             report(f"event {request_id}")
 
-    threads = [threading.Thread(target=append, args=(writer,)) for writer in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    log.close()
+    try:
+        children.run_threads(*(partial(append, writer) for writer in range(3)))
+    finally:
+        log.close()
 
 
 def judge_events(trial: Path, lines: list[str]) -> list[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from faults import bases, judges
+from faults import bases, children, judges
 from faults.children import Report
 from faults.trials import Target
 
@@ -70,13 +69,7 @@ def edit_and_fold(trial: Path, report: Report) -> None:
     """Two threads that edit a run, whose edits are folded every few rows."""
     config = LiveConfig(fold_rows=8, fold_share=0.0)
     with LiveCatalogue.open(trial / "run", writable=True, config=config) as catalogue:
-        threads = [
-            threading.Thread(target=write_edits, args=(catalogue.apply, name, report, N_EDITS)) for name in ("a", "b")
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        children.run_threads(*(partial(write_edits, catalogue.apply, name, report, N_EDITS) for name in ("a", "b")))
 
 
 def judge_edits(trial: Path, lines: list[str]) -> list[str]:
@@ -91,20 +84,7 @@ def judge_edits(trial: Path, lines: list[str]) -> list[str]:
 
 def _with_edits(site: Path, report: Report, work: Callable[[], object]) -> None:
     """Does `work` while another thread edits the site, until both are done."""
-    errors: list[BaseException] = []
-
-    def edit() -> None:
-        try:
-            write_edits(Site.open(site).apply, "a", report, N_EDITS // 2)
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=edit)
-    thread.start()
-    work()
-    thread.join()
-    if errors:
-        raise errors[0]
+    children.run_threads(partial(write_edits, Site.open(site).apply, "a", report, N_EDITS // 2), work)
 
 
 def publish_under_edits(trial: Path, report: Report) -> None:
