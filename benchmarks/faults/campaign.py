@@ -1,6 +1,6 @@
 """The campaign of faults: kills, damage, full disks, pairs, folders that vanish, clocks; by seed, into one table.
 
-    python benchmarks/faults/campaign.py WORK [--seed 1] [--scale 1.0] [--only kills-of-events,damage]
+    python benchmarks/faults/campaign.py WORK [--seed 1] [--scale 1.0] [--only kills-of-events,pairs]
 
 A part that is run alone takes its place among the others of that seed. Writes benchmarks/results/faults.json: of each
 fault the trials and their outcomes, and every trial that ended badly in words; and faults.md, a table of it. Kills at a
@@ -91,6 +91,9 @@ def parts_of(base: Path, work: Path, seed: int, scale: float) -> dict[str, Calla
     def kill(targets: list[Target], n: int) -> Callable[[], Rows]:
         return lambda: [run_trials(target, work, seed, max(round(n * scale), 1)) for target in targets]
 
+    def fill(works: Callable[[], list[disks.DiskWork]]) -> Callable[[], Rows]:
+        return lambda: disks.run_full_disks(base, work, seed, times(4), works()) if disks.can_mount(work) else []
+
     def times(n: int) -> int:
         return max(round(n * scale), 1)
 
@@ -101,9 +104,11 @@ def parts_of(base: Path, work: Path, seed: int, scale: float) -> dict[str, Calla
         "kills-of-steps": kill(kills_of_runs.step_targets(base), 4),
         "kills-of-runs": kill(kills_of_runs.whole_targets(base), 4),
         "pairs": lambda: pairs.run_pairs(base, work, seed, times(4)),
-        "disks": lambda: disks.run_full_disks(base, work, seed, times(4)) if disks.can_mount(work) else [],
+        "disks": fill(disks.works),
+        "disks-of-steps": fill(disks.steps),
         "refusals": lambda: refusals.run_refusals(base, work),
-        "damage": lambda: damage.damage_all(base, work, seed, times(2)),
+        "damage-of-runs": lambda: damage.damage_all(base, work, seed, times(2), "run"),
+        "damage-of-sites": lambda: damage.damage_all(base, work, seed, times(2), "rich"),
     }
 
 

@@ -30,32 +30,32 @@ LOCKS = ("cycle.html", "lock", "queue", "publishing", "folding", "held", "seal",
 """Files without content, or whose content says only that it is another one; and the page of a cycle, for people."""
 
 
-def damage_all(base: Path, work: Path, seed: int, n_flips: int) -> list[dict[str, Any]]:
-    """A row for each kind of damage: how many trials had which outcome, and those that were wrong and unsaid.
+def damage_all(base: Path, work: Path, seed: int, n_flips: int, name: str) -> list[dict[str, Any]]:
+    """A row for a cut and for a flipped bit of each file of `run` or `rich`: how many trials had which outcome.
 
     Files that say what is in force, and the log of events, have no manifest; they are tried six times as often.
     """
-    rng, rows = random.Random(f"{seed} damage"), []
-    for name, label, contents in (("run", "a run", run_contents), ("rich", "a site", site_contents)):
-        source, target = base / name, work / name
-        shutil.rmtree(target, ignore_errors=True)
-        bases.link_tree(source, target)
-        expected = children.call(partial(contents, source))
-        for kind in ("flip", "cut"):
-            counts, faults = Counter[str](), list[str]()
-            for file in files_of(source):
-                n = (n_flips if kind == "flip" else 1) * (6 if file.parts[0] in STATE else 1)
-                for _ in range(n):
-                    where = spoil(target / file, kind, rng)
-                    outcome = inspect(target, contents, expected)
-                    (target / file).unlink()
-                    os.link(source / file, target / file)
-                    counts[outcome.split(":")[0]] += 1
-                    if outcome.startswith(("silently", "raw")):
-                        faults.append(f"{file} {where}: {outcome}")
-                        print(faults[-1], flush=True)
-            fault = "one bit of a file" if kind == "flip" else "a file cut"
-            rows.append({"fault": f"{fault}: {label}", "trials": counts.total(), **counts, "faults": faults})
+    rng, rows = random.Random(f"{seed} damage {name}"), []
+    label, contents = {"run": ("a run", run_contents), "rich": ("a site", site_contents)}[name]
+    source, target = base / name, work / name
+    shutil.rmtree(target, ignore_errors=True)
+    bases.link_tree(source, target)
+    expected = children.call(partial(contents, source))
+    for kind in ("cut", "flip"):
+        counts, faults = Counter[str](), list[str]()
+        for file in files_of(source):
+            n = (n_flips if kind == "flip" else 1) * (6 if file.parts[0] in STATE else 1)
+            for _ in range(n):
+                where = spoil(target / file, kind, rng)
+                outcome = inspect(target, contents, expected)
+                (target / file).unlink()
+                os.link(source / file, target / file)
+                counts[outcome.split(":")[0]] += 1
+                if outcome.startswith(("silently", "raw")):
+                    faults.append(f"{file} {where}: {outcome}")
+                    print(faults[-1], flush=True)
+        fault = "one bit of a file" if kind == "flip" else "a file cut"
+        rows.append({"fault": f"{fault}: {label}", "trials": counts.total(), **counts, "faults": faults})
     return rows
 
 

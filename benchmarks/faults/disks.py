@@ -82,14 +82,19 @@ def fill(disk: Path, spare: int) -> None:
         os.posix_fallocate(file.fileno(), 0, max(_free_bytes(disk) - spare, 1))
 
 
-def run_full_disks(base: Path, work: Path, seed: int, n: int) -> list[dict[str, Any]]:
+def run_full_disks(base: Path, work: Path, seed: int, n: int, works: list[DiskWork]) -> list[dict[str, Any]]:
     """A row for each work: `n` trials of a disk that is full at a random byte."""
     rng = random.Random(f"{seed} disks")
-    return [_run(disk_work, base, work, rng, n) for disk_work in _works()]
+    return [_run(disk_work, base, work, rng, n) for disk_work in works]
 
 
-def _works() -> list[DiskWork]:
-    steps = [DiskWork(f"step {kind}", ("run",), partial(_make, kind), _judge_run) for kind in INPUTS]
+def steps() -> list[DiskWork]:
+    """Each step of a run."""
+    return [DiskWork(f"step {kind}", ("run",), partial(_make, kind), _judge_run) for kind in INPUTS]
+
+
+def works() -> list[DiskWork]:
+    """All other work."""
     run, site = ("run",), ("run", "site")
     return [
         DiskWork("edits, folded meanwhile", run, edit_and_fold, judge_edits),
@@ -99,7 +104,6 @@ def _works() -> list[DiskWork]:
         DiskWork("event recording and sealing", (), record_events, _judge_recorded),
         DiskWork("mmse events prune", ("rich",), _prune, lambda trial, _: judges.damages(trial / "rich")),
         DiskWork("mmse forget, in a log", ("log",), forget_in_log, judge_forgotten_log),
-        *steps,
         DiskWork("mmse cycle", ("shop", "site"), _cycle, _judge_cycle),
     ]
 
@@ -158,6 +162,8 @@ def _prepare(disk_work: DiskWork, base: Path, disk: Path) -> None:
             write_log(disk)
         else:
             shutil.copytree(base / name, disk / name, symlinks=True)
+    if disk_work.name.startswith("step "):
+        shutil.rmtree(disk / "run" / disk_work.name.removeprefix("step "))
     if disk_work.work is _cycle:
         bases.add_day(disk / "shop")
 
@@ -179,7 +185,6 @@ def _searches(disk_work: DiskWork, disk: Path) -> list[str]:
 
 
 def _make(kind: str, disk: Path, report: Report) -> None:
-    shutil.rmtree(disk / "run" / kind)
     make(kind, shop_of(disk / "run"), disk / "run")
 
 

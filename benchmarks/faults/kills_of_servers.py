@@ -132,7 +132,7 @@ def _send(client: httpx.Client, request_id: str, report: Report) -> None:
 
 
 def _judge(site: Path, lines: list[str]) -> list[str]:
-    problems = [problem for problem in judges.damages(site) if "no whole commit" not in problem]
+    problems = [problem for problem in judges.damages(site) if "no whole" not in problem]
     problems += judges.lost_edits(Site.open(site).state().live.run, lines)
     return problems + judges.miscounted_events(site / "events", lines)
 

@@ -74,7 +74,7 @@ def edit_and_fold(trial: Path, report: Report) -> None:
 
 def judge_edits(trial: Path, lines: list[str]) -> list[str]:
     """Looks at the run, and makes an edit."""
-    problems = [problem for problem in judges.damages(trial / "run") if "no whole commit" not in problem]
+    problems = [problem for problem in judges.damages(trial / "run") if "no whole" not in problem]
     problems += judges.lost_edits(trial / "run", lines)
     with LiveCatalogue.open(trial / "run", writable=True, config=bases.MANUAL) as catalogue:
         catalogue.apply([Upsert({"item_id": "later", "title": "zorbak", "price": 3.0})])
@@ -106,7 +106,7 @@ def swap_under_edits(trial: Path, report: Report) -> None:
 def _judge_site(trial: Path, lines: list[str]) -> list[str]:
     """What is damaged in a site, and which edits its live version lacks."""
     site = trial / "site"
-    problems = [problem for problem in judges.damages(site) if "no whole commit" not in problem]
+    problems = [problem for problem in judges.damages(site) if "no whole" not in problem]
     live = Site.open(site).state().live.run
     if not Retriever.open(live).search("mug", 5):
         problems.append("the live version finds nothing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import time
@@ -153,3 +154,12 @@ def test_a_log_whose_folder_is_removed_loses_no_later_event(tmp_path: Path, capl
     (file,) = sealed_files(tmp_path)
     assert pq.read_table(file)["request_id"].to_pylist() == ["later"]
     assert "is gone" in caplog.text
+
+
+def test_a_torn_end_is_said_of_a_dead_process_and_not_of_a_living_one(tmp_path: Path) -> None:
+    path = write_segment(tmp_path, STREAM[:-9])
+    (damage,) = inspect_log(tmp_path)
+    assert f"no whole rows from byte {STARTS[3]} on" in damage.cause
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert not list(inspect_log(tmp_path)), "it is just being written"

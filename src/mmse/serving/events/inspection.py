@@ -31,6 +31,12 @@ def inspect_log(folder: Path) -> Iterator[ArtifactError]:
         for gap in gaps:
             if not gap.is_torn:
                 yield ArtifactError(f"{segment} is damaged from byte {gap.start} to {gap.end}.", _KEPT)
+            elif not segments.is_in_use(segment):
+                yield ArtifactError(
+                    f"{segment} has no whole rows from byte {gap.start} on. Either its process was ended in "
+                    "a write, which it never acknowledged; or the file was cut, and its last rows are lost.",
+                    _KEPT,
+                )
 
 
 def require_whole_log(folder: Path) -> None:

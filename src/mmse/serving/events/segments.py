@@ -120,6 +120,16 @@ def request_seal(folder: Path) -> None:
         write_file(folder / OPEN_FOLDER / _SEAL_REQUEST, secrets.token_bytes(8))
 
 
+def is_in_use(segment: Path) -> bool:
+    """Whether a living process appends to a segment."""
+    with contextlib.suppress(FileNotFoundError), segment.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def open_segments(folder: Path) -> list[Path]:
     """The segments that are not sealed yet, of living processes and of dead ones."""
     return sorted(path for end in (_STREAM, _FORMER_STREAM) for path in (folder / OPEN_FOLDER).glob(f"*{end}"))
