@@ -55,6 +55,15 @@ def test_a_second_run_skips_every_stage(copied: tuple[Shop, Path]) -> None:
     assert set(said.skipped.values()) == {"up to date: same inputs, same config"}
 
 
+def test_what_a_kill_left_beside_a_folder_goes_or_comes_back(copied: tuple[Shop, Path]) -> None:
+    shop, out = copied
+    (out / "map").rename(out / ".map.former-0123456789abcdef")  # killed before the new one took its place
+    shutil.copytree(out / "vectors", out / ".vectors.former-0123456789abcdef")  # killed after it had
+    (out / ".index.writing-0123456789abcdef").mkdir()
+    assert heard(shop, out).ran == {}, "what was there is whole, and comes back"
+    assert not list(out.glob(".*"))
+
+
 def test_a_run_folder_made_in_one_go_is_whole(small_run: Path) -> None:
     for stage in STEPS:
         kind = "model" if stage.startswith("baselines") else stage

@@ -5,13 +5,14 @@ A step reads folders of the run and writes one (`mmse.core.run_folder` has the p
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from mmse.core import artifact
+from mmse.core import artifact, drafts
 from mmse.core.artifact import Manifest
 from mmse.core.config import plain_values
 from mmse.core.errors import ArtifactError, UsageError
@@ -391,6 +392,8 @@ def _make(name: str, shop: Shop, folder: str | Path | None, listener: Listener, 
     if kind == DATASET:
         write_shop_path(shop, run_folder)
     config = step.full_config(shop)
+    with contextlib.suppress(OSError):  # a run that may not be written has nothing to sweep
+        drafts.sweep(target)
     reason = artifact.reason_to_make(target, step.kind, config, inputs)
     listener.step(name, reason or UP_TO_DATE, reason is not None)
     if reason is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from mmse.core import artifact
 from mmse.core.config import build, read_toml, require
 from mmse.core.errors import ArtifactError, UsageError
+from mmse.core.json_files import read_json, write_json
 from mmse.core.run_folder import RunFolder
 from mmse.dataset.serving_data import ServingConfig
 from mmse.evaluation.offline import EvaluateConfig
@@ -163,14 +163,14 @@ def write_shop_path(shop: Shop, run: RunFolder) -> None:
     """Notes in the run folder which shop it is made from, so that `mmse evaluate RUN` finds config and truth."""
     with artifact.explain_os_errors(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
-        run.shop.write_text(json.dumps({"shop": str(shop.path.resolve())}) + "\n", "utf-8")
+        write_json(run.shop, {"shop": str(shop.path.resolve())})
 
 
 def shop_of(run: Path) -> Shop:
     """The shop a run folder was made from; `ArtifactError` where it does not say, `UsageError` where it is gone."""
     file = RunFolder(run).shop
     try:
-        shop = Path(json.loads(file.read_text("utf-8"))["shop"])
+        shop = Path(read_json(file, dict)["shop"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{run} is not a run folder: it has no {file.name} that names its shop.",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mmse.core import artifact
-from mmse.core.artifact import MANIFEST, Manifest, read_manifest, verify, write_folder
+from mmse.core.artifact import MANIFEST, Manifest, explain_os_errors, read_manifest, verify, write_file, write_folder
 from mmse.core.errors import ArtifactError, OutputError
 
 CHILD = """
@@ -335,7 +335,8 @@ def test_a_dataset_of_a_former_schema_must_be_mined_again(tmp_path: Path) -> Non
     file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 1}))
     with pytest.raises(ArtifactError, match="schema version 1 of 'dataset', this mmse reads 3") as error_info:
         read_manifest(tmp_path / "dataset", "dataset")
-    assert "Mine again: `mmse mine`" in error_info.value.cure
+    assert "`mmse run` makes it again" in error_info.value.cure
+    assert read_manifest(tmp_path / "dataset", "dataset", any_schema=True).schema_version == 1
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
@@ -422,3 +423,19 @@ def test_a_name_that_is_taken_is_not_taken_again(tmp_path: Path, monkeypatch: py
     with pytest.raises(FileExistsError):
         artifact.rename_exclusively(draft, target)
     assert (draft.read_text(), target.read_text()) == ("newer", "new")
+
+
+def test_a_refusal_within_the_folder_is_in_words(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="Read-only"), explain_os_errors(tmp_path / "events"):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "events" / "_open" / "a.rows"))
+
+
+def test_a_file_that_the_disk_refuses_leaves_no_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_file(tmp_path / "a.json", b"former")
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OutputError, match="No space left"):
+        write_file(tmp_path / "a.json", b"new")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"former"]

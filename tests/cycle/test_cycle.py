@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -178,3 +179,13 @@ def test_a_log_comes_to_the_sources_of_the_shop(small_shop: Shop, tmp_path: Path
     shop = read_shop(small_shop.path, tmp_path)
     assert shop.events is not None
     assert [source.source for source in shop.events.sources] == ["events/*.parquet", str(tmp_path)]
+
+
+def test_a_site_of_an_earlier_schema_gets_its_next_version(site: Path, small_shop: Shop, tmp_path: Path) -> None:
+    file = site / "versions" / "0001" / "index" / "manifest.json"
+    manifest = json.loads(file.read_text("utf-8")) | {"schema_version": 1, "fingerprint": "0" * 32}
+    file.unlink()  # it may be a link to that of the run
+    file.write_text(json.dumps(manifest), "utf-8")
+    record = run_cycle(site, small_shop.path, CycleOptions(run=tmp_path / "run"))
+    assert (record.outcome, record.version, record.former) == ("published", "0002", "0001")
+    assert "former_schema" in {finding.name for finding in record.findings}

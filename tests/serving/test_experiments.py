@@ -11,6 +11,7 @@ import pytest
 from litestar.testing import TestClient
 
 from mmse.core.errors import ArtifactError, UsageError
+from mmse.core.json_files import rewrite_json
 from mmse.experiment.assignment import Arm, Experiment, Explore, Interleave, assign
 from mmse.serving import experiments
 from mmse.serving.config import ServeConfig
@@ -121,9 +122,8 @@ def test_what_is_not_served_any_more_ends_the_experiment_for_its_shoppers(
     experiments.start(site, Experiment("try", {"a": Arm(serves="other"), "b": Arm(serves="other")}))
     with pytest.raises(UsageError, match="'try' serves 'other'"):
         experiments.require_unused(site, "other")
-    (folder / EXPERIMENTS).write_text(
-        (folder / EXPERIMENTS).read_text().replace('"serves": "other"', '"serves": "gone"')
-    )
+    text = (folder / EXPERIMENTS).read_text("utf-8")
+    rewrite_json(folder / EXPERIMENTS, text.replace('"serves": "other"', '"serves": "gone"'))
     answer = ask(service, user_id="u1")
     assert (answer["version"], answer["assignments"]) == ("0001", {})
     assert "needs 'gone', which is not served" in service.get("/v1/experiments").json()["problem"]

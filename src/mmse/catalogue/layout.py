@@ -62,12 +62,13 @@ def wal_size(run: Path, generation: int) -> int:
     return os.stat(f"{run}/live/journal-{generation}").st_size  # noqa: PTH116
 
 
-def read_origin(run: Path) -> str:
+def read_origin(run: Path, *, any_schema: bool = False) -> str:
     """The fingerprints of the dataset, the model, the vectors and the index that a live catalogue stands on.
 
-    Raises `ArtifactError` where a folder is missing or does not fit the others.
+    With `any_schema` also of folders that this mmse cannot open. Raises `ArtifactError` where a folder is missing or
+    does not fit the others.
     """
-    manifests = {kind: artifact.read_manifest(run / kind, kind) for kind in KINDS}
+    manifests = {kind: artifact.read_manifest(run / kind, kind, any_schema=any_schema) for kind in KINDS}
     require_lineage(manifests, run)
     fingerprints = {kind: manifest.fingerprint for kind, manifest in manifests.items()}
     fingerprints[DATASET] = manifests[INDEX].inputs[DATASET]

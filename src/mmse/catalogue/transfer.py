@@ -93,13 +93,16 @@ def generation_edits(run: Path, number: int, end: int | None = None) -> dict[str
 def pending_edits(run: Path) -> dict[str, Edit]:
     """The net edits of `run` since its step folders were made, by item id; others may fold meanwhile.
 
+    The step folders may be of an earlier schema, which this mmse cannot search.
+
     Raises `ArtifactError` where the edits belong to step folders that have been replaced.
     """
     layout.require_own_live_folder(run)
     while (number := layout.newest_generation(run)) is not None:
         try:
             edits = generation_edits(run, number)
-            if edits and wal.read_header(layout.wal_file(run, number))[0].origin != layout.read_origin(run):
+            origin = wal.read_header(layout.wal_file(run, number))[0].origin
+            if edits and origin != layout.read_origin(run, any_schema=True):
                 raise stale_edits_error(run, len(edits))
             return edits
         except FileNotFoundError:

@@ -1,10 +1,9 @@
 """The write-ahead log of edits, their only durable record: a file that is only ever appended to.
 
-A frame is a mark, a length, two checksums and a body. The first frame holds the header. Each further one holds one
-commit, of however many callers. It is on the disk before any of them is told so. A frame is begun only when the one
-before is on the disk; so a broken frame at the end was never acknowledged, unless the file was cut. It is dropped,
-which is said, and its bytes are kept aside. A broken frame that has whole ones after it, or bytes in it that an
-interrupted write cannot leave, is damage.
+The first frame (`mmse.core.frames`) holds the header. Each further one holds one commit, of however many callers. It is
+on the disk before any of them is told so. So a broken frame at the end was never acknowledged, unless the file was cut.
+It is dropped, which is said, and its bytes are kept aside. A broken frame that has whole ones after it, or bytes in it
+that an interrupted write cannot leave, is damage.
 
 A writer locks the file until its frame is on the disk or removed again, so that a reader sees neither.
 """
@@ -15,22 +14,20 @@ import contextlib
 import logging
 import os
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from struct import Struct
 
 import msgspec
 
 from mmse import __version__
 from mmse.catalogue.edits import Edit
-from mmse.core import locks
+from mmse.core import frames, locks
 from mmse.core.artifact import explain_os_errors, write_file
 from mmse.core.errors import ArtifactError, OutputError, UsageError
+from mmse.core.frames import HEAD, is_torn, read_body
 
 SCHEMA_VERSION = 1
-MARK = b"\xf5mj\n"
 MAX_BYTES = 1 << 30
 """The size limit of one commit. The length field would overflow at four billion; no shop has a batch of that size."""
 
@@ -38,9 +35,6 @@ MAX_KEPT = 16 << 20
 """How many bytes of a torn commit are kept aside."""
 
 log = logging.getLogger(__name__)
-
-_HEAD = Struct("<4sIII")  # mark, length, checksum of the body, checksum of the three
-_SECTOR = 512
 
 
 class WalHeader(msgspec.Struct, frozen=True):
@@ -135,9 +129,9 @@ def encode_frames(edits: Sequence[Edit], per_frame: int = 10_000) -> bytes:
 def read_header(path: Path) -> tuple[WalHeader, int]:
     """The header of a log and the byte where the first commit begins; raises `ArtifactError` where it is damaged."""
     with path.open("rb") as file:
-        head = file.read(_HEAD.size)
-        length = _HEAD.unpack(head)[1] if len(head) == _HEAD.size else 0
-        body = _read_body(head + file.read(min(length, MAX_BYTES)), 0)
+        head = file.read(HEAD.size)
+        length = HEAD.unpack(head)[1] if len(head) == HEAD.size else 0
+        body = read_body(head + file.read(min(length, MAX_BYTES)), 0)
     try:
         if body is None:
             raise ValueError("it does not begin with a header")
@@ -152,7 +146,7 @@ def read_header(path: Path) -> tuple[WalHeader, int]:
             f"{path} has schema version {header.schema_version}, this mmse reads {SCHEMA_VERSION}.",
             "Open the catalogue with the mmse that wrote it.",
         )
-    return header, _HEAD.size + len(body)
+    return header, HEAD.size + len(body)
 
 
 def read(path: Path, start: int, end: int | None = None) -> WalSlice:
@@ -167,16 +161,16 @@ def read(path: Path, start: int, end: int | None = None) -> WalSlice:
     commits: list[WalCommit] = []
     offset = 0
     while offset < len(data):
-        body = _read_body(data, offset)
+        body = read_body(data, offset)
         if body is None:
-            if _is_torn(data, offset):
+            if is_torn(data, offset):
                 break
             raise _damage_error(path, start + offset, "its content is not what was written")
         try:
             commits.append(msgspec.msgpack.decode(body, type=WalCommit))
         except msgspec.MsgspecError as error:
             raise _damage_error(path, start + offset, str(error)) from error
-        offset += _HEAD.size + len(body)
+        offset += HEAD.size + len(body)
     return WalSlice(commits, start + offset, len(data) - offset)
 
 
@@ -229,36 +223,7 @@ def _output_errors(path: Path) -> Iterator[None]:
 def _frame(body: bytes) -> bytes:
     if len(body) > MAX_BYTES:
         raise UsageError(f"These edits take {len(body):,} bytes, at most {MAX_BYTES:,}.", "Apply them in parts.")
-    head = _HEAD.pack(MARK, len(body), zlib.crc32(body), 0)
-    return head[:12] + zlib.crc32(head[:12]).to_bytes(4, "little") + body
-
-
-def _read_body(data: bytes, offset: int) -> bytes | None:
-    """The body of the frame at byte `offset`; None where the frame is not whole."""
-    head = data[offset : offset + _HEAD.size]
-    if len(head) < _HEAD.size:
-        return None
-    mark, length, body_checksum, head_checksum = _HEAD.unpack(head)
-    if mark != MARK or head_checksum != zlib.crc32(head[:12]):
-        return None
-    body = data[offset + _HEAD.size : offset + _HEAD.size + length]
-    return body if len(body) == length and zlib.crc32(body) == body_checksum else None
-
-
-def _is_torn(data: bytes, offset: int) -> bool:
-    """Whether the broken frame at `offset` is an interrupted write: cut short, or with zeros that a power cut left."""
-    next_mark = data.find(MARK, offset + 1)
-    while next_mark >= 0:
-        if _read_body(data, next_mark) is not None:
-            return False
-        next_mark = data.find(MARK, next_mark + 1)
-    head = data[offset : offset + _HEAD.size]
-    if len(head) < _HEAD.size:
-        return True
-    mark, length, _, head_checksum = _HEAD.unpack(head)
-    is_head_valid = mark == MARK and head_checksum == zlib.crc32(head[:12])
-    is_short = is_head_valid and offset + _HEAD.size + length > len(data)
-    return is_short or bytes(_SECTOR) in data[offset:] or not any(head)
+    return frames.encode_frame(body)
 
 
 def _damage_error(path: Path, offset: int, reason: str) -> ArtifactError:

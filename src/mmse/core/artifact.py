@@ -28,7 +28,7 @@ import msgspec
 from mmse import __version__
 from mmse.core import drafts
 from mmse.core.drafts import sync
-from mmse.core.errors import ArtifactError, MmseError, OutputError, UsageError
+from mmse.core.errors import ArtifactError, MmseError, OutputError, SchemaError, UsageError
 
 SCHEMA_VERSIONS = {"dataset": 3, "index": 2}
 """The schema version of each kind of folder, 1 where it is not named."""
@@ -140,11 +140,16 @@ def write_file(path: Path, content: bytes) -> None:
     """Writes a file next to `path`, syncs it and renames it to `path`; raises `OutputError` where that is refused."""
     draft = path.with_name(f".{path.name}.writing")
     with explain_os_errors(path):
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        try:
+            with draft.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)  # on a full disk it would hold what room there is
+            raise
         sync(path.parent)
 
 
@@ -162,8 +167,12 @@ def rename_exclusively(source: Path, target: Path) -> None:
         source.unlink()
 
 
-def read_manifest(folder: Path, kind: str) -> Manifest:
-    """The manifest of `folder`, checked to be of `kind`; raises `ArtifactError` otherwise."""
+def read_manifest(folder: Path, kind: str, *, any_schema: bool = False) -> Manifest:
+    """The manifest of `folder`, checked to be of `kind`; raises `ArtifactError` otherwise.
+
+    Raises `SchemaError` where the folder is of another schema version, unless `any_schema` is as good: what a folder
+    was made from can be told of each.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         raise ArtifactError(
@@ -183,11 +192,10 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
             f"{folder} holds '{manifest.kind}', expected '{kind}'.", f"Give the folder that holds '{kind}'."
         )
     version = SCHEMA_VERSIONS.get(kind, 1)
-    if manifest.schema_version != version:
-        cure = "Mine again: `mmse mine`, or `mmse run`" if kind == "dataset" else "Run its step again"
-        raise ArtifactError(
+    if manifest.schema_version != version and not any_schema:
+        raise SchemaError(
             f"{folder} has schema version {manifest.schema_version} of '{kind}', this mmse reads {version}.",
-            f"{cure} with this version.",
+            "`mmse run` makes it again. In place of a site's version, publish the new run; the edits go along.",
         )
     return manifest
 
@@ -341,10 +349,10 @@ def file_record(path: Path) -> str:
 
 
 def _concerns(name: object, target: Path) -> bool:
-    """Whether the file that was refused is `target`, above it or next to it, and not a file that the step reads."""
+    """Whether the file that was refused is `target`, in it, above it or next to it, and not one that the step reads."""
     if name is None:
         return True
     path, target = Path(str(name)).absolute(), target.absolute()
-    if target.is_relative_to(path):
+    if target.is_relative_to(path) or path.is_relative_to(target):
         return True
     return path.is_relative_to(target.parent) and path.name.startswith((".", target.name))

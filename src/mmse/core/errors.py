@@ -4,6 +4,7 @@
     ├── UsageError        the command, an option or a key of shop.toml is wrong
     ├── TableError        a table of the user is missing, unreadable or malformed
     ├── ArtifactError     a folder of a run is missing, damaged or does not fit the others
+    │   └── SchemaError   it was written in a form that this mmse does not read
     ├── OutputError       the result cannot be written (permission, full disk)
     ├── StoreError        a vector store on another machine or in another process does not answer, or refuses
     ├── ProcessLost       another process of a training run has gone (training/distributed.py)
@@ -43,6 +44,10 @@ class TableError(MmseError):
 
 class ArtifactError(MmseError):
     """A folder of a run is missing, damaged, of another kind, or made from other inputs."""
+
+
+class SchemaError(ArtifactError):
+    """A folder of a run was made by a mmse that wrote it in another form: it is whole, and has to be made again."""
 
 
 class OutputError(MmseError):

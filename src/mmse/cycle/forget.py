@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
-from mmse.core import artifact, drafts, locks
+from mmse.core import artifact, drafts, json_files, locks
 from mmse.core.artifact import MANIFEST
 from mmse.core.errors import MmseError, OutputError, UsageError
 from mmse.core.run_folder import DATASET, INPUTS, SERVING, RunFolder
@@ -149,7 +149,10 @@ class _Erasure:
             text, n = text_pattern(form).subn(REDACTED, text)
             n_mentions += n
         if n_mentions and not self.dry_run:
-            artifact.write_file(file, text.encode())
+            if file.suffix == ".json":
+                json_files.rewrite_json(file, text)
+            else:
+                artifact.write_file(file, text.encode())
         return n_mentions
 
     def _add(self, folder: Path, n_rows: int) -> None:

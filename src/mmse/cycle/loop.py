@@ -18,8 +18,8 @@ from typing import Literal, final
 
 from mmse.catalogue import transfer
 from mmse.core import locks
-from mmse.core.artifact import explain_os_errors
-from mmse.core.errors import MmseError, OutputError
+from mmse.core.artifact import explain_os_errors, read_manifest
+from mmse.core.errors import MmseError, OutputError, SchemaError
 from mmse.core.findings import Finding, sort_findings
 from mmse.core.folder_copy import link_file
 from mmse.core.run_folder import DATASET, SEARCH, RunFolder
@@ -42,6 +42,7 @@ from mmse.release.catalogue_changes import compare_catalogues
 from mmse.release.traffic import LogState, compare_days, read_log_state
 from mmse.schema.http import LIVE
 from mmse.serving.events import segments
+from mmse.serving.events.inspection import require_whole_log
 from mmse.serving.events.rows import SCHEMA
 from mmse.serving.versions import publish as publishing
 from mmse.serving.versions.site import Site
@@ -129,7 +130,7 @@ class _Cycle:
             arm=self.options.arm,
             version=self.version,
             former=current.name if current else None,
-            items=self._run.manifest(DATASET).counts["items"] if self._run.has(DATASET) else 0,
+            items=self._count_items(),
             log=self.log,
             recalls=self.recalls,
             findings=sort_findings(self.findings),
@@ -138,6 +139,12 @@ class _Cycle:
         write_record(self.site, record)
         write_page(folder_of(self.site, record.number), record, records)
         return record
+
+    def _count_items(self) -> int:
+        """The items of the dataset, also of one that is to be made again."""
+        if not self._run.has(DATASET):
+            return 0
+        return int(read_manifest(self._run.dataset, DATASET, any_schema=True).counts["items"])
 
     @property
     def _run(self) -> RunFolder:
@@ -167,7 +174,7 @@ class _Cycle:
             return "unchanged"
         comparison = compare_answers(
             self._run.path,
-            current.run if current else None,
+            current.run if current and self._can_search(current) else None,
             former.recalls if former else [],
             shop.release,
             self.listener.part,
@@ -215,6 +222,7 @@ class _Cycle:
         if not folder.is_dir() or (shop.events is not None and _reads(shop.events, folder, shop.base)):
             return None
         segments.seal_orphans(folder, SCHEMA)
+        require_whole_log(folder)
         with explain_os_errors(log):
             shutil.rmtree(log, ignore_errors=True)
             files = segments.sealed_files(folder)
@@ -223,6 +231,17 @@ class _Cycle:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 link_file(file, target)
         return log if files else None
+
+    def _can_search(self, current: Version) -> bool:
+        """Whether this mmse can search the version that is served; says so where it cannot."""
+        try:
+            for kind in SEARCH:
+                RunFolder(current.run).manifest(kind)
+        except SchemaError as error:
+            cause = f"Its answers are not compared with those of version {current.name}. {error.cause}"
+            self._add([Finding("former_schema", "notes", cause, "From the next version on they are.")])
+            return False
+        return True
 
     def _make(self, shop: Shop, kinds: Sequence[str]) -> None:
         with _time_steps(self.listener, self.steps) as listener:
@@ -255,7 +274,10 @@ class _Cycle:
 
 def _is_same(run_folder: RunFolder, current: RunFolder) -> bool:
     """Whether a run is the one that is served."""
-    return all(run_folder.manifest(kind).fingerprint == current.manifest(kind).fingerprint for kind in SEARCH)
+    manifests = [
+        (run_folder.manifest(kind), read_manifest(current.path / kind, kind, any_schema=True)) for kind in SEARCH
+    ]
+    return all(manifest.fingerprint == served.fingerprint for manifest, served in manifests)
 
 
 def _reads(events: EventsConfig, folder: Path, base: Path) -> bool:

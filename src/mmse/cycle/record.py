@@ -9,9 +9,10 @@ from typing import Literal
 
 import msgspec
 
-from mmse.core.artifact import explain_os_errors, write_file
+from mmse.core.artifact import explain_os_errors
 from mmse.core.errors import ArtifactError
 from mmse.core.findings import Finding
+from mmse.core.json_files import read_json, write_json
 from mmse.release.answers import StageRecall
 from mmse.release.traffic import LogState
 
@@ -71,7 +72,7 @@ def write_record(site: Path, record: CycleRecord) -> None:
     path = folder_of(site, record.number) / RECORD
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    write_json(path, record)
 
 
 def record_of(records: Sequence[CycleRecord], version: str) -> CycleRecord | None:
@@ -85,8 +86,8 @@ def _folders(site: Path) -> list[Path]:
 
 def _read(path: Path) -> CycleRecord:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=CycleRecord)
-    except (OSError, msgspec.DecodeError) as error:
+        return read_json(path, CycleRecord)
+    except (OSError, ValueError, msgspec.DecodeError) as error:
         raise ArtifactError(
             f"{path} is no record of a cycle: {error}.", f"Move {path.parent} away: the cycle then goes by the others."
         ) from error

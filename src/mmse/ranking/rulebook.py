@@ -25,8 +25,9 @@ from pathlib import Path
 import msgspec
 
 from mmse.core import locks
-from mmse.core.artifact import explain_os_errors, write_file
+from mmse.core.artifact import explain_os_errors
 from mmse.core.errors import ArtifactError, MmseError, UsageError
+from mmse.core.json_files import read_json, write_json
 from mmse.ranking.rule_file import read_rules
 from mmse.ranking.rules import Rules
 from mmse.schema.filters import Kind
@@ -168,10 +169,10 @@ class Rulebook:
     def _read_live(self) -> LiveRules | None:
         path = self.folder / CURRENT
         try:
-            return msgspec.json.decode(path.read_bytes(), type=LiveRules)
+            return read_json(path, LiveRules)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, msgspec.DecodeError) as error:
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
             raise ArtifactError(f"{path} is damaged: {error}.", "Publish the rules again.") from error
 
     def _read_rules(self, publication: Publication) -> Rules:
@@ -215,7 +216,7 @@ class Rulebook:
             history, is_known = [], False
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         live = LiveRules(Publication(version, at, by, note, _digest(text.encode())), tuple(history))
-        write_file(self.folder / CURRENT, msgspec.json.format(msgspec.json.encode(live), indent=2))
+        write_json(self.folder / CURRENT, live)
         if is_known:
             self._prune({publication.version for publication in (live.publication, *live.history)})
 

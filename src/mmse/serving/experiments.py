@@ -16,6 +16,7 @@ import msgspec
 
 from mmse.core import locks
 from mmse.core.errors import ArtifactError, UsageError
+from mmse.core.json_files import read_json, write_json
 from mmse.experiment import assignment
 from mmse.experiment.assignment import Experiment, ExperimentState
 from mmse.serving.versions import site_file
@@ -78,7 +79,7 @@ def read_experiments(site: Path) -> ExperimentsRecord:
     if not path.exists():
         return ExperimentsRecord()
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=ExperimentsRecord)
+        record = read_json(path, ExperimentsRecord)
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise ArtifactError(
             f"{path} is damaged: {error}.",
@@ -171,5 +172,5 @@ def _apply(
         record = read_experiments(site.path)
         state = compute_state(record.state)
         history = [*record.history[-site_file.MAX_HISTORY + 1 :], change]
-        site_file.write_json(site.path / EXPERIMENTS, ExperimentsRecord(state, history))
+        write_json(site.path / EXPERIMENTS, ExperimentsRecord(state, history))
     return state

@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 
 from mmse.core.artifact import explain_os_errors
 from mmse.core.drafts import sync
-from mmse.core.errors import ArtifactError
 from mmse.serving.events import segments
+from mmse.serving.events.inspection import require_whole_log
 from mmse.serving.events.rows import SCHEMA
+from mmse.serving.events.sealed_file import explain_damage, write_sealed
 
 SEAL_LIMIT_S = 10.0
 """How long to wait for servers to close their segments; they look every second."""
@@ -48,7 +49,8 @@ def erase_from_events(folder: Path, user_id: str, *, dry_run: bool = False) -> E
     if not dry_run:
         _seal(folder)
         _remove_drafts(folder)
-    open_rows = pa.Table.from_batches(segments.read_open_batches(folder), SCHEMA)
+    require_whole_log(folder)
+    open_rows = pa.Table.from_batches(segments.read_open_batches(folder, SCHEMA), SCHEMA)
     request_ids: set[str] = set()
     queries: set[str] = set()
     for rows in (open_rows, *map(_read_names, segments.sealed_files(folder))):
@@ -102,8 +104,7 @@ def _write_rows(file: Path, mask: pa.ChunkedArray) -> None:
         return
     draft = file.with_name(f".{file.stem}{_DRAFT}")
     try:
-        pq.write_table(rows, draft, compression=segments.COMPRESSION)
-        sync(draft)
+        write_sealed(rows, draft)
         if file.exists():  # nobody has pruned it
             draft.replace(file)
     finally:
@@ -117,10 +118,8 @@ def _read_names(file: Path) -> pa.Table:
 
 
 def _read(file: Path, columns: list[str] | None) -> pa.Table:
-    try:
+    with explain_damage(file):
         return pq.read_table(file, columns=columns, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise ArtifactError(f"{file} is damaged: {error}.", "Restore it from a backup, or remove it.") from error
 
 
 def _is_named(rows: pa.Table, user_id: str) -> pa.ChunkedArray:
@@ -134,7 +133,12 @@ def _is_action(rows: pa.Table, request_ids: pa.Array) -> pa.ChunkedArray:
 
 
 def _remove_drafts(folder: Path) -> None:
-    """Removes what killed processes began to write: of this module, and of segments that are sealed by now."""
+    """Removes what killed processes began to write: of this module, and of segments that are sealed by now.
+
+    What was kept of torn segments goes whole, since nobody can tell whose it is.
+    """
+    for file in segments.torn_files(folder):
+        file.unlink(missing_ok=True)
     open_names = {segment.stem for segment in segments.open_segments(folder)}
     for draft in folder.glob("*/.*"):
         is_left = draft.suffix == segments.DRAFT and draft.stem[1:].rpartition("-")[0] not in open_names

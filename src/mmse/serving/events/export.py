@@ -10,6 +10,7 @@ import pyarrow as pa
 from mmse.core.artifact import explain_os_errors
 from mmse.core.errors import UsageError
 from mmse.serving.events import segments
+from mmse.serving.events.inspection import require_whole_log
 from mmse.serving.events.rows import SCHEMA
 from mmse.sources.merging import merge_rows
 
@@ -17,11 +18,13 @@ from mmse.sources.merging import merge_rows
 def export_table(folder: Path, target: Path) -> int:
     """Joins the events in `folder` into the table `target` (docs/tables.md), a Parquet file; gives its rows.
 
-    Rows that are not sealed yet are among them. Raises `UsageError` where there are no events.
+    Rows that are not sealed yet are among them. Raises `UsageError` where there are no events,
+    and `ArtifactError` for a file that is damaged.
     """
+    require_whole_log(folder)
     files = segments.sealed_files(folder)
     # A segment that is sealed at this moment is read twice; the merge makes one row of it.
-    fresh = pa.Table.from_batches(segments.read_open_batches(folder), SCHEMA)
+    fresh = pa.Table.from_batches(segments.read_open_batches(folder, SCHEMA), SCHEMA)
     if not files and not fresh.num_rows:
         raise UsageError(
             f"There are no events in {folder}.", "Serve with --log-exposures, or send some to POST /v1/events first."

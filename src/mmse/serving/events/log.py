@@ -110,8 +110,7 @@ class EventLog:
             is_last = self._end.is_set()  # read after the clearing: an end that comes later wakes this thread again
             self._drain()
             if self._segment is not None and (is_last or self._is_due(self._segment)):
-                self._segment.close()
-                self._segment = None
+                self._close_segment()
                 self._seal_in_background()
             if is_last and not self._queue:
                 return
@@ -144,9 +143,22 @@ class EventLog:
     def _append(self, events: Sequence[Event | ExposureRecord]) -> None:
         batch = build_batch(events)
         with explain_os_errors(self.folder):
-            if self._segment is None:
-                self._segment = Segment(self.folder, SCHEMA)
-            self._segment.append(batch)
+            try:
+                self._open_segment().append(batch)
+            except FileNotFoundError as error:  # what was in it is lost, what comes is not
+                log.error("%s is gone, with what was logged in it since it was begun", error.filename)
+                self._close_segment()
+                self._open_segment().append(batch)
+
+    def _open_segment(self) -> Segment:
+        if self._segment is None:
+            self._segment = Segment(self.folder, SCHEMA)
+        return self._segment
+
+    def _close_segment(self) -> None:
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
 
     def _report_drop(self, n: int, reason: str) -> None:
         self.problem = f"{n} exposures or more could not be logged: {reason}"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmse.core import artifact
-from mmse.core.errors import ArtifactError
 from mmse.serving.events import segments
+from mmse.serving.events.sealed_file import explain_damage, read_footer
 
 _TIME = "timestamp"
 
@@ -30,10 +29,14 @@ class PruneReport:
 def prune(folder: Path, keep_days: float, now: datetime) -> PruneReport:
     """Removes the sealed files in `folder` whose newest row is more than `keep_days` old at `now` (UTC).
 
-    A file goes whole or stays, so some rows stay for as long as a segment is open, minutes. Rows whose clock is ahead
-    keep their file. Raises `ArtifactError` for a file that cannot be read, and `OutputError` where the disk refuses.
+    So does what was kept of torn segments. A file goes whole or stays, so some rows stay for as long as a segment is
+    open, minutes. Rows whose clock is ahead keep their file. Raises `ArtifactError` for a file that cannot be read,
+    and `OutputError` where the disk refuses.
     """
     limit = now.replace(tzinfo=None) - timedelta(days=keep_days)
+    for file in segments.torn_files(folder):
+        if file.stat().st_mtime < limit.replace(tzinfo=UTC).timestamp():
+            file.unlink(missing_ok=True)
     n_files = n_rows = n_bytes = 0
     for file in segments.sealed_files(folder):
         newest, rows = _read_footer(file)
@@ -49,12 +52,10 @@ def prune(folder: Path, keep_days: float, now: datetime) -> PruneReport:
 
 def _read_footer(file: Path) -> tuple[datetime | None, int]:
     """The time of the newest row, None where the file does not say, and the number of rows."""
-    try:
-        metadata = pq.read_metadata(file)
-    except (OSError, pa.ArrowException) as error:
-        raise ArtifactError(f"{file} is damaged: {error}.", "Restore it from a backup, or remove it.") from error
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    times = [_newest_time(group) for group in groups]
+    metadata = read_footer(file)
+    with explain_damage(file):
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        times = [_newest_time(group) for group in groups]
     known_times = [time for time in times if time is not None]
     return (max(known_times) if known_times and len(known_times) == len(times) else None), metadata.num_rows
 

@@ -1,7 +1,7 @@
 """Rows on their way into Parquet: appended to a segment, synced, and sealed into a file that never changes again.
 
     events/
-      _open/20261126T101500-5f1c…e2.arrows          an Arrow stream that one process appends to
+      _open/20261126T101500-5f1c…e2.rows            a stream that one process appends to
       2026-11-26/20261126T100000-9a04…71.parquet    a sealed segment
 
 A segment has a name of random bytes, made where no such file exists: servers in containers share process ids and
@@ -9,18 +9,19 @@ clocks. It is locked as long as its process lives. A process that wants all rows
 append look at it every second, and then go on in a new segment. Whoever looks next seals the segment of a process that
 was killed: the Parquet file is named after the segment and put into place before the segment is removed. Where a file
 of that name is there already, the segment is removed only if that file has its rows; so no row is there twice, and none
-is lost, at whatever moment a process is killed. A batch that was torn at the end is left out.
+is lost, at whatever moment a process is killed. What is no whole batch of a segment, where a process was killed or the
+disk has changed a byte, is kept in `_open/torn-SEGMENT-BYTE`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import final
 
@@ -29,11 +30,15 @@ import pyarrow.parquet as pq
 
 from mmse.core.artifact import explain_os_errors, rename_exclusively, write_file
 from mmse.core.drafts import sync
+from mmse.serving.events.sealed_file import write_sealed
+from mmse.serving.events.stream import StreamContent, decode, decode_arrow, encode_batch, encode_schema
 
 OPEN_FOLDER = "_open"
 DRAFT = ".writing"
-COMPRESSION = "zstd"
-_STREAM = ".arrows"
+_TORN = "torn-"
+_MAX_KEPT = 16 << 20
+"""How many bytes of a torn segment are kept aside."""
+_STREAM, _FORMER_STREAM = ".rows", ".arrows"
 _SEAL_REQUEST = "seal"
 
 log = logging.getLogger(__name__)
@@ -51,7 +56,7 @@ class Segment:
         self.path, self._file = _create_locked(open_folder)
         self.n_rows, self.opened_at, self._size = 0, time.monotonic(), 0
         try:
-            self._write(schema.serialize())
+            self._write(encode_schema(schema))
             sync(open_folder)
         except BaseException:
             self.path.unlink(missing_ok=True)
@@ -60,7 +65,7 @@ class Segment:
 
     def append(self, batch: pa.RecordBatch) -> None:
         """Writes rows to the disk, all or none; raises `OSError` where the disk refuses."""
-        self._write(batch.serialize())
+        self._write(encode_batch(batch))
         self.n_rows += batch.num_rows
 
     def is_to_be_sealed(self) -> bool:
@@ -71,17 +76,19 @@ class Segment:
         """Releases the segment: from then on anybody may seal it."""
         os.close(self._file)
 
-    def _write(self, data: pa.Buffer) -> None:
+    def _write(self, data: bytes) -> None:
         try:
             view = memoryview(data)
             while len(view):
                 view = view[os.write(self._file, view) :]
             os.fsync(self._file)
+            if os.fstat(self._file).st_nlink == 0:
+                raise FileNotFoundError(errno.ENOENT, "Somebody has removed it", str(self.path))
         except BaseException:
             os.ftruncate(self._file, self._size)
             os.lseek(self._file, self._size, os.SEEK_SET)
             raise
-        self._size += data.size
+        self._size += len(data)
 
 
 def seal_orphans(folder: Path, schema: pa.Schema) -> int:
@@ -113,29 +120,41 @@ def request_seal(folder: Path) -> None:
         write_file(folder / OPEN_FOLDER / _SEAL_REQUEST, secrets.token_bytes(8))
 
 
+def is_in_use(segment: Path) -> bool:
+    """Whether a living process appends to a segment."""
+    with contextlib.suppress(FileNotFoundError), segment.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def open_segments(folder: Path) -> list[Path]:
     """The segments that are not sealed yet, of living processes and of dead ones."""
-    return sorted((folder / OPEN_FOLDER).glob(f"*{_STREAM}"))
+    return sorted(path for end in (_STREAM, _FORMER_STREAM) for path in (folder / OPEN_FOLDER).glob(f"*{end}"))
 
 
-def read_batches(segment: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of a segment, up to where a killed process tore it; a torn end is logged, and raises nothing."""
+def read_segment(segment: Path, schema: pa.Schema) -> StreamContent:
+    """What a segment holds, and where it holds no whole rows, which is logged."""
     data = segment.read_bytes()
-    if not data:
-        return  # its process is about to begin it, or was killed before
-    try:
-        with pa.ipc.open_stream(pa.py_buffer(data)) as stream:
-            yield from stream
-    except (pa.ArrowInvalid, OSError) as error:
-        log.warning("%s was torn by the end of its process: %s. What stands before that is kept.", segment, error)
+    content = decode_arrow(data) if segment.suffix == _FORMER_STREAM else decode(data, schema)
+    for gap in content.gaps:
+        log.warning("%s has no whole rows from byte %d to %d", segment, gap.start, gap.end)
+    return content
 
 
-def read_open_batches(folder: Path) -> list[pa.RecordBatch]:
+def torn_files(folder: Path) -> list[Path]:
+    """What was kept of segments that were torn."""
+    return sorted((folder / OPEN_FOLDER).glob(f"{_TORN}*"))
+
+
+def read_open_batches(folder: Path, schema: pa.Schema) -> list[pa.RecordBatch]:
     """The rows that are not sealed yet, of living processes and of dead ones."""
     batches: list[pa.RecordBatch] = []
     for segment in open_segments(folder):
         try:
-            batches += read_batches(segment)
+            batches += read_segment(segment, schema).batches
         except FileNotFoundError:
             continue  # sealed since the listing
     return batches
@@ -186,15 +205,23 @@ def _is_open_file(file: int, path: Path) -> bool:
 
 def _seal(segment: Path, schema: pa.Schema) -> None:
     """Makes a Parquet file of a segment, unless it has no row or a file with its rows, and removes the segment."""
-    if batches := list(read_batches(segment)):
-        rows = pa.Table.from_batches(batches, schema)
+    content = read_segment(segment, schema)
+    if content.batches:
+        rows = pa.Table.from_batches(content.batches, schema)
         target = _target_of(segment)
         with explain_os_errors(target):
             if target.exists() and not _holds(target, rows):
                 log.warning("%s holds other rows than %s, which gets a name of its own", target, segment)
                 target = target.with_stem(_new_stem())
             if not target.exists():
-                _write_sealed(rows, target)
+                _put_sealed(rows, target)
+    for gap in content.gaps:
+        if gap.is_torn and not content.batches:
+            continue  # its process was killed before it began
+        torn_file = segment.with_name(f"{_TORN}{segment.stem}-{gap.start}")
+        log.warning("They are kept in %s", torn_file)
+        with contextlib.suppress(OSError):
+            torn_file.write_bytes(segment.read_bytes()[gap.start : min(gap.end, gap.start + _MAX_KEPT)])
     segment.unlink()
 
 
@@ -208,12 +235,11 @@ def draft_of(target: Path) -> Path:
     return target.with_name(f".{target.stem}-{secrets.token_hex(4)}{DRAFT}")
 
 
-def _write_sealed(rows: pa.Table, target: Path) -> None:
+def _put_sealed(rows: pa.Table, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
     draft = draft_of(target)
     try:
-        pq.write_table(rows, draft, compression=COMPRESSION)
-        sync(draft)
+        write_sealed(rows, draft)
         rename_exclusively(draft, target)
     finally:
         draft.unlink(missing_ok=True)

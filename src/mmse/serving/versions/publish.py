@@ -20,6 +20,7 @@ from mmse.core.artifact import Manifest
 from mmse.core.drafts import sync
 from mmse.core.errors import ArtifactError, UsageError
 from mmse.core.folder_copy import copy_folder
+from mmse.core.json_files import write_json
 from mmse.core.run_folder import INDEX, MAP, SEARCH, SERVING, VECTORS, RunFolder, require_lineage
 from mmse.dataset.serving_data import INTERACTIONS, read_probe_queries
 from mmse.index.embedding import QUERIES
@@ -90,7 +91,7 @@ def publish(
                     receiver.take(run_edits.values())
             _require_answers(draft)
             record = VersionRecord(site_file.utc_time(), by, note, manifests[INDEX].fingerprint)
-            site_file.write_json(draft / VERSION_FILE, record)
+            write_json(draft / VERSION_FILE, record)
             with artifact.explain_os_errors(target):
                 draft.rename(target)
                 sync(target.parent)
@@ -228,6 +229,6 @@ def _require_answers(draft: Path) -> None:
 
 def sweep(site: Path) -> None:
     """Removes what other publishers began and did not end; for the process that holds the lock."""
-    for path in (site / VERSIONS).iterdir():
+    for path in (site / VERSIONS).iterdir() if (site / VERSIONS).is_dir() else ():
         if path.name.startswith(".") and path.name.endswith((".writing", ".removing")):
             shutil.rmtree(path)

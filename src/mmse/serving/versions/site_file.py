@@ -18,8 +18,8 @@ from typing import Literal
 
 import msgspec
 
-from mmse.core import artifact
 from mmse.core.errors import ArtifactError
+from mmse.core.json_files import read_json, write_json
 from mmse.schema.http import LIVE
 
 SCHEMA_VERSION = 1
@@ -106,7 +106,7 @@ def read_site(site: Path) -> SiteRecord:
     path = site / SITE_FILE
     cure = "Restore it from a backup; or move it away and publish again: the versions are kept, edits since are not."
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=SiteRecord)
+        record = read_json(path, SiteRecord)
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise ArtifactError(f"{path} is damaged or missing: {error}.", cure) from error
     _require_schema(path, record.schema_version)
@@ -146,7 +146,7 @@ def _read_version_record(site: Path, name: str) -> VersionRecord:
             f"Let the arm serve a version that `mmse versions list {site}` shows.",
         )
     try:
-        record = msgspec.json.decode((run / VERSION_FILE).read_bytes(), type=VersionRecord)
+        record = read_json(run / VERSION_FILE, VersionRecord)
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise ArtifactError(
             f"Version {name} of {site} is damaged or missing: {error}.", "Publish it again, or serve another version."
@@ -165,11 +165,6 @@ def version_names(site: Path) -> list[str]:
 def utc_time() -> str:
     """The time of this moment, as the files write it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def write_json(path: Path, content: object) -> None:
-    """Writes `content` as JSON, all of it or nothing."""
-    artifact.write_file(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
 
 
 def _require_schema(path: Path, schema_version: int) -> None:

@@ -18,14 +18,19 @@ from mmse.catalogue.snapshot import Snapshot
 from mmse.core import artifact
 from mmse.core.artifact import Manifest
 from mmse.core.errors import ArtifactError, MmseError
+from mmse.core.json_files import read_json
 from mmse.core.run_folder import INPUTS, MODEL, SEARCH, RunFolder, require_lineage
 from mmse.dataset.serving_data import read_probe_queries
 from mmse.index.base import CHUNK
+from mmse.ranking.rulebook import Rulebook
 from mmse.retrieval.retriever import Retriever
+from mmse.serving.events.inspection import inspect_log
+from mmse.serving.experiments import EXPERIMENTS, read_experiments
 from mmse.serving.versions import site_file
 from mmse.serving.versions.site import Site, is_site
 
 N_QUERIES, K = 20, 10
+CYCLE_RECORDS = "cycles/[0-9]*/cycle.json"
 MIN_RECALL = 0.9
 """The share of the exact nearest items that a sample of answers has to have; an index is built for 0.99."""
 
@@ -49,9 +54,29 @@ def verify_path(path: Path) -> Iterator[Inspection]:
         yield from _verify_run(path, "")
         return
     yield _try("serving.json", lambda: site_file.read_site(path))
+    yield _try(EXPERIMENTS, lambda: read_experiments(path))
+    yield _try(site_file.RULES, lambda: _verify_rules(path / site_file.RULES))
+    yield from _verify_events(path / site_file.EVENTS)
+    for file in sorted(path.glob(CYCLE_RECORDS)):
+        yield _try(file.relative_to(path).as_posix(), partial(read_json, file, dict))
     for name in site_file.version_names(path):
         yield _try(f"{name}/{site_file.VERSION_FILE}", partial(site_file.read_version, path, name))
         yield from _verify_run(path / site_file.VERSIONS / name, f"{name}/")
+
+
+def _verify_rules(folder: Path) -> None:
+    """Raises `ArtifactError` where a version of the rules that could be live again is not what was published."""
+    rulebook = Rulebook(folder, {})
+    for publication in rulebook.history():
+        rulebook.text(publication.version)
+
+
+def _verify_events(folder: Path) -> Iterator[Inspection]:
+    """Each damaged file of the log, or the log as a whole where none is."""
+    damages = list(inspect_log(folder)) if folder.is_dir() else []
+    yield from (Inspection(site_file.EVENTS, damage.cause, damage.cure) for damage in damages)
+    if not damages:
+        yield Inspection(site_file.EVENTS)
 
 
 def _verify_run(run: Path, prefix: str) -> Iterator[Inspection]:
