@@ -9,7 +9,10 @@ rank fusion. The values of a request are averaged over seeds; intervals are pair
 
 New items are those that no request of the training window was shown. Of the truth of new items is measured how much of
 the true chances of an order of new items the first 10 and 100 hold, over requests whose new items have at least a
-twentieth of all chances. Behaviour is simulated. Writes benchmarks/results/kinds.json and kinds.md.
+twentieth of all chances. And by the vectors' ranks: the mean true chance of an order of an item that no request before
+the test window was shown, and of the others, with standard errors (by pair, first seed). Behaviour is simulated.
+
+Writes benchmarks/results/kinds.json and kinds.md.
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ from mmse.training.targets import read_logged_requests
 GRID = ROOT / "benchmarks" / "grids" / "kinds.toml"
 STEPS = (DATASET, SERVING, MODEL, VECTORS, INDEX, RANKING)
 NEW, NEW_SHARE = "new item", 0.05
-SLICES = (ALL, NEW, "explored slots")
+SLICES = (ALL, NEW)
+RANK_SPANS, RANK_REQUESTS = ((0, 10), (10, 30), (30, 100), (100, 300)), 400
 COLUMNS = (
     (Measure("truth", "order_rate", 10), ALL),
     (Measure("truth", "share_of_top", 100), ALL),
@@ -68,7 +72,8 @@ def main() -> None:
             continue
         assert isinstance(data.source, SimulatorConfig)
         rows, differences = measure_world(data.source, options.work / data.name, options.seeds)
-        worlds[data.name] = {"rows": [asdict(r) for r in rows], "differences": [asdict(d) for d in differences]}
+        by_rank = chances_by_rank(options.work / data.name, options.seeds[0])
+        worlds[data.name] = {"rows": to_plain(rows), "differences": to_plain(differences), "chances_by_rank": by_rank}
         tables.append(f"**{data.name}**\n\n{table(rows, differences)}")
         print(tables[-1], flush=True)
         write_result("kinds", start_environment | {"seeds": options.seeds, "simulated": True, "worlds": worlds})
@@ -129,6 +134,32 @@ def new_item_metrics(
             held = np.where(rows >= 0, np.take_along_axis(new_chances, np.maximum(rows, 0), axis=1), 0).sum(axis=1)
             values[s, : len(request_ids)][counts] = held[counts] / total[counts]
         yield MetricValues("truth", NEW, "chances", k, values)
+
+
+def chances_by_rank(folder: Path, seed: int) -> list[dict[str, object]]:
+    """The true chances of an order of new and of known items in each span of the vectors' ranks: mean, error, pairs."""
+    run_folder, truth = RunFolder(folder / f"run-{seed}"), Truth.open(folder / "shop" / "truth")
+    subject, stats = Subject.open(run_folder.path), ItemStats.open(run_folder.dataset)
+    log = read_logged_requests(run_folder.dataset, TEST, RANK_REQUESTS, clicked_only=False)
+    queries = subject.vectors(QueryBatch(log.queries, log.users, log.history))
+    scores = queries @ subject.retriever.indexed_snapshot.base.vectors.T
+    ranks = np.argsort(np.argsort(-scores, axis=1), axis=1)
+    chances = CatalogueTruth.align(truth, run_folder.dataset).orders(log.request_ids)
+    is_new = np.broadcast_to(stats.at(stats.snapshots.test)[:, 0] == 0, ranks.shape)
+    spans: list[dict[str, object]] = []
+    for start, end in RANK_SPANS:
+        in_span = (ranks >= start) & (ranks < end)
+        span: dict[str, object] = {"ranks": [start + 1, end]}
+        for name, mask in (("new", in_span & is_new), ("known", in_span & ~is_new)):
+            values, n = chances[mask], int(mask.sum())
+            span[name] = [float(values.mean()), float(values.std() / np.sqrt(n)), n] if n else None
+        spans.append(span)
+    return spans
+
+
+def to_plain(rows: Sequence[Row] | Sequence[Difference]) -> list[dict[str, object]]:
+    """The rows of the table's columns, as JSON has them."""
+    return [asdict(row) for row in rows if (measure_of(row), row.slice) in COLUMNS]
 
 
 def table(rows: Sequence[Row], differences: Sequence[Difference]) -> str:
