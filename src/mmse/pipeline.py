@@ -28,15 +28,13 @@ from mmse.index.embedding import embed as embed_catalogue
 from mmse.index.step import index_catalogue
 from mmse.map.projection import draw_map
 from mmse.mining.bare_catalogue import mine_catalogue
-from mmse.mining.duckdb_engine import DUCKDB
-from mmse.mining.log_engine import MiningEngine
 from mmse.mining.mine import mine_log as mine_log
 from mmse.ranking.step import learn_ranking
 from mmse.schema.user_ids import SALT
 from mmse.shop import Shop, read_shop, write_shop_path
-from mmse.sources.duckdb_session import open_session
+from mmse.sources.duckdb_session import Session, open_session
 from mmse.sources.file_readers import is_url
-from mmse.sources.tables import fingerprint, open_items
+from mmse.sources.tables import EventsConfig, fingerprint, open_event_sources, open_items
 from mmse.training.distributed import current_team
 from mmse.training.loop import train as train_model
 from mmse.training.meter import TrainingStep
@@ -118,26 +116,24 @@ class Step:
         return {**self.config(shop), **({"engine": name} if name not in (None, next(iter(self.engines))) else {})}
 
 
-def _fingerprint_tables(shop: Shop, run: RunFolder, engine: MiningEngine = DUCKDB) -> dict[str, str]:
+def _fingerprint_tables(shop: Shop, run: RunFolder) -> dict[str, str]:
     with open_session(memory_limit=shop.mine.memory_limit, threads=shop.mine.threads) as database:
         inputs = {"items": open_items(database.connection, shop.items, shop.base).fingerprint()}
         if shop.events is not None:
-            inputs["events"] = fingerprint(engine.open_events(database, shop.events, shop.base))
+            inputs["events"] = _fingerprint_events(shop, shop.events, database)
             salt = shop.mine.read_salt(shop.base)
             inputs |= {SALT: salt.fingerprint} if salt else {}
         return inputs
 
 
-def _fingerprint_on_spark(shop: Shop, run: RunFolder) -> dict[str, str]:
-    """Starts Spark only where a file is one that Hadoop alone reaches."""
-    sources = [] if shop.events is None else [part.source for part in shop.events.sources] or [shop.events.source]
-    if not any(map(is_url, sources)):
-        return _fingerprint_tables(shop, run)
-    from mmse.mining.spark.cluster import open_spark
-    from mmse.mining.spark.engine import spark_engine
+def _fingerprint_events(shop: Shop, events: EventsConfig, database: Session) -> str:
+    """Starts Spark only where it mines and a file is one that Hadoop alone reaches."""
+    sources = [part.source for part in events.sources] or [events.source]
+    if shop.engines.get("mine") == "spark" and any(map(is_url, sources)):
+        from mmse.mining.spark.step import fingerprint_events_on_spark
 
-    with open_spark(shop.mine.master, shop.mine.spark) as spark:
-        return _fingerprint_tables(shop, run, spark_engine(spark))
+        return fingerprint_events_on_spark(events, shop.mine, shop.base)
+    return fingerprint(open_event_sources(database.connection, events, shop.base))
 
 
 def _configure_mining(shop: Shop) -> dict[str, Any]:
@@ -153,22 +149,12 @@ def _mine(context: StepContext) -> Manifest:
 
 
 def _mine_on_spark(context: StepContext) -> Manifest:
-    from mmse.mining.spark.cluster import open_spark
-    from mmse.mining.spark.engine import spark_engine
+    from mmse.mining.spark.step import mine_log_on_spark
 
-    shop = context.shop
+    shop, report = context.shop, context.listener.part
     if shop.events is None:
         return _mine(context)
-    with open_spark(shop.mine.master, shop.mine.spark) as spark:
-        return mine_log(
-            shop.items,
-            shop.events,
-            shop.mine,
-            context.target,
-            base=shop.base,
-            progress=context.listener.part,
-            engine=spark_engine(spark),
-        )
+    return mine_log_on_spark(shop.items, shop.events, shop.mine, context.target, base=shop.base, progress=report)
 
 
 def _adopt(context: StepContext) -> Manifest:
@@ -271,7 +257,7 @@ def _lineage(kind: str) -> Callable[[Shop, RunFolder], Mapping[str, str]]:
 
 _MINING_ENGINES = {
     "duckdb": StepEngine(_mine),
-    "spark": StepEngine(_mine_on_spark, _fingerprint_on_spark),
+    "spark": StepEngine(_mine_on_spark),
     "adopt": StepEngine(_adopt, _fingerprint_adopted),
 }
 
