@@ -104,6 +104,7 @@ def parts_of(base: Path, work: Path, seed: int, scale: float) -> dict[str, Calla
         "kills-of-steps": kill(kills_of_runs.step_targets(base), 4),
         "kills-of-runs": kill(kills_of_runs.whole_targets(base), 4),
         "pairs": lambda: pairs.run_pairs(base, work, seed, times(4)),
+        "pairs-of-servers": lambda: [pairs.serve_twice(base, work, seed, times(20))],
         "disks": fill(disks.works),
         "disks-of-steps": fill(disks.steps),
         "refusals": lambda: refusals.run_refusals(base, work),

@@ -53,8 +53,7 @@ class Pair:
 def run_pairs(base: Path, work: Path, seed: int, n: int) -> list[dict[str, Any]]:
     """A row for each pair: of `n` trials how often both ended well, one was refused, or something was wrong."""
     rng = random.Random(f"{seed} pairs")
-    rows = [_run(pair, work, rng, max(n // 4, 1) if pair.name in DEAR else n) for pair in _pairs(base)]
-    return [*rows, _serve_twice(base, work, rng, n)]
+    return [_run(pair, work, rng, max(n // 4, 1) if pair.name in DEAR else n) for pair in _pairs(base)]
 
 
 DEAR = ("two `mmse run` into one folder", "two cycles of one site")
@@ -219,9 +218,9 @@ def _judge_events(trial: Path, lines: list[str]) -> list[str]:
     return judges.miscounted(counts, ["user2", "user3"], 20) + judges.damages(trial / "rich")
 
 
-def _serve_twice(base: Path, work: Path, rng: random.Random, n: int) -> dict[str, Any]:
+def serve_twice(base: Path, work: Path, seed: int, n: int) -> dict[str, Any]:
     """Two servers of one site that have the process id 1 both, begun in one second and killed; and their clients."""
-    counts, faults = Counter[str](), list[str]()
+    rng, counts, faults = random.Random(f"{seed} two servers"), Counter[str](), list[str]()
     site = work / "trial" / "site"
     for number in range(n):
         shutil.rmtree(site.parent, ignore_errors=True)
