@@ -1,8 +1,8 @@
 """Answers that a worker keeps, so that a search that comes again costs no more than sending its answer.
 
-An answer is kept as the JSON of its hits, with what its exposure is logged from. All answers of a cache are of one
-state of the catalogue and of its rules (`Retriever.state`): with another state it begins anew. Searches for a shopper
-are not kept, nor those whose slots an experiment fills by request.
+An answer is kept as the JSON of its hits and facets, with what its exposure is logged from. All answers of a cache are
+of one state of the catalogue and of its rules (`Retriever.state`): with another state it begins anew. Searches for a
+shopper are not kept, nor those whose slots an experiment fills by request.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _encoder = msgspec.json.Encoder()
 
 @dataclass(frozen=True, slots=True)
 class EncodedAnswer:
-    """An answer that can be sent under any request id: in `answer` the hits are JSON already.
+    """An answer that can be sent under any request id: in `answer` hits and facets are JSON already.
 
     `item_ids` are those of the hits, the first at `first_position`; `placements` say how each came to its slot, where
     an experiment changed their order. `seconds` is what it took to find them, `n_bytes` the size of the JSON.
@@ -43,15 +43,16 @@ class EncodedAnswer:
 
     @classmethod
     def of(cls, answer: SearchAnswer, placements: Sequence[Placement], seconds: float) -> EncodedAnswer:
-        """`answer` with its hits as JSON."""
-        hits = msgspec.Raw(_encoder.encode(answer.hits))  # an encoder writes it as it is
+        """`answer` with its hits and facets as JSON."""
+        hits, facets = _encoder.encode(answer.hits), _encoder.encode(answer.facets)
         return cls(
-            answer=msgspec.structs.replace(answer, hits=hits),
+            # an encoder writes a Raw as it is
+            answer=msgspec.structs.replace(answer, hits=msgspec.Raw(hits), facets=msgspec.Raw(facets)),
             item_ids=[hit.item_id for hit in answer.hits],
             first_position=answer.hits[0].rank if answer.hits else 1,
             placements=placements,
             seconds=seconds,
-            n_bytes=len(bytes(hits)),
+            n_bytes=len(hits) + len(facets),
         )
 
 
