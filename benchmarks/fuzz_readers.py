@@ -31,6 +31,7 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from machine import environment, write_result
@@ -210,12 +211,24 @@ def execute(session: Session, folder: Path, seed: int, number: int) -> tuple[str
     return (problem, name, content) if problem else ("rows", name, b"")
 
 
+def is_alive(session: Session) -> bool:
+    """Whether DuckDB still answers: some damage ends it for its connection, and the command with it."""
+    try:
+        return session.run("SELECT 1") == [(1,)]
+    except duckdb.Error:
+        return False
+
+
 def work(seed: int, start: int, n: int, keep: Path) -> Counter[str]:
     """Executions `start` to `start + n`; a failure's file is kept."""
     outcomes = Counter[str]()
-    with tempfile.TemporaryDirectory() as folder, open_session(memory_limit="500MB", threads=1) as session:
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(memory_limit="500MB", threads=1)
         for number in range(start, start + n):
             outcome, name, content = execute(session, Path(folder), seed, number)
+            if not is_alive(session):
+                session = Session(memory_limit="500MB", threads=1)
+                outcomes["sessions that a file ended"] += 1
             if outcome in ("rows", "refused"):
                 outcomes[f"{Path(name.removesuffix('.gz')).suffix[1:]} {outcome}"] += 1
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -194,3 +195,15 @@ def test_columns_are_found_by_names_of_other_languages(call: Call, tmp_path: Pat
         "clicked",
         "ordered",
     }
+
+
+DAMAGED = Path(__file__).parents[1] / "sources" / "damaged" / "negative_size.parquet"
+"""DuckDB meets it with an error of its own, after which the connection that read it is good for nothing."""
+
+
+def test_a_damaged_file_spoils_no_other(call: Call, exports: Path) -> None:
+    shutil.copy(DAMAGED, exports / "a_damaged.parquet")
+    done = call("init", exports)
+    assert done.code == 0
+    assert "a_damaged.parquet: cannot be read" in done.out
+    assert read_toml(exports / "shop.toml")["items"]["source"] == "products.csv"

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -279,7 +278,6 @@ def test_a_proposal_knows_vectors(tmp_path: Path) -> None:
     items, _ = make_tables()
     pq.write_table(items, tmp_path / "items.parquet")
     as_csv(items, tmp_path / "old.csv")
-    with duckdb.connect() as connection:
-        proposals = [propose_items([file]) for file in profile_folder(tmp_path, connection)]
+    proposals = [propose_items([file]) for file in profile_folder(tmp_path)]
     assert [proposal.vectors for proposal in proposals if proposal] == [("picture",), ("picture",)]
     assert [proposal.text for proposal in proposals if proposal] == [(), ()]

@@ -57,11 +57,10 @@ def init(
         raise UsageError(f"There is no folder {folder}.", "Name the folder that holds the exports of your shop.")
     if target.exists():
         raise UsageError(f"{target} exists and is not overwritten.", "Edit it, or move it away and ask again.")
-    connection = duckdb.connect()
-    if public := find_public_set(folder, connection):
-        _init_public_set(public, folder, connection, is_written=make_events)
+    if public := find_public_set(folder, duckdb.connect()):
+        _init_public_set(public, folder, duckdb.connect(), is_written=make_events)
         return
-    profiles = profile_folder(folder, connection)
+    connection, profiles = duckdb.connect(), profile_folder(folder)
     for profile in profiles:
         stdout.print(_summary_of(profile), markup=False, soft_wrap=True)
     if not any(profile.columns for profile in profiles):

@@ -74,15 +74,16 @@ class FileProfile:
         return next((column for column in self.columns if column.name == name), None)
 
 
-def profile_folder(folder: Path, connection: duckdb.DuckDBPyConnection) -> list[FileProfile]:
+def profile_folder(folder: Path) -> list[FileProfile]:
     """Every readable table in `folder`, files of one folder with the same columns taken together.
 
-    They are read as mining reads them.
+    They are read as mining reads them, each through a connection of its own: a damaged file may be the end of it.
     """
     profiles = []
     for number, (source, files) in enumerate(_sources(folder).items()):
         try:
-            profiles.append(_profile_files(connection, source, [str(file) for file in files], number))
+            with duckdb.connect() as connection:
+                profiles.append(_profile_files(connection, source, [str(file) for file in files], number))
         except (duckdb.Error, *DAMAGED) as error:
             profiles.append(FileProfile(source, "", 0, (), str(error).splitlines()[0][:200]))
         except TableError as error:

@@ -253,7 +253,7 @@ def _open_source(
         files_scan = relation.scan
         relation = _keep_rows(connection, relation, config, name)
     except (duckdb.Error, *DAMAGED) as error:
-        raise _find_unreadable(connection, config, read_files, name, key, error) from error
+        raise _find_unreadable(config, read_files, name, key, error) from error
     table = Table(
         name,
         config.source,
@@ -372,18 +372,17 @@ def _copy_texts(files: list[str], format_: str, encoding: str | None, table: str
 
 
 def _find_unreadable(
-    connection: duckdb.DuckDBPyConnection,
-    config: ItemsConfig | EventsConfig,
-    files: list[str],
-    table: str,
-    key: str,
-    error: Exception,
+    config: ItemsConfig | EventsConfig, files: list[str], table: str, key: str, error: Exception
 ) -> TableError:
-    """The `TableError` for the first file that DuckDB cannot open; `error` is what it said of all of them."""
+    """The `TableError` for the first file that DuckDB cannot open; `error` is what it said of all of them.
+
+    Each is opened through a connection of its own, since the one that met the damage may be good for nothing else.
+    """
     reader = READERS[config.format or common_format(files, table)]
     for file in files:
         try:
-            reader(connection, SourceFiles([file], table, key, config.csv))
+            with duckdb.connect() as connection:
+                reader(connection, SourceFiles([file], table, key, config.csv))
         except (duckdb.Error, *DAMAGED) as file_error:
             if "extension" in str(file_error):
                 return TableError(

@@ -18,7 +18,10 @@ from mmse.lab.simulator.simulate import SimulatorConfig
 def test_shoppers_meet_the_server_and_the_next_round_learns_from_it(tmp_path: Path) -> None:
     online = OnlineConfig(SimulatorConfig(n_items=600), log_days=6, round_days=3, rounds=2, requests_a_day=110)
     arms = {"bm25": SimulatedArm("mmse", "lexical"), "mmse": SimulatedArm("mmse")}
-    rounds = run_trial(TrialConfig(online, arms, exploration=0.2, train={"catalogue_below": 0, "epochs": 1, "vocab_size": 1_000}), tmp_path)
+    rounds = run_trial(
+        TrialConfig(online, arms, exploration=0.2, train={"catalogue_below": 0, "epochs": 1, "vocab_size": 1_000}),
+        tmp_path,
+    )
     assert [result.number for result in rounds] == [1, 2]
     for result in rounds:
         assert sum(arm.requests for arm in result.arms.values()) > 300
