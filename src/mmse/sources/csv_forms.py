@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mmse.core.config import require
@@ -206,12 +207,21 @@ def _read_names(file: str, body: str, form: CsvForm) -> list[str]:
     if len(form.separator) > 1:
         return next(iter(_LINE.findall(body)), "").rstrip("\r\n").split(form.separator)
     try:
-        return next(_reader(body, form), [])
+        names = next(_reader(body, form), [])
+        if form.quote and any(map(partial(_is_open, quote=form.quote), names)):
+            raise csv.Error("a quote behind a blank is not closed")
+        return names
     except csv.Error as error:
         raise TableError(
             f"The first line of {file} should name its columns, and is not valid CSV ({error}): {body[:100]!r}.",
             "Mend that line; or say how the file is written: csv = {separator = …, quote = …, escape = …}.",
         ) from error
+
+
+def _is_open(name: str, quote: str) -> bool:
+    """Whether a name begins with a quote behind blanks that does not end it: DuckDB reads on to the next quote."""
+    text = name.strip()
+    return name != text and text.startswith(quote) and not (len(text) > 1 and text.endswith(quote))
 
 
 def _reader(body: str, form: CsvForm) -> _csv.Reader:
