@@ -11,7 +11,6 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from mmse.core.config import require
@@ -208,7 +207,7 @@ def _read_names(file: str, body: str, form: CsvForm) -> list[str]:
         return next(iter(_LINE.findall(body)), "").rstrip("\r\n").split(form.separator)
     try:
         names = next(_reader(body, form), [])
-        if form.quote and any(map(partial(_is_open, quote=form.quote), names)):
+        if form.quote and any(_is_open(name, form.quote) for name in names):
             raise csv.Error("a quote behind a blank is not closed")
         return names
     except csv.Error as error:

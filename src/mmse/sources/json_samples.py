@@ -15,6 +15,7 @@ import msgspec
 WHOLE_BYTES = 256 << 20
 """Files that have no more together are looked at as a whole."""
 PARTS = 64
+"""How many parts are looked at in all, though two of each file at least."""
 PART_BYTES = 256 << 10
 
 
@@ -24,7 +25,7 @@ def are_large(files: Sequence[str]) -> bool:
 
 
 def sample_objects(files: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The objects in `PARTS` parts of `files`, at the beginning and the end of each and evenly between."""
+    """The objects in parts of `files`, at the beginning and the end of each and evenly between."""
     for file in files:
         yield from _sample_file(Path(file), max(2, PARTS // len(files)))
 
