@@ -1,6 +1,6 @@
 """Mutated files through the readers: no traceback, no hang, and no text that is neither in a row nor set aside.
 
-    python benchmarks/fuzz_readers.py [--executions 1000000] [--seconds 3600] [--seed 0] [--keep FOLDER]
+    python benchmarks/fuzz_readers.py [--executions 1000000] [--seconds 3600] [--seed 0] [--processes 1] [--keep FOLDER]
 
 Small CSV, JSON and Parquet files, of several dialects, are mutated: bytes are changed, cut, doubled and put in, lines
 and values are moved, quotes and separators come and go. Each record of them has a token of its own. An execution opens
@@ -29,7 +29,11 @@ import tempfile
 import time
 import zlib
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -112,9 +116,15 @@ def write_csv(rng: random.Random, rows: list[dict[str, str]]) -> str:
     return text.getvalue()
 
 
-def write_json(rng: random.Random, rows: list[dict[str, str]]) -> str:
+def write_json(rng: random.Random, rows: Sequence[dict[str, Any]]) -> str:
     """The rows as JSON of one of the forms."""
+    if rng.random() < 0.1:
+        rows = [row | {"price": {"$numberDecimal": row["price"]}} for row in rows]
     lines = [json.dumps(row, ensure_ascii=rng.random() < 0.5) for row in rows]
+    if rng.random() < 0.1:
+        lines = ['{"index": {"_id": "x"}}\n' + line for line in lines]
+    elif rng.random() < 0.1:
+        lines = [f'{{"_index": "x", "_id": "y", "_source": {line}}}' for line in lines]
     forms = ("\n".join(lines), ",\n".join(lines), f"[{','.join(lines)}]", json.dumps(rows, indent=1))
     return rng.choice((*forms, json.dumps({"products": rows}), "".join(lines), "\r\n".join(lines) + "\r\n"))
 
@@ -238,11 +248,30 @@ def work(seed: int, start: int, n: int, keep: Path) -> Counter[str]:
     return outcomes
 
 
+def work_apart(options: argparse.Namespace, start: int) -> Counter[str]:
+    """The outcomes of the batch that begins at `start`, in a process of its own; none once time is over."""
+    if time.monotonic() > options.end:
+        return Counter()
+    n = min(BATCH, options.executions - start)
+    command = [sys.executable, __file__, "--seed", str(options.seed), "--keep", str(options.keep)]
+    try:
+        done = subprocess.run(
+            [*command, "--batch", str(start), "--executions", str(n)],
+            stdout=subprocess.PIPE,
+            timeout=MAX_SECONDS_PER_FILE + n,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Counter({"batches that hung": 1})
+    return Counter(json.loads(done.stdout) if done.returncode == 0 else {"batches that crashed": 1})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--executions", type=int, default=1_000_000)
-    parser.add_argument("--seconds", type=float, default=3600.0)
+    parser.add_argument("--seconds", type=float, default=7200.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "fuzz_readers")
     logging.disable(logging.WARNING)
     parser.add_argument("--batch", type=int, help="do one batch that begins at this execution, and print its outcomes")
@@ -251,26 +280,17 @@ def main() -> None:
     if options.batch is not None:
         print(json.dumps(work(options.seed, options.batch, min(BATCH, options.executions), options.keep)))
         return
-    begin, outcomes, number = time.monotonic(), Counter[str](), 0
-    command = [sys.executable, __file__, "--seed", str(options.seed), "--keep", str(options.keep)]
-    while number < options.executions and time.monotonic() - begin < options.seconds:
-        n = min(BATCH, options.executions - number)
-        try:
-            done = subprocess.run(
-                [*command, "--batch", str(number), "--executions", str(n)],
-                stdout=subprocess.PIPE,
-                timeout=MAX_SECONDS_PER_FILE + n,
-                check=False,
-            )
-            outcomes.update(json.loads(done.stdout) if done.returncode == 0 else {"batches that crashed": 1})
-        except subprocess.TimeoutExpired:
-            outcomes["batches that hung"] += 1
-        number += n
-    seconds = time.monotonic() - begin
+    begin, outcomes = time.monotonic(), Counter[str]()
+    options.end = begin + options.seconds
+    with ThreadPool(options.processes) as pool:
+        for batch in pool.imap_unordered(partial(work_apart, options), range(0, options.executions, BATCH)):
+            outcomes.update(batch)
+            print(f"{outcomes.total()} executions, {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
     result = {
         "seed": options.seed,
-        "executions": sum(outcomes.values()),
-        "seconds": round(seconds),
+        "processes": options.processes,
+        "executions": outcomes.total(),
+        "seconds": round(time.monotonic() - begin),
         "outcomes": outcomes,
     }
     write_result("fuzz_readers", {**environment(), **result})

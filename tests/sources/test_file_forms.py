@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -179,10 +180,58 @@ LINES = [json.dumps(row) for row in ROWS]
         json.dumps({"took": 3, "hits": {"total": 4, "hits": [{"_id": "x", "_source": row} for row in ROWS]}}, indent=1),
         "\n".join(json.dumps({"_index": "items", "_id": row["item_id"], "_source": row}) for row in ROWS),
         "\n".join(LINES).replace("Plain cup", "Plain\ncup"),
+        "".join('{"index": {"_index": "items", "_id": "x"}}\n' + line + "\n" for line in LINES),
     ],
 )
 def test_json_of_any_form(tmp_path: Path, text: str) -> None:
     assert [" ".join(title.split()) for title in titles(tmp_path, text, "items.json")] == TITLES
+
+
+def engine_id(row: Mapping[str, object]) -> dict[str, object]:
+    return {"_id": row["item_id"]}
+
+
+def engine_document(row: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in row.items() if key != "item_id"}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [{"_index": "p"} | engine_id(row) | {"_source": engine_document(row)} for row in ROWS],
+        [line for row in ROWS for line in ({"create": engine_id(row)}, engine_document(row))],
+        [line for row in ROWS for line in ({"update": engine_id(row)}, {"doc": engine_document(row)})],
+        [
+            {"delete": {"_id": "gone"}},
+            *(line for row in ROWS for line in ({"index": engine_id(row) | {"_index": "p"}}, engine_document(row))),
+        ],
+    ],
+)
+def test_the_id_of_a_search_engine_s_document_is_a_column(tmp_path: Path, lines: list[dict[str, object]]) -> None:
+    text = "\n".join(map(json.dumps, lines))
+    assert titles(tmp_path, text, "items.jsonl", columns={"item_id": "_id"}) == TITLES
+    assert [item["item_id"] for item in read(tmp_path, "items.parquet")] == [row["item_id"] for row in ROWS]
+
+
+def test_an_action_without_its_document_and_a_document_without_its_action_are_counted(tmp_path: Path) -> None:
+    action = '{"index": {"_index": "items"}}'
+    text = "\n".join([action, *LINES[:2], action, action, LINES[2], "oops", LINES[3], action])
+    assert titles(tmp_path, text, "items.json", max_rejected_share=0.5) == TITLES
+    counts = json.loads((tmp_path / "dataset" / "manifest.json").read_text("utf-8"))["counts"]
+    assert counts["rejected"]["items"] == {"the line is not a JSON object": 3}
+
+
+def test_values_with_their_type_beside_them_are_plain(tmp_path: Path) -> None:
+    prices = [{"$numberDecimal": "27.99"}, {"$numberInt": "5"}, 3.5, {"$numberDouble": "2.0"}]
+    rows = [
+        engine_document(row) | {"_id": {"$oid": row["item_id"]}, "price": price, "brand": {"$unknown": 1}}
+        for row, price in zip(ROWS, prices, strict=True)
+    ]
+    text = "\n".join(map(json.dumps, rows))
+    assert titles(tmp_path, text, "items.jsonl", columns={"item_id": "_id"}) == TITLES
+    items = read(tmp_path, "items.parquet")
+    assert [item["price"] for item in items] == [27.99, 5.0, 3.5, 2.0]
+    assert {item["brand"] for item in items} == {'{"$unknown":1}'}
 
 
 def test_what_is_cut_off_or_no_object_is_counted(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import duckdb
 
 from mmse.core.errors import TableError
+from mmse.sources.bulk_lines import is_bulk
 from mmse.sources.csv_forms import CsvConfig, CsvForm, find_form
 from mmse.sources.file_contents import is_gzip, read_head
 from mmse.sources.json_forms import are_lines
@@ -23,6 +24,7 @@ from mmse.sources.text_copies import (
     CopiesFolder,
     copy_as_json_lines,
     copy_as_plain_csv,
+    copy_bulk_documents,
     copy_with_line_feeds,
     copy_without_mark,
     has_several_line_ends,
@@ -42,6 +44,13 @@ FORM_BYTES = 1 << 20
 _LINES = "read_ndjson_objects({}, ignore_errors = true)"
 _BESIDE_SOURCE = ("sort", "found", "fields")
 """Members of a document of a search engine beside those that begin with `_`."""
+_SOURCE_MEMBERS = """CASE
+    WHEN json_type(json, '$._source') IS NULL THEN json
+    WHEN json_type(json, '$._source') <> 'OBJECT' OR NOT json_exists(json, '$._id')
+        OR json_exists(json, '$._source._id') THEN json -> '$._source'
+    WHEN json_array_length(json_keys(json, '$._source')) = 0 THEN json_object('_id', json -> '$._id')
+    ELSE CAST('{"_id":' || (json -> '$._id') || ',' || (json -> '$._source')[2:] AS JSON) END"""
+"""SQL for a document's members; its `_id` is often nowhere else."""
 _ODD_ENDINGS = {
     (".zip", ".7z", ".tar.gz", ".tgz", ".zst", ".bz2", ".xz"): "unpack it",
     (".xlsx", ".xls", ".xlsm", ".ods"): "a spreadsheet: save it as CSV UTF-8",
@@ -105,12 +114,15 @@ def _json_files(files: Sequence[str]) -> tuple[list[str], CopiesFolder | None]:
         if is_url(file) or _is_array(file):
             continue
         head = read_head(file, FORM_BYTES)
-        is_lines = are_lines(head.decode("utf-8-sig", "replace"), is_end=len(head) < FORM_BYTES)
-        if is_lines and not head.startswith(codecs.BOM_UTF8):
+        text = head.decode("utf-8-sig", "replace")
+        is_lines, has_actions = are_lines(text, is_end=len(head) < FORM_BYTES), is_bulk(text)
+        if is_lines and not has_actions and not head.startswith(codecs.BOM_UTF8):
             continue
         folder = folder or CopiesFolder()
         plain[number] = str(folder.path_of(file, number))
-        if is_lines:
+        if has_actions:
+            copy_bulk_documents(file, Path(plain[number]))
+        elif is_lines:
             copy_without_mark(file, Path(plain[number]))
         else:
             copy_as_json_lines(file, Path(plain[number]))
@@ -125,7 +137,7 @@ def _read_objects(connection: duckdb.DuckDBPyConnection, files: Sequence[str], f
     is_large = function == _LINES and are_large(files) and are_gzip == {False}
     keys = _sample_keys(files) if is_large else _keys_of(connection, scan)
     if "_source" in keys and all(key.startswith("_") or key in _BESIDE_SOURCE for key in keys):
-        scan = f"(SELECT coalesce(json -> '$._source', json) AS json FROM {scan})"
+        scan = f"(SELECT {_SOURCE_MEMBERS} AS json FROM {scan})"
         keys = _sample_keys(files, within="_source") if is_large else _keys_of(connection, scan)
     return Relation(scan, dict.fromkeys(keys, "VARCHAR"), document="json", has_sample_of_columns=is_large)
 
@@ -136,8 +148,10 @@ def _keys_of(connection: duckdb.DuckDBPyConnection, scan: str) -> list[str]:
 
 def _sample_keys(files: Sequence[str], within: str = "") -> list[str]:
     """The keys in parts of large files, of the objects themselves or of their members `within`."""
-    objects = (row.get(within, row) if within else row for row in sample_objects(files))
-    return list(dict.fromkeys(key for row in objects if isinstance(row, dict) for key in row))
+    rows = list(sample_objects(files))
+    objects = (row.get(within, row) if within else row for row in rows)
+    keys = dict.fromkeys(key for row in objects if isinstance(row, dict) for key in row)
+    return list(keys | dict.fromkeys(["_id"] if within and any("_id" in row for row in rows) else []))
 
 
 FILE_READERS: dict[str, SourceReader] = {"parquet": read_parquet, "csv": read_csv, "json": read_json}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mmse.core.errors import TableError
 from mmse.schema.columns import ITEM_COLUMNS
 from mmse.sources.duckdb_session import Session
+from mmse.sources.extended_json import plain_value
 from mmse.sources.sql import json_path, literal
 from mmse.sources.tables import Table
 
@@ -87,7 +88,7 @@ def explain_unknown_items(session: Session, table: Table) -> str:
     Ids that meet once `.0`, leading zeros, white space or case are put aside are the same ids, written in two ways.
     """
     path = table.shop_columns["item_id"].path or json_path(table.columns["item_id"])
-    event_id = f"json_extract_string(row, {literal(path)})"
+    event_id = plain_value(f"json_extract_string(row, {literal(path)})")
     session.run(f"""
         CREATE OR REPLACE TEMP TABLE unknown_item AS
         SELECT {event_id} AS item_id, count(*) AS n FROM rejected

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import duckdb
 
 from mmse.core.config import require
+from mmse.sources.extended_json import plain_value
 from mmse.sources.relation import Relation
 from mmse.sources.sql import identifier, json_path, literal, literals
 
@@ -136,7 +137,8 @@ def find_rare_member(connection: duckdb.DuckDBPyConnection, relation: Relation, 
 def member(relation: Relation, label: str, keys: list[str]) -> ShopColumn:
     """The text at `keys`, from outside in, of a row's JSON object."""
     path = json_path(*keys)
-    return ShopColumn(label, f"({identifier(relation.document)} ->> {literal(path)})", "VARCHAR", path)
+    text = f"({identifier(relation.document)} ->> {literal(path)})"
+    return ShopColumn(label, plain_value(text), "VARCHAR", path)
 
 
 def extract_once(scan: str, document: str, columns: Mapping[str, ShopColumn]) -> tuple[str, dict[str, ShopColumn]]:
@@ -149,7 +151,10 @@ def extract_once(scan: str, document: str, columns: Mapping[str, ShopColumn]) ->
         return scan, dict(columns)
     paths = literals(column.path for column in members.values())
     scan = f"(SELECT *, json_extract_string({identifier(document)}, [{paths}]) AS {_MEMBERS} FROM {scan})"
-    by_index = {name: replace(column, sql=f"{_MEMBERS}[{i}]") for i, (name, column) in enumerate(members.items(), 1)}
+    by_index = {
+        name: replace(column, sql=plain_value(f"{_MEMBERS}[{i}]"))
+        for i, (name, column) in enumerate(members.items(), 1)
+    }
     return scan, {**columns, **by_index}
 
 

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import duckdb
 
 from mmse.sources.csv_forms import CsvConfig
+from mmse.sources.extended_json import plain_value
 from mmse.sources.sql import identifier, json_path, literal
 from mmse.sources.text_copies import CopiesFolder
 
@@ -55,8 +56,9 @@ class Relation:
         if not self.document:
             return self.scan
         document = identifier(self.document)
-        members = (f"{document} ->> {literal(json_path(name))} AS {identifier(name)}" for name in self.types)
-        return f"(SELECT {', '.join(members)} FROM {self.scan})"
+        members = {name: plain_value(f"({document} ->> {literal(json_path(name))})") for name in self.types}
+        columns = (f"{value} AS {identifier(name)}" for name, value in members.items())
+        return f"(SELECT {', '.join(columns)} FROM {self.scan})"
 
 
 @runtime_checkable

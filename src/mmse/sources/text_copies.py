@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmse.core.scratch import ScratchFolder
 from mmse.sources import json_forms
+from mmse.sources.bulk_lines import bulk_documents
 from mmse.sources.csv_forms import CsvForm, plain_text
 from mmse.sources.file_contents import open_bytes
 
@@ -89,6 +90,15 @@ def copy_as_json_lines(file: str, target: Path) -> None:
         target.open("w", encoding="utf-8") as stream,
     ):
         json_forms.write_lines(source, stream, Path(file).name)
+
+
+def copy_bulk_documents(file: str, target: Path) -> None:
+    """Writes the documents of `file`, which has the bulk form of a search engine, to `target`, one a line."""
+    with (
+        io.TextIOWrapper(open_bytes(file), encoding="utf-8-sig", errors="surrogateescape", newline="\n") as source,
+        target.open("w", encoding="utf-8") as stream,
+    ):
+        stream.writelines(line + "\n" for line in bulk_documents(source))
 
 
 def _with_line_feeds(text: bytes) -> bytes:
