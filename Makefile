@@ -1,6 +1,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# What is never imported need not be compiled; the rest is at its first import.
+INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 READY := $(VENV)/.ready
 # Tests start the commands about a hundred times; without it each time compiles the project again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -9,11 +11,13 @@ unexport PYTHONDONTWRITEBYTECODE
 
 setup: $(READY)
 
-# torch comes first and pinned: left to itself pip takes the newest build with gigabytes of CUDA packages.
+# An older pip takes twice as long. torch comes first and pinned: left to itself pip takes the newest build with
+# gigabytes of CUDA packages.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --upgrade pip
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) --editable '.[dev]'
 	touch $@
 
 demo: setup

@@ -33,8 +33,17 @@ def site(small_run: Path, tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
+@pytest.fixture(scope="session")
+def service(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient[Any]]:
+    """A worker in this process, for tests that change nothing that it serves."""
+    folder = tmp_path_factory.mktemp("service") / "site"
+    publish(folder, small_run)
+    with worker(ServeConfig(folder, token=TOKEN)) as client:
+        yield client
+
+
 @pytest.fixture
-def service(site: Path) -> Iterator[TestClient[Any]]:
+def own_service(site: Path) -> Iterator[TestClient[Any]]:
     """A worker that serves the site, in this process; writes need `WRITER`."""
     with worker(ServeConfig(site, token=TOKEN)) as client:
         yield client

@@ -223,18 +223,18 @@ def test_unknown_versions_routes_and_methods(service: Service) -> None:
     check_error(service.get("/web/../../../../etc/passwd"), 404, "not_found")
 
 
-def test_an_item_comes_changes_and_goes(service: Service) -> None:
+def test_an_item_comes_changes_and_goes(own_service: Service) -> None:
     new = {"title": "Zorbak quibble lamp", "price": 12.5}
-    answer = decode(service.put("/v1/items/z1", json=new, headers=WRITER), EditAnswer)
+    answer = decode(own_service.put("/v1/items/z1", json=new, headers=WRITER), EditAnswer)
     assert (answer.applied, answer.version, answer.catalogue) == (1, "0001", 1)
-    hit = decode(service.post("/v1/search", json={"query": "zorbak quibble", "k": 1}), SearchAnswer).hits[0]
+    hit = decode(own_service.post("/v1/search", json={"query": "zorbak quibble", "k": 1}), SearchAnswer).hits[0]
     assert (hit.item_id, hit.item["price"]) == ("z1", 12.5)
-    decode(service.patch("/v1/items/z1", json={"price": 9.0}, headers=WRITER), EditAnswer)
-    item = decode(service.get("/v1/items/z1"), ItemAnswer)
+    decode(own_service.patch("/v1/items/z1", json={"price": 9.0}, headers=WRITER), EditAnswer)
+    item = decode(own_service.get("/v1/items/z1"), ItemAnswer)
     assert (item.item["price"], item.item["title"], item.catalogue) == (9.0, new["title"], 2)
-    decode(service.delete("/v1/items/z1", headers=WRITER), EditAnswer)
-    check_error(service.get("/v1/items/z1"), 404, "not_found")
-    answer = decode(service.post("/v1/search", json={"query": "zorbak quibble"}), SearchAnswer)
+    decode(own_service.delete("/v1/items/z1", headers=WRITER), EditAnswer)
+    check_error(own_service.get("/v1/items/z1"), 404, "not_found")
+    answer = decode(own_service.post("/v1/search", json={"query": "zorbak quibble"}), SearchAnswer)
     assert "z1" not in [hit.item_id for hit in answer.hits]
 
 
@@ -245,17 +245,17 @@ def test_a_query_without_a_letter_is_no_fault(service: Service) -> None:
     assert service.get("/v1/search?q=%00").status_code in (200, 422)
 
 
-def test_an_id_may_hold_any_characters(service: Service) -> None:
+def test_an_id_may_hold_any_characters(own_service: Service) -> None:
     items = [{"item_id": item_id, "title": f"Thing {number}"} for number, item_id in enumerate(ODD_IDS)]
-    decode(service.post("/v1/items", json={"upsert": items}, headers=WRITER), EditAnswer)
+    decode(own_service.post("/v1/items", json={"upsert": items}, headers=WRITER), EditAnswer)
     for number, item_id in enumerate(ODD_IDS):
         path = f"/v1/items/{quote(item_id, safe='')}"
-        assert decode(service.get(path), ItemAnswer).item["title"] == f"Thing {number}"
-        decode(service.patch(path, json={"price": number}, headers=WRITER), EditAnswer)
-        decode(service.delete(path, headers=WRITER), EditAnswer)
-        check_error(service.get(path), 404, "not_found")
+        assert decode(own_service.get(path), ItemAnswer).item["title"] == f"Thing {number}"
+        decode(own_service.patch(path, json={"price": number}, headers=WRITER), EditAnswer)
+        decode(own_service.delete(path, headers=WRITER), EditAnswer)
+        check_error(own_service.get(path), 404, "not_found")
         for other_number, other_id in enumerate(ODD_IDS[number + 1 :], number + 1):
-            other = decode(service.get(f"/v1/items/{quote(other_id, safe='')}"), ItemAnswer).item
+            other = decode(own_service.get(f"/v1/items/{quote(other_id, safe='')}"), ItemAnswer).item
             assert (other["title"], other["price"]) == (f"Thing {other_number}", None)
 
 
@@ -283,11 +283,11 @@ def test_a_probe_may_ask_for_the_head_alone(service: Service, path: str) -> None
     assert (head.status_code, head.content) == (200, b"")
 
 
-def test_edits_are_taken_in_all_or_none(service: Service) -> None:
+def test_edits_are_taken_in_all_or_none(own_service: Service) -> None:
     edits = {"upsert": [{"item_id": "z2", "title": "Lamp"}], "change": [{"item_id": "none", "values": {"price": 1}}]}
-    check_error(service.post("/v1/items", json=edits, headers=WRITER), 422, "does_not_fit")
-    check_error(service.get("/v1/items/z2"), 404, "not_found")
-    check_error(service.post("/v1/items", json={}, headers=WRITER), 422, "does_not_fit")
+    check_error(own_service.post("/v1/items", json=edits, headers=WRITER), 422, "does_not_fit")
+    check_error(own_service.get("/v1/items/z2"), 404, "not_found")
+    check_error(own_service.post("/v1/items", json={}, headers=WRITER), 422, "does_not_fit")
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}])
@@ -313,45 +313,45 @@ def test_without_a_token_nothing_can_be_written(site: Path) -> None:
         decode(service.post("/v1/search", json={"query": "a"}), SearchAnswer)
 
 
-def test_events_come_home(service: Service, site: Path, tmp_path: Path) -> None:
-    answer = decode(service.post("/v1/search", json={"query": "a", "k": 3}), SearchAnswer)
+def test_events_come_home(own_service: Service, site: Path, tmp_path: Path) -> None:
+    answer = decode(own_service.post("/v1/search", json={"query": "a", "k": 3}), SearchAnswer)
     items = [hit.item_id for hit in answer.hits]
     events = [
         {"type": "exposure", "request_id": answer.request_id, "query": "a", "items": items, "version": answer.version},
         {"type": "click", "request_id": answer.request_id, "item_id": items[1]},
     ]
-    response = service.post("/v1/events", json={"events": events}, headers=WRITER)
+    response = own_service.post("/v1/events", json={"events": events}, headers=WRITER)
     assert (response.status_code, response.json()["accepted"]) == (202, 2)
     assert export_table(site / "events", tmp_path / "out.parquet") == 3
-    check_error(service.post("/v1/events", json={"events": [{"type": "stare"}]}, headers=WRITER), 400, "invalid")
+    check_error(own_service.post("/v1/events", json={"events": [{"type": "stare"}]}, headers=WRITER), 400, "invalid")
 
 
-def test_what_is_served_and_how_it_is(service: Service) -> None:
-    versions = decode(service.get("/v1/versions"), VersionsAnswer)
+def test_what_is_served_and_how_it_is(own_service: Service) -> None:
+    versions = decode(own_service.get("/v1/versions"), VersionsAnswer)
     assert (versions.live, versions.problem) == ("0001", None)
     assert versions.served[0].arms == ["live"]
-    catalogue = decode(service.get("/v1/catalogue"), CatalogueAnswer)
+    catalogue = decode(own_service.get("/v1/catalogue"), CatalogueAnswer)
     assert {"brand", "price", "category"} <= {column.name for column in catalogue.columns}
     assert catalogue.examples
     assert catalogue.items == versions.served[0].items
     for path in ("/v1/health", "/v1/health/ready", "/v1/health/live"):
-        assert decode(service.get(path), Health).ready
-    text = service.get("/metrics").text
+        assert decode(own_service.get(path), Health).ready
+    text = own_service.get("/metrics").text
     assert "mmse_request_seconds_bucket" in text
     assert 'mmse_version_info{arm="live",version="0001"}' in text
 
 
-def test_a_refused_version_is_said_without_where_it_lies(service: Service, site: Path, small_run: Path) -> None:
+def test_a_refused_version_is_said_without_where_it_lies(own_service: Service, site: Path, small_run: Path) -> None:
     publish(site, small_run)
     (site / "versions" / "0002" / "model" / "towers.safetensors").unlink()  # a link: the run keeps its own
     deadline_s, problem = time.monotonic() + 20, None
     while problem is None and time.monotonic() < deadline_s:
-        versions = decode(service.get("/v1/versions"), VersionsAnswer)
+        versions = decode(own_service.get("/v1/versions"), VersionsAnswer)
         problem = versions.problem
     assert problem is not None
     assert versions.live == "0001"
     assert "versions/0002/model/towers.safetensors" in problem
-    assert str(site) not in service.get("/v1/versions").text + service.get("/v1/health").text
+    assert str(site) not in own_service.get("/v1/versions").text + own_service.get("/v1/health").text
 
 
 def test_the_map_and_a_querys_place_on_it(service: Service, small_run: Path) -> None:
@@ -381,11 +381,11 @@ def test_the_page_is_served(service: Service) -> None:
     )
 
 
-def test_a_fault_of_ours_tells_nothing_but_an_id(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_tells_nothing_but_an_id(own_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
     monkeypatch.setattr(Retriever, "answers", breaks)
-    response = service.post("/v1/search", json={"query": "a"})
+    response = own_service.post("/v1/search", json={"query": "a"})
     assert "secret" not in response.text
     check_error(response, 500, "internal")
