@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Tests start the commands about a hundred times; without it each time compiles the project again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test check format clean
+.PHONY: setup demo test check accept-work format clean
 
 setup: $(READY)
 
@@ -30,6 +30,10 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The work of the hot paths, as tests/work/test_work.py holds it, becomes what it is now.
+accept-work: setup
+	PYTHONPATH=tests $(BIN)/python tests/work/count_work.py --accept
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -102,7 +102,7 @@ class Killer:
 
 
 def kill_at_points(run: Path, folder: Path) -> None:
-    """Kills the scripted run at the first operation of every kind, and at the last of some; reports each outcome.
+    """Kills the scripted run at the first operation of every kind, and at the last that renames; reports each outcome.
 
     A catalogue that was open meanwhile then reads what was written, and makes the remaining calls. What the killed
     process left is copied before that.
@@ -111,9 +111,8 @@ def kill_at_points(run: Path, folder: Path) -> None:
     operations = run_forked(lambda report: trace(copy_run(run, folder / "traced"), encoder, report))
     first_index = {name: index for index, name in reversed([*enumerate(operations)])}
     last_index = {name: index for index, name in enumerate(operations)}
-    changes = ("write", "rename", "replace", "unlink")
-    last_changes = {index for name, index in last_index.items() if name.split()[0] in changes}
-    for index in sorted({*first_index.values(), *last_changes}):
+    last_renames = {index for name, index in last_index.items() if name.split()[0] in ("rename", "replace")}
+    for index in sorted({*first_index.values(), *last_renames}):
         killed_run = copy_run(run, folder / f"at-{index}")
 
         def work(report: Report, kill_at: int = index, killed_run: Path = killed_run) -> None:

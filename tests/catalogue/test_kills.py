@@ -49,7 +49,7 @@ def test_killed_at_every_kind_of_file_operation(exact_run: Path, tmp_path: Path,
             assert _read_contents(catalogue) == states[-1], report
 
 
-@pytest.mark.parametrize("kills", [6])
+@pytest.mark.parametrize("kills", [4])
 def test_killed_again_and_again_while_busy(ivf_run: Path, tmp_path: Path, encoder: Encoder, kills: int) -> None:
     run = copy_run(ivf_run, tmp_path / "run")
     command = [sys.executable, str(SCRIPT), "busy", str(run), str(kills)]

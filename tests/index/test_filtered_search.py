@@ -181,7 +181,7 @@ def test_the_rule_is_checked(wrong: dict[str, float]) -> None:
         replace(CostRule(), **wrong)  # type: ignore[arg-type]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(n=st.integers(0, 300), k=st.integers(1, 320), seed=st.integers(0, 99), share=st.floats(0, 1), data=st.data())
 def test_never_short(n: int, k: int, seed: int, share: float, data: st.DataObject) -> None:
     index = indexes.build(IndexConfig(kind=data.draw(st.sampled_from(["exact", "ivf"]))), ITEMS[:n], np.arange(n))

@@ -177,7 +177,7 @@ FILTERS = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(filter_json=FILTERS)
 def test_both_channels_read_a_filter_alike(index: LexicalIndex, filter_json: dict[str, object]) -> None:
     condition = parse_filter(filter_json, KINDS)

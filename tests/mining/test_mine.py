@@ -175,7 +175,7 @@ requests = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(requests, min_size=1, max_size=40), st.integers(1, 3))
 def test_everything_against_the_obvious_version(rows: list[Row], periods: int) -> None:
     """Stages, whole and adjacent requests, the split by time, and no future in any feature."""

@@ -64,7 +64,7 @@ SEARCHES = st.fixed_dictionaries(
 """Searches of every kind for the whole list."""
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     options=SEARCHES,
     cut=st.sampled_from(CUTS),

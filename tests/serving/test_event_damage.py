@@ -62,7 +62,7 @@ def test_a_whole_segment_and_one_of_an_earlier_mmse(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, len(STREAM) * 8 - 1))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_flipped_bit_costs_the_rows_of_its_batch_alone(bit: int) -> None:
     data = bytearray(STREAM)
     data[bit // 8] ^= 1 << bit % 8
@@ -76,7 +76,7 @@ def test_a_flipped_bit_costs_the_rows_of_its_batch_alone(bit: int) -> None:
 
 
 @given(st.integers(0, len(STREAM)), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_every_prefix_and_what_a_power_cut_leaves_of_the_last_write(end: int, has_zeros: bool) -> None:
     data = STREAM[:end] + bytes(STARTS[-1] - STARTS[-2]) * has_zeros
     content = decode(data, SCHEMA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from mmse.schema.value_sets import values_of
 
 MAX_VALUES = 50
 BINS = 10
+MAX_FORMS = 1 << 16
+"""Forms of so many values are kept: those of a column are the same for every search."""
 
 
 def count_values(
@@ -31,8 +34,8 @@ def count_values(
         return _histogram(*(np.array(column) for column in zip(*finite, strict=True))) if finite else Facet()
     if kind is Kind.FLAG:
         return _count((owner, flag, flag) for owner, value in present for flag in (str(bool(value)).lower(),))
-    entries = _path_levels if kind is Kind.PATH else _names
-    return _count((owner, *entry) for owner, cell in present for entry in entries(values_of(cell)).items())
+    entries = _path_levels if kind is Kind.PATH else _name
+    return _count((owner, *entry) for owner, cell in present for text in values_of(cell) for entry in entries(text))
 
 
 def _count(entries: Iterable[tuple[int, str, str]]) -> Facet:
@@ -47,19 +50,18 @@ def _count(entries: Iterable[tuple[int, str, str]]) -> Facet:
     return Facet(counts={spellings[value]: n for value, n in top})
 
 
-def _names(names: Sequence[str]) -> dict[str, str]:
-    """The names of an item, each once, by the form that is compared."""
-    return {comparison_key(name): name.strip() for name in names}
+@functools.lru_cache(MAX_FORMS)
+def _name(text: str) -> list[tuple[str, str]]:
+    """The form of a name that is compared, and the name."""
+    return [(comparison_key(text), text.strip())]
 
 
-def _path_levels(paths: Sequence[str]) -> dict[str, str]:
-    """The levels of an item's paths, each once, by the form that is compared."""
-    levels: dict[str, str] = {}
-    for path in paths:
-        parts = [part for part in map(str.strip, path.split(">")) if part]
-        for depth, prefix in enumerate(path_prefixes(comparison_path(path)), 1):
-            levels.setdefault(prefix, " > ".join(parts[:depth]))
-    return levels
+@functools.lru_cache(MAX_FORMS)
+def _path_levels(text: str) -> list[tuple[str, str]]:
+    """The form of each level of a path that is compared, and the level as the shop writes it."""
+    parts = [part for part in map(str.strip, text.split(">")) if part]
+    prefixes = enumerate(path_prefixes(comparison_path(text)), 1)
+    return [(prefix, " > ".join(parts[:depth])) for depth, prefix in prefixes]
 
 
 def _histogram(owners: Int64[np.ndarray, " n"], numbers: Float64[np.ndarray, " n"]) -> Facet:
