@@ -4,12 +4,15 @@ import gzip
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmse.core.config import build
 from mmse.core.errors import TableError, UsageError
+from mmse.sources.duckdb_session import open_session
 from mmse.sources.file_locations import files_in
 from mmse.sources.tables import EventsConfig, ItemsConfig, identifier, literal, open_events, open_items
 
@@ -86,6 +89,21 @@ def test_a_truncated_parquet_among_good_ones_is_named(tmp_path: Path, connection
     (tmp_path / "b.parquet").write_bytes((tmp_path / "b.parquet").read_bytes()[:5000])
     with pytest.raises(TableError, match=r"cannot be read from .*b\.parquet"):
         open_items(connection, ItemsConfig("*.parquet"), tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"\x00\x00", b"\xff\xff", b"\x15\x80"])
+def test_a_damaged_page_among_good_ones_is_named(tmp_path: Path, damage: bytes) -> None:
+    """What DuckDB says of such a page names no file, and comes when the rows are read."""
+    table = pa.table({"item_id": [f"{n}" for n in range(500)], "title": [f"Mug {n * 7919 % 500}" for n in range(500)]})
+    for name in ("a.parquet", "b.parquet", "c.parquet"):
+        pq.write_table(table, tmp_path / name, use_dictionary=False, compression="none")
+    content = bytearray((tmp_path / "b.parquet").read_bytes())
+    content[4 : 4 + len(damage)] = damage
+    (tmp_path / "b.parquet").write_bytes(content)
+    with open_session(memory_limit="500MB", threads=1) as session:
+        opened = open_items(session.connection, ItemsConfig("*.parquet"), tmp_path)
+        with pytest.raises(TableError, match=r"cannot be read from .*b\.parquet: "):
+            session.run(f"SELECT bit_xor(hash(shop_row)) FROM {opened.scan} AS shop_row", reading=opened)
 
 
 def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, connection: duckdb.DuckDBPyConnection) -> None:

@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from mmse.core.errors import UsageError
-from mmse.sources.tables import MORE_MEMORY, Table, literal, unreadable
+from mmse.sources.tables import MORE_MEMORY, Table, literal, unreadable_source
 
 
 class Session:
@@ -90,5 +90,5 @@ def _translate(error: duckdb.Error, reading: Table | None) -> Exception:
     if isinstance(error, duckdb.OutOfMemoryException) and reading is None:
         return UsageError(f"DuckDB ran out of the memory it may use: {message.splitlines()[0]}.", MORE_MEMORY)
     if reading is not None:
-        return unreadable(reading.name, reading.files, error)
+        return unreadable_source(reading, error)
     return error

@@ -177,6 +177,23 @@ def unreadable(table: str, files: Iterable[str], error: Exception) -> TableError
     return TableError(f"The {table} table cannot be read from {source}: {message}.", cure)
 
 
+def unreadable_source(table: Table, error: Exception) -> TableError:
+    """The `TableError` for a table whose rows DuckDB could not read to the end, with the file where that is.
+
+    What it says of Parquet and JSON does not name the file. Each is then read through a connection of its own, since
+    one that met damage may be good for nothing else.
+    """
+    is_named = table.format not in ("parquet", "json") or isinstance(error, duckdb.OutOfMemoryException)
+    for file in () if is_named or len(table.files) == 1 else table.files:
+        try:
+            with duckdb.connect() as connection:
+                relation = FILE_READERS[table.format](connection, SourceFiles([file], table.name, table.key))
+                connection.execute(f"SELECT bit_xor(hash(shop_row)) FROM {relation.scan} AS shop_row")
+        except (duckdb.Error, *DAMAGED) as file_error:
+            return unreadable(table.name, [file], file_error)
+    return unreadable(table.name, table.files, error)
+
+
 @dataclass(frozen=True)
 class _OpenSource:
     """The rows of a source, before its columns are looked up; `table` has all but these."""
@@ -232,7 +249,7 @@ class _OpenSource:
         try:
             order = find_order(connection, time.sql, scan, table.source)
         except duckdb.Error as error:
-            raise unreadable(table.name, table.files, error) from error
+            raise unreadable_source(table, error) from error
         return replace(table, time_form=replace(form, order=order))
 
 
