@@ -73,7 +73,8 @@ class ContentCheck:
         else:
             problem = f"Version {version.name} is damaged. {' '.join(part.problem for part in parts)}"
             self._problems[version.name] = problem
-            log.critical("%s %s", problem, parts[0].cure)
+            cure = parts[0].cure if self._site.is_run else "Publish that run again, and look after the disk."
+            log.critical("%s %s", problem, cure)
             outcome = withdraw(self._site, version, parts)
             log.critical("%s", outcome)
             self._problems[version.name] = f"{problem} {outcome}"
