@@ -80,7 +80,7 @@ def test_tokens_are_asked_for_as_documented(small_run: Path, tmp_path: Path) -> 
     tokens = {scope: f"a-token-for-{scope}-only" for scope in SCOPES}
     (tmp_path / "tokens").write_text("".join(f"{scope} {token}\n" for scope, token in tokens.items()))
     with worker(ServeConfig(tmp_path / "site", token_file=tmp_path / "tokens", requests_per_s=0)) as client:
-        schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+        schema: Any = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
         statuses = Counter[int]()
         for operation in (operation.ok() for operation in schema.get_all_operations()):
             accesses = operation.definition.raw.get("security", [])
