@@ -89,3 +89,5 @@ def test_moments_by_hand() -> None:
     assert moments_of(np.array([])) == (0.0, 1.0)
     assert moments_of(np.array([2.0, 2.0])) == (2.0, 1e-3), "no deviation is divided by zero"
     assert moments_of(np.concatenate([np.zeros(500), np.ones(100)])) == (1.0, 1e-3), "the best hundred alone"
+    scores = np.random.default_rng(2).permutation(600).astype(float)
+    assert moments_of(scores)[0] == np.arange(500, 600).mean()
