@@ -31,6 +31,9 @@ EQUIVALENT: dict[str, str] = {
     "mmse.evaluation.metrics.x_draw_orders__mutmut_13": "another number of requests in a part, and the same draws",
     "mmse.evaluation.metrics.x_draw_orders__mutmut_49": "a chance of 0 divides into infinity all the same",
     "mmse.ranking.fusion.x_reciprocal_ranks__mutmut_5": "ranks as floats, of which the same reciprocals are taken",
+    "mmse.model.objectives.x_hard_negatives__mutmut_56": "the value of what is masked two lines below",
+    "mmse.ranking.calibration.xǁCalibrationǁlog_odds__mutmut_31": "the slope is a float64, so the product is one",
+    "mmse.ranking.calibration.x_learn_calibration__mutmut_54": "another start of a search that converges to the same",
     "mmse.catalogue.wal.x_create__mutmut_14": "the file that is removed was made a line above",
 }
 """Mutants that change nothing that anybody could see, each with the reason; they count as neither."""

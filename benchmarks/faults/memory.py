@@ -127,8 +127,7 @@ def _limit_runs(base: Path, work: Path, rng: random.Random, n: int) -> dict[str,
         output = (trial / "output").read_text("utf-8")
         if code not in outcomes and ("Traceback" in output or "fault of mmse" in output):
             faults.append(f"trial {number}, {mb} MB: {output[-500:]}")
-        problems = _judge(lambda: run(trial / SHOP, trial / "run") and [])
-        problems = problems or _judge(lambda: judges.folder_damages(trial / "run") + judges.litter(trial))
+        problems = _judge(partial(_run_again, trial))
         faults += [f"trial {number}, {mb} MB: {problem}" for problem in problems]
     row = {"fault": "a limit of memory: mmse run, and again without it", "trials": n, **counts, "faults": faults}
     print(row, flush=True)
