@@ -94,11 +94,11 @@ def _limit_servers(base: Path, work: Path, rng: random.Random, n: int) -> dict[s
             server = children.start(_join(group, partial(_exec_server, site, port)))
             client = children.start(partial(use, port, number))
             deadline = time.monotonic() + SLOWEST_START_S
-            while not client.lines and time.monotonic() < deadline and server.read(0.1):
+            while not client.lines and time.monotonic() < deadline and _lives(server.pid):
                 client.read(0.1)
             client.read(USE_S if client.lines else 0.0)
             n_killed = _count_killed(group)
-            is_alive = server.read(0.0)
+            is_alive = _lives(server.pid)
             client.kill()
             server.kill()
         counts["served to the end" if is_alive and client.lines else "ended by the limit"] += 1
@@ -168,6 +168,11 @@ def _exec_run(trial: Path) -> None:
     os.dup2(output, 2)
     command = [sys.executable, "-m", "mmse", "run", str(trial / SHOP), "--out", str(trial / "run")]
     os.execv(sys.executable, command)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a child has not ended yet."""
+    return Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] != "Z"
 
 
 def _count_killed(group: Path) -> int:
