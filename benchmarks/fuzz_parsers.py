@@ -14,18 +14,20 @@ import argparse
 import base64
 import json
 import logging
+import os
 import shutil
-import subprocess
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import atheris
 from machine import environment, write_result
 
 SLOWEST_S, MOST_MB, LONGEST = 20, 2048, 4096
-REPORT_S = 2.0
+REPORT_S = 0.5
 
 
 def main() -> None:
@@ -34,59 +36,59 @@ def main() -> None:
     parser.add_argument("--executions", type=int, default=10_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="targets, with commas")
-    parser.add_argument("--target", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.target:
-        fuzz(options)
-        return
-    result: dict[str, object] = environment() | {"seed": options.seed, "seconds": options.seconds}
-    names = list_names(options)
-    rows = [run_target(name, options) for name in names]
-    result |= {"executions": sum(row["executions"] for row in rows), "targets": dict(zip(names, rows, strict=True))}
-    write_result("fuzz_parsers", result)
-
-
-def list_names(options: argparse.Namespace) -> list[str]:
-    from fuzz_targets import build_targets, make_folder
-
-    folder = make_folder()
-    names = list(build_targets(folder))
+    facts = environment()
+    with atheris.instrument_imports(include=["mmse"]):
+        import fuzz_targets
+    logging.disable()
+    folder = fuzz_targets.make_folder()
+    names = options.only.split(",") if options.only else list(fuzz_targets.build_targets(folder))
     shutil.rmtree(folder)
-    chosen = options.only.split(",") if options.only else names
-    options.seconds, options.executions = options.seconds / len(chosen), options.executions // len(chosen)
-    return chosen
+    share = Share(options.seconds / len(names), options.executions // len(names), options.seed)
+    rows = {name: run_target(name, share) for name in names}
+    total = sum(row["executions"] for row in rows.values())
+    write_result("fuzz_parsers", facts | vars(options) | {"executions": total, "targets": rows})
 
 
-def run_target(name: str, options: argparse.Namespace) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Share:
+    """What one target gets."""
+
+    seconds: float
+    executions: int
+    seed: int
+
+
+def run_target(name: str, share: Share) -> dict[str, Any]:
     """A target in a process of its own: what it reports, and how it ended where that is not well."""
     from fuzz_targets import make_folder
 
     folder = make_folder()
-    command = [sys.executable, __file__, "--target", name, "--folder", str(folder)]
-    for option in ("seconds", "executions", "seed"):
-        command += [f"--{option}", str(getattr(options, option))]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    pid = os.fork()
+    if not pid:
+        with (folder / "output").open("wb") as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+        fuzz(name, folder, share)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     report = folder / "report.json"
     row: dict[str, Any] = json.loads(report.read_text("utf-8")) if report.is_file() else {"executions": 0}
-    if process.returncode:
-        row["end"] = f"exit code {process.returncode}: {process.stderr[-1500:]}"
+    if code:
+        row["end"] = f"exit code {code}: {(folder / 'output').read_text('utf-8', 'replace')[-1500:]}"
     shutil.rmtree(folder)
     print(f"{name}: {row['executions']:,} executions, {len(row.get('failures', []))} kinds of failures", flush=True)
     return row
 
 
-def fuzz(options: argparse.Namespace) -> None:
-    """Executes one target until its share is used up."""
-    import atheris
+def fuzz(name: str, folder: Path, share: Share) -> None:
+    """Executes one target until its share is used up; then the process ends."""
+    from fuzz_targets import ADMISSIBLE, build_targets
 
-    logging.disable()
-    with atheris.instrument_imports(include=["mmse"]):
-        from fuzz_targets import ADMISSIBLE, build_targets
+    from mmse.core.errors import MmseError
 
-        from mmse.core.errors import MmseError
-    target = build_targets(options.folder)[options.target]
-    corpus = options.folder / "corpus"
+    target = build_targets(folder)[name]
+    corpus = folder / "corpus"
     corpus.mkdir()
     for number, seed in enumerate(target.seeds):
         (corpus / f"seed{number}").write_bytes(seed)
@@ -103,14 +105,14 @@ def fuzz(options: argparse.Namespace) -> None:
             report["refusals"] += 1
         except Exception as error:  # the next execution may find another
             note_failure(failures, error, data)
-        if time.monotonic() - report_s > REPORT_S or report["executions"] == options.executions:
+        if time.monotonic() - report_s > REPORT_S or report["executions"] == share.executions:
             report_s = time.monotonic()
             content = report | {"seconds": round(report_s - start_s, 1), "failures": list(failures.values())}
-            (options.folder / "report.json").write_text(json.dumps(content), "utf-8")
+            (folder / "report.json").write_text(json.dumps(content), "utf-8")
 
-    arguments = [f"-runs={options.executions}", f"-max_total_time={max(round(options.seconds), 1)}"]
-    arguments += [f"-seed={options.seed}", f"-timeout={SLOWEST_S}", f"-rss_limit_mb={MOST_MB}", f"-max_len={LONGEST}"]
-    atheris.Setup([sys.argv[0], *arguments, f"-artifact_prefix={options.folder}/", str(corpus)], execute)
+    arguments = [f"-runs={share.executions}", f"-max_total_time={max(round(share.seconds), 1)}"]
+    arguments += [f"-seed={share.seed}", f"-timeout={SLOWEST_S}", f"-rss_limit_mb={MOST_MB}", f"-max_len={LONGEST}"]
+    atheris.Setup([sys.argv[0], *arguments, f"-artifact_prefix={folder}/", str(corpus)], execute)
     atheris.Fuzz()
 
 
