@@ -1,11 +1,12 @@
-"""The campaign of faults: kills, damage, full disks, pairs, folders that vanish, clocks; by seed, into one table.
+"""The campaign of faults: kills, damage, full disks, pairs, vanished folders, clocks, memory; by seed, into one table.
 
     python benchmarks/faults/campaign.py WORK [--seed 1] [--scale 1.0] [--only kills-of-events,pairs]
 
 A part that is run alone takes its place among the others of that seed. Writes benchmarks/results/faults.json: of each
 fault the trials and their outcomes, and every trial that ended badly in words; and faults.md, a table of it. Kills at a
 file operation are the same for a seed; those at a moment depend on the machine as well. Full and read-only disks need
-the right to mount, equal process ids that to make namespaces: without it they are left out.
+the right to mount, equal process ids that to make namespaces, limits of memory that to make groups: without it they
+are left out.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from faults import (
     kills_of_runs,
     kills_of_servers,
     kills_of_sites,
+    memory,
     pairs,
     refusals,
 )
@@ -107,6 +109,7 @@ def parts_of(base: Path, work: Path, seed: int, scale: float) -> dict[str, Calla
         "pairs-of-servers": lambda: [pairs.serve_twice(base, work, seed, times(20))],
         "disks": fill(disks.works),
         "disks-of-steps": fill(disks.steps),
+        "memory": lambda: memory.run_limits(base, work, seed, times(8), times(4)),
         "refusals": lambda: refusals.run_refusals(base, work),
         "damage-of-runs": lambda: damage.damage_all(base, work, seed, times(2), "run"),
         "damage-of-sites": lambda: damage.damage_all(base, work, seed, times(2), "rich"),

@@ -73,7 +73,7 @@ def _run(base: Path, work: Path, rng: random.Random, n: int, name: str) -> dict[
         counts["acknowledged"] += sum(line.startswith(("edit ", "event ")) for line in client.lines)
         counts["searches"] += client.lines.count("search")
         try:
-            problems = children.call(partial(_judge, site, lines))
+            problems = children.call(partial(judge_server, site, lines))
         except children.ChildFailure as failure:
             problems = [f"the judge fails: {failure}"]
         counts["lost or corrupt"] += bool(problems)
@@ -131,7 +131,8 @@ def _send(client: httpx.Client, request_id: str, report: Report) -> None:
         report(f"event request-{request_id}")
 
 
-def _judge(site: Path, lines: list[str]) -> list[str]:
+def judge_server(site: Path, lines: list[str]) -> list[str]:
+    """What is wrong with a site, and with the edits and events of it that a client reported."""
     problems = [problem for problem in judges.damages(site) if "no whole" not in problem]
     problems += judges.lost_edits(Site.open(site).state().live.run, lines)
     return problems + judges.miscounted_events(site / "events", lines)

@@ -8,7 +8,8 @@ import pytest
 from mmse.catalogue import Delete, Edit, Upsert, wal
 from mmse.catalogue.wal import WalHeader
 from mmse.core import locks
-from mmse.core.errors import ArtifactError, OutputError
+from mmse.core.errors import ArtifactError, OutputError, UsageError
+from mmse.core.frames import encode_frame
 
 HEADER = WalHeader(wal.SCHEMA_VERSION, 3, "origin", None, 5)
 CALLS: list[list[Edit]] = [
@@ -121,3 +122,47 @@ def test_what_is_being_appended_is_seen_by_nobody_until_it_is_certain(
     with pytest.raises(KeyError):
         read_and_fail_while_appending()
     assert wal.read(path, ends[0]).calls == CALLS
+
+
+def test_a_torn_end_is_cut_off_said_and_kept(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ends = write_log(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    end = append(path, ends[-2], CALLS[1])
+    assert wal.read(path, ends[0]).calls == [*CALLS[:-1], CALLS[1]]
+    assert path.stat().st_size == end
+    kept_file = path.parent / f"torn-journal-3-{ends[-2]}"
+    assert kept_file.read_bytes() == whole[ends[-2] : -9]
+    assert caplog.messages == [
+        f"{wal.torn_problem(path, ends[-2], len(whole) - 9 - ends[-2])} They are cut off, and kept in {kept_file}."
+    ]
+    append(path, end, CALLS[1])
+    assert len(caplog.messages) == 1, "nothing was torn"
+
+
+def test_edits_written_in_one_go_are_read_as_parts(path: Path) -> None:
+    edits = [Delete(f"i{n}") for n in range(5)]
+    start = wal.create(path, HEADER, wal.encode_frames(edits, per_frame=2))
+    assert wal.read(path, len(path.read_bytes()) - len(wal.encode_frames(edits, 2))).calls == [
+        edits[:2],
+        edits[2:4],
+        edits[4:],
+    ]
+    assert start == path.stat().st_size
+
+
+def test_a_frame_of_something_else_is_damage_at_its_byte(path: Path) -> None:
+    ends = write_log(path)
+    with path.open("ab") as file:
+        file.write(encode_frame(b"no commit"))
+    with pytest.raises(ArtifactError, match=rf"damaged at byte {ends[-1]}: ") as error_info:
+        wal.read(path, ends[0])
+    assert f"truncate -s {ends[-1]} {path}" in error_info.value.cure
+
+
+def test_edits_beyond_a_frame_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = write_log(path)
+    monkeypatch.setattr(wal, "MAX_BYTES", 100)
+    with pytest.raises(UsageError, match=r"These edits take .* bytes, at most 100\.") as error_info:
+        append(path, ends[-1], CALLS[1])
+    assert error_info.value.cure == "Apply them in parts."

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from mmse.client import AsyncClient, Client, ServiceError, calls
+from mmse.client.replies import read_reply
 from mmse.client.retries import Attempts, RetryPolicy, retry_after_s
 from mmse.core.errors import MmseError, UsageError
 from mmse.schema import http, http_admin, http_events
@@ -471,6 +472,13 @@ def test_a_password_in_the_url_is_not_shown() -> None:
     with caller, pytest.raises(ServiceError, match=r"http://shop\.test/api/ cannot") as error_info:
         caller.health()
     assert "hush" not in str(error_info.value)
+
+
+@pytest.mark.parametrize("content", [b"[" * 10_000, b'{"request_id": "' + b"[" * 10_000, b'{"request_id": "\xff"}'])
+@pytest.mark.parametrize("status", [200, 500])
+def test_what_is_no_json_of_a_server_is_said(content: bytes, status: int) -> None:
+    with pytest.raises(ServiceError):
+        read_reply(calls.search("a"), httpx.Response(status, content=content), URL)
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "shop.test", "ftp://shop.test", "http://", "http://shop:door"])

@@ -162,6 +162,14 @@ def test_toml_in_another_encoding_names_file_and_line(tmp_path: Path, content: b
         read_toml(file)
 
 
+@pytest.mark.parametrize("content", ["a = " + "[" * 5_000, "a = " + "9" * 5_000])
+def test_what_the_library_cannot_hold_is_no_valid_toml(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text(content, "utf-8")
+    with pytest.raises(UsageError, match=r"shop\.toml is not valid TOML"):
+        read_toml(file)
+
+
 @pytest.mark.parametrize("name", ["nothing.toml", ""])
 def test_no_such_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="There is no file"):

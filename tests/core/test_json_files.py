@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmse.core.json_files import DIGEST, read_json, rewrite_json, write_json
+from mmse.core.json_files import DIGEST, TOO_DEEP, parse_json, read_json, rewrite_json, write_json
 
 
 @dataclass(frozen=True)
@@ -49,3 +49,13 @@ def test_a_file_of_people_needs_no_digest(tmp_path: Path) -> None:
     file.write_text("[1]", "utf-8")
     with pytest.raises(ValueError, match="found list"):
         read_json(file, Weights)
+
+
+def test_brackets_by_the_thousand_are_a_damaged_file(tmp_path: Path) -> None:
+    file = tmp_path / "weights.json"
+    file.write_text("[" * 10_000, "utf-8")
+    with pytest.raises(ValueError, match=TOO_DEEP):
+        read_json(file, Weights)
+    with pytest.raises(ValueError, match=TOO_DEEP):
+        parse_json(file.read_bytes())
+    assert parse_json("[1]") == [1]

@@ -199,3 +199,12 @@ def test_large_inputs_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("mmse.evaluation.metrics.CELLS", 70)
     np.testing.assert_array_equal(locate(rankings, relevant).ranks, whole.ranks)
     assert len(draw_orders(rng.random((30, 50)), 3, rng).item_rows) == 90
+
+
+def test_drawn_orders_are_those_that_come_first() -> None:
+    propensity = np.random.default_rng(4).random((50, 40))
+    orders = draw_orders(propensity, 3, np.random.default_rng(5))
+    waits = np.random.default_rng(5).standard_exponential(propensity.shape, dtype=np.float32) / propensity
+    for request, row in enumerate(waits):
+        drawn = orders.item_rows[orders.requests == request]
+        assert set(drawn.tolist()) == set(np.argsort(row)[:3].tolist())

@@ -220,6 +220,28 @@ def test_multi_positive_by_hand() -> None:
     assert costs(recipe, explored) == pytest.approx(0.5 * math.log(2) + 1.0 * low + 2.0 * low)
 
 
+@given(st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_multi_positive_is_what_the_formula_says(seed: int) -> None:
+    batch, tau, total = make_batch(seed), 0.5, 0.0
+    recipe = Recipe(retrieval="multi_positive", reads=EVERY, stage_weights=WEIGHTS)
+    for r in range(3):
+        pool = sum(
+            math.exp(batch.pool_scores[r, n].item() / tau + batch.correction[n].item())
+            for n in range(6)
+            if not batch.exclusions[r, n]
+        )
+        items = list(
+            zip(batch.own_scores[r].tolist(), batch.stages[r].tolist(), batch.weights[r].tolist(), strict=True)
+        )
+        for stage in sorted(set(recipe.stage_map) - {Stage.RANDOM}):
+            lower = sum(math.exp(score / tau) for score, level, _ in items if 0 < level < stage)
+            reached = [score for score, level, weight in items if level > stage or (level == stage and weight > 0)]
+            losses = [math.log(1 + (pool + lower) / math.exp(score / tau)) for score in reached]
+            total += WEIGHTS.by_stage[stage] * sum(losses) / max(len(losses), 1)
+    assert costs(recipe, batch) == pytest.approx(total / 3)
+
+
 def test_logq_takes_from_what_is_drawn_often() -> None:
     """Two negatives drawn once each, a where 8 were expected and b where 1 was: they weigh 1/8 and 1.
 

@@ -89,3 +89,15 @@ def test_moments_by_hand() -> None:
     assert moments_of(np.array([])) == (0.0, 1.0)
     assert moments_of(np.array([2.0, 2.0])) == (2.0, 1e-3), "no deviation is divided by zero"
     assert moments_of(np.concatenate([np.zeros(500), np.ones(100)])) == (1.0, 1e-3), "the best hundred alone"
+    scores = np.random.default_rng(2).permutation(600).astype(float)
+    assert moments_of(scores)[0] == np.arange(500, 600).mean()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_log_odds_by_hand(form: Form) -> None:
+    calibration = Calibration(form, a=-1.0, b=0.5, c=0.3, d=0.7, known_range=(0.0, 2.0))
+    scores, moments = np.array([0.0, 1.0, 2.5], np.float32), (0.5, 0.25)
+    for query_count, frequency in ((0, 0.0), (1, np.log(2)), (1_000, 2.0)):
+        x = scores if form == "adapter" else (scores - 0.5) / 0.25
+        expected = -1.0 + 0.5 * frequency + np.log(1 + np.exp(0.3 + 0.7 * frequency)) * x
+        np.testing.assert_allclose(calibration.log_odds(scores, query_count, moments), expected, rtol=1e-6)

@@ -80,3 +80,14 @@ def test_without_a_new_query_its_weight_stays_where_it_was() -> None:
 
 def test_reciprocal_ranks_by_hand() -> None:
     np.testing.assert_allclose(reciprocal_ranks(np.array([0.5, 0.0, 0.9], np.float32)), [1 / 62, 0, 1 / 61])
+
+
+def test_what_the_memory_adds() -> None:
+    fusion = Fusion(memory=2.0, popularity=0.5, new_popularity=3.0)
+    evidence, popularity = np.array([1.0, 0.0, 4.0], np.float32), np.array([0.0, 2.0, 1.0], np.float32)
+    assert fusion.popularity_weights(np.array([0, 1, 9])).tolist() == [3.0, 0.5, 0.5]
+    assert fusion.remember(evidence, popularity, np.array([0])).tolist() == [2.0, 6.0, 11.0]
+    assert fusion.remember(evidence, popularity, np.array([0, 1, 7])).tolist() == [2.0, 1.0, 8.5]
+    assert fusion.remembers
+    assert Fusion(popularity=0.1).remembers
+    assert not Fusion().remembers

@@ -274,3 +274,13 @@ def test_an_ordinary_request_takes_a_fraction_of_a_millisecond() -> None:
         lambda: rank(candidates, effects, 24, caps={"brand": 2}), timer=time.process_time, number=1, repeat=50
     )
     assert min(times) < 0.01  # about 0.3 ms
+
+
+def test_of_each_group_the_best_is_a_hit() -> None:
+    shelf, groups = scored([9, 8, 7, 6, 5]), np.array([1, 1, 2, 2, 3])
+    assert [row for row, _ in rank(shelf, NO_RULES, 5, groups=groups)] == [0, 2, 4]
+    assert [row for row, _ in rank(shelf, NO_RULES, 2, groups=groups)] == [0, 2]
+    pinned = replace(NO_RULES, pins=(PinnedItem("i3", 1, "p"),))
+    assert [row for row, _ in rank(shelf, pinned, 5, groups=groups)] == [3, 0, 4], "the pinned one is its group's hit"
+    later = rank(shelf, NO_RULES, 5, groups=groups, former_rows=np.array([1], np.int64))
+    assert [row for row, _ in later] == [2, 4], "a group of a former page has had its hit"

@@ -26,7 +26,7 @@ from mmse.serving.events.log import EventLog
 from mmse.serving.events.retention import prune
 from mmse.serving.events.rows import SCHEMA, build_batch
 from mmse.serving.events.segments import OPEN_FOLDER, Segment, seal_orphans, sealed_files, torn_files
-from mmse.serving.events.stream import decode, encode_batch, encode_schema
+from mmse.serving.events.stream import StreamGap, decode, decode_arrow, encode_batch, encode_schema
 
 BATCHES = [
     build_batch(
@@ -163,3 +163,19 @@ def test_a_torn_end_is_said_of_a_dead_process_and_not_of_a_living_one(tmp_path: 
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert not list(inspect_log(tmp_path)), "it is just being written"
+
+
+def test_a_segment_of_an_earlier_mmse_is_read_up_to_where_it_is_torn() -> None:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, SCHEMA) as writer:
+        for batch in BATCHES:
+            writer.write_batch(batch)
+    data = sink.getvalue().to_pybytes()
+    assert decode_arrow(data).batches == BATCHES
+    content = decode_arrow(data[:-100])
+    assert content.batches == BATCHES[:3]
+    (gap,) = content.gaps
+    assert (gap.end, gap.is_torn) == (len(data) - 100, True)
+    assert 0 < gap.start < gap.end
+    assert decode_arrow(b"").gaps == []
+    assert decode_arrow(b"no stream").gaps == [StreamGap(0, 9, is_torn=True)]

@@ -12,8 +12,9 @@ from mmse.catalogue import Delete, LiveCatalogue
 from mmse.cli.verify import verify
 from mmse.core.errors import ArtifactError
 from mmse.retrieval.retriever import Retriever
+from mmse.serving.versions.content import Inspection
 from mmse.serving.versions.publish import publish
-from mmse.serving.versions.verification import Inspection, verify_path
+from mmse.serving.versions.verification import verify_path
 
 
 @pytest.fixture

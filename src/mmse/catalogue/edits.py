@@ -58,7 +58,7 @@ def parse_edit(text: bytes | str, source: str) -> Edit:
     """The edit that `text` describes in JSON; raises `UsageError` naming its `source`, such as a file and line."""
     try:
         edit: Edit = msgspec.json.decode(text, type=Edit)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{source} is not an edit: {error}.", f"Such as {_EXAMPLE}.") from error
     return edit
 

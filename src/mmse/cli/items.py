@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 from rich.console import Console
 
 from mmse.core.errors import UsageError
+from mmse.core.json_files import parse_json
 
 if TYPE_CHECKING:
     from mmse.catalogue.edits import Edit
@@ -145,6 +145,6 @@ def _value(assignment: str) -> tuple[str, Any]:
     if not equals:
         raise UsageError(f"{assignment!r} has no '='.", "Write column=value, such as price=9.99.")
     try:
-        return column, json.loads(text)
+        return column, parse_json(text)
     except ValueError:
         return column, text

@@ -49,6 +49,9 @@ def serve(
     answer_cache_mb: Annotated[
         int, typer.Option("--answer-cache", help="Megabytes of answers that a worker keeps; 0: none.", min=0)
     ] = 64,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Reads every file first; does not start with a damaged one.")
+    ] = False,
     events: Annotated[Path | None, typer.Option(help="Where events are kept. Default: PATH/events.")] = None,
     log_exposures: Annotated[
         bool, typer.Option("--log-exposures", help="Logs what searches show, queries included: personal data.")
@@ -89,6 +92,7 @@ def serve(
         queue_size=queue_size,
         requests_per_s=requests_per_s,
         answer_cache_mb=answer_cache_mb,
+        verify=verify,
         events=events,
         log_exposures=log_exposures,
         access_log=access_log,

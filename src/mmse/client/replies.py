@@ -17,6 +17,10 @@ _MAX_SHOWN_CHARACTERS = 120
 """An error shows this much of an answer that is not mmse's."""
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a body raises that is no JSON of the form; the last where brackets by the thousand are nested."""
+
+
 class ServiceError(MmseError):
     """A call that failed, with its `code` for programs.
 
@@ -43,7 +47,7 @@ def read_reply(call: Call[T], reply: httpx.Response | httpx.HTTPError, url: str)
     if reply.status_code in call.answer_statuses:
         try:
             return msgspec.json.decode(reply.content, type=call.answer_type)
-        except msgspec.DecodeError as error:
+        except _UNREADABLE as error:
             if reply.is_success:
                 raise _unreadable_error(reply, url, str(error)) from error
     raise _server_error(reply, url)
@@ -67,7 +71,7 @@ def _server_error(reply: httpx.Response, url: str) -> ServiceError:
     """The error that the server describes, or the error that the answer is not the server's."""
     try:
         problem = msgspec.json.decode(reply.content, type=http.Failure).error
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         return _unreadable_error(reply, url, str(error))
     return ServiceError(
         problem.message, problem.cure, code=problem.code, status=reply.status_code, request_id=problem.request_id

@@ -21,11 +21,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"There is no file {path}.", "Give the path of a shop.toml, or make one: mmse demo --help.")
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}.", "Mend that line.") from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UsageError(f"{path} is not valid TOML: it is not UTF-8 (at line {line}).", "Save it as UTF-8.") from error
+    except (ValueError, RecursionError) as error:  # also a number of ten thousand digits, and brackets by the thousand
+        raise UsageError(f"{path} is not valid TOML: {error}.", "Mend that line.") from error
 
 
 def build(cls: type[T], values: Mapping[str, Any], location: str) -> T:

@@ -6,15 +6,25 @@ A flipped bit in such a file is often valid JSON all the same, with another vers
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from mmse.core.artifact import write_file
 
 DIGEST = "digest"
+TOO_DEEP = "it is nested too deep"
 T = TypeVar("T")
+
+
+def parse_json(content: str | bytes) -> Any:  # noqa: ANN401 - plain JSON values
+    """The values of JSON; raises `ValueError` for what is none, also where brackets by the thousand are nested."""
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError(TOO_DEEP) from error
 
 
 def write_json(path: Path, content: object) -> None:
@@ -34,7 +44,10 @@ def read_json(path: Path, type_: type[T]) -> T:
 
     A file without a digest, of an earlier mmse or of people, is taken as it is.
     """
-    fields = msgspec.json.decode(path.read_bytes())
+    try:
+        fields = msgspec.json.decode(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError(TOO_DEEP) from error
     if not isinstance(fields, dict):
         raise ValueError(f"expected fields by name, found {type(fields).__name__}")
     digest = fields.pop(DIGEST, None)

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float32, Int, Int64
 
 from mmse.core.config import plain_values, require
 from mmse.core.errors import ArtifactError, UsageError
+from mmse.core.json_files import parse_json
 from mmse.core.progress import Progress
 from mmse.index.languages import AUTO, LANGUAGES, NONE, are_languages
 
@@ -222,7 +223,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """The metadata of the index in `folder`; raises `ArtifactError` where there is none or it is damaged."""
     path = folder / METADATA
     try:
-        metadata = json.loads(path.read_text("utf-8"))
+        metadata = parse_json(path.read_text("utf-8"))
         if not isinstance(metadata, dict) or not {"kind", "dim"} <= metadata.keys():
             raise ValueError("it lacks 'kind' or 'dim'")
     except FileNotFoundError as error:

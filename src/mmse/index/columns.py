@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float64
 
 from mmse.core.errors import ArtifactError, UsageError
+from mmse.core.json_files import parse_json
 from mmse.index.base import damage_error
 from mmse.index.value_codes import SEPARATOR, RowCodes, RowSets, ValueCodes, encode_texts, mask_range, subtree_ranges
 from mmse.schema.columns import ITEM_COLUMNS
@@ -146,7 +147,7 @@ class FilterColumns:
         columns: dict[str, ValueCodes | np.ndarray] = {}
         kinds: dict[str, Kind] = {}
         try:
-            metadata = json.loads(path.read_text("utf-8"))
+            metadata = parse_json(path.read_text("utf-8"))
             n = int(metadata["rows"])
             for number, column in enumerate(metadata["columns"]):
                 path = folder / f"column{number}.npy"

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float32, Int64
 from tantivy import Occur, Query
 
 from mmse.core.errors import ArtifactError
+from mmse.core.json_files import parse_json
 from mmse.core.scratch import LinkFolder
 from mmse.index import forward_index
 from mmse.index.base import NO_MATCHES, Matches, damage_error
@@ -124,7 +125,7 @@ class LexicalIndex:
     def open(cls, folder: Path) -> LexicalIndex:
         """The index in `folder`, which need not be writable; raises `ArtifactError` where it is missing or damaged."""
         try:
-            metadata = json.loads((folder / METADATA).read_text("utf-8"))
+            metadata = parse_json((folder / METADATA).read_text("utf-8"))
             kinds = {name: Kind(kind) for name, kind in metadata["kinds"].items()}
             links = None if _takes_locks(folder) else LinkFolder(folder)
             index = tantivy.Index.open(str(links.path if links else folder))

@@ -20,6 +20,7 @@ import pyarrow as pa
 from jaxtyping import Float32, Int64
 
 from mmse.core.errors import ArtifactError, UsageError
+from mmse.core.json_files import parse_json
 from mmse.core.plugins import import_object
 from mmse.core.progress import Progress
 from mmse.index.base import STORES, IndexConfig, Neighbours, contains_ids, damage_error, no_neighbours
@@ -143,7 +144,7 @@ def read_store_name(folder: Path) -> str:
     """The name of the store of an index folder."""
     path = folder / STORE_FILE
     try:
-        return str(json.loads(path.read_text("utf-8"))["store"])
+        return str(parse_json(path.read_text("utf-8"))["store"])
     except FileNotFoundError:
         return LOCAL
     except (ValueError, KeyError, TypeError) as error:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mmse.core.config import build, plain_values
 from mmse.core.errors import ArtifactError
+from mmse.core.json_files import parse_json
 from mmse.model.compiled_tower import CompiledQueryTower
 from mmse.model.features import FeatureSpace
 from mmse.model.fusion import fuse_item, fuse_query
@@ -185,12 +186,12 @@ class Encoder:
         """
         tokenizer, space = Tokenizer.open(folder), FeatureSpace.open(folder)
         try:
-            shape = json.loads((folder / "towers.json").read_text("utf-8"))
+            shape = parse_json((folder / "towers.json").read_text("utf-8"))
             config, sizes = build(ModelConfig, shape["config"], str(folder)), Sizes.from_plain(shape["sizes"])
             text = None
             if config.text_encoder == "transformer":
                 text = TransformerText(
-                    build_from_shape(json.loads((folder / _TRANSFORMER).read_text("utf-8"))), config.dim
+                    build_from_shape(parse_json((folder / _TRANSFORMER).read_text("utf-8"))), config.dim
                 )
             with torch.device("meta"):
                 towers = TwoTower(config, sizes, np.ones(sizes.grains, np.float32), text)

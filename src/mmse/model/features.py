@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float32, Float64
 
 from mmse.core.errors import ArtifactError
+from mmse.core.json_files import parse_json
 from mmse.model.inputs import ItemFeatures, Sizes
 from mmse.model.item_columns import ItemColumns, floats, read_texts
 from mmse.model.views import VIEWS, vector_views
@@ -107,7 +108,7 @@ class FeatureSpace:
     def open(cls, folder: Path) -> FeatureSpace:
         """The space saved in `folder`; raises `ArtifactError` where the file is missing or damaged."""
         try:
-            content = json.loads((folder / "features.json").read_text("utf-8"))
+            content = parse_json((folder / "features.json").read_text("utf-8"))
             return cls(content["declared"], content["vocabulary"], content["scales"])
         except (OSError, ValueError, KeyError) as error:
             raise ArtifactError(

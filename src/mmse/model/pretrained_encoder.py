@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from mmse.core.errors import UsageError
+from mmse.core.json_files import parse_json
 
 PACKAGE = "package:"
 """The prefix of a path into an installed package."""
@@ -159,7 +159,7 @@ def _read_modules(folder: Path, key: str) -> list[dict[str, str]]:
     if not (folder / "modules.json").is_file():
         return []
     try:
-        modules = json.loads((folder / "modules.json").read_text("utf-8"))
+        modules = parse_json((folder / "modules.json").read_text("utf-8"))
         return [{"path": str(module["path"]), "type": str(module["type"])} for module in modules]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
@@ -172,7 +172,7 @@ def _read_pooling(folder: Path, modules: list[dict[str, str]]) -> str:
     for module in modules:
         settings = folder / module["path"] / "config.json"
         if "Pooling" in module["type"] and settings.is_file():
-            content = json.loads(settings.read_text("utf-8"))
+            content = parse_json(settings.read_text("utf-8"))
             return "cls" if content.get("pooling_mode_cls_token") or content.get("pooling_mode") == "cls" else "mean"
     return "mean"
 

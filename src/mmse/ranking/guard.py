@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from mmse.core.errors import ArtifactError
+from mmse.core.json_files import parse_json
 from mmse.index.lexical import LexicalIndex, LexicalQuery
 from mmse.ranking.candidates import Candidates
 from mmse.schema.filters import Filter
@@ -112,7 +113,7 @@ class Guard:
     def open(cls, folder: Path) -> Guard:
         """The guard saved in `folder`; raises `ArtifactError` where it is missing or damaged."""
         try:
-            brands = json.loads((folder / _FILE).read_text("utf-8"))
+            brands = parse_json((folder / _FILE).read_text("utf-8"))
             return cls(frozenset(tuple(brand.split()) for brand in brands))
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise ArtifactError(f"Cannot read {folder / _FILE}: {error}.", "Run `mmse rank` again.") from error

@@ -15,6 +15,7 @@ from mmse.core import artifact
 from mmse.core.artifact import Manifest
 from mmse.core.config import build, plain_values, require
 from mmse.core.errors import ArtifactError
+from mmse.core.json_files import parse_json
 from mmse.core.progress import Progress
 from mmse.core.run_folder import DATASET, INDEX, MODEL, RANKING, VECTORS, RunFolder
 from mmse.dataset.folder import TEST, TRAIN, VALID, DatasetFolder
@@ -72,7 +73,7 @@ class Ranking:
         """
         manifest = artifact.verify(folder, RANKING)
         try:
-            values = json.loads((folder / FILE).read_text("utf-8"))
+            values = parse_json((folder / FILE).read_text("utf-8"))
             boosts = {field: float(values["boosts"][field]) for field in FIELDS}
             fusion = build(Fusion, values["fusion"], str(folder / FILE))
             calibrations = {form: msgspec.convert(values["calibrations"][form], Calibration) for form in FORMS}

@@ -24,10 +24,12 @@ class ServeConfig:
     With neither a `token` for everything nor a `token_file` (`mmse.serving.tokens`) the server takes no writes. A
     worker keeps the vectors of `cached_queries` queries and, of each version, answers of `answer_cache_mb` megabytes of
     JSON. It looks for a newer version and for other tokens every `look_every_s`, and for edits by other processes every
-    `refresh_every_s`. `log_exposures` writes what searches show to the events. The page shows pictures from
-    `image_hosts` and from no other host. Pages of `cors_origins` (`*`: any) may read answers in a browser.
-    `X-Forwarded-For` counts where it comes from `proxies`, addresses or networks. With a `user_salt_file` the ids of
-    shoppers and visits are hashed before anything is looked up or written (`mmse.schema.user_ids`).
+    `refresh_every_s`. It reads the files of each version beside its searches; with `verify` all are read before the
+    server starts as well, and a damaged one keeps it from starting. `log_exposures` writes what searches show to the
+    events. The page shows pictures from `image_hosts` and from no other host. Pages of `cors_origins` (`*`: any) may
+    read answers in a browser. `X-Forwarded-For` counts where it comes from `proxies`, addresses or networks. With a
+    `user_salt_file` the ids of shoppers and visits are hashed before anything is looked up or written
+    (`mmse.schema.user_ids`).
     """
 
     path: Path
@@ -48,6 +50,7 @@ class ServeConfig:
     answer_cache_mb: int = 64
     look_every_s: float = 0.25
     refresh_every_s: float = 0.1
+    verify: bool = False
     events: Path | None = None
     log_exposures: bool = False
     image_hosts: tuple[str, ...] = ()

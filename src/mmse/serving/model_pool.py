@@ -29,6 +29,7 @@ from mmse.schema.search import Search
 from mmse.schema.user_ids import SALT
 from mmse.serving.answer_cache import AnswerCache
 from mmse.serving.config import ServeConfig
+from mmse.serving.content_check import ContentCheck
 from mmse.serving.failures import RequestError
 from mmse.serving.observability import metrics
 from mmse.serving.versions.site import Site
@@ -77,17 +78,24 @@ class LoadedVersion:
 @final
 @dataclass(eq=False)
 class ModelPool:
-    """The versions in service, by arm; `problem` says why a newer one is not among them."""
+    """The versions in service, by arm; `problem` says why a newer one is not among them.
+
+    `content` reads the files of each version that goes into service.
+    """
 
     site: Site
     config: ServeConfig
     arms: Mapping[str, LoadedVersion] = field(default_factory=dict)
     problem: str | None = None
+    content: ContentCheck = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _reload_lock: threading.Lock = field(default_factory=threading.Lock)
     _stop_event: threading.Event = field(default_factory=threading.Event)
     _watcher: threading.Thread | None = None
     _failed_arms: Mapping[str, Version] | None = None
+
+    def __post_init__(self) -> None:
+        self.content = ContentCheck(self.site)
 
     @classmethod
     def open(cls, config: ServeConfig) -> ModelPool:
@@ -147,12 +155,14 @@ class ModelPool:
                 self.release(version)
 
     def start(self) -> None:
-        """Starts the thread that looks for newer versions and for edits by other processes."""
+        """Starts the threads: one looks for newer versions and for edits by other processes, one reads content."""
+        self.content.start()
         self._watcher = threading.Thread(target=self._watch, name="mmse-watch", daemon=True)
         self._watcher.start()
 
     def stop(self) -> None:
-        """Stops that thread and closes every version."""
+        """Stops those threads and closes every version."""
+        self.content.stop()
         self._stop_event.set()
         if self._watcher is not None:
             self._watcher.join()
@@ -198,6 +208,8 @@ class ModelPool:
                 arm: by_version.get(site_version) or new_versions[site_version]
                 for arm, site_version in site_versions.items()
             }
+        for site_version in new_versions:
+            self.content.add(site_version)
         self._report_swap(former_arms)
         self._retire(set(former_arms.values()) - set(self.arms.values()))
 

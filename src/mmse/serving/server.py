@@ -21,14 +21,16 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from mmse.core import locks
-from mmse.core.errors import OutputError, UsageError
+from mmse.core.errors import ArtifactError, OutputError, UsageError
 from mmse.core.run_folder import SEARCH, RunFolder
 from mmse.core.scratch import MEMORY
 from mmse.schema.user_ids import UserSalt
 from mmse.serving.config import METRICS_FOLDER, ServeConfig
 from mmse.serving.middleware import rates
 from mmse.serving.tokens import read_tokens
+from mmse.serving.versions.content import inspect_content
 from mmse.serving.versions.site import Site
+from mmse.serving.versions.site_file import Version
 
 if TYPE_CHECKING:
     from mmse.serving.middleware.asgi import ASGIApp
@@ -143,10 +145,13 @@ def _end_with_parent(parent_pid: int) -> None:
 def check(config: ServeConfig) -> None:
     """Raises where it could not serve, before a process starts.
 
-    That is `ArtifactError` for a version, and `UsageError` for the port, the tokens or the salt.
+    That is `ArtifactError` for a version, whose content is read if the config asks for it, and `UsageError` for the
+    port, the tokens or the salt.
     """
     for version in Site.open(config.path).state().versions:
         RunFolder(version.run).verify(SEARCH)
+        if config.verify:
+            _require_whole(version)
     if config.token_file:
         read_tokens(config.token_file)
     if config.user_salt_file:
@@ -160,3 +165,11 @@ def check(config: ServeConfig) -> None:
         raise UsageError(
             f"Cannot listen on {config.host}:{config.port}: {error.strerror}.", "Choose another --port or --host."
         ) from error
+
+
+def _require_whole(version: Version) -> None:
+    """Raises `ArtifactError` where a file of a version is not what was written."""
+    for part in inspect_content(version.run):
+        if part.problem:
+            cure = f"Serve another version (`mmse versions rollback`), or restore that file. {part.cure}"
+            raise ArtifactError(f"Version {version.name}: {part.problem}", cure)

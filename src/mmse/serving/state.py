@@ -110,7 +110,7 @@ class ServerState:
     def list_problems(self) -> list[str]:
         """Problems for an operator to look at; none of them stops a search."""
         problems = [self.models.problem, self.events.problem, self.experiments.problem, self._missing_version()]
-        problems.append(self.tokens.problem)
+        problems += [self.tokens.problem, *self.models.content.problems]
         for version in set(self.models.arms.values()):
             if version.retriever.catalogue is not None:
                 problems.append(version.retriever.catalogue.problem)

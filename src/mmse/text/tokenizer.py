@@ -20,6 +20,7 @@ from jaxtyping import Float32, Int32, Int64
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 
 from mmse.core.errors import ArtifactError
+from mmse.core.json_files import parse_json
 from mmse.text.normalise import MAX_CHARACTERS
 
 BY_WORDS_FROM = 128
@@ -148,7 +149,7 @@ class Tokenizer:
         """The tokenizer saved in `folder`; raises `ArtifactError` where a file is missing or damaged."""
         try:
             subwords = tokenizers.Tokenizer.from_str((folder / "tokenizer.json").read_text("utf-8"))
-            return cls(subwords, **json.loads((folder / "grains.json").read_text("utf-8")))
+            return cls(subwords, **parse_json((folder / "grains.json").read_text("utf-8")))
         except Exception as error:  # the library raises bare Exception for what it cannot parse
             raise ArtifactError(f"Cannot read the tokenizer in {folder}: {error}.", "Train the model again.") from error
 

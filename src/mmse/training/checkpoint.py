@@ -16,6 +16,7 @@ from mmse.core.artifact import explain_os_errors
 from mmse.core.config import plain_values
 from mmse.core.drafts import sync
 from mmse.core.errors import ArtifactError
+from mmse.core.json_files import parse_json
 from mmse.model.towers import TwoTower
 from mmse.training.optimizer import TowerOptimizer
 from mmse.training.validation import Recall
@@ -121,7 +122,7 @@ class Checkpoints:
     def _read_state(self) -> tuple[str, dict[str, Any]]:
         try:
             with safe_open(self._latest, "pt") as handle:
-                state = json.loads(handle.metadata()["state"])
+                state = parse_json(handle.metadata()["state"])
                 return state["made_from"], state["progress"]
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise ArtifactError(f"Cannot resume from {self._latest}: {error}.", "Train without --resume.") from error

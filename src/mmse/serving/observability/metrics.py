@@ -35,6 +35,9 @@ index_age_seconds = Gauge(
 version_info = Gauge(
     "mmse_version_info", "1 for each version in service.", ("version", "arm"), multiprocess_mode="livemax"
 )
+damaged_versions = Gauge(
+    "mmse_damaged_versions", "Versions whose files are damaged, of those read.", multiprocess_mode="livemax"
+)
 edits = Counter("mmse_edits", "Edits of items.")
 events = Counter("mmse_events", "Events received.", ("type",))
 exposures_dropped = Counter("mmse_exposures_dropped", "Exposures that could not be logged.")

@@ -194,10 +194,19 @@ def put_in_service(site: Site, arm: str, version: str, note: str = "", by: str =
     return _assign(site, arm, lambda _: version, "assign", note, by)[1]
 
 
-def rollback(site: Site, arm: str = LIVE, version: str | None = None, note: str = "", by: str = "") -> str:
+def rollback(
+    site: Site,
+    arm: str = LIVE,
+    version: str | None = None,
+    note: str = "",
+    by: str = "",
+    *,
+    instead_of: str | None = None,
+) -> str:
     """Lets `arm` serve its version before again, or `version`, with the edits since; gives its name.
 
-    Raises `UsageError` where there is none, and for a run folder.
+    Raises `UsageError` where there is none, and for a run folder; also where `arm` serves another version than
+    `instead_of` by now.
     """
 
     def find_version_before(record: SiteRecord) -> str:
@@ -210,11 +219,14 @@ def rollback(site: Site, arm: str = LIVE, version: str | None = None, note: str 
     def choose(record: SiteRecord) -> str:
         return find_version_before(record) if version is None else version
 
-    return _assign(site, arm, choose, "rollback", note, by)[0]
+    return _assign(site, arm, choose, "rollback", note, by, instead_of)[0]
 
 
-def drop_arm(site: Site, arm: str, note: str = "", by: str = "") -> None:
-    """Ends an arm; raises `UsageError` for the live one, and where there is no such arm."""
+def drop_arm(site: Site, arm: str, note: str = "", by: str = "", *, instead_of: str | None = None) -> None:
+    """Ends an arm; raises `UsageError` for the live one, and where there is no such arm.
+
+    Also where it serves another version than `instead_of` by now.
+    """
     site.require_versions()
     if arm == LIVE:
         raise UsageError("The live arm cannot be dropped.", "Let it serve another version: `mmse versions rollback`.")
@@ -222,6 +234,8 @@ def drop_arm(site: Site, arm: str, note: str = "", by: str = "") -> None:
         record = site_file.read_site(site.path)
         if arm not in record.arms:
             raise UsageError(f"There is no arm '{arm}'.", f"Arms: {', '.join(record.arms)}.")
+        if instead_of is not None:
+            _require_serving(site, arm, instead_of)
         change = ArmChange(site_file.utc_time(), by, note, arm, "drop", record.arms[arm], None)
         site_file.write_site(site.path, record.append(change))
 
@@ -261,7 +275,13 @@ def require_arm(arm: str) -> None:
 
 
 def _assign(
-    site: Site, arm: str, choose: Callable[[SiteRecord], str], action: Action, note: str, by: str
+    site: Site,
+    arm: str,
+    choose: Callable[[SiteRecord], str],
+    action: Action,
+    note: str,
+    by: str,
+    instead_of: str | None = None,
 ) -> tuple[str, TransferReport]:
     """Lets `arm` serve the version that `choose` names; gives its name, and the report on its edits."""
     site.require_versions()
@@ -272,7 +292,16 @@ def _assign(
         raise UsageError(f"There is no version '{name}' in {site.path}.", f"Versions: {', '.join(names)}.")
     version = site_file.read_version(site.path, name)
     with transfer.open_receiver(version.run) as receiver, locks.take_turn(site.path):
+        if instead_of is not None:
+            _require_serving(site, arm, instead_of)
         return name, switch_arm(site.path, arm, version, receiver, action, keep_edits=True, note=note, by=by)
+
+
+def _require_serving(site: Site, arm: str, name: str) -> None:
+    """Raises `UsageError` where `arm` serves another version than `name`. For a caller that holds the site's lock."""
+    present = site_file.read_site(site.path).arms.get(arm)
+    if present != name:
+        raise UsageError(f"'{arm}' serves {present or 'no version'} by now, not {name}.", "See `mmse versions list`.")
 
 
 def _stat(file: str) -> object:

@@ -1,12 +1,12 @@
 """A run or a site looked through whole: every byte against its digest, lineage, edits, rules, and a sample of answers.
 
 What opens a run checks sizes, which is quick; here each file is read. All that is wrong is found, not the first alone.
+A server does a part of this beside its searches (`content.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mmse.catalogue import layout, wal
 from mmse.catalogue.snapshot import Snapshot
 from mmse.core import artifact
 from mmse.core.artifact import Manifest
-from mmse.core.errors import ArtifactError, MmseError
+from mmse.core.errors import ArtifactError
 from mmse.core.json_files import read_json
 from mmse.core.run_folder import INPUTS, MODEL, SEARCH, RunFolder, require_lineage
 from mmse.dataset.serving_data import read_probe_queries
@@ -27,21 +27,13 @@ from mmse.retrieval.retriever import Retriever
 from mmse.serving.events.inspection import inspect_log
 from mmse.serving.experiments import EXPERIMENTS, read_experiments
 from mmse.serving.versions import site_file
+from mmse.serving.versions.content import EDITS, Inspection, inspect, verify_base
 from mmse.serving.versions.site import Site, is_site
 
 N_QUERIES, K = 20, 10
 CYCLE_RECORDS = "cycles/[0-9]*/cycle.json"
 MIN_RECALL = 0.9
 """The share of the exact nearest items that a sample of answers has to have; an index is built for 0.99."""
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What was looked at, and what is wrong with it, "" where nothing is."""
-
-    subject: str
-    problem: str = ""
-    cure: str = ""
 
 
 def verify_path(path: Path) -> Iterator[Inspection]:
@@ -53,14 +45,14 @@ def verify_path(path: Path) -> Iterator[Inspection]:
         Site.open(path)
         yield from _verify_run(path, "")
         return
-    yield _try("serving.json", lambda: site_file.read_site(path))
-    yield _try(EXPERIMENTS, lambda: read_experiments(path))
-    yield _try(site_file.RULES, lambda: _verify_rules(path / site_file.RULES))
+    yield inspect("serving.json", lambda: site_file.read_site(path))
+    yield inspect(EXPERIMENTS, lambda: read_experiments(path))
+    yield inspect(site_file.RULES, lambda: _verify_rules(path / site_file.RULES))
     yield from _verify_events(path / site_file.EVENTS)
     for file in sorted(path.glob(CYCLE_RECORDS)):
-        yield _try(file.relative_to(path).as_posix(), partial(read_json, file, dict))
+        yield inspect(file.relative_to(path).as_posix(), partial(read_json, file, dict))
     for name in site_file.version_names(path):
-        yield _try(f"{name}/{site_file.VERSION_FILE}", partial(site_file.read_version, path, name))
+        yield inspect(f"{name}/{site_file.VERSION_FILE}", partial(site_file.read_version, path, name))
         yield from _verify_run(path / site_file.VERSIONS / name, f"{name}/")
 
 
@@ -87,15 +79,15 @@ def _verify_run(run: Path, prefix: str) -> Iterator[Inspection]:
     folders |= {f"baselines/{path.name}": MODEL for path in baselines}
     is_whole = True
     for name, kind in folders.items():
-        inspection = _try(f"{prefix}{name}", partial(_read, run, name, kind, manifests))
+        inspection = inspect(f"{prefix}{name}", partial(_read, run, name, kind, manifests))
         is_whole = is_whole and not (inspection.problem and name in SEARCH)
         yield inspection
-    fits = _try(f"{prefix}lineage", lambda: require_lineage(manifests, run))
+    fits = inspect(f"{prefix}lineage", lambda: require_lineage(manifests, run))
     yield fits
-    edits = _try(f"{prefix}edits", lambda: _verify_edits(run))
+    edits = inspect(f"{prefix}{EDITS}", lambda: _verify_edits(run))
     yield edits
     if is_whole and not (fits.problem or edits.problem):
-        yield _try(f"{prefix}answers", lambda: _verify_answers(run))
+        yield inspect(f"{prefix}answers", lambda: _verify_answers(run))
 
 
 def _read(run: Path, name: str, kind: str, manifests: dict[str, Manifest]) -> None:
@@ -106,15 +98,12 @@ def _read(run: Path, name: str, kind: str, manifests: dict[str, Manifest]) -> No
 
 def _verify_edits(run: Path) -> None:
     """Raises `ArtifactError` for a damaged log of edits or base, and for a log that may have been cut."""
-    layout.require_own_live_folder(run)
-    number = layout.newest_generation(run)
+    number = verify_base(run)
     if number is None:
         return
     file = layout.wal_file(run, number)
-    header, start = wal.read_header(file)
+    _, start = wal.read_header(file)
     commits = wal.read(file, start)
-    if header.base is not None:
-        artifact.verify(layout.base_folder(run, number), "live", content=True)
     if commits.n_torn:
         raise ArtifactError(
             wal.torn_problem(file, commits.end, commits.n_torn),
@@ -161,14 +150,3 @@ def _exact_rows(snapshot: Snapshot, vectors: Float32[np.ndarray, "n width"]) -> 
     scores = [vectors @ snapshot.vectors(rows[at : at + CHUNK]).T for at in range(0, len(rows), CHUNK)]
     joint = np.concatenate(scores, axis=1) if scores else np.empty((len(vectors), 0), np.float32)
     return [rows[np.argsort(-row_scores, kind="stable")[:K]] for row_scores in joint]
-
-
-def _try(subject: str, work: Callable[[], object]) -> Inspection:
-    """What `work` raises, as a inspection; also what no check has foreseen."""
-    try:
-        work()
-    except MmseError as error:
-        return Inspection(subject, error.cause, error.cure)
-    except Exception as error:
-        return Inspection(subject, f"{type(error).__name__}: {error}", "Restore it from a backup, or make it again.")
-    return Inspection(subject)
