@@ -25,6 +25,7 @@ from mmse.cli.cycle import cycle
 from mmse.cli.dataset import dataset_app
 from mmse.cli.doctor import doctor
 from mmse.cli.experiment import experiment_app
+from mmse.cli.export import export_app
 from mmse.cli.forget import forget
 from mmse.cli.init import init
 from mmse.cli.items import items_app
@@ -60,6 +61,7 @@ app.add_typer(rules_app)
 app.add_typer(versions_app)
 app.add_typer(events_app)
 app.add_typer(experiment_app)
+app.add_typer(export_app)
 
 ShopFile = Annotated[Path, typer.Argument(help="The shop.toml that names the two tables.", metavar="SHOP.toml")]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder, made by `mmse run`.", metavar="RUN")]
