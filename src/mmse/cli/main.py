@@ -23,6 +23,7 @@ from mmse import __version__
 from mmse.cli.compare import compare
 from mmse.cli.cycle import cycle
 from mmse.cli.dataset import dataset_app
+from mmse.cli.days import Since, parse_since
 from mmse.cli.doctor import doctor
 from mmse.cli.experiment import experiment_app
 from mmse.cli.export import export_app
@@ -198,8 +199,8 @@ def simulate(
     stdout.print(f"\nThe behaviour is simulated. Next: mmse run {folder / 'shop.toml'}", markup=False, soft_wrap=True)
 
 
-@app.command(epilog="Example: mmse run shop.toml --out run")
-def run(shop_file: ShopFile, folder: OutOption = None, threads: Threads = None) -> None:
+@app.command(epilog="Examples: mmse run shop.toml --out run · mmse run shop.toml --since 90d")
+def run(shop_file: ShopFile, folder: OutOption = None, threads: Threads = None, since: Since = None) -> None:
     """Runs every step that is not up to date: mine, train, embed, index, rank, map, evaluate."""
     from mmse import pipeline
     from mmse.cli.console import progress_on
@@ -209,7 +210,7 @@ def run(shop_file: ShopFile, folder: OutOption = None, threads: Threads = None) 
 
     _use_threads(threads)
     target = folder or shop_file.parent / "run"
-    shop = read_shop(shop_file)
+    shop = read_shop(shop_file).begin_at(parse_since(since))
     with progress_on(stderr) as listener:
         pipeline.run(shop, target, listener)
     if shop.events is None:
@@ -218,13 +219,13 @@ def run(shop_file: ShopFile, folder: OutOption = None, threads: Threads = None) 
     stdout.print(next_steps(target))
 
 
-@app.command(epilog="Example: mmse mine shop.toml --out run")
-def mine(shop_file: ShopFile, folder: OutOption = None) -> None:
+@app.command(epilog="Examples: mmse mine shop.toml --out run · mmse mine shop.toml --since 2026-11-29")
+def mine(shop_file: ShopFile, folder: OutOption = None, since: Since = None) -> None:
     """Mines the log into the dataset: requests by stage, examination, histories, splits; and what serving needs."""
     from mmse.core.run_folder import DATASET, SERVING
     from mmse.shop import read_shop
 
-    shop = read_shop(shop_file)
+    shop = read_shop(shop_file).begin_at(parse_since(since))
     _make(DATASET, shop, folder)
     _make(SERVING, shop, folder)
 
