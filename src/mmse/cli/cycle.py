@@ -10,9 +10,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from mmse.cli.days import Since, parse_since
+
 if TYPE_CHECKING:
-    from mmse.cli.days import Since, parse_since
-from mmse.cycle.record import CycleRecord
+    from mmse.cycle.record import CycleRecord
 
 stdout = Console(highlight=False, emoji=False)
 stderr = Console(stderr=True, highlight=False, emoji=False)
