@@ -7,8 +7,8 @@
 The first simulates a shop of each size, with the same number of requests, and makes dataset, model (one epoch),
 vectors, index and ranking in a process of its own; then 200 searches on one thread. The second mines logs of
 `benchmarks/mine.py`. Each size is a line of benchmarks/results/scale.json, in place of a former one of that size. The
-last fits `cost = a · size^b` to CPU seconds, memory and bytes of each step by least squares of logarithms, and computes
-what it gives for the sizes and prices of `Assumptions`; nothing of that is measured.
+last takes CPU seconds as a power of the size, at least the first, and memory and bytes as a line, through the two
+largest sizes, and computes what that gives for the sizes and prices of `Assumptions`; nothing of it is measured.
 """
 
 from __future__ import annotations
@@ -50,24 +50,39 @@ class Assumptions:
 
 
 @dataclass(frozen=True)
-class PowerLaw:
-    """`cost = factor · size^slope`, from `points` sizes."""
+class Growth:
+    """What a cost grows to: `base + per_million · (size / 10^6)^slope`."""
 
-    factor: float
+    base: float
+    per_million: float
     slope: float
-    points: int
 
     def at(self, size: float) -> float:
         """The cost of `size`."""
-        return float(self.factor * size**self.slope)
+        return float(self.base + self.per_million * (size / 1e6) ** self.slope)
 
 
-def fit_power_law(sizes: Sequence[float], costs: Sequence[float]) -> PowerLaw:
-    """Least squares of logarithms; through one point with slope 1."""
-    if len(set(sizes)) < 2:
-        return PowerLaw(costs[0] / sizes[0], 1.0, 1)
-    slope, intercept = np.polyfit(np.log(sizes), np.log(np.maximum(costs, 1e-9)), 1)
-    return PowerLaw(float(np.exp(intercept)), float(slope), len(sizes))
+def fit_time(sizes: Sequence[float], costs: Sequence[float]) -> Growth:
+    """A power through the two largest sizes; nothing is taken to grow slower than the size."""
+    (former, former_cost), (size, cost) = _two_largest(sizes, costs)
+    slope = 1.0
+    if former < size and min(cost, former_cost) > 0:
+        slope = max(1.0, float(np.log(cost / former_cost) / np.log(size / former)))
+    return Growth(0.0, cost / (size / 1e6) ** slope, slope)
+
+
+def fit_room(sizes: Sequence[float], costs: Sequence[float]) -> Growth:
+    """A line through the two largest sizes, for memory and bytes: a process has what it has without any item."""
+    (former, former_cost), (size, cost) = _two_largest(sizes, costs)
+    if former == size:
+        return Growth(0.0, cost / (size / 1e6), 1.0)
+    per_million = max(0.0, (cost - former_cost) / (size - former) * 1e6)
+    return Growth(cost - per_million * size / 1e6, per_million, 1.0)
+
+
+def _two_largest(sizes: Sequence[float], costs: Sequence[float]) -> tuple[tuple[float, float], tuple[float, float]]:
+    points = sorted(zip(sizes, costs, strict=True))
+    return points[max(0, len(points) - 2)], points[-1]
 
 
 def measure_catalogue(work: Path, n_items: int, n_requests: int) -> dict[str, Any]:
@@ -146,15 +161,11 @@ def fit_results(result: dict[str, Any]) -> dict[str, Any]:
             sizes[row["step"]].append(line["items"])
             for name in ("cpu_s", "peak_gb", "mb"):
                 costs[row["step"], name].append(float(row[name]))
-    fits = {
-        step: {name: fit_power_law(sizes[step], costs[step, name]) for name in ("cpu_s", "peak_gb", "mb")}
-        for step in sizes
-    }
+    laws = {"cpu_s": fit_time, "peak_gb": fit_room, "mb": fit_room}
+    fits = {step: {name: law(sizes[step], costs[step, name]) for name, law in laws.items()} for step in sizes}
     logs = result["logs"]
     mining = {
-        name: fit_power_law([line["rows"] for line in logs], [line[name] for line in logs])
-        for name in ("cpu_s", "peak_gb", "mb")
-        if logs
+        name: law([line["rows"] for line in logs], [line[name] for line in logs]) for name, law in laws.items() if logs
     }
     assumptions = Assumptions()
     return {
@@ -165,7 +176,7 @@ def fit_results(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def project(fits: dict[str, dict[str, PowerLaw]], size: int, assumptions: Assumptions) -> dict[str, Any]:
+def project(fits: dict[str, dict[str, Growth]], size: int, assumptions: Assumptions) -> dict[str, Any]:
     """What the steps take for `size` items by the fits: core hours, memory, gigabytes, machines, dollars."""
     steps = {}
     for step, fit in fits.items():
