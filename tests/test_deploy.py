@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -218,10 +219,86 @@ def test_files_that_are_mounted_exist() -> None:
                 assert (DEPLOY / volume.split(":")[0]).exists(), volume
 
 
-def test_the_kustomization_lists_every_file() -> None:
-    folder = DEPLOY / "kubernetes"
+@pytest.mark.parametrize("name", ["kubernetes", "kubernetes/batch"])
+def test_the_kustomization_lists_every_file(name: str) -> None:
+    folder = DEPLOY / name
     listed = re.findall(r"- (\w+\.yaml)", (folder / "kustomization.yaml").read_text("utf-8"))
-    assert {*listed, "kustomization.yaml"} == {path.name for path in folder.iterdir()}
+    assert {*listed, "kustomization.yaml"} == {path.name for path in folder.iterdir() if path.is_file()}
+
+
+def pods(kind: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every object of deploy/kubernetes with a pod: its name, its spec, and the spec of the pod."""
+    for path, document in documents():
+        if "kubernetes" in path.parts and "template" in document.get("spec", {}) and kind in ("", document["kind"]):
+            yield document["metadata"]["name"], document["spec"], document["spec"]["template"]["spec"]
+
+
+def containers(pod: Any) -> list[Any]:
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def test_the_command_line_takes_what_the_jobs_call() -> None:
+    steps = []
+    for name, _, pod in pods("Job"):
+        for container in containers(pod):
+            arguments = [*container.get("command", []), *container["args"]]
+            arguments = arguments[arguments.index("mmse") + 1 :] if "mmse" in arguments else arguments
+            command = get_command(app)
+            while arguments and arguments[0] in getattr(command, "commands", {}):
+                command, arguments = command.commands[arguments[0]], arguments[1:]  # type: ignore[attr-defined]
+            context = command.make_context(name, list(arguments))  # raises for an option or argument that is not there
+            steps.append(str(context.command.name))
+            assert context.params.get("folder") == Path("/run/mmse") or context.params["run"] == Path("/run/mmse")
+    assert sorted(steps) == ["embed", "embed", "mine", "publish", "run", "train"]
+
+
+def test_the_jobs_know_how_many_they_are() -> None:
+    jobs = {name: (spec, pod) for name, spec, pod in pods("Job")}
+    spec, pod = jobs["mmse-embed"]
+    assert f"--shard=$(JOB_COMPLETION_INDEX)/{spec['completions']}" in pod["containers"][0]["args"]
+    spec, pod = jobs["mmse-train"]
+    command = pod["containers"][0]["command"]
+    service = next(d for p, d in documents() if p.name == "training.yaml" and d["kind"] == "Service")
+    assert f"--nnodes={spec['completions']}" in command
+    assert spec["parallelism"] == spec["completions"]
+    assert pod["subdomain"] == service["metadata"]["name"]
+    assert f"--master-addr=mmse-train-0.{pod['subdomain']}" in command
+    assert f"--master-port={service['spec']['ports'][0]['port']}" in command
+    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": "mmse-train"}
+    assert all(spec["completionMode"] == "Indexed" for spec, _ in (jobs["mmse-embed"], jobs["mmse-train"]))
+
+
+def test_sparks_master_is_where_its_workers_look() -> None:
+    found = {d["metadata"]["name"]: d for p, d in documents() if p.name == "spark.yaml"}
+    service, master = found["mmse-spark"], found["mmse-spark-master"]
+    assert service["spec"]["selector"] == master["spec"]["template"]["metadata"]["labels"]
+    address = f"spark://mmse-spark:{service['spec']['ports'][0]['port']}"
+    assert address in found["mmse-spark-worker"]["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert f'master = "{address}"' in (DEPLOY / "kubernetes/batch/spark.yaml").read_text("utf-8")
+    values = next(d for p, d in documents() if p.name == "milvus.yaml")
+    assert f'uri = "http://milvus:{values["service"]["port"]}"' in (DEPLOY / "milvus.yaml").read_text("utf-8")
+
+
+def test_pods_mount_volumes_that_exist_and_run_as_no_root() -> None:
+    claims = {d["metadata"]["name"] for _, d in documents() if d.get("kind") == "PersistentVolumeClaim"}
+    claims |= {"mmse-shop"}  # is the shop's own
+    for name, _, pod in pods():
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        used = {v["persistentVolumeClaim"]["claimName"] for v in volumes.values() if "persistentVolumeClaim" in v}
+        assert used <= claims, name
+        assert pod["securityContext"]["runAsUser"] == 10001
+        for container in containers(pod):
+            assert {mount["name"] for mount in container["volumeMounts"]} <= volumes.keys(), name
+            assert container["securityContext"]["readOnlyRootFilesystem"], name
+
+
+@pytest.mark.skipif(find_spec("kubernetes_validate") is None, reason="kubernetes-validate is not installed")
+def test_kubernetes_own_schema_takes_the_jobs() -> None:
+    import kubernetes_validate
+
+    for path, document in documents():
+        if path.parent.name == "batch" and path.name != "kustomization.yaml":
+            kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
 
 
 def test_the_page_has_every_metric_code_and_option() -> None:

@@ -17,7 +17,7 @@ FLOORS: dict[int, set[str]] = {
     5: {"index", "map"},
     6: {"catalogue", "ranking"},
     7: {"retrieval"},
-    8: {"evaluation", "experiment", "release"},
+    8: {"evaluation", "experiment", "export", "release"},
     9: {"shop", "pipeline", "serving", "lab.simulator"},
     10: {"cycle", "lab"},
     11: {"cli", "__main__"},

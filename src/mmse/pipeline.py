@@ -24,7 +24,9 @@ from mmse.dataset.adoption import adopt_dataset
 from mmse.dataset.contract import dataset_files
 from mmse.dataset.serving_data import write_serving
 from mmse.evaluation.step import evaluate_run, report_config
+from mmse.index.embedding import EmbeddingSource
 from mmse.index.embedding import embed as embed_catalogue
+from mmse.index.embedding_parts import merge_parts
 from mmse.index.step import index_catalogue
 from mmse.map.projection import draw_map
 from mmse.mining.bare_catalogue import mine_catalogue
@@ -200,6 +202,23 @@ def _embed(context: StepContext) -> Manifest:
     return embed_catalogue(context.run.dataset, context.run.model, context.target, context.shop.embed)
 
 
+def merge_vectors(context: StepContext) -> Manifest:
+    """Makes the vectors of parts that `mmse embed --shard` has made, for `make`."""
+    run = context.run
+    catalogue = EmbeddingSource(run.dataset, run.model, context.shop.embed)
+    return merge_parts(catalogue, run.vector_parts, context.target, context.config)
+
+
+def _embed_on_spark(context: StepContext) -> Manifest:
+    from mmse.index.spark_embedding import embed_on_spark
+    from mmse.mining.spark.cluster import open_spark
+
+    run, shop, report = context.run, context.shop, context.listener.part
+    catalogue = EmbeddingSource(run.dataset, run.model, shop.embed)
+    with open_spark(shop.mine.master, shop.mine.spark, "embed the catalogue") as spark:
+        return embed_on_spark(spark, catalogue, run.vector_parts, context.target, context.config, report)
+
+
 def _index(context: StepContext) -> Manifest:
     run, config, report = context.run, context.shop.index, context.listener.part
     return index_catalogue(run.dataset, run.model, run.vectors, context.target, config, report)
@@ -266,6 +285,8 @@ def _built_in(make_folder: Callable[[StepContext], Manifest]) -> dict[str, StepE
     return {"built-in": StepEngine(make_folder)}
 
 
+_EMBED_ENGINES = {**_built_in(_embed), "spark": StepEngine(_embed_on_spark)}
+
 _STEPS = (
     Step(
         kind=DATASET,
@@ -284,7 +305,7 @@ _STEPS = (
         inputs=_lineage(SERVING),
     ),
     Step(MODEL, "train", "the trained towers", _built_in(_train), _configure_training, _lineage(MODEL)),
-    Step(VECTORS, "embed", "the catalogue as vectors", _built_in(_embed), _section("embed"), _lineage(VECTORS)),
+    Step(VECTORS, "embed", "the catalogue as vectors", _EMBED_ENGINES, _section("embed"), _lineage(VECTORS)),
     Step(INDEX, "index", "vectors, words, columns to filter by", _built_in(_index), _configure_index, _lineage(INDEX)),
     Step(RANKING, "ranking", "how channels become one list", _built_in(_rank), _configure_ranking, _lineage(RANKING)),
     Step(MAP, "map", "the catalogue as a map", _built_in(_draw_map), _section("map"), _lineage(MAP), extra="map"),
@@ -353,21 +374,30 @@ def make(
     listener: Listener = Listener(),
     *,
     resume: bool = True,
+    make_folder: Callable[[StepContext], Manifest] | None = None,
 ) -> Manifest:
     """Makes one folder of a run unless it is up to date, tells the listener which and why, and gives its manifest.
 
     `name` is a key of `STEPS`, or `baselines/RECIPE`: another recipe with the same towers, data and budget. `shop` and
-    `folder` are those of `run`. With `resume` an interrupted training with the same data and config goes on. Raises
-    `OutputError` where another process is making the same run.
+    `folder` are those of `run`. With `resume` an interrupted training with the same data and config goes on.
+    `make_folder` makes what the step's engine would. Raises `OutputError` where another process is making the same run.
     """
     shop = _as_shop(shop)
     if not current_team().leads:  # the leader, which writes, holds the lock
         return _make(name, shop, folder, listener, resume=resume)
     with _run_folder(shop, folder).lock():
-        return _make(name, shop, folder, listener, resume=resume)
+        return _make(name, shop, folder, listener, resume=resume, make_folder=make_folder)
 
 
-def _make(name: str, shop: Shop, folder: str | Path | None, listener: Listener, *, resume: bool = True) -> Manifest:
+def _make(
+    name: str,
+    shop: Shop,
+    folder: str | Path | None,
+    listener: Listener,
+    *,
+    resume: bool = True,
+    make_folder: Callable[[StepContext], Manifest] | None = None,
+) -> Manifest:
     run_folder = _run_folder(shop, folder)
     kind, _, recipe = name.partition("/")
     step = STEPS[MODEL if recipe else kind]
@@ -384,7 +414,7 @@ def _make(name: str, shop: Shop, folder: str | Path | None, listener: Listener, 
     listener.step(name, reason or UP_TO_DATE, reason is not None)
     if reason is None:
         return artifact.read_manifest(target, step.kind)
-    return engine.make_folder(StepContext(shop, run_folder, target, config, inputs, listener, resume))
+    return (make_folder or engine.make_folder)(StepContext(shop, run_folder, target, config, inputs, listener, resume))
 
 
 def mine(shop: Shop | str | Path, folder: str | Path | None = None) -> Manifest:

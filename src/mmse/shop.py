@@ -100,6 +100,10 @@ class Shop:
         """The folder that relative sources start from."""
         return self.path.parent
 
+    def begin_at(self, since: str | None) -> Shop:
+        """The shop with the log from the day `since` on, such as 2026-11-29; as it is for None."""
+        return self if since is None else replace(self, mine=replace(self.mine, since=since))
+
 
 def read_shop(path: Path, log: Path | None = None) -> Shop:
     """The shop that `path` describes; raises `UsageError` naming the file, the section and the key.

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from mmse.cli.days import Since, parse_since
+
 if TYPE_CHECKING:
     from mmse.cycle.record import CycleRecord
 
@@ -30,6 +32,7 @@ def cycle(
     discard_edits: Annotated[
         bool, typer.Option("--discard-edits", help="Leave the live version's edits behind: the tables have them.")
     ] = False,
+    since: Since = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Makes a version of the newest tables and exposures, and publishes it if no check speaks against it.
@@ -43,7 +46,7 @@ def cycle(
     from mmse.cycle.record import PAGE, folder_of
 
     edits: Literal["carry", "discard"] = "discard" if discard_edits else "carry"
-    options = CycleOptions(folder, arm, keep, accept or [], edits, who())
+    options = CycleOptions(folder, arm, keep, accept or [], edits, who(), parse_since(since))
     with mute_sources(), progress_on(stderr) as listener:
         record = run_cycle(site, shop_file, options, listener)
     if as_json:

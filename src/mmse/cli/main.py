@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +23,10 @@ from mmse import __version__
 from mmse.cli.compare import compare
 from mmse.cli.cycle import cycle
 from mmse.cli.dataset import dataset_app
+from mmse.cli.days import Since, parse_since
 from mmse.cli.doctor import doctor
 from mmse.cli.experiment import experiment_app
+from mmse.cli.export import export_app
 from mmse.cli.forget import forget
 from mmse.cli.init import init
 from mmse.cli.items import items_app
@@ -38,6 +40,8 @@ from mmse.core.errors import MmseError, UsageError
 from mmse.core.extras import extra_of
 
 if TYPE_CHECKING:
+    from mmse.core.artifact import Manifest
+    from mmse.pipeline import StepContext
     from mmse.shop import Shop
 
 Config = TypeVar("Config")
@@ -58,12 +62,13 @@ app.add_typer(rules_app)
 app.add_typer(versions_app)
 app.add_typer(events_app)
 app.add_typer(experiment_app)
+app.add_typer(export_app)
 
 ShopFile = Annotated[Path, typer.Argument(help="The shop.toml that names the two tables.", metavar="SHOP.toml")]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder, made by `mmse run`.", metavar="RUN")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The run folder. Default: `run` beside shop.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads for training. Default: all cores.", min=1)]
+Threads = Annotated[int | None, typer.Option(help="CPU threads of PyTorch. Default: all cores.", min=1)]
 INTERRUPT_CODE = 130
 """The exit code into which typer turns Ctrl-C, without a word."""
 
@@ -194,8 +199,8 @@ def simulate(
     stdout.print(f"\nThe behaviour is simulated. Next: mmse run {folder / 'shop.toml'}", markup=False, soft_wrap=True)
 
 
-@app.command(epilog="Example: mmse run shop.toml --out run")
-def run(shop_file: ShopFile, folder: OutOption = None, threads: Threads = None) -> None:
+@app.command(epilog="Examples: mmse run shop.toml --out run · mmse run shop.toml --since 90d")
+def run(shop_file: ShopFile, folder: OutOption = None, threads: Threads = None, since: Since = None) -> None:
     """Runs every step that is not up to date: mine, train, embed, index, rank, map, evaluate."""
     from mmse import pipeline
     from mmse.cli.console import progress_on
@@ -205,7 +210,7 @@ def run(shop_file: ShopFile, folder: OutOption = None, threads: Threads = None) 
 
     _use_threads(threads)
     target = folder or shop_file.parent / "run"
-    shop = read_shop(shop_file)
+    shop = read_shop(shop_file).begin_at(parse_since(since))
     with progress_on(stderr) as listener:
         pipeline.run(shop, target, listener)
     if shop.events is None:
@@ -214,13 +219,13 @@ def run(shop_file: ShopFile, folder: OutOption = None, threads: Threads = None) 
     stdout.print(next_steps(target))
 
 
-@app.command(epilog="Example: mmse mine shop.toml --out run")
-def mine(shop_file: ShopFile, folder: OutOption = None) -> None:
+@app.command(epilog="Examples: mmse mine shop.toml --out run · mmse mine shop.toml --since 2026-11-29")
+def mine(shop_file: ShopFile, folder: OutOption = None, since: Since = None) -> None:
     """Mines the log into the dataset: requests by stage, examination, histories, splits; and what serving needs."""
     from mmse.core.run_folder import DATASET, SERVING
     from mmse.shop import read_shop
 
-    shop = read_shop(shop_file)
+    shop = read_shop(shop_file).begin_at(parse_since(since))
     _make(DATASET, shop, folder)
     _make(SERVING, shop, folder)
 
@@ -251,18 +256,36 @@ def train(
         _make(MODEL, shop, folder, resume=resume)
 
 
-@app.command(epilog="Example: mmse embed shop.toml --as-of end")
+@app.command(epilog="Examples: mmse embed shop.toml --as-of end · mmse embed shop.toml --shard 0/16")
 def embed(
     shop_file: ShopFile,
     folder: OutOption = None,
     as_of: Annotated[str | None, typer.Option(help="What the log may say of items: up to `test` or its `end`.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Embeds this part of the catalogue alone: 0/16 … 15/16, each a process.")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Makes the vectors of what all shards have embedded.")] = False,
+    threads: Threads = None,
 ) -> None:
     """Embeds the catalogue with the trained model."""
-    from mmse.core.run_folder import VECTORS
+    from mmse.cli.console import progress_on
+    from mmse.core.run_folder import VECTORS, RunFolder
+    from mmse.index.embedding_parts import CatalogueShard, embed_shard
+    from mmse.pipeline import merge_vectors
     from mmse.shop import read_shop
 
+    if shard is not None and merge:
+        raise UsageError("--shard and --merge exclude one another.", "Run every shard, and --merge after the last one.")
+    _use_threads(threads)
     shop = read_shop(shop_file)
-    _make(VECTORS, replace(shop, embed=_with_options(shop.embed, as_of=as_of)), folder)
+    shop = replace(shop, embed=_with_options(shop.embed, as_of=as_of))
+    if shard is None:
+        _make(VECTORS, shop, folder, make_folder=merge_vectors if merge else None)
+        return
+    part = CatalogueShard.parse(shard)
+    with progress_on(stderr) as listener:
+        counts = embed_shard(RunFolder(folder or shop.base / "run"), shop.embed, part, listener.part)
+    stdout.print(f"shard {shard}: {counts.embedded} parts embedded, {counts.finished} were there", markup=False)
 
 
 @app.command(epilog="Example: mmse index shop.toml --kind exact")
@@ -429,13 +452,20 @@ app.command(epilog="Examples: mmse forget u17 site · mmse forget u17 site run -
 app.command(epilog="Examples: mmse serve run · mmse serve site --workers 4 --token-file token.txt")(serve)
 
 
-def _make(name: str, shop: Shop, folder: Path | None, *, resume: bool = True) -> None:
+def _make(
+    name: str,
+    shop: Shop,
+    folder: Path | None,
+    *,
+    resume: bool = True,
+    make_folder: Callable[[StepContext], Manifest] | None = None,
+) -> None:
     """Makes one folder of the run, and prints what its manifest counts."""
     from mmse.cli.console import progress_on
     from mmse.pipeline import make
 
     with progress_on(stderr) as listener:
-        manifest = make(name, shop, folder, listener, resume=resume)
+        manifest = make(name, shop, folder, listener, resume=resume, make_folder=make_folder)
     for key, value in manifest.counts.items():
         if key == "lessons":
             stdout.print("\n".join(value), markup=False, soft_wrap=True)

@@ -39,7 +39,7 @@ EXTRAS: Mapping[str, Extra] = {
         Extra("lab", "the research rig", ("granian", "httpx", "jinja2", "litestar", "plotly", "tea_tasting")),
         Extra("milvus", "the vector store Milvus", ("pymilvus",)),
         Extra("otel", "traces by OpenTelemetry", ("opentelemetry",)),
-        Extra("spark", "mining on Spark", ("pyspark", "py4j")),
+        Extra("spark", "mining and embedding on Spark", ("pyspark", "py4j")),
         Extra("transformer", "pretrained sentence encoders", ("transformers",)),
     )
 }

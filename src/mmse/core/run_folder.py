@@ -65,6 +65,11 @@ class RunFolder:
         return self.path / VECTORS
 
     @property
+    def vector_parts(self) -> Path:
+        """Parts of the vectors that several processes make, before they are merged."""
+        return self.path / f"{VECTORS}.parts"
+
+    @property
     def index(self) -> Path:
         """The vector index, the lexical index and the columns to filter by."""
         return self.path / INDEX

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Int64
+from pyarrow.dataset import dataset as open_rows
 
 from mmse.core.artifact import read_manifest
 from mmse.core.errors import UsageError
@@ -190,14 +191,31 @@ class ItemStats:
 
     def at(self, snapshot: int) -> Int64[np.ndarray, "n_items 3"]:
         """Shown, clicked, ordered of every item row; read from disk at each call."""
-        if not 0 <= snapshot <= self.snapshots.end:
-            raise UsageError(f"There is no snapshot {snapshot}.", f"Choose one of 0 to {self.snapshots.end}.")
-        table = pq.read_table(self._path, filters=[("snapshot", "=", snapshot)])
-        counts = np.zeros((self.n_items, len(ITEM_COUNTS)), np.int64)
-        rows = table.column("item_row").to_numpy()
+        return self.between(snapshot, 0, self.n_items)
+
+    def between(self, snapshot: int, start: int, stop: int) -> Int64[np.ndarray, "n 3"]:
+        """Shown, clicked, ordered of the item rows from `start` to `stop` alone; read from disk at each call."""
+        self._require_snapshot(snapshot)
+        is_part = [("item_row", ">=", start), ("item_row", "<", stop)] if (start, stop) != (0, self.n_items) else []
+        table = pq.read_table(self._path, filters=[("snapshot", "=", snapshot), *is_part])
+        counts = np.zeros((stop - start, len(ITEM_COUNTS)), np.int64)
+        rows = table.column("item_row").to_numpy() - start
         for column, name in enumerate(ITEM_COUNTS):
             counts[rows, column] = table.column(name).to_numpy()
         return counts
+
+    def totals(self, snapshot: int) -> Int64[np.ndarray, "3"]:
+        """Shown, clicked, ordered of all items together, read some rows at a time."""
+        self._require_snapshot(snapshot)
+        batches = open_rows(self._path).to_batches(columns=list(ITEM_COUNTS), filter=pc.field("snapshot") == snapshot)
+        sums = np.zeros(len(ITEM_COUNTS), np.int64)
+        for batch in batches:
+            sums += [pc.sum(batch.column(name)).as_py() or 0 for name in ITEM_COUNTS]
+        return sums
+
+    def _require_snapshot(self, snapshot: int) -> None:
+        if not 0 <= snapshot <= self.snapshots.end:
+            raise UsageError(f"There is no snapshot {snapshot}.", f"Choose one of 0 to {self.snapshots.end}.")
 
 
 def open_snapshots(dataset: Path) -> Snapshots:

@@ -69,7 +69,7 @@ class LexicalWriter:
 
     def _add_part(self, rows: Int64[np.ndarray, " n"], items: pa.Table, attributes: Sequence[str]) -> None:
         columns = [["title"], ["brand"], ["category"], attributes]
-        texts = dict(zip(FIELDS, (_join_columns(items, names) for names in columns), strict=True))
+        texts = dict(zip(FIELDS, (join_columns(items, names) for names in columns), strict=True))
         values = {name: items[name].to_pylist() for name in self._kinds if name in items.column_names}
         ids, groups = (
             items[name].to_pylist() if name in items.column_names else [None] * len(rows)
@@ -183,7 +183,8 @@ def _comparison_forms(text: str, kind: Kind) -> tuple[str, ...]:
     return tuple(filter(None, path_prefixes(form) if kind is Kind.PATH else [form]))
 
 
-def _join_columns(items: pa.Table, columns: Sequence[str]) -> list[str]:
+def join_columns(items: pa.Table, columns: Sequence[str]) -> list[str]:
+    """The texts of the `columns` that `items` has, joined by blanks, one for each item."""
     parts = [pc.fill_null(join_values(items[c]), "") for c in columns if c in items.column_names]
     texts: list[str] = pc.binary_join_element_wise(*parts, " ").to_pylist() if parts else [""] * len(items)
     return texts

@@ -208,6 +208,11 @@ def decode_length(code: int) -> float:
     return float(_LENGTHS[code])
 
 
+def round_length(length: int) -> float:
+    """The field length that Tantivy uses for `length` words."""
+    return float(_LENGTHS[np.searchsorted(_LENGTHS, length, side="right") - 1])
+
+
 def _find_runs(row_words: _FlatWords, run: UInt64[np.ndarray, " r"]) -> Int64[np.ndarray, " f"]:
     """The indices at which the words of `run` follow one another within one row."""
     n_starts = len(row_words.words) - len(run) + 1

@@ -18,7 +18,7 @@ from typing import NamedTuple, final
 
 import numpy as np
 import tantivy
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from tantivy import Occur, Query
 
 from mmse.core.errors import ArtifactError
@@ -143,6 +143,11 @@ class LexicalIndex:
     def scores_rows_fast(self) -> bool:
         """Whether the score of any single row is cheap."""
         return self._row_words is not None
+
+    @property
+    def mean_lengths(self) -> Float64[np.ndarray, " fields"] | None:
+        """The mean length of each of `FIELDS`, as BM25 has it; None where the score of a row is not cheap."""
+        return None if self._row_words is None else self._row_words.mean_lengths
 
     def writer(self, *, live: bool = False) -> LexicalWriter:
         """A writer, of which there may be one at a time; a `live` one takes little memory.

@@ -22,10 +22,11 @@ class MineConfig:
     the same shopper asks it within `reformulation_minutes`; 0 mines no reformulations and no corrections. A correction
     of a spelling is one that `correction_shoppers` different shoppers made. `leave_out` names what `mmse doctor` finds
     and mining leaves out: `bots` (their requests) and `guest` (an id that is everybody: its
-    requests stay, without a shopper); and days, all of whose requests are left out, by their dates (UTC). `dataset` is
-    the folder that the engine `adopt` takes, relative to shop.toml, and `user_salt_file` the file with whose salt the
-    ids of shoppers and visits are hashed (`mmse.schema.user_ids`). `master` is that of the engine `spark`, such as
-    `local[2]` or `spark://host:7077`, and `spark` has further settings of Spark; of both no dataset depends.
+    requests stay, without a shopper); and days, all of whose requests are left out, by their dates (UTC). With `since`,
+    a date, rows before the beginning of that day (UTC) are not read, as if the log began there. `dataset` is the folder
+    that the engine `adopt` takes, relative to shop.toml, and `user_salt_file` the file with whose salt the ids of
+    shoppers and visits are hashed (`mmse.schema.user_ids`). `master` is that of the engine `spark`, such as `local[2]`
+    or `spark://host:7077`, and `spark` has further settings of Spark; of both no dataset depends.
     """
 
     valid_share: float = 0.1
@@ -38,6 +39,7 @@ class MineConfig:
     reformulation_minutes: float = 10.0
     correction_shoppers: int = 3
     leave_out: tuple[str, ...] = ()
+    since: str | None = None
     dataset: str | None = None
     user_salt_file: str | None = None
     master: str = "local[*]"
@@ -56,6 +58,7 @@ class MineConfig:
         require(0 <= minutes <= 1440, "reformulation_minutes", minutes, "0 to 1440, a day")
         require(self.correction_shoppers >= 1, "correction_shoppers", self.correction_shoppers, "1 or more")
         require(bool(self.master.strip()), "master", self.master, 'a master of Spark, such as "local[2]"')
+        require(self.since is None or is_day(self.since), "since", self.since, "a day such as 2026-11-29")
         for kind in self.leave_out:
             is_known = kind in STRANGERS or is_day(kind)
             require(is_known, "leave_out", kind, f"a list of {', '.join(STRANGERS)} and of days such as 2026-11-29")

@@ -243,6 +243,10 @@ class Retriever:
             )
         return None
 
+    def context(self, search: Search) -> QueryContext:
+        """What `search` is searched for, in the current state of the catalogue: its words, its vector, its filter."""
+        return self._contexts([search])[0]
+
     def _contexts(self, searches: Sequence[Search]) -> list[QueryContext]:
         """The context of each search, with the effects of the rules, all for the current state of the catalogue."""
         if not searches:

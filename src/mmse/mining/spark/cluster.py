@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OLDEST_JAVA = 17
 CONNECT_S = 10.0
 _DEFAULTS = {
-    "spark.app.name": "mmse mine",
+    "spark.app.name": "mmse",
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
     "spark.python.worker.reuse": "true",
@@ -41,9 +41,10 @@ _RULES = {
 
 
 @contextlib.contextmanager
-def open_spark(master: str, settings: Mapping[str, str]) -> Iterator[SparkSession]:
+def open_spark(master: str, settings: Mapping[str, str], work: str = "mine the log") -> Iterator[SparkSession]:
     """A session on `master` with `settings` of Spark; its application ends with it, unless it ran before.
 
+    `work` says for the message of a failure what the session is for.
     Raises `UsageError` where pyspark or Java is missing, or where the master does not answer.
     """
     require_extra("spark")
@@ -59,7 +60,7 @@ def open_spark(master: str, settings: Mapping[str, str]) -> Iterator[SparkSessio
             session = application.newSession()
             for name, value in _RULES.items():
                 session.conf.set(name, value)
-            with explain_failures():
+            with explain_failures(work):
                 yield session
         finally:
             if former is None:
@@ -84,7 +85,7 @@ def _start(master: str, settings: Mapping[str, str]) -> SparkSession:
 
 
 @contextlib.contextmanager
-def explain_failures() -> Iterator[None]:
+def explain_failures(work: str) -> Iterator[None]:
     """Turns what Spark raises into a `UsageError` with the line that tells why."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
@@ -95,7 +96,7 @@ def explain_failures() -> Iterator[None]:
         raise
     except (PySparkException, Py4JError) as error:
         raise UsageError(
-            f"Spark could not mine the log: {first_line(error)}.",
+            f"Spark could not {work}: {first_line(error)}.",
             "The log of Spark says more; a partition that needs more memory gets it from memory_limit in [mine] and "
             "spark.executor.memory in [mine.spark] of shop.toml.",
         ) from error

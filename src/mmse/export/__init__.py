@@ -1,0 +1,1 @@
+"""A run as a feed for another search engine: OpenSearch, Elasticsearch or Qdrant, with a query like the hybrid."""
