@@ -32,9 +32,9 @@ def bulk_documents(lines: Iterable[str]) -> Iterator[str]:
             continue
         if action_line:
             yield json.dumps(action_line)
-        name, said = action
+        name, metadata = action
         action_line = "" if name == "delete" else line
-        document_id = {"_id": said["_id"]} if "_id" in said else {}
+        document_id = {"_id": metadata["_id"]} if "_id" in metadata else {}
     if action_line:
         yield json.dumps(action_line)
 
@@ -50,11 +50,13 @@ def _find_action(value: object) -> tuple[str, dict[str, Any]] | None:
     """The name of an action and what it says of its document; `None` for what is no action."""
     if not isinstance(value, dict) or len(value) != 1:
         return None
-    ((name, said),) = value.items()
+    ((name, metadata),) = value.items()
     is_action = (
-        name in _ACTIONS and isinstance(said, dict) and all(key.startswith("_") or key in _FURTHER_KEYS for key in said)
+        name in _ACTIONS
+        and isinstance(metadata, dict)
+        and all(key.startswith("_") or key in _FURTHER_KEYS for key in metadata)
     )
-    return (name, said) if is_action else None
+    return (name, metadata) if is_action else None
 
 
 def _document_line(value: dict[str, Any], document_id: dict[str, Any]) -> str:
