@@ -100,9 +100,9 @@ class Shop:
         """The folder that relative sources start from."""
         return self.path.parent
 
-    def begin_at(self, since: str | None) -> Shop:
-        """The shop with the log from the day `since` on, such as 2026-11-29; as it is for None."""
-        return self if since is None else replace(self, mine=replace(self.mine, since=since))
+    def begin_at(self, day: str | None) -> Shop:
+        """The shop with the log from `day` on, such as 2026-11-29; as it is for None."""
+        return self if day is None else replace(self, mine=replace(self.mine, since=day))
 
 
 def read_shop(path: Path, log: Path | None = None) -> Shop:

@@ -65,7 +65,7 @@ def test_shards_in_any_order_make_the_bytes_of_one_process(
 ) -> None:
     monkeypatch.setattr(embedding, "ROWS", ROWS)
     counts = [embed_shard(run, CONFIG, CatalogueShard(number, total)) for number in reversed(range(total))]
-    assert sum(count.embedded for count in counts) == catalogue.n_parts == 5
+    assert sum(count.n_embedded for count in counts) == catalogue.n_parts == 5
     merged = merge_parts(catalogue, run.vector_parts, tmp_path / "vectors", PLAIN)
     assert merged.files == expected.files
     assert merged.fingerprint == expected.fingerprint
@@ -84,7 +84,7 @@ def test_a_process_that_was_killed_goes_on_where_it_ended(
         patch.setattr(EmbeddingSource, "embed_parts", end_early)
         with pytest.raises(KeyboardInterrupt):
             embed_parts(catalogue, run.vector_parts, range(5))
-    assert embed_parts(catalogue, run.vector_parts, range(5)) == PartCounts(embedded=3, finished=2)
+    assert embed_parts(catalogue, run.vector_parts, range(5)) == PartCounts(n_embedded=3, n_finished=2)
     assert merge_parts(catalogue, run.vector_parts, tmp_path / "vectors", PLAIN).files == expected.files
 
 
@@ -106,7 +106,7 @@ def test_a_merge_names_what_is_missing_damaged_or_of_another_model(
     assert "its content is not what was written" in failure.value.cause
     assert "part-000003" in failure.value.cause
     assert not (tmp_path / "vectors").exists()
-    assert embed_parts(catalogue, run.vector_parts, range(5)) == PartCounts(embedded=3, finished=2)
+    assert embed_parts(catalogue, run.vector_parts, range(5)) == PartCounts(n_embedded=3, n_finished=2)
     later = EmbeddingSource(run.dataset, run.model, EmbedConfig("end", 5), ROWS)
     with pytest.raises(ArtifactError, match=r"5 of 5 parts.*as_of: test → end"):
         merge_parts(later, run.vector_parts, tmp_path / "vectors", PLAIN)
@@ -162,7 +162,7 @@ def test_a_task_of_spark_embeds_its_parts(run: RunFolder, catalogue: EmbeddingSo
     assert list(task(iter([]))) == []
     (counts,) = task(iter(pa.table({"part": [4, 1]}).to_batches()))
     assert counts.to_pylist() == [{"embedded": 2, "finished": 0}]
-    assert embed_parts(catalogue, run.vector_parts, range(5)) == PartCounts(embedded=3, finished=2)
+    assert embed_parts(catalogue, run.vector_parts, range(5)) == PartCounts(n_embedded=3, n_finished=2)
 
 
 def test_spark_writes_the_bytes_of_one_process(

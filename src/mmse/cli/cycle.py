@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from mmse.cli.days import Since, parse_since
+from mmse.cli.days import DayOption, parse_since
 
 if TYPE_CHECKING:
     from mmse.cycle.record import CycleRecord
@@ -32,7 +32,7 @@ def cycle(
     discard_edits: Annotated[
         bool, typer.Option("--discard-edits", help="Leave the live version's edits behind: the tables have them.")
     ] = False,
-    since: Since = None,
+    since: DayOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Makes a version of the newest tables and exposures, and publishes it if no check speaks against it.

@@ -10,7 +10,7 @@ import typer
 
 from mmse.core.errors import UsageError
 
-Since = Annotated[
+DayOption = Annotated[
     str | None,
     typer.Option(help="The first day of the log that is read (UTC): 2026-11-29, or 90d: 90 days ago.", metavar="DAY"),
 ]

@@ -23,7 +23,7 @@ from mmse import __version__
 from mmse.cli.compare import compare
 from mmse.cli.cycle import cycle
 from mmse.cli.dataset import dataset_app
-from mmse.cli.days import Since, parse_since
+from mmse.cli.days import DayOption, parse_since
 from mmse.cli.doctor import doctor
 from mmse.cli.experiment import experiment_app
 from mmse.cli.export import export_app
@@ -200,7 +200,7 @@ def simulate(
 
 
 @app.command(epilog="Examples: mmse run shop.toml --out run · mmse run shop.toml --since 90d")
-def run(shop_file: ShopFile, folder: OutOption = None, threads: Threads = None, since: Since = None) -> None:
+def run(shop_file: ShopFile, folder: OutOption = None, threads: Threads = None, since: DayOption = None) -> None:
     """Runs every step that is not up to date: mine, train, embed, index, rank, map, evaluate."""
     from mmse import pipeline
     from mmse.cli.console import progress_on
@@ -220,7 +220,7 @@ def run(shop_file: ShopFile, folder: OutOption = None, threads: Threads = None, 
 
 
 @app.command(epilog="Examples: mmse mine shop.toml --out run · mmse mine shop.toml --since 2026-11-29")
-def mine(shop_file: ShopFile, folder: OutOption = None, since: Since = None) -> None:
+def mine(shop_file: ShopFile, folder: OutOption = None, since: DayOption = None) -> None:
     """Mines the log into the dataset: requests by stage, examination, histories, splits; and what serving needs."""
     from mmse.core.run_folder import DATASET, SERVING
     from mmse.shop import read_shop
@@ -285,7 +285,7 @@ def embed(
     part = CatalogueShard.parse(shard)
     with progress_on(stderr) as listener:
         counts = embed_shard(RunFolder(folder or shop.base / "run"), shop.embed, part, listener.part)
-    stdout.print(f"shard {shard}: {counts.embedded} parts embedded, {counts.finished} were there", markup=False)
+    stdout.print(f"shard {shard}: {counts.n_embedded} parts embedded, {counts.n_finished} were there", markup=False)
 
 
 @app.command(epilog="Example: mmse index shop.toml --kind exact")

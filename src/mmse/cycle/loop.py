@@ -60,8 +60,8 @@ class CycleOptions:
     """How a cycle is run: in which run folder (`site/run` if None), for which arm, and how many versions stay.
 
     `accept` names findings that would refuse a version and are right this time. With `edits` `discard` the tables have
-    the edits of the version that is served. `by` is who runs it, for the history. The log is read from the day `since`
-    on, all of it where that is None.
+    the edits of the version that is served. `by` is who runs it, for the history. The log is read from `first_day` on,
+    all of it where that is None.
     """
 
     run: Path | None = None
@@ -70,7 +70,7 @@ class CycleOptions:
     accept: Sequence[str] = ()
     edits: Literal["carry", "discard"] = "carry"
     by: str = ""
-    since: str | None = None
+    first_day: str | None = None
 
 
 def run_cycle(site: Path, shop_file: Path, options: CycleOptions, listener: Listener | None = None) -> CycleRecord:
@@ -79,7 +79,7 @@ def run_cycle(site: Path, shop_file: Path, options: CycleOptions, listener: List
     The record and a page for people are written in every case but that of a wrong folder or shop.toml, for which this
     raises `UsageError`, and of another cycle that is running, `OutputError`.
     """
-    read_shop(shop_file).begin_at(options.since)  # what is wrong is told before anything is made
+    read_shop(shop_file).begin_at(options.first_day)  # what is wrong is told before anything is made
     publishing.require_publishable(site, options.arm)
     with explain_os_errors(site):
         for name in (VERSIONS, CYCLES):
@@ -202,9 +202,9 @@ class _Cycle:
 
         A log of the site's own that is too short to learn from is left aside: the catalogue alone is searched.
         """
-        bare_shop = read_shop(self.shop_file).begin_at(self.options.since)
+        bare_shop = read_shop(self.shop_file).begin_at(self.options.first_day)
         log = self._take_events(bare_shop)
-        shop = read_shop(self.shop_file, log).begin_at(self.options.since)
+        shop = read_shop(self.shop_file, log).begin_at(self.options.first_day)
         checkup = examine_log(shop.items, shop.events, shop.mine, base=shop.base, progress=self.listener.part)
         is_short = any(finding.severity == "blocks" and finding.name == TOO_FEW for finding in checkup.findings)
         if is_short and log is not None and bare_shop.events is None:

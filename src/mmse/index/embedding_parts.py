@@ -53,8 +53,8 @@ class CatalogueShard:
 class PartCounts:
     """How many parts a process embedded, and how many it found finished."""
 
-    embedded: int
-    finished: int
+    n_embedded: int
+    n_finished: int
 
 
 def embed_shard(run: RunFolder, config: EmbedConfig, shard: CatalogueShard, progress: Progress = silent) -> PartCounts:

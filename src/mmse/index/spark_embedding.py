@@ -40,7 +40,7 @@ class EmbedTask:
             return
         torch.set_num_threads(self.threads)
         counts = embed_parts(EmbeddingSource(self.dataset, self.model, self.config, self.part_rows), self.folder, parts)
-        yield pa.RecordBatch.from_pydict({"embedded": [counts.embedded], "finished": [counts.finished]})
+        yield pa.RecordBatch.from_pydict({"embedded": [counts.n_embedded], "finished": [counts.n_finished]})
 
 
 def embed_on_spark(

@@ -103,7 +103,7 @@ def _read_log(
     lenient_tables = [replace(table, max_rejected_share=_ALL_ROWS) for table in event_tables]
     hours = events.attribution_hours
     target = folder / "events"
-    counts = read_events(session, lenient_tables, 1, target, attribution_hours=hours, since=config.since)
+    counts = read_events(session, lenient_tables, 1, target, attribution_hours=hours, first_day=config.since)
     for table in event_tables:
         part = counts.sources.get(table.source, counts)
         label = f"events ({table.source})" if counts.sources else "events"

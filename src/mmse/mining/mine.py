@@ -95,7 +95,7 @@ def mine_log(
                 config.shards or _choose_shards(event_tables),
                 work.events,
                 attribution_hours=events.attribution_hours,
-                since=config.since,
+                first_day=config.since,
                 write=log_engine.event_writer,
             )
             left_out = _leave_out(log_engine, config.leave_out)

@@ -129,14 +129,14 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts
 class EventsForm:
     """How the rows of the events are written: into how many shards, with which columns that join sources.
 
-    What names no request belongs to a request that is at most `attribution_hours` older. Rows before the day `since`,
+    What names no request belongs to a request that is at most `attribution_hours` older. Rows before `first_day`,
     such as 2026-11-29, are not read.
     """
 
     shards: int
     page_keys: Sequence[str]
     attribution_hours: float
-    since: str | None = None
+    first_day: str | None = None
 
 
 @runtime_checkable
@@ -168,7 +168,7 @@ def read_events(
     target: Path,
     *,
     attribution_hours: float = 24.0,
-    since: str | None = None,
+    first_day: str | None = None,
     write: EventWriter = write_events,
 ) -> RowCounts:
     """Writes the good rows to `target/shard=S/`, adds the bad ones to `rejected`; `select_events` has the columns.
@@ -176,7 +176,7 @@ def read_events(
     `tables` are the sources of the rows. Those that name no request come after those that show items, and are joined
     to them.
     """
-    form = EventsForm(shards, page_columns(tables), attribution_hours, since)
+    form = EventsForm(shards, page_columns(tables), attribution_hours, first_day)
     counts = {}
     for table in tables:
         write(session, table, form, target)
@@ -263,20 +263,20 @@ def select_events(table: Table, form: EventsForm, pages: str = "") -> str:
                CAST(CASE WHEN {not_shown} THEN 0 WHEN position IS NULL THEN {flags} ELSE {SHOWN} + {flags} END
                    AS TINYINT) AS flags, reason, row{further_columns},
                CAST(CASE WHEN reason IS NOT NULL THEN -1 ELSE hash(request_id) % {form.shards} END AS SMALLINT) AS shard
-          FROM ({_cast(_begin_at(table, form.since), rules, joins_items=True, pages=pages, absent=absent)})
-         {_is_since("timestamp", form.since)}"""
+          FROM ({_cast(_begin_at(table, form.first_day), rules, joins_items=True, pages=pages, absent=absent)})
+         {_is_since("timestamp", form.first_day)}"""
 
 
-def _begin_at(table: Table, since: str | None) -> Table:
-    """The table without the rows before `since`, where its files have times that tell which parts to leave unread."""
-    if since is None or table.types["timestamp"] not in ("TIMESTAMP", "TIMESTAMP_NS"):
+def _begin_at(table: Table, first_day: str | None) -> Table:
+    """The table without the rows before `first_day`, where its files have times that tell what to skip."""
+    if first_day is None or table.types["timestamp"] not in ("TIMESTAMP", "TIMESTAMP_NS"):
         return table
-    return replace(table, scan=f"(SELECT * FROM {table.scan} {_is_since(table.column('timestamp'), since)})")
+    return replace(table, scan=f"(SELECT * FROM {table.scan} {_is_since(table.column('timestamp'), first_day)})")
 
 
-def _is_since(time: str, since: str | None) -> str:
+def _is_since(time: str, first_day: str | None) -> str:
     """SQL for the condition on rows that are read; a row without a time is, so that it is rejected."""
-    return f"WHERE ({time} >= TIMESTAMP {literal(since)} OR {time} IS NULL)" if since else ""
+    return f"WHERE ({time} >= TIMESTAMP {literal(first_day)} OR {time} IS NULL)" if first_day else ""
 
 
 def _absent_columns(table: Table, page_keys: Sequence[str]) -> str:
