@@ -284,7 +284,7 @@ def build_columns(folder: Path) -> Callable[[bytes], object]:
 def open_vectors(file: Path) -> None:
     try:
         np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:  # as `mmse.index.embedding.open_array`
         raise damage_error(file, error) from error
 
 

@@ -34,6 +34,10 @@ EQUIVALENT: dict[str, str] = {
     "mmse.model.objectives.x_hard_negatives__mutmut_56": "the value of what is masked two lines below",
     "mmse.ranking.calibration.xǁCalibrationǁlog_odds__mutmut_31": "the slope is a float64, so the product is one",
     "mmse.ranking.calibration.x_learn_calibration__mutmut_54": "another start of a search that converges to the same",
+    "mmse.evaluation.metrics.x_recall__mutmut_10": "a type of None is float64",
+    "mmse.ranking.fusion.xǁFusionǁweights__mutmut_4": "a type of None is float64",
+    "mmse.ranking.fusion.x_learn_fusion__mutmut_71": "another start of a scale that is learned",
+    "mmse.core.frames.x_is_torn__mutmut_5": "the byte before is the last of a whole frame, in which no other begins",
     "mmse.catalogue.wal.x_create__mutmut_14": "the file that is removed was made a line above",
 }
 """Mutants that change nothing that anybody could see, each with the reason; they count as neither."""

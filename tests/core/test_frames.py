@@ -39,6 +39,7 @@ def test_every_cut_frame_at_the_end_is_torn(size: int) -> None:
 
 def test_what_begins_a_byte_behind_a_broken_frame_counts_as_whole() -> None:
     assert not is_torn(b"x" + FRAME, 0)
+    assert not is_torn(b"x" + FRAME + bytes(512), 0)
     assert is_torn(bytes(HEAD.size), 0), "a power cut left zeros"
     assert not is_torn(b"x" * HEAD.size, 0), "damage: neither cut short nor zeros"
     assert is_torn(b"x" * HEAD.size + bytes(512), 0)

@@ -203,8 +203,8 @@ def test_large_inputs_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_drawn_orders_are_those_that_come_first() -> None:
     propensity = np.random.default_rng(4).random((50, 40))
-    orders = draw_orders(propensity, 3, np.random.default_rng(5))
+    orders = draw_orders(propensity, 12, np.random.default_rng(5))
     waits = np.random.default_rng(5).standard_exponential(propensity.shape, dtype=np.float32) / propensity
     for request, row in enumerate(waits):
         drawn = orders.item_rows[orders.requests == request]
-        assert set(drawn.tolist()) == set(np.argsort(row)[:3].tolist())
+        assert set(drawn.tolist()) == set(np.argsort(row)[:12].tolist())

@@ -284,3 +284,8 @@ def test_of_each_group_the_best_is_a_hit() -> None:
     assert [row for row, _ in rank(shelf, pinned, 5, groups=groups)] == [3, 0, 4], "the pinned one is its group's hit"
     later = rank(shelf, NO_RULES, 5, groups=groups, former_rows=np.array([1], np.int64))
     assert [row for row, _ in later] == [2, 4], "a group of a former page has had its hit"
+
+
+def test_a_pin_at_the_last_place_counts_for_the_cap() -> None:
+    pinned = replace(NO_RULES, pins=(PinnedItem("i1", 2, "p"),))
+    assert [row for row, _ in rank(scored([9, 8, 7], "aab"), pinned, 2, caps={"brand": 1})] == [2, 1]

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmse.core.errors import ArtifactError
+from mmse.core.frames import encode_frame
 from mmse.schema.http_events import Click, Exposure
 from mmse.serving.events.erasure import erase_from_events
 from mmse.serving.events.inspection import inspect_log
@@ -179,3 +180,12 @@ def test_a_segment_of_an_earlier_mmse_is_read_up_to_where_it_is_torn() -> None:
     assert 0 < gap.start < gap.end
     assert decode_arrow(b"").gaps == []
     assert decode_arrow(b"no stream").gaps == [StreamGap(0, 9, is_torn=True)]
+
+
+@pytest.mark.parametrize("body", [b"", b"abc", b"\xff\xff\xff\xff\0\0\0\0", bytes(40)])
+def test_a_whole_frame_of_something_else_costs_itself_alone(body: bytes) -> None:
+    frame = encode_frame(body)
+    data = STREAM[: STARTS[2]] + frame + STREAM[STARTS[2] :]
+    content = decode(data, SCHEMA)
+    assert content.batches == BATCHES
+    assert content.gaps == [StreamGap(STARTS[2], STARTS[2] + len(frame), is_torn=False)]

@@ -86,7 +86,7 @@ def _open_folded(folder: Path, manifest: Manifest) -> CatalogueBase:
     try:
         vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
         dead_rows = np.load(folder / DEAD, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise damage_error(folder / VECTORS, error) from error
     return _open_base(
         folder / ITEMS, vectors, folder / INDEX, manifest.inputs["origin"], dead_rows, manifest.fingerprint

@@ -169,6 +169,6 @@ def open_array(folder: Path, name: str = VECTORS) -> np.ndarray:
     artifact.read_manifest(folder, run_folder.VECTORS)
     try:
         array: np.ndarray = np.load(folder / name, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise ArtifactError(f"Cannot read {folder / name}: {error}.", "Run `mmse embed` again.") from error
     return array

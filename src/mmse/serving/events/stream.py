@@ -51,12 +51,16 @@ def decode(data: bytes, schema: pa.Schema) -> StreamContent:
             content.gaps.append(StreamGap(at, end, frames.is_torn(data, at)))
             at = end
             continue
-        message = pa.ipc.read_message(body)
-        if message.type == "schema":
-            schema = pa.ipc.read_schema(message)
-        else:
-            content.batches.append(pa.ipc.read_record_batch(message, schema))
-        at += frames.HEAD.size + len(body)
+        end = at + frames.HEAD.size + len(body)
+        try:
+            message = pa.ipc.read_message(body)
+            if message.type == "schema":
+                schema = pa.ipc.read_schema(message)
+            else:
+                content.batches.append(pa.ipc.read_record_batch(message, schema))
+        except (pa.ArrowException, OSError, EOFError):  # whole, and of something else
+            content.gaps.append(StreamGap(at, end, is_torn=False))
+        at = end
     return content
 
 
