@@ -102,7 +102,7 @@ class Killer:
 
 
 def kill_at_points(run: Path, folder: Path) -> None:
-    """Kills the scripted run at the first operation of every kind, and at the last that renames; reports each outcome.
+    """Kills the scripted run at the first operation of every kind; reports each outcome.
 
     A catalogue that was open meanwhile then reads what was written, and makes the remaining calls. What the killed
     process left is copied before that.
@@ -110,9 +110,7 @@ def kill_at_points(run: Path, folder: Path) -> None:
     encoder = Encoder.open(run / "model")
     operations = run_forked(lambda report: trace(copy_run(run, folder / "traced"), encoder, report))
     first_index = {name: index for index, name in reversed([*enumerate(operations)])}
-    last_index = {name: index for index, name in enumerate(operations)}
-    last_renames = {index for name, index in last_index.items() if name.split()[0] in ("rename", "replace")}
-    for index in sorted({*first_index.values(), *last_renames}):
+    for index in sorted(first_index.values()):
         killed_run = copy_run(run, folder / f"at-{index}")
 
         def work(report: Report, kill_at: int = index, killed_run: Path = killed_run) -> None:

@@ -115,7 +115,7 @@ def test_any_sequence_agrees_with_a_dictionary(copy_unedited: Callable[[], Path]
     run_state_machine_as_test(
         RunMachine,
         settings=settings(
-            max_examples=12,
+            max_examples=8,
             stateful_step_count=14,
             deadline=None,
             derandomize=True,

@@ -122,14 +122,14 @@ def write_exploring_log(run: Path, target: Path, n_requests: int, k: int) -> Non
 
 def test_a_log_that_explored_tells_what_a_run_would_earn(call: Call, small_run: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.parquet"
-    write_exploring_log(small_run, log, 500, 4)
+    write_exploring_log(small_run, log, 300, 4)
     arguments = ("experiment", "off-policy", small_run, "--log", log, "--k", 4)
     values = json.loads(call(*arguments, "--json").out)
     (estimate,) = values["runs"].values()
     assert estimate["refusal"] == ""
     assert estimate["dr"]["estimate"] == pytest.approx(values["log"]["estimate"], rel=0.15), "the same page, in order"
     said = call(*arguments).out
-    assert "orders a request, by 500 requests of log.parquet" in said
+    assert "orders a request, by 300 requests of log.parquet" in said
     assert "the log itself" in said
 
 

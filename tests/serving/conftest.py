@@ -33,7 +33,7 @@ def site(small_run: Path, tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient[Any]]:
     """A worker in this process, for tests that change nothing that it serves."""
     folder = tmp_path_factory.mktemp("service") / "site"

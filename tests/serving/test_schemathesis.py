@@ -20,7 +20,7 @@ from mmse.serving.tokens import SCOPES
 from mmse.serving.versions.publish import publish
 from serving.conftest import WRITER, RunningServer, worker
 
-EXAMPLES = 25
+EXAMPLES = 12
 """Requests of each kind (that fit the description, that do not) to each route and method."""
 
 CONFORMANCE = (

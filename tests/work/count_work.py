@@ -104,8 +104,8 @@ def count_edits(run: Path) -> Work:
 
 
 def count_training(shop: Shop, run: Path) -> Work:
-    """One epoch."""
-    config = replace(shop.train, epochs=1)
+    """One epoch of large batches."""
+    config = replace(shop.train, epochs=1, batch_requests=256)
     with tempfile.TemporaryDirectory() as folder:
         targets = iter(range(9))
         return count(lambda: train(run / DATASET, Path(folder) / str(next(targets)), config))
