@@ -46,6 +46,8 @@ def scripted_calls() -> list[list[Edit]]:
     ]
 
 
+KINDS = ("write journal-N", "fsync journal-N", "replace .journal-N", "rename .base-N", "unlink journal-N")
+"""Parts of the names of operations at which the script is killed in any case."""
 FOLD_CALL, FOLD_AFTER = 2, (1, 3)
 
 
@@ -102,7 +104,7 @@ class Killer:
 
 
 def kill_at_points(run: Path, folder: Path) -> None:
-    """Kills the scripted run at the first operation of every kind; reports each outcome.
+    """Kills the scripted run at the first operation of every second kind, and of `KINDS`; reports each outcome.
 
     A catalogue that was open meanwhile then reads what was written, and makes the remaining calls. What the killed
     process left is copied before that.
@@ -110,27 +112,41 @@ def kill_at_points(run: Path, folder: Path) -> None:
     encoder = Encoder.open(run / "model")
     operations = run_forked(lambda report: trace(copy_run(run, folder / "traced"), encoder, report))
     first_index = {name: index for index, name in reversed([*enumerate(operations)])}
-    for index in sorted(first_index.values()):
-        killed_run = copy_run(run, folder / f"at-{index}")
+    points = sorted(first_index.values())
+    certain_points = [point for point in points if any(kind in operations[point] for kind in KINDS)]
+    for index in sorted({*points[::2], *certain_points}):
+        point = partial(kill_at, run, folder, encoder, index, operations[index])
+        (outcome,) = run_forked(lambda report, point=point: report(json.dumps(point())))  # type: ignore[misc]
+        sys.stdout.write(outcome + "\n")
 
-        def work(report: Report, kill_at: int = index, killed_run: Path = killed_run) -> None:
-            Killer(kill_at, report)
-            run_script(killed_run, encoder, lambda acknowledged_version: report(str(acknowledged_version)))
 
-        with LiveCatalogue.open(killed_run, writable=True, encoder=encoder, config=MANUAL) as observer:
-            lines = run_forked(work)
-            left_run = copy_run(killed_run, folder / f"left-{index}")
-            version = observer.refresh()
-            versions = [observer.apply(call) for call in scripted_calls()[version:]]
-            assert versions == list(range(version + 1, len(scripted_calls()) + 1)), versions
-        outcome = {
-            "run": str(killed_run),
-            "left": str(left_run),
-            "operation": operations[index],
-            "acknowledged": len(lines),
-            "version": version,
-        }
-        sys.stdout.write(json.dumps(outcome) + "\n")
+def kill_at(run: Path, folder: Path, encoder: Encoder, index: int, operation: str) -> dict[str, object]:
+    """Kills the scripted run at its operation `index`, beside a catalogue that is open meanwhile.
+
+    Is itself a process of its own, which forks before it opens anything: a fork of a process with threads may hang.
+    """
+    killed_run, observers = copy_run(run, folder / f"at-{index}"), list[LiveCatalogue]()
+
+    def work(report: Report) -> None:
+        Killer(index, report)
+        run_script(killed_run, encoder, lambda acknowledged_version: report(str(acknowledged_version)))
+
+    def open_observer() -> None:
+        observers.append(LiveCatalogue.open(killed_run, writable=True, encoder=encoder, config=MANUAL))
+
+    lines = run_forked(work, before=open_observer)
+    with observers[0] as observer:
+        left_run = copy_run(killed_run, folder / f"left-{index}")
+        version = observer.refresh()
+        versions = [observer.apply(call) for call in scripted_calls()[version:]]
+        assert versions == list(range(version + 1, len(scripted_calls()) + 1)), versions
+    return {
+        "run": str(killed_run),
+        "left": str(left_run),
+        "operation": operation,
+        "acknowledged": len(lines),
+        "version": version,
+    }
 
 
 def trace(run: Path, encoder: Encoder, report: Report) -> None:
@@ -188,16 +204,26 @@ def run_workers(run: Path, encoder: Encoder, starts: list[int], report: Report) 
         thread.join()
 
 
-def run_forked(work: Callable[[Report], None], kill_after: int | None = None) -> list[str]:
-    """The lines that `work` reports in a process of its own, which is killed after `kill_after` lines."""
-    reader, writer = os.pipe()
+def run_forked(
+    work: Callable[[Report], object], kill_after: int | None = None, before: Callable[[], None] = lambda: None
+) -> list[str]:
+    """The lines that `work` reports in a process of its own, which is killed after `kill_after` lines.
+
+    This process does what is to be done `before` when the other is there and waits.
+    """
+    (reader, writer), (signal_reader, signal_writer) = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
+        os.close(signal_writer)
+        os.read(signal_reader, 1)  # ends when the other end is closed
         with os.fdopen(writer, "w", buffering=1) as pipe:  # writes in C: no operation that a killer counts
             work(lambda line: pipe.write(f"{line}\n"))
         os._exit(0)
     os.close(writer)
+    os.close(signal_reader)
+    before()
+    os.close(signal_writer)
     output = b""
     while select.select([reader], [], [])[0] and (chunk := os.read(reader, 65_536)):
         output += chunk
