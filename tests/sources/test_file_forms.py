@@ -221,6 +221,12 @@ def test_an_action_without_its_document_and_a_document_without_its_action_are_co
     assert counts["rejected"]["items"] == {"the line is not a JSON object": 3}
 
 
+def test_a_document_may_have_a_member_doc(tmp_path: Path) -> None:
+    """Only below an `update` is it the document."""
+    text = "\n".join('{"index": {}}\n' + json.dumps(row | {"doc": {"title": "other"}}) for row in ROWS)
+    assert titles(tmp_path, text, "items.jsonl") == TITLES
+
+
 def test_values_with_their_type_beside_them_are_plain(tmp_path: Path) -> None:
     prices = [{"$numberDecimal": "27.99"}, {"$numberInt": "5"}, 3.5, {"$numberDouble": "2.0"}]
     rows = [

@@ -21,19 +21,20 @@ def bulk_documents(lines: Iterable[str]) -> Iterator[str]:
 
     A line that is no object, and an action whose document is missing, is a JSON text, so that it is counted.
     """
-    action_line = ""
+    action_line, is_update = "", False
     document_id: dict[str, Any] = {}
     for line in filter(None, map(str.strip, lines)):
         value = _decode(line)
         action = _find_action(value)
         if action is None:
-            yield _document_line(value, document_id) if isinstance(value, dict) else json.dumps(line)
-            action_line, document_id = "", {}
+            document = _part_of(value) if is_update else value
+            yield json.dumps(document_id | document if isinstance(document, dict) else line)
+            action_line, is_update, document_id = "", False, {}
             continue
         if action_line:
             yield json.dumps(action_line)
         name, metadata = action
-        action_line = "" if name == "delete" else line
+        action_line, is_update = "" if name == "delete" else line, name == "update"
         document_id = {"_id": metadata["_id"]} if "_id" in metadata else {}
     if action_line:
         yield json.dumps(action_line)
@@ -59,6 +60,6 @@ def _find_action(value: object) -> tuple[str, dict[str, Any]] | None:
     return (name, metadata) if is_action else None
 
 
-def _document_line(value: dict[str, Any], document_id: dict[str, Any]) -> str:
-    document = value["doc"] if isinstance(value.get("doc"), dict) else value
-    return json.dumps(document_id | document)
+def _part_of(value: object) -> object:
+    """What the line below an `update` has of a document: its member `doc`, or else all of it."""
+    return value["doc"] if isinstance(value, dict) and isinstance(value.get("doc"), dict) else value
