@@ -37,9 +37,9 @@ coverage: setup
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --sort=miss --precision=2
 
-# The work of the hot paths, as tests/work/test_work.py holds it, becomes what it is now.
+# The work of the hot paths, as tests/hot_paths/test_hot_paths.py holds it, becomes what it is now.
 accept-work: setup
-	PYTHONPATH=tests $(BIN)/python tests/work/count_work.py --accept
+	PYTHONPATH=tests $(BIN)/python tests/hot_paths/count_work.py --accept
 
 format: setup
 	$(BIN)/ruff check --fix .

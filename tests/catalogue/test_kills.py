@@ -23,7 +23,7 @@ FOLDERS = os.pathsep.join(str(folder) for folder in (SCRIPT.parents[2] / "src", 
 ENVIRONMENT = os.environ | {"PYTHONPATH": FOLDERS, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def test_killed_at_every_kind_of_file_operation(exact_run: Path, tmp_path: Path, encoder: Encoder) -> None:
+def test_killed_at_kinds_of_file_operations(exact_run: Path, tmp_path: Path, encoder: Encoder) -> None:
     command = [sys.executable, str(SCRIPT), "points", str(exact_run), str(tmp_path)]
     process = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     reports = [json.loads(line) for line in process.stdout.splitlines()]

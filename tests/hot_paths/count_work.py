@@ -1,6 +1,6 @@
 """The work of the hot paths, counted: it tells a slower path on any machine, however busy, where seconds cannot.
 
-    python tests/work/count_work.py shop.toml RUN     what the paths of a small run cost, as JSON
+    python tests/hot_paths/count_work.py shop.toml RUN     what the paths of a small run cost, as JSON
     make accept-work                                  the same of a run made for it, kept as what is right
 
 `calls` are those of functions, of Python and of C; `peak_bytes` is what Python and NumPy hold at once beyond what they

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from hot_paths.count_work import ACCEPTED
 from mmse.shop import Shop
-from work.count_work import ACCEPTED
 
 TOLERANCE = 0.05
 FOLDERS = os.pathsep.join(str(folder) for folder in (ACCEPTED.parents[2] / "src", ACCEPTED.parents[1]))

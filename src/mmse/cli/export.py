@@ -9,15 +9,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from mmse.cli.options import RunArgument, stderr
+
 stdout = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
-stderr = Console(stderr=True, highlight=False, emoji=False)
 export_app = typer.Typer(
     name="export",
     help="Writes the items and queries of a run for OpenSearch, Elasticsearch or Qdrant.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-RunArgument = Annotated[Path, typer.Argument(help="A run folder, made by `mmse run`.", metavar="RUN")]
 EngineArgument = Annotated[str, typer.Argument(help="opensearch, elasticsearch or qdrant.", metavar="ENGINE")]
 
 
