@@ -47,13 +47,19 @@ def kill_servers(base: Path, work: Path, seed: int, n: int, n_commands: int) -> 
     ]
 
 
-def _run(base: Path, work: Path, rng: random.Random, n: int, name: str) -> dict[str, Any]:
-    is_command = name.startswith("mmse")
+def publish_trial(base: Path, work: Path) -> Path:
+    """A new site in `work` with the run of `base` as its version; a former one is removed."""
     site = work / "trial" / "site"
     shutil.rmtree(site.parent, ignore_errors=True)
     site.parent.mkdir(parents=True)
     children.call(lambda: bases.link_tree(base / "run", site.parent / "run") and None)
     children.call(lambda: publish(site, site.parent / "run"))
+    return site
+
+
+def _run(base: Path, work: Path, rng: random.Random, n: int, name: str) -> dict[str, Any]:
+    is_command = name.startswith("mmse")
+    site = publish_trial(base, work)
     counts, faults, lines = Counter[str](), list[str](), list[str]()
     for number in range(n):
         port = free_port()

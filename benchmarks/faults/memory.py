@@ -22,10 +22,9 @@ from typing import Any
 from faults import bases, children, judges
 from faults.children import Report
 from faults.kills_of_runs import SHOP
-from faults.kills_of_servers import SLOWEST_START_S, TOKEN, free_port, judge_server, use
+from faults.kills_of_servers import SLOWEST_START_S, TOKEN, free_port, judge_server, publish_trial, use
 
 from mmse.pipeline import run
-from mmse.serving.versions.publish import publish
 
 GROUPS = Path("/sys/fs/cgroup")
 SERVER_MB, RUN_MB = (420, 900), (250, 700)
@@ -82,11 +81,7 @@ def run_limits(base: Path, work: Path, seed: int, n: int, n_runs: int) -> list[d
 
 
 def _limit_servers(base: Path, work: Path, rng: random.Random, n: int) -> dict[str, Any]:
-    site = work / "trial" / "site"
-    shutil.rmtree(site.parent, ignore_errors=True)
-    site.parent.mkdir(parents=True)
-    children.call(lambda: bases.link_tree(base / "run", site.parent / "run") and None)
-    children.call(lambda: publish(site, site.parent / "run"))
+    site = publish_trial(base, work)
     counts, faults, lines = Counter[str](), list[str](), list[str]()
     for number in range(n):
         mb, port = rng.randrange(*SERVER_MB), free_port()
