@@ -22,8 +22,13 @@ _TYPES = (
 
 
 def plain_value(text: str) -> str:
-    """SQL for the plain value of `text`, SQL for a member's text; any other text stays what it is."""
+    """SQL for the plain value of `text`, SQL for a member's text; any other text stays what it is.
+
+    The comparison comes first since it takes a third of the time and rules out nearly every text.
+    """
     values = ", ".join(f"{text} ->> {literal(json_path(*keys))}" for keys in _TYPES)
+    start = literal('{"$')
     return (
-        f"CASE WHEN starts_with({text}, '{{\"$') AND json_valid({text}) THEN coalesce({values}, {text}) ELSE {text} END"
+        f"CASE WHEN {text} > {start} AND starts_with({text}, {start}) AND json_valid({text}) "
+        f"THEN coalesce({values}, {text}) ELSE {text} END"
     )
