@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mmse.catalogue import LiveCatalogue, LiveConfig
 from mmse.catalogue.edits import Upsert
-from mmse.core.errors import ArtifactError
+from mmse.core.errors import ArtifactError, SchemaError
 from mmse.serving import server
 from mmse.serving.config import ServeConfig
-from mmse.serving.content_check import SERVER, ContentCheck
+from mmse.serving.content_check import ContentCheck
 from mmse.serving.model_pool import ModelPool
 from mmse.serving.observability import metrics
-from mmse.serving.versions import site_file
+from mmse.serving.versions import site_file, withdrawal
 from mmse.serving.versions.publish import publish
 from mmse.serving.versions.site import Site
+from mmse.serving.versions.withdrawal import SERVER
 from serving.conftest import worker
 from serving.test_verification import flip
 
@@ -138,3 +141,57 @@ def test_reading_first_keeps_a_server_from_starting(site: Path) -> None:
     server.check(ServeConfig(site, port=0))
     with pytest.raises(ArtifactError, match=r"Version 0001: .*ranking\.json is damaged"):
         server.check(config)
+
+
+def cut(file: Path) -> None:
+    data = file.read_bytes()
+    file.unlink()  # versions of one run share its files
+    file.write_bytes(data[:-1])
+
+
+def empty(file: Path) -> None:
+    file.unlink()
+    file.write_text("{}")
+
+
+@pytest.mark.parametrize(("kind", "damage"), [("column", cut), ("index", Path.unlink), ("ranking", empty)])
+def test_a_server_starts_with_the_version_before_where_the_live_one_cannot_be_opened(
+    site: Path, small_run: Path, monkeypatch: pytest.MonkeyPatch, kind: str, damage: Callable[[Path], None]
+) -> None:
+    monkeypatch.setattr(withdrawal, "PAUSE_S", 0.0)
+    publish(site, small_run)
+    opened = Site.open(site)
+    opened.apply([PROBE])
+    damage(a_file_of(kind, site / "versions" / "0002"))
+    server.check(ServeConfig(site, port=0))
+    pool = ModelPool.open(ServeConfig(site))
+    assert pool.arms["live"].name == "0001"
+    assert min(pool.arms["live"].retriever.snapshot().rows(["probe"])) >= 0
+    pool.stop()
+    change = site_file.read_site(site).history[-1]
+    assert (change.by, change.version_before, change.version) == (SERVER, "0002", "0001")
+
+
+def test_a_server_starts_without_an_arm_that_cannot_be_opened(site: Path, small_run: Path) -> None:
+    publish(site, small_run, arm="b")
+    cut(a_file_of("column", site / "versions" / "0002"))
+    server.check(ServeConfig(site, port=0))
+    assert set(Site.open(site).state().arms) == {"live"}
+
+
+def test_a_server_does_not_start_where_nothing_takes_the_place(site: Path) -> None:
+    cut(a_file_of("column", site / "versions" / "0001"))
+    for start in (server.check, ModelPool.open):
+        with pytest.raises(ArtifactError, match=r"column0\.npy"):
+            start(ServeConfig(site, port=0))
+
+
+def test_a_version_of_another_schema_stays_live_and_is_refused(site: Path, small_run: Path) -> None:
+    publish(site, small_run)
+    manifest = site / "versions" / "0002" / "index" / "manifest.json"
+    text = manifest.read_text()
+    manifest.unlink()
+    manifest.write_text(re.sub(r'"schema_version": \d+', '"schema_version": 1', text))
+    with pytest.raises(SchemaError):
+        server.check(ServeConfig(site, port=0))
+    assert site_file.read_site(site).arms["live"] == "0002"

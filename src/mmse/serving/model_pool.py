@@ -34,6 +34,7 @@ from mmse.serving.failures import RequestError
 from mmse.serving.observability import metrics
 from mmse.serving.versions.site import Site
 from mmse.serving.versions.site_file import Version
+from mmse.serving.versions.withdrawal import open_whole
 
 EXAMPLES = 8
 _N_WARMUP = 20
@@ -99,9 +100,12 @@ class ModelPool:
 
     @classmethod
     def open(cls, config: ServeConfig) -> ModelPool:
-        """All that the site serves now; raises `ArtifactError` where a version cannot be loaded."""
+        """All that the site serves now, without what is damaged where another version takes its place.
+
+        Raises `ArtifactError` where a version cannot be loaded.
+        """
         pool = cls(Site.open(config.path), config)
-        pool._swap(pool.site.state().arms)
+        open_whole(pool.site, lambda state: pool._swap(state.arms))
         return pool
 
     def __str__(self) -> str:

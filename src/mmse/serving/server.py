@@ -29,8 +29,8 @@ from mmse.serving.config import METRICS_FOLDER, ServeConfig
 from mmse.serving.middleware import rates
 from mmse.serving.tokens import read_tokens
 from mmse.serving.versions.content import inspect_content
-from mmse.serving.versions.site import Site
-from mmse.serving.versions.site_file import Version
+from mmse.serving.versions.site import Site, SiteState
+from mmse.serving.versions.withdrawal import open_whole
 
 if TYPE_CHECKING:
     from mmse.serving.middleware.asgi import ASGIApp
@@ -145,13 +145,14 @@ def _end_with_parent(parent_pid: int) -> None:
 def check(config: ServeConfig) -> None:
     """Raises where it could not serve, before a process starts.
 
-    That is `ArtifactError` for a version, whose content is read if the config asks for it, and `UsageError` for the
-    port, the tokens or the salt.
+    That is `ArtifactError` for a version that nothing replaces, or for any that is damaged if the config asks to look;
+    and `UsageError` for the port, the tokens or the salt.
     """
-    for version in Site.open(config.path).state().versions:
-        RunFolder(version.run).verify(SEARCH)
-        if config.verify:
-            _require_whole(version)
+    site = Site.open(config.path)
+    if config.verify:
+        _require_whole(site.state())
+    else:
+        open_whole(site, _verify_sizes)
     if config.token_file:
         read_tokens(config.token_file)
     if config.user_salt_file:
@@ -167,9 +168,16 @@ def check(config: ServeConfig) -> None:
         ) from error
 
 
-def _require_whole(version: Version) -> None:
+def _verify_sizes(state: SiteState) -> None:
+    for version in state.versions:
+        RunFolder(version.run).verify(SEARCH)
+
+
+def _require_whole(state: SiteState) -> None:
     """Raises `ArtifactError` where a file of a version is not what was written."""
-    for part in inspect_content(version.run):
-        if part.problem:
-            cure = f"Serve another version (`mmse versions rollback`), or restore that file. {part.cure}"
-            raise ArtifactError(f"Version {version.name}: {part.problem}", cure)
+    _verify_sizes(state)
+    for version in state.versions:
+        for part in inspect_content(version.run):
+            if part.problem:
+                cure = f"Serve another version (`mmse versions rollback`), or restore that file. {part.cure}"
+                raise ArtifactError(f"Version {version.name}: {part.problem}", cure)
