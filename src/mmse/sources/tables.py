@@ -393,18 +393,20 @@ def _find_unreadable(
 ) -> TableError:
     """The `TableError` for the first file that DuckDB cannot open; `error` is what it said of all of them.
 
-    Each is opened through a connection of its own, since the one that met the damage may be good for nothing else.
+    Of several, each is opened through a connection of its own, since the one that met the damage may be good for
+    nothing else.
     """
     reader = READERS[config.format or common_format(files, table)]
-    for file in files:
+    for file in files if len(files) > 1 else ():
         try:
             with duckdb.connect() as connection:
                 reader(connection, SourceFiles([file], table, key, config.csv))
         except (duckdb.Error, *DAMAGED) as file_error:
-            if "extension" in str(file_error):
-                return TableError(
-                    f"{file} needs a DuckDB extension that could not be installed: {str(file_error).splitlines()[0]}.",
-                    "Give this machine network access once, or download the file and name the copy in shop.toml.",
-                )
-            return unreadable(table, [file], file_error)
+            files, error = [file], file_error
+            break
+    if "extension" in str(error):
+        return TableError(
+            f"{files[0]} needs a DuckDB extension that could not be installed: {str(error).splitlines()[0]}.",
+            "Give this machine network access once, or download the file and name the copy in shop.toml.",
+        )
     return unreadable(table, files, error)
