@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from mmse.index.base import IndexConfig
+from mmse.index.documents import prepare_text, stem_item_word
 from mmse.index.languages import find_codes, find_languages, make_analyzer
 
 GERMAN = [
@@ -59,6 +60,13 @@ def test_two_languages_stem_the_words_of_both() -> None:
         assert stem(one) == stem(other), (one, other)
     assert make_analyzer("english").analyze("schraube") != make_analyzer("english").analyze("schrauben")
     assert make_analyzer("none").analyze("shoes") == ["shoes"]
+
+
+@pytest.mark.parametrize("language", ["none", "english", "english, german"])
+def test_the_stems_of_an_item_s_word_are_those_of_its_language(language: str) -> None:
+    for word in ("Shoes", "Schrauben", "10cm", "café"):
+        expected = frozenset(make_analyzer(language).analyze(prepare_text(word)))
+        assert stem_item_word(language, word) == stem_item_word(language, word) == expected
 
 
 @pytest.mark.parametrize("language", ["klingon", "english, klingon", "auto, english", "none, english", ""])

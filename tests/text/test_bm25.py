@@ -42,6 +42,12 @@ def test_words_are_lower_cased_and_keep_their_marks(text: str, truth: list[str])
     assert words(text) == truth
 
 
+def test_every_ascii_character_is_read_as_among_those_of_other_scripts() -> None:
+    texts = [chr(code) for code in range(128)] + [f"a{chr(code)}9_B" for code in range(128)]
+    for text in texts:
+        assert [*words(text), "é"] == words(f"{text} é")
+
+
 def test_scores_are_those_of_the_definition() -> None:
     queries = ["red shoes", "red red", "Laptop!", "nothing here"]
     result = Bm25.build(TITLES).search(queries, 4)

@@ -16,6 +16,7 @@ from jaxtyping import Int64
 
 from mmse.core.progress import Progress
 from mmse.index.forward_index import ForwardDraft, hash_word
+from mmse.index.languages import make_analyzer
 from mmse.index.row_scores import FIELDS, RowWords
 from mmse.schema.columns import ITEM_GROUP
 from mmse.schema.filters import Kind, comparison_form, path_prefixes
@@ -150,6 +151,15 @@ def prepare_text(text: str) -> str:
 
 _prepare_item_text = functools.lru_cache(_CACHE_SIZE)(prepare_text)
 """The same, kept for texts of items alone: a query is nobody's to keep."""
+
+
+_make_analyzer = functools.cache(make_analyzer)
+
+
+@functools.lru_cache(_CACHE_SIZE)
+def stem_item_word(language: str, word: str) -> frozenset[str]:
+    """The stems of a word of an item by the stemmers of `language`; the last ones are kept."""
+    return frozenset(_make_analyzer(language).analyze(prepare_text(word)))
 
 
 def format_term(value: object) -> str:

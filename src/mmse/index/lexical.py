@@ -26,7 +26,15 @@ from mmse.core.json_files import parse_json
 from mmse.core.scratch import LinkFolder
 from mmse.index import forward_index
 from mmse.index.base import NO_MATCHES, Matches, damage_error
-from mmse.index.documents import CODE_FIELD, ForwardWriter, LexicalWriter, field_name, format_term, prepare_text
+from mmse.index.documents import (
+    CODE_FIELD,
+    ForwardWriter,
+    LexicalWriter,
+    field_name,
+    format_term,
+    prepare_text,
+    stem_item_word,
+)
 from mmse.index.forward_index import K1, ForwardDraft, WeightedWord, hash_word
 from mmse.index.languages import make_analyzer, make_stop_filter
 from mmse.index.row_scores import FIELDS, RowWords, rarity
@@ -165,6 +173,10 @@ class LexicalIndex:
     def stems(self, text: str) -> list[str]:
         """The stems of the words of `text`, in order."""
         return self._analyzer.analyze(prepare_text(text))
+
+    def item_stems(self, word: str) -> frozenset[str]:
+        """The stems of a word of an item, kept for the next time. Those of a query are not: it is nobody's to keep."""
+        return stem_item_word(self.language, word)
 
     def has_word(self, word: str) -> bool:
         """Whether an item has `word`, in any form."""

@@ -30,6 +30,8 @@ _UNKNOWN_WORDS = (
 _MAX_NOTES, _MAX_NEAR = 5, 3
 _MAX_VALUE = 80
 """Characters of a value that a note shows."""
+_CACHE_SIZE = 20_000
+"""So many brands and levels of categories are kept as words."""
 
 
 def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, explain: bool) -> list[Hit]:
@@ -45,9 +47,7 @@ def build_hits(context: QueryContext, block: RankedBlock, encoder: Encoder, *, e
         memory_share = block.candidates.memory_share
         shares = None if memory_share is None else memory_share[order]
         parts = _parts(context, rows, block.candidates.lexical[order], shares, encoder.widths)
-        space = encoder.space
-        table = context.snapshot.table(rows, space.text_columns)
-        matched_words = _match_words(context.query, space.item_texts(table), context.snapshot.lexical)
+        matched_words = _match_words(context.query, items, encoder.space.text_columns, context.snapshot.lexical)
         named_values = _name_values(context.query, items, matched_words, context.snapshot.lexical)
     moved_by = [
         (*block.moved_by.get(index, ()), LEAD_REASON) if is_lead else block.moved_by.get(index, ())
@@ -138,11 +138,21 @@ def _parts(
     return [dict(zip(names, shares, strict=True)) for shares in table.tolist()]
 
 
-def _match_words(query: str, texts: Sequence[str], lexical: LexicalIndex) -> list[tuple[str, ...]]:
-    """The words of each text, in its order, that the lexical channel takes for words of `query`: `cases` for `case`."""
+def _match_words(
+    query: str, items: Sequence[Mapping[str, object]], columns: Sequence[str], lexical: LexicalIndex
+) -> list[tuple[str, ...]]:
+    """The words in the `columns` of each item, in their order, that the lexical channel takes for words of `query`.
+
+    `cases` is one of `case`.
+    """
     query_stems = set(lexical.stems(query))
-    has_match = functools.cache(lambda word: not query_stems.isdisjoint(lexical.stems(word)))
-    return [tuple(word for word in dict.fromkeys(words(text)) if has_match(word)) for text in texts]
+    has_match = functools.cache(lambda word: not query_stems.isdisjoint(lexical.item_stems(word)))
+
+    def match(item: Mapping[str, object]) -> tuple[str, ...]:
+        text = " ".join(value for column in columns for value in values_of(item.get(column)))
+        return tuple(word for word in dict.fromkeys(words(text)) if has_match(word))
+
+    return [match(item) for item in items]
 
 
 def _name_values(
@@ -158,14 +168,22 @@ def _name_values(
     def is_in_query(value: str) -> bool:
         return f" {' '.join(lexical.stems(value))} " in query_stems
 
-    def name(item: Mapping[str, object], common_words: set[str]) -> tuple[str, ...]:
+    def name(item: Mapping[str, object], common_words: frozenset[str]) -> tuple[str, ...]:
         def is_named(value: str) -> bool:
-            value_words = words(value)
-            return bool(value_words) and common_words.issuperset(value_words) and is_in_query(value)
+            value_words = _value_words(value)
+            return bool(value_words) and value_words <= common_words and is_in_query(value)
 
         brands = [f"brand '{brand}'" for brand in values_of(item.get("brand")) if is_named(brand)]
         paths = [path.split(" > ") for path in values_of(item.get("category"))]
         levels = [next((level for level in reversed(path) if is_named(level)), None) for path in paths]
         return tuple(dict.fromkeys([*brands, *(f"category '{level}'" for level in levels if level)]))
 
-    return [name(item, set(common_words)) for item, common_words in zip(items, matched_words, strict=True)]
+    return [
+        name(item, frozenset(common_words)) if common_words else ()
+        for item, common_words in zip(items, matched_words, strict=True)
+    ]
+
+
+@functools.lru_cache(_CACHE_SIZE)
+def _value_words(value: str) -> frozenset[str]:
+    return frozenset(words(value))

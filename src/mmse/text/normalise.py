@@ -26,20 +26,23 @@ def words(text: str) -> list[str]:
 
     Scripts written without spaces (Chinese, Japanese, Thai) give one word per unbroken run.
     """
-    return _word_pattern().findall(text.lower())
+    return _word_pattern(is_ascii=text.isascii()).findall(text.lower())
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
     """Where each of the `words` of a lower-case `text` begins and ends."""
-    return [match.span() for match in _word_pattern().finditer(text)]
+    return [match.span() for match in _word_pattern(is_ascii=text.isascii()).finditer(text)]
 
 
 @functools.cache
-def _word_pattern() -> re.Pattern[str]:
+def _word_pattern(*, is_ascii: bool) -> re.Pattern[str]:
     """Letters and digits of any script, each with the combining marks after it (vowel signs, accents).
 
-    `re` has no class of marks, so the pattern lists them from the Unicode table of this Python, once.
+    `re` has no class of marks, so the pattern lists them from the Unicode table of this Python, once. That of ASCII
+    takes less than half the time.
     """
+    if is_ascii:
+        return re.compile("[A-Za-z0-9]+")
     marks = [chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code)) in ("Mn", "Mc")]
     assert sys.maxunicode > 0xFFFF
     return re.compile(rf"[^\W_](?:[^\W_]|[{''.join(marks)}])*")
