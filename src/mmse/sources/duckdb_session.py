@@ -13,7 +13,8 @@ import duckdb
 import pyarrow as pa
 
 from mmse.core.errors import UsageError
-from mmse.sources.tables import MORE_MEMORY, Table, literal, unreadable_source
+from mmse.sources.damage import MORE_MEMORY
+from mmse.sources.tables import Table, literal, unreadable_source
 
 
 class Session:

@@ -21,6 +21,7 @@ from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS
 from mmse.sources import encodings
 from mmse.sources.config import EventsConfig as EventsConfig
 from mmse.sources.config import ItemsConfig as ItemsConfig
+from mmse.sources.damage import name_file, unreadable
 from mmse.sources.file_contents import DAMAGED, check_content
 from mmse.sources.file_locations import hint_no_log, locate
 from mmse.sources.file_readers import FILE_READERS, common_format, format_of, is_url
@@ -161,37 +162,17 @@ def fingerprint(tables: Sequence[Table]) -> str:
     return hashlib.blake2b("\n".join(table.fingerprint() for table in tables).encode(), digest_size=16).hexdigest()
 
 
-MORE_MEMORY = "Raise memory_limit in [mine] of shop.toml, or lower threads there."
-
-
-def unreadable(table: str, files: Iterable[str], error: Exception) -> TableError:
-    """The `TableError` for files that DuckDB opened and could not read to the end."""
-    files, message = list(files), str(error).split("\n")[0].removesuffix(".")
-    if "CSV Parser state machine" in message:
-        message = "some lines end in CR LF and others in LF"
-    bad_file = next((file for file in files if Path(file).name in message), None)
-    source = bad_file or (files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more")
-    cure = "Write that file again (it may be cut short or of another format) or take it out of the source."
-    if "Out of Memory" in message:
-        cure = f"{MORE_MEMORY} A small file that takes so much is damaged: write it again."
-    return TableError(f"The {table} table cannot be read from {source}: {message}.", cure)
-
-
 def unreadable_source(table: Table, error: Exception) -> TableError:
-    """The `TableError` for a table whose rows DuckDB could not read to the end, with the file where that is.
+    """The `TableError` for a table whose rows DuckDB could not read to the end, with the file where that is."""
 
-    What it says of Parquet and JSON does not name the file. Each is then read through a connection of its own, since
-    one that met damage may be good for nothing else.
-    """
+    def read_all(connection: duckdb.DuckDBPyConnection, file: str) -> None:
+        relation = FILE_READERS[table.format](connection, SourceFiles([file], table.name, table.key))
+        connection.execute(f"SELECT bit_xor(hash(shop_row)) FROM {relation.scan} AS shop_row")
+
     is_named = table.format not in ("parquet", "json") or isinstance(error, duckdb.OutOfMemoryException)
-    for file in () if is_named or len(table.files) == 1 else table.files:
-        try:
-            with duckdb.connect() as connection:
-                relation = FILE_READERS[table.format](connection, SourceFiles([file], table.name, table.key))
-                connection.execute(f"SELECT bit_xor(hash(shop_row)) FROM {relation.scan} AS shop_row")
-        except (duckdb.Error, *DAMAGED) as file_error:
-            return unreadable(table.name, [file], file_error)
-    return unreadable(table.name, table.files, error)
+    return (
+        unreadable(table.name, table.files, error) if is_named else name_file(table.name, table.files, error, read_all)
+    )
 
 
 @dataclass(frozen=True)
@@ -265,12 +246,16 @@ def _open_source(
     file_format = config.format or common_format(files, name)
     copies = _copy_texts(files, file_format, config.encoding, name)
     read_files = files if copies is None else sorted(str(path) for path in copies.path.glob("*/*"))
+
+    def open_file(connection: duckdb.DuckDBPyConnection, file: str) -> None:
+        READERS[file_format](connection, SourceFiles([file], name, key, config.csv))
+
     try:
         relation = READERS[file_format](connection, SourceFiles(read_files, name, key, config.csv))
         files_scan = relation.scan
         relation = _keep_rows(connection, relation, config, name)
     except (duckdb.Error, *DAMAGED) as error:
-        raise _find_unreadable(config, read_files, name, key, error) from error
+        raise name_file(name, read_files, error, open_file) from error
     table = Table(
         name,
         config.source,
@@ -386,27 +371,3 @@ def _copy_texts(files: list[str], format_: str, encoding: str | None, table: str
     for number, file in enumerate(texts):
         encodings.copy_as_utf8(file, encoding, table, folder.path_of(file, number))
     return folder
-
-
-def _find_unreadable(
-    config: ItemsConfig | EventsConfig, files: list[str], table: str, key: str, error: Exception
-) -> TableError:
-    """The `TableError` for the first file that DuckDB cannot open; `error` is what it said of all of them.
-
-    Of several, each is opened through a connection of its own, since the one that met the damage may be good for
-    nothing else.
-    """
-    reader = READERS[config.format or common_format(files, table)]
-    for file in files if len(files) > 1 else ():
-        try:
-            with duckdb.connect() as connection:
-                reader(connection, SourceFiles([file], table, key, config.csv))
-        except (duckdb.Error, *DAMAGED) as file_error:
-            files, error = [file], file_error
-            break
-    if "extension" in str(error):
-        return TableError(
-            f"{files[0]} needs a DuckDB extension that could not be installed: {str(error).splitlines()[0]}.",
-            "Give this machine network access once, or download the file and name the copy in shop.toml.",
-        )
-    return unreadable(table, files, error)
