@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mmse import index as indexes
 from mmse.core.errors import ArtifactError, UsageError
 from mmse.index import Index, IndexConfig, IvfIndex, Neighbours
-from mmse.index.base import check_ids
+from mmse.index.base import CODE_BITS, check_ids
 from mmse.index.filtered_search import CostRule, search_filtered
 
 DIM = 16
@@ -282,13 +282,69 @@ def test_a_target_out_of_reach_is_said(caplog: pytest.LogCaptureFixture) -> None
     assert index.nprobe <= index.nlist
 
 
+@pytest.mark.parametrize("codes", CODE_BITS)
+def test_codes_of_any_size_reach_the_target_by_scoring_more_hits_again(codes: str, tmp_path: Path) -> None:
+    ids = np.arange(len(ITEMS), dtype=np.int64)
+    config = IndexConfig(codes=codes, target_recall=0.97, recall_k=50)
+    index = indexes.build(config, ITEMS, ids, probes=clustered(100, seed=3))
+    assert isinstance(index, IvfIndex)
+    assert (index.codes, index.n_bytes) == (codes, 3000 * (DIM * CODE_BITS[codes] // 8 + 8))
+    assert index.rescore_factor == max(trial.rescore_factor for trial in index.trials)
+    assert index.measured_recall is not None
+    assert index.measured_recall >= 0.97
+    index.save(tmp_path)
+    reopened = indexes.open_index(tmp_path)
+    assert isinstance(reopened, IvfIndex)
+    assert (reopened.codes, reopened.rescore_factor) == (codes, index.rescore_factor)
+    exact = truth(ITEMS, ids, QUERIES, 50)
+    assert recall(search_filtered(reopened, ITEMS, QUERIES, 50), exact) > 0.95
+    mask = np.random.default_rng(0).random(len(ITEMS)) < 0.5
+    rule = CostRule(max_scan_rows=0)
+    exact = truth(ITEMS[mask], ids[mask], QUERIES, 50)
+    assert recall(search_filtered(reopened, ITEMS, QUERIES, 50, mask, rule), exact) > 0.95
+
+
+def test_coarser_codes_score_more_hits_again() -> None:
+    factors = {}
+    for codes in ("sq8", "tq1"):
+        index = indexes.build(IndexConfig(codes=codes, recall_k=50), ITEMS, IDS, probes=clustered(100, seed=3))
+        assert isinstance(index, IvfIndex)
+        factors[codes] = index.rescore_factor
+    assert factors["sq8"] < factors["tq1"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "codes"), [("", "sq8"), ("1GB", "sq8"), ("72KB", "sq8"), ("71.9 kb", "sq4"), ("36KB", "tq2")]
+)
+def test_the_finest_codes_that_fit_are_taken(memory: str, codes: str) -> None:
+    index = indexes.build(IndexConfig(memory=memory), ITEMS, IDS, probes=QUERIES)
+    assert isinstance(index, IvfIndex)
+    assert index.codes == codes
+    assert not memory or index.n_bytes <= IndexConfig(memory=memory).memory_bytes
+
+
+def test_memory_that_no_codes_fit_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"memory is 1KB, and the lists of 3,000 vectors .* coarsest codes \(tq1\)"):
+        indexes.build(IndexConfig(memory="1KB"), ITEMS, IDS)
+
+
 def test_the_same_seed_gives_the_same_index() -> None:
     index, twin = (indexes.build(IndexConfig(), ITEMS, IDS) for _ in range(2))
     np.testing.assert_array_equal(index.search(QUERIES, 20).ids, twin.search(QUERIES, 20).ids)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"kind": "hnsw"}, {"codes": "pq"}, {"target_recall": 0.0}, {"most_lists": 0}, {"probes": 0}, {"seed": -1}]
+    "wrong",
+    [
+        {"kind": "hnsw"},
+        {"codes": "pq"},
+        {"target_recall": 0.0},
+        {"most_lists": 0},
+        {"probes": 0},
+        {"seed": -1},
+        {"memory": "much"},
+        {"memory": "0GB"},
+    ],
 )
 def test_config_is_checked(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -113,13 +113,19 @@ def index(
     shop_file: ShopFile,
     folder: OutOption = None,
     kind: Annotated[str | None, typer.Option(help="exact or ivf.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="The lists of vectors take at most so much, such as 2GB: coarser codes.")
+    ] = None,
+    recall: Annotated[
+        float | None, typer.Option(help="This share of the exact nearest items is found.", min=0.01, max=1.0)
+    ] = None,
 ) -> None:
     """Indexes the catalogue: its vectors, its words, and the columns to filter by."""
     from mmse.core.run_folder import INDEX
     from mmse.shop import read_shop
 
     shop = read_shop(shop_file)
-    _make(INDEX, replace(shop, index=_with_options(shop.index, kind=kind)), folder)
+    _make(INDEX, replace(shop, index=_with_options(shop.index, kind=kind, memory=memory, target_recall=recall)), folder)
 
 
 def rank(shop_file: ShopFile, folder: OutOption = None) -> None:
@@ -203,6 +209,9 @@ def _make(
     for key, value in manifest.counts.items():
         if key == "lessons":
             stdout.print("\n".join(value), markup=False, soft_wrap=True)
+        elif key == "trials":  # what the lists of the index were chosen from
+            lines = (", ".join(f"{name.replace('_', ' ')} {part}" for name, part in trial.items()) for trial in value)
+            stdout.print("\n".join(f"{'tried':>28}  {line}" for line in lines), markup=False)
         elif key not in ("recipe", "warnings"):  # the manifest has it whole, it would fill a screen; it was logged
             stdout.print(f"{key.replace('_', ' '):>28}  {value}", markup=False)
 

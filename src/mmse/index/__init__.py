@@ -15,7 +15,8 @@ from mmse.core.errors import ArtifactError
 from mmse.core.progress import Progress
 from mmse.index.base import METADATA, IdFilter, Index, IndexConfig, Neighbours, check_vectors, read_metadata
 from mmse.index.exact import ExactIndex
-from mmse.index.ivf import IvfIndex, calibrate
+from mmse.index.ivf import IvfIndex
+from mmse.index.list_tuning import calibrate
 
 __all__ = ["ExactIndex", "IdFilter", "Index", "IndexConfig", "IvfIndex", "Neighbours", "build", "open_index"]
 

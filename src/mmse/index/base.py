@@ -7,6 +7,7 @@ of the dataset folder, or any other non-negative whole numbers.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,9 @@ IdFilter = Int[np.ndarray, " m"] | Bool[np.ndarray, " m"]
 STORES = {"local": "mmse.index.local_store:LocalStore", "milvus": "mmse.index.milvus.store:MilvusStore"}
 """The vector stores by name, each as `module:Class`; a class of the user's own is named so in shop.toml."""
 
+CODE_BITS = {"fp16": 16, "sq8": 8, "sq4": 4, "tq2": 2, "tq1": 1}
+"""Bits of a number of a vector in each form of an `ivf` index, the finest first."""
+
 METADATA = "index.json"
 CHUNK = 65_536
 """Vectors processed at a time, so that checking and adding a memory-mapped catalogue takes bounded memory."""
@@ -38,7 +42,10 @@ class IndexConfig:
 
     `store` is `local`, files of the run, `milvus`, or a store of the user's own as `module:Class`; both get `options`.
     `kind` is the local store's index, `exact` or `ivf`; the keys after it but `language` are for `ivf` alone. `codes`
-    says how a vector is stored: `sq8` takes one byte per dimension, `fp16` takes two and has a slightly higher recall.
+    says how a number of a vector is stored (`CODE_BITS`): `sq8` takes one byte, `sq4` half of one. With `memory`, such
+    as `2GB`, the lists take at most so much: coarser codes than `codes` where these do not fit. What codes round is
+    made up for by more rows that are scored again by their exact vectors, which stay on the disk.
+
     The number of lists is `lists_per_root · √n`, at most `most_lists`; k-means uses `training_per_list` vectors per
     list. A search probes as many lists as are needed to find `target_recall` of the exact top `recall_k`, measured on
     `probes` vectors when the index is built. `language` is that of the texts, for the stemmer of the lexical channel:
@@ -47,6 +54,7 @@ class IndexConfig:
 
     kind: str = "ivf"
     codes: str = "sq8"
+    memory: str = ""
     target_recall: float = 0.99
     recall_k: int = 200
     probes: int = 500
@@ -63,7 +71,8 @@ class IndexConfig:
         require(self.store in STORES or ":" in self.store, "store", self.store, stores)
         require(self.store != "local" or not self.options, "options", self.options, "none for the local store")
         require(self.kind in ("exact", "ivf"), "kind", self.kind, "'exact' or 'ivf'")
-        require(self.codes in ("sq8", "fp16"), "codes", self.codes, "'sq8' or 'fp16'")
+        require(self.codes in CODE_BITS, "codes", self.codes, f"one of {', '.join(CODE_BITS)}")
+        require(not self.memory or self.memory_bytes > 0, "memory", self.memory, "a size such as 500MB or 2GB")
         require(0 < self.target_recall <= 1, "target_recall", self.target_recall, "a share above 0 and at most 1")
         require(self.recall_k >= 1, "recall_k", self.recall_k, "at least 1")
         require(self.probes >= 1, "probes", self.probes, "at least 1")
@@ -74,12 +83,20 @@ class IndexConfig:
         names = f"{AUTO}, {NONE}, or one or several (with commas) of {', '.join(LANGUAGES)}"
         require(are_languages(self.language), "language", self.language, names)
 
-    def to_manifest(self) -> dict[str, Any]:
-        """The config as manifests hold it: without the keys of other stores where the store is the local one.
+    @property
+    def memory_bytes(self) -> int:
+        """The bytes that the lists may take; 0 where `memory` is no size."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)B", self.memory.strip().upper())
+        return int(float(match[1]) * 1000 ** " KMGT".index(match[2] or " ")) if match else 0
 
-        So an index that was made before there were others is still up to date.
+    def to_manifest(self) -> dict[str, Any]:
+        """The config as manifests hold it: without what says nothing, such as keys of other stores for the local one.
+
+        So an index that was made before there were such keys is still up to date.
         """
         values = plain_values(self)
+        if not self.memory:
+            del values["memory"]
         if self.store == "local":
             del values["store"], values["options"]
         return values

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from mmse.core.config import require
 from mmse.index.base import Index, Neighbours, check_vectors, contains_ids, no_neighbours
-from mmse.index.ivf import RESCORE_FACTOR, IvfIndex, ListLayout, bitmap
+from mmse.index.ivf import RESCORE_FACTORS, IvfIndex, ListLayout, bitmap
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class CostRule:
 
     `safety` multiplies the number of rows of an unfiltered search. How many rows of a filter lie in each list is
     estimated; where they are thin near the query and at most a share `count_share` of all rows, they are counted.
-    `rescore_factor · k` rows are scored again.
+    `rescore_factor · k` rows are scored again, or more where the index says so.
     """
 
     max_scan_rows: int = 20_000
@@ -42,7 +42,7 @@ class CostRule:
     safety: float = 4.0
     max_rows: int = 20_000
     count_share: float = 0.15
-    rescore_factor: float = RESCORE_FACTOR
+    rescore_factor: float = RESCORE_FACTORS[0]
 
     def __post_init__(self) -> None:
         require(self.max_scan_rows >= 0, "max_scan_rows", self.max_scan_rows, "0 rows or more")
@@ -107,7 +107,7 @@ def search_filtered(
     assert mask is None or len(mask) == len(vectors), (len(vectors), None if mask is None else len(mask))
     queries, vectors = np.ascontiguousarray(queries), np.asarray(vectors)
     if mask is None:
-        return rescore(vectors, queries, index.search(queries, _count_candidates(k, rule)).ids, k)
+        return rescore(vectors, queries, index.search(queries, _count_candidates(index, k, rule)).ids, k)
     m = int(np.count_nonzero(mask))
     if m <= rule.max_scan_rows:
         rows = np.flatnonzero(mask)
@@ -115,7 +115,7 @@ def search_filtered(
         return scan_rows(vectors, present_rows, queries, k)
     if not isinstance(index, IvfIndex) or len(index) == 0:
         return index.search(queries, k, mask)
-    spread, n_candidates = _FilterSpread(index.layout(), mask), min(_count_candidates(k, rule), len(index))
+    spread, n_candidates = _FilterSpread(index.layout(), mask), min(_count_candidates(index, k, rule), len(index))
     candidates = np.empty((len(queries), n_candidates), dtype=np.int64)
     for i, query in enumerate(queries):
         nearness = spread.layout.centroids @ query
@@ -132,7 +132,7 @@ def _choose_lists(
 ) -> Int64[np.ndarray, " p"]:
     """The lists to visit, nearest first; at least one."""
     order = np.argsort(-nearness)
-    depth_factor = max(1.0, n_candidates / rule.rescore_factor / index.config.recall_k)
+    depth_factor = max(1.0, n_candidates / _rescore_factor(index, rule) / index.config.recall_k)
     unfiltered_rows = depth_factor * index.nprobe * len(index) / index.nlist
     in_list = spread.row_estimates
     share = min(1.0, in_list.sum() / len(index))
@@ -199,5 +199,9 @@ def rescore(
     return best
 
 
-def _count_candidates(k: int, rule: CostRule) -> int:
-    return math.ceil(rule.rescore_factor * k)
+def _count_candidates(index: Index, k: int, rule: CostRule) -> int:
+    return math.ceil(_rescore_factor(index, rule) * k)
+
+
+def _rescore_factor(index: Index, rule: CostRule) -> float:
+    return max(rule.rescore_factor, index.rescore_factor) if isinstance(index, IvfIndex) else rule.rescore_factor

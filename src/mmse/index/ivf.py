@@ -6,20 +6,20 @@ keeps its recall under narrow filters.
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import faiss
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
+from mmse.core.errors import UsageError
 from mmse.core.progress import Progress
 from mmse.index.base import (
     CHUNK,
+    CODE_BITS,
     IdFilter,
     IndexConfig,
     Neighbours,
@@ -33,17 +33,23 @@ from mmse.index.base import (
     write_metadata,
 )
 
-log = logging.getLogger(__name__)
-
-CODES = {"sq8": faiss.ScalarQuantizer.QT_8bit, "fp16": faiss.ScalarQuantizer.QT_fp16}
+CODES = {
+    "fp16": faiss.ScalarQuantizer.QT_fp16,
+    "sq8": faiss.ScalarQuantizer.QT_8bit,
+    "sq4": faiss.ScalarQuantizer.QT_4bit,
+    "tq2": faiss.ScalarQuantizer.QT_2bit_tqmse,
+    "tq1": faiss.ScalarQuantizer.QT_1bit_tqmse,
+}
+"""The quantisers; `tq` are those of TurboQuant (Zandieh et al., 2025), which keep far more at one and two bits."""
 LISTS_FILE = "ivf.faiss"
 SPARSEST_BITMAP = 1024
 """A filter becomes a bitmap if that takes at most this many bits per id that passes; otherwise a hash set."""
 WIDTH_STEP = 16
 """Faiss compares codes 8 or 16 dimensions at a time if the width is a multiple of that; otherwise one by one, ten times
 slower. So vectors are padded with zeros, which do not change an inner product."""
-RESCORE_FACTOR = 1.5
-"""Codes are rounded, so this many times `k` ids are taken and scored again by their exact vectors."""
+RESCORE_FACTORS = (1.5, 3.0, 6.0, 12.0)
+"""Codes are rounded, so one of these times `k` ids are taken and scored again by their exact vectors."""
+ID_BYTES = 8
 SAMPLE_STEP = 16
 """Every so many-th row of a list is sampled to estimate how many of its rows pass a filter."""
 
@@ -72,18 +78,28 @@ class ListLayout:
         return np.asarray(np.diff(running_total[self.ends], prepend=0) * SAMPLE_STEP)
 
 
+class ListTrial(NamedTuple):
+    """The recall of a search that visited so many lists and scored so many times `k` ids again."""
+
+    lists: int
+    rescore_factor: float
+    recall: float
+
+
 @final
 class IvfIndex:
     """Inverted lists, trained on the first vectors added (see `Index` for the methods).
 
-    `nprobe` is the number of lists that an unfiltered search visits for up to `RESCORE_FACTOR · recall_k` ids; for more
-    ids it visits more. `build` chooses it; until then every list is visited. `measured_recall` is the share of the
-    exact top `recall_k` that was found with it (None: not measured).
+    `nprobe` is the number of lists that an unfiltered search visits for up to `rescore_factor · recall_k` ids; for more
+    ids it visits more. `build` chooses both; until then every list is visited. `measured_recall` is the share of the
+    exact top `recall_k` that was found with them (None: not measured), and `trials` what they were chosen from.
     """
 
     def __init__(self, dim: int, config: IndexConfig) -> None:
         self.config = config
         self.measured_recall: float | None = None
+        self.rescore_factor = RESCORE_FACTORS[0]
+        self.trials: tuple[ListTrial, ...] = ()
         self._dim = dim
         self._ids: Int64[np.ndarray, " n"] = np.empty(0, dtype=np.int64)
         self._lists: Any = None
@@ -104,6 +120,17 @@ class IvfIndex:
     def nlist(self) -> int:
         """The number of lists; 0 before the first vectors came."""
         return 0 if self._lists is None else int(self._lists.nlist)
+
+    @property
+    def codes(self) -> str:
+        """The codes of the lists, `config.codes` or coarser ones; those of the config before the first vectors came."""
+        kinds = {kind: name for name, kind in CODES.items()}
+        return self.config.codes if self._lists is None else kinds[self._lists.sq.qtype]
+
+    @property
+    def n_bytes(self) -> int:
+        """The bytes of codes and ids in the lists."""
+        return 0 if self._lists is None else len(self) * (int(self._lists.code_size) + ID_BYTES)
 
     @property
     def nprobe(self) -> int:
@@ -151,7 +178,7 @@ class IvfIndex:
         """The `k` best of each query among the ids of `id_filter`.
 
         With a filter that a share `f` passes, `1/f` times the lists are visited, so that about as many vectors are
-        compared as without a filter. For more than `RESCORE_FACTOR · recall_k` hits, proportionally more lists are
+        compared as without a filter. For more than `rescore_factor · recall_k` hits, proportionally more lists are
         visited. A query that still found fewer hits than exist searches all lists.
         """
         check_vectors(vectors, self.dim, "query vectors")
@@ -159,7 +186,7 @@ class IvfIndex:
         if self._lists is None or n_allowed == 0 or len(vectors) == 0:
             return no_neighbours(len(vectors), k)
         queries = self._pad(vectors)
-        depth_factor = max(1.0, k / (RESCORE_FACTOR * self.config.recall_k))
+        depth_factor = max(1.0, k / (self.rescore_factor * self.config.recall_k))
         probes = min(self.nlist, math.ceil(self.nprobe * depth_factor * len(self) / n_allowed))
         neighbours = self._search_lists(queries, k, probes, selector)
         short = (neighbours.ids >= 0).sum(axis=1) < min(k, n_allowed)
@@ -212,9 +239,8 @@ class IvfIndex:
         if self._lists is not None:
             faiss.write_index(self._lists, str(folder / LISTS_FILE))
         metadata = {"kind": "ivf", "dim": self.dim, "vectors": len(self), "nlist": self.nlist, "nprobe": self.nprobe}
-        write_metadata(
-            folder, {**metadata, "measured_recall": self.measured_recall, "config": self.config.to_manifest()}
-        )
+        metadata |= {"measured_recall": self.measured_recall, "rescore_factor": self.rescore_factor}
+        write_metadata(folder, {**metadata, "config": self.config.to_manifest()})
 
     @classmethod
     def open(cls, folder: Path) -> IvfIndex:
@@ -223,6 +249,7 @@ class IvfIndex:
         try:
             index = cls(int(metadata["dim"]), IndexConfig(**metadata["config"]))
             index.measured_recall = metadata["measured_recall"]
+            index.rescore_factor = metadata.get("rescore_factor", index.rescore_factor)
             index._ids = np.load(folder / "ids.npy")
             if metadata["nlist"]:
                 index._lists = faiss.read_index(str(folder / LISTS_FILE), faiss.IO_FLAG_MMAP_IFC)
@@ -235,6 +262,10 @@ class IvfIndex:
         except (OSError, ValueError, EOFError, RuntimeError, KeyError, TypeError) as error:
             raise damage_error(folder / LISTS_FILE, error) from error
         return index
+
+    def search_lists(self, vectors: Float32[np.ndarray, "n d"], k: int, probes: int) -> Int64[np.ndarray, "n k"]:
+        """The `k` best ids of each query in the `probes` nearest lists by their codes, padded with -1."""
+        return self._search_lists(self._pad(vectors), k, probes, None).ids
 
     def _pad(self, vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n padded"]:
         """The vectors padded to the width of the lists."""
@@ -267,51 +298,21 @@ class IvfIndex:
             self._is_mapped = False
 
 
-def calibrate(
-    index: IvfIndex,
-    vectors: Float32[np.ndarray, "n d"],
-    ids: Int64[np.ndarray, " n"],
-    probes: Float32[np.ndarray, "p d"],
-) -> None:
-    """Sets `nprobe` to the fewest lists that reach the target recall on `probes`, and `measured_recall`.
+def finest_codes(config: IndexConfig, n: int, dim: int) -> str:
+    """The finest codes from `config.codes` on with which lists of `n` vectors of `dim` numbers fit `config.memory`.
 
-    Recall is measured as in a search: `RESCORE_FACTOR` times the ids are scored again by their exact vectors. `vectors`
-    and `ids` are those of the index. If quantisation keeps the recall of all lists below the target, the fewest lists
-    within half a percent of that recall are chosen, and a warning says what to do.
+    Raises `UsageError` where none do.
     """
-    if len(index) == 0:
-        return
-    k = min(index.config.recall_k, len(index))
-    truth, n_candidates = _exact_ids(vectors, ids, probes, k), min(math.ceil(RESCORE_FACTOR * k), len(index))
-    order = np.argsort(ids)
-
-    def best(query: Float32[np.ndarray, " d"], candidates: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " k"]:
-        positions = order[np.searchsorted(ids, candidates[candidates >= 0], sorter=order)]
-        scores = vectors[positions] @ query
-        return np.asarray(ids[positions[np.argsort(-scores, kind="stable")[:k]]])
-
-    def measure(lists: int) -> float:
-        candidates = index._search_lists(index._pad(probes), n_candidates, lists, None).ids
-        return _overlap([best(*pair) for pair in zip(probes, candidates, strict=True)], truth)
-
-    target, low, high = index.config.target_recall, 1, 1
-    while (best_recall := measure(high)) < target and high < index.nlist:
-        low, high = high + 1, min(2 * high, index.nlist)
-    if best_recall < target:
-        log.warning(
-            "recall@%d reaches %.3f with all lists, below the target of %.3f: try codes = 'fp16' or kind = 'exact'",
-            *(k, best_recall, target),
+    names = list(CODE_BITS)[list(CODE_BITS).index(config.codes) :]
+    sizes = {name: n * (_round_up(dim) * CODE_BITS[name] // 8 + ID_BYTES) for name in names}
+    name = next((name for name in names if not config.memory or sizes[name] <= config.memory_bytes), None)
+    if name is None:
+        raise UsageError(
+            f"[index] memory is {config.memory}, and the lists of {n:,} vectors of {dim} numbers take "
+            f"{sizes[names[-1]] / 1e6:,.0f} MB in the coarsest codes ({names[-1]}).",
+            "Give more memory, or take a store on other machines (docs/vector_stores.md).",
         )
-        low, target = 1, best_recall * 0.995
-    while low < high:
-        middle = (low + high) // 2
-        if measure(middle) >= target:
-            high = middle
-        else:
-            low = middle + 1
-    index.nprobe = high
-    index.measured_recall = measure(high)
-    log.info("%d of %d lists are probed: recall@%d %.3f", high, index.nlist, k, index.measured_recall)
+    return name
 
 
 def _train_lists(vectors: Float32[np.ndarray, "n d"], config: IndexConfig, progress: Progress | None) -> Any:  # noqa: ANN401
@@ -325,7 +326,7 @@ def _train_lists(vectors: Float32[np.ndarray, "n d"], config: IndexConfig, progr
     if progress is not None:
         progress("lists trained", 0, nlist)
     lists = faiss.IndexIVFScalarQuantizer(
-        faiss.IndexFlatIP(dim), dim, nlist, CODES[config.codes], faiss.METRIC_INNER_PRODUCT
+        faiss.IndexFlatIP(dim), dim, nlist, CODES[finest_codes(config, n, vectors.shape[1])], faiss.METRIC_INNER_PRODUCT
     )
     lists.cp.seed = config.seed + 1
     lists.cp.min_points_per_centroid = 1
@@ -365,15 +366,3 @@ def _bitmap_selector(bits: UInt8[np.ndarray, " b"]) -> Any:  # noqa: ANN401
 def bitmap(mask: Bool[np.ndarray, " n"]) -> UInt8[np.ndarray, " b"]:
     """A mask in the form that Faiss reads: one bit per id."""
     return np.packbits(mask, bitorder="little")
-
-
-def _exact_ids(
-    vectors: Float32[np.ndarray, "n d"], ids: Int64[np.ndarray, " n"], probes: Float32[np.ndarray, "p d"], k: int
-) -> Int64[np.ndarray, "p k"]:
-    _, positions = faiss.knn(probes, np.ascontiguousarray(vectors), k, metric=faiss.METRIC_INNER_PRODUCT)
-    return np.asarray(ids[positions])
-
-
-def _overlap(results: Sequence[Int64[np.ndarray, " _"]], truth: Int64[np.ndarray, "p k"]) -> float:
-    hits = sum(len(np.intersect1d(a, b)) for a, b in zip(results, truth, strict=True))
-    return hits / truth.size

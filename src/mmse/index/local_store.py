@@ -116,4 +116,12 @@ class LocalWriter:
         if not isinstance(self._index, IvfIndex):
             return {}
         index = self._index
-        return {"lists": index.nlist, "probed": index.nprobe, "measured_recall": index.measured_recall}
+        return {
+            "lists": index.nlist,
+            "probed": index.nprobe,
+            "measured_recall": index.measured_recall,
+            "codes": index.codes,
+            "list_bytes": index.n_bytes,
+            "rescore_factor": index.rescore_factor,
+            "trials": [trial._asdict() for trial in index.trials],
+        }
