@@ -29,6 +29,7 @@ TOML = """
 [items]
 source = "items.jsonl"
 categorical = ["colour"]
+shown = ["link"]
 [events]
 source = "events.parquet"
 [train]
@@ -55,6 +56,7 @@ ITEMS: list[dict[str, Any]] = [
         "colour": [COLOURS[i % 4], "white"] if i % 4 == 1 else [COLOURS[i % 4]],
         "brand": "Acme",
         "price": float(i),
+        "link": f"https://shop.example/p?id={i}&from=quibble",
     }
     for i, (kind, path) in enumerate((kind, path) for _ in range(20) for kind, path in KINDS.items())
 ]
@@ -129,11 +131,13 @@ def test_hits_show_lists_and_facets_count_values(shop_run: Path) -> None:
 
 def test_live_edits_bring_lists_and_paths_in_the_form_of_the_shop(shop_run: Path) -> None:
     item = {"item_id": "new", "title": "teal mug", "colour": ["teal", "white"], "category": ["Bar/Mugs", "Sale"]}
+    item |= {"link": "https://shop.example/new"}
     with LiveCatalogue.open(shop_run, writable=True) as catalogue:
         catalogue.apply([Upsert(item), Change("i0", {"colour": "teal"})])
         for _ in range(2):
             snapshot = catalogue.snapshot()
             rows = snapshot.rows(["new", "i0"])
+            assert snapshot.display_items(rows)[0]["link"] == item["link"]
             for filter_json in ({"colour": "teal"}, {"category": "sale", "colour": "teal"}):
                 mask = snapshot.mask(parse_filter(filter_json, snapshot.kinds))
                 assert mask is not None
@@ -156,3 +160,14 @@ def test_each_value_is_a_feature_and_a_word(shop_run: Path) -> None:
     features = space.encode(items, Encoder.open(shop_run / "model").tokenizer).tables["identity"]
     colours = set(space.vocabulary["identity:colour"].values())
     assert [len(colours & set(row)) for row in features[:4].tolist()] == [1, 2, 1, 1]
+
+
+def test_a_column_that_is_only_shown_is_in_hits_and_edits_and_nowhere_else(shop_run: Path) -> None:
+    retriever = Retriever.open(shop_run)
+    answer = retriever.answer(Search("red mug", 3))
+    assert [hit.item["link"] for hit in answer.hits] == [
+        f"https://shop.example/p?id={hit.item_id[1:]}&from=quibble" for hit in answer.hits
+    ]
+    assert retriever.answer(Search("quibble", 3)).notes, "no item has this word"
+    assert "link" not in retriever.kinds
+    assert not any("link" in columns for columns in retriever.encoder.space.shop_columns.values())
