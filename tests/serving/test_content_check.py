@@ -179,6 +179,21 @@ def test_a_server_starts_without_an_arm_that_cannot_be_opened(site: Path, small_
     assert set(Site.open(site).state().arms) == {"live"}
 
 
+@pytest.mark.parametrize("start", [server.check, ModelPool.open])
+def test_a_server_starts_without_an_arm_whose_version_is_gone(
+    site: Path, small_run: Path, start: Callable[[ServeConfig], object]
+) -> None:
+    publish(site, small_run, arm="b")
+    shutil.rmtree(site / "versions" / "0002")
+    pool = start(ServeConfig(site, port=0))
+    assert site_file.read_site(site).arms == {"live": "0001"}
+    if isinstance(pool, ModelPool):
+        pool.stop()
+    shutil.rmtree(site / "versions" / "0001")
+    with pytest.raises(ArtifactError, match="0001"):
+        start(ServeConfig(site, port=0))
+
+
 def test_a_server_does_not_start_where_nothing_takes_the_place(site: Path) -> None:
     cut(a_file_of("column", site / "versions" / "0001"))
     for start in (server.check, ModelPool.open):

@@ -34,7 +34,7 @@ from mmse.serving.failures import RequestError
 from mmse.serving.observability import metrics
 from mmse.serving.versions.site import Site
 from mmse.serving.versions.site_file import Version
-from mmse.serving.versions.withdrawal import open_whole
+from mmse.serving.versions.withdrawal import open_site, open_whole
 
 EXAMPLES = 8
 _N_WARMUP = 20
@@ -104,7 +104,7 @@ class ModelPool:
 
         Raises `ArtifactError` where a version cannot be loaded.
         """
-        pool = cls(Site.open(config.path), config)
+        pool = cls(open_site(config.path), config)
         open_whole(pool.site, lambda state: pool._swap(state.arms))
         return pool
 

@@ -29,8 +29,8 @@ from mmse.serving.config import METRICS_FOLDER, ServeConfig
 from mmse.serving.middleware import rates
 from mmse.serving.tokens import read_tokens
 from mmse.serving.versions.content import inspect_content
-from mmse.serving.versions.site import Site, SiteState
-from mmse.serving.versions.withdrawal import open_whole
+from mmse.serving.versions.site import SiteState
+from mmse.serving.versions.withdrawal import open_site, open_whole
 
 if TYPE_CHECKING:
     from mmse.serving.middleware.asgi import ASGIApp
@@ -148,7 +148,7 @@ def check(config: ServeConfig) -> None:
     That is `ArtifactError` for a version that nothing replaces, or for any that is damaged if the config asks to look;
     and `UsageError` for the port, the tokens or the salt.
     """
-    site = Site.open(config.path)
+    site = open_site(config.path)
     if config.verify:
         _require_whole(site.state())
     else:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from mmse.core.errors import ArtifactError, MmseError, SchemaError, UsageError
 from mmse.schema.http import LIVE
 from mmse.serving.versions import site_file
 from mmse.serving.versions.content import EDITS, Inspection, inspect_content
-from mmse.serving.versions.site import Site, SiteState, drop_arm, rollback
+from mmse.serving.versions.site import Site, SiteState, drop_arm, is_site, rollback
 from mmse.serving.versions.site_file import Version
 
 SERVER = "mmse serve"
@@ -23,6 +24,18 @@ PAUSE_S = 1.0
 """Between two looks at what is damaged."""
 
 log = logging.getLogger(__name__)
+
+
+def open_site(path: Path) -> Site:
+    """As `Site.open`, without arms whose version is gone or cannot be told; raises where that is the live one's."""
+    try:
+        return Site.open(path)
+    except SchemaError:
+        raise
+    except ArtifactError:
+        if not is_site(path) or not _drop_lost_arms(Site(path)):
+            raise
+        return Site.open(path)
 
 
 def open_whole(site: Site, open_state: Callable[[SiteState], None]) -> None:
@@ -73,6 +86,20 @@ def withdraw(site: Site, version: Version, parts: Sequence[Inspection]) -> str:
         return error.cause
     except MmseError as error:
         return f"It was not taken out of service: {error.cause}"
+
+
+def _drop_lost_arms(site: Site) -> int:
+    """Ends the arms but the live one whose version cannot be read; gives how many."""
+    n_lost = 0
+    for arm, name in site_file.read_site(site.path).arms.items():
+        try:
+            site_file.read_version(site.path, name)
+        except ArtifactError as error:
+            if arm != LIVE:
+                drop_arm(site, arm, error.cause, SERVER, instead_of=name)
+                log.critical("%s The arm '%s' has ended.", error.cause, arm)
+                n_lost += 1
+    return n_lost
 
 
 def _withdraw_arm(site: Site, arm: str, version: Version, note: str, parts: Sequence[Inspection]) -> str:
