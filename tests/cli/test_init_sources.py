@@ -121,3 +121,42 @@ def test_files_that_cannot_be_read_are_named_with_their_cure(call: Call, tmp_pat
     assert done.code == 0
     assert "old.csv: cannot be read: " in done.out
     assert "is a web page" in done.out
+
+
+def test_a_log_in_days_months_or_parts_is_one_source(call: Call, tmp_path: Path) -> None:
+    for name, place, source in (
+        ("days", "events/date=2026-03-0{}/part-0.csv", "events"),
+        ("dates", "log/2026/03/0{}/stream-1.csv", "log"),
+        ("months", "searches_2026-0{}.csv", "searches*.csv"),
+        ("mixed", "raw/searches_{}.csv", "raw/searches*.csv"),
+    ):
+        for number in range(3):
+            file = tmp_path / name / place.format(number)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            toy.write_csv(file, [row for row in LOG if int(row["request_id"][1:]) % 3 == number])
+        toy.write_csv(tmp_path / name / ("raw/items.csv" if name == "mixed" else "items.csv"), toy.ITEMS)
+        toy.write_csv(tmp_path / name / "stock.csv", [{"warehouse": 1}])
+        assert "Read by no table: stock.csv." in call("init", tmp_path / name).out
+        assert read_toml(tmp_path / name / "shop.toml")["events"]["source"] == source
+        found = totals(call, tmp_path / name)
+        assert [found[key] for key in ("n_requests", "n_shown", "n_clicked")] == counts_of(LOG)
+
+
+def test_catalogues_of_two_days_are_not_one(call: Call, tmp_path: Path) -> None:
+    for day in (1, 2):
+        toy.write_csv(tmp_path / f"items_2026-03-0{day}.csv", toy.ITEMS[: day + 2])
+    assert "Read by no table: items_2026-03-01.csv." in call("init", tmp_path).out
+    assert read_toml(tmp_path / "shop.toml")["items"]["source"] == "items_2026-03-02.csv"
+
+
+def test_a_column_that_the_user_names_tells_the_file(call: Call, tmp_path: Path) -> None:
+    toy.write_csv(tmp_path / "p.csv", [{"sku": i["item_id"], "name-en_US": i["title"]} for i in toy.ITEMS])
+    toy.write_csv(tmp_path / "l.csv", [{"when": row["timestamp"], "typed": row["query"]} for row in LOG])
+    assert "--column items.title=NAME" in call("init", tmp_path).out
+    (tmp_path / "shop.toml").unlink()
+    assert "have no column 'name-en'" in call("init", tmp_path, "--column", "items.title=name-en").err
+    options = ("--column", "items.title=name-en_US", "--column", "events.query=typed")
+    assert call("init", tmp_path, *options).code == 0
+    shop = read_toml(tmp_path / "shop.toml")
+    assert shop["items"]["columns"] == {"item_id": "sku", "title": "name-en_US"}
+    assert shop["events"]["source"] == "l.csv"

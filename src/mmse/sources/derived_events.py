@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mmse.sources.column_names import EVENT_NAMES
+from mmse.sources.column_names import EVENT_NAMES, plain_name
 from mmse.sources.profiles import FileProfile
-from mmse.sources.proposals import MIN_SHARE, Mapping, TableProposal, plain_name
+from mmse.sources.proposals import MIN_SHARE, Mapping, TableProposal
 from mmse.sources.sql import identifier
 
 NEEDED = ("query", "timestamp", "item_id")

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import duckdb
 
 from mmse.schema.columns import EVENT_COLUMNS
-from mmse.sources.column_names import EVENT_NAMES, ITEM_NAMES
+from mmse.sources.column_names import EVENT_NAMES, ITEM_NAMES, are_of_log, plain_name
 from mmse.sources.profiles import ColumnProfile, FileProfile
 from mmse.sources.sql import identifier
 from mmse.sources.tables import ACTIONS
-from mmse.text.terms import fold
 
 _NUMBERS = ("price", "rating", "position", "propensity")
 _TIMES = ("timestamp",)
@@ -65,11 +65,15 @@ class TableProposal:
         return tuple(mapping.ours for mapping in self.mappings if mapping.ours in ACTIONS and mapping.shop in gaps)
 
 
-def propose_items(files: list[FileProfile]) -> TableProposal | None:
-    """The file that looks most like a catalogue: an id, a title, and no query beside a time."""
-    proposals = [_items(file) for file in files if file.columns and not _is_log(file)]
+def propose_items(files: list[FileProfile], columns: Collection[str] = ()) -> TableProposal | None:
+    """The file that looks most like a catalogue: an id, a title, and no query beside a time.
+
+    Where the user names some of its `columns`, it has these, and may have no title.
+    """
+    catalogues = [file for file in files if file.columns and not _is_log(file) and file.has_columns(columns)]
+    proposals = [_items(file) for file in catalogues]
     best = max(proposals, key=lambda proposal: (len(proposal.mappings), proposal.file.n_rows), default=None)
-    return best if best and "title" not in best.absent else None
+    return best if best and (columns or "title" not in best.absent) else None
 
 
 def propose_events(
@@ -81,19 +85,8 @@ def propose_events(
     return max(proposals, key=lambda proposal: (len(proposal.mappings), proposal.file.n_rows), default=None)
 
 
-def plain_name(name: str) -> str:
-    """A column's name as `column_names` writes it: `productId`, `Product ID` and `product-id` are one."""
-    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
-    return re.sub(r"[^a-z0-9]+", "_", fold(snake)).strip("_")
-
-
 def _is_log(file: FileProfile) -> bool:
-    if file.is_log:
-        return True
-    names = {plain_name(column.name) for column in file.columns}
-    has_time = any(name in names for name in EVENT_NAMES["timestamp"])
-    signs = ("query", "clicked", "ordered", "session_id", "user_id", "request_id")
-    return has_time and any(name in names for sign in signs for name in EVENT_NAMES[sign])
+    return file.is_log or are_of_log(column.name for column in file.columns)
 
 
 def _items(file: FileProfile) -> TableProposal:

@@ -10,8 +10,9 @@ from dataclasses import replace
 import duckdb
 
 from mmse.schema.columns import ITEM_COLUMNS
+from mmse.sources.column_names import plain_name
 from mmse.sources.profiles import FileProfile
-from mmse.sources.proposals import Mapping, TableProposal, plain_name, propose_events
+from mmse.sources.proposals import Mapping, TableProposal, propose_events
 from mmse.sources.published_formats import FORMATS
 from mmse.sources.sql import identifier
 
@@ -110,7 +111,7 @@ def _propose_actions(
     """`file` as a source of clicks, carts or orders alone; `None` where it cannot be joined to what was shown."""
     if not file.columns:
         return None
-    part = propose_events([_as_log(file)], items, connection)
+    part = propose_events([as_log(file)], items, connection)
     if part is None:
         return None
     part = _with_actions(replace(part, file=file), connection)
@@ -127,7 +128,7 @@ def _propose_actions(
     return replace(part, mappings=mappings, absent=())
 
 
-def _as_log(file: FileProfile) -> FileProfile:
+def as_log(file: FileProfile) -> FileProfile:
     """`file`, which is looked at as a log whatever its columns are: clicks and orders may have no time of their own."""
     return replace(file, is_log=True)
 
