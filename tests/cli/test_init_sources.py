@@ -160,3 +160,25 @@ def test_a_column_that_the_user_names_tells_the_file(call: Call, tmp_path: Path)
     shop = read_toml(tmp_path / "shop.toml")
     assert shop["items"]["columns"] == {"item_id": "sku", "title": "name-en_US"}
     assert shop["events"]["source"] == "l.csv"
+
+
+def test_small_ids_are_no_positions_and_no_shoppers(call: Call, tmp_path: Path) -> None:
+    ids = {item["item_id"]: str(number) for number, item in enumerate(toy.ITEMS, 1)} | {"c": "9001"}
+    toy.write_csv(tmp_path / "items.csv", [item | {"item_id": ids[item["item_id"]]} for item in toy.ITEMS[:2]])
+    rows = [row | {"item_id": ids[row["item_id"]], "user_id": number % 2 + 1} for number, row in enumerate(LOG)]
+    toy.write_csv(tmp_path / "events.csv", rows)
+    assert call("init", tmp_path).code == 0
+    columns = read_toml(tmp_path / "shop.toml")["events"]["columns"]
+    assert (columns["item_id"], columns["position"], columns["user_id"]) == ("item_id", "position", "user_id")
+
+
+def test_the_id_of_the_items_is_the_one_that_the_log_has(call: Call, tmp_path: Path) -> None:
+    items = [
+        {"sku": f"S-{number}", "id": item["item_id"], "name": item["title"]} for number, item in enumerate(toy.ITEMS)
+    ]
+    toy.write_csv(tmp_path / "items.csv", items)
+    toy.write_csv(tmp_path / "events.csv", [{"product": row.pop("item_id")} | row for row in toy.log(60)])
+    assert call("init", tmp_path).code == 0
+    shop = read_toml(tmp_path / "shop.toml")
+    assert (shop["items"]["columns"]["item_id"], shop["events"]["columns"]["item_id"]) == ("id", "product")
+    assert "100% of the values of product in events.csv are values of it" in (tmp_path / "shop.toml").read_text("utf-8")

@@ -48,7 +48,7 @@ def init(
 
     from mmse.sources.derived_events import derivable
     from mmse.sources.profiles import profile_folder
-    from mmse.sources.proposals import propose_items
+    from mmse.sources.proposals import propose_items, with_ids_of_log
     from mmse.sources.public_sets import find_public_set
     from mmse.sources.source_proposals import as_log, propose_event_sources, propose_published_items
 
@@ -70,6 +70,7 @@ def init(
     log_columns, item_columns = (_shop_columns(profiles, table, columns or []) for table in ("events", "items"))
     profiles = [as_log(p) if log_columns and p.has_columns(log_columns) else p for p in profiles]
     items = propose_published_items(profiles) or propose_items(profiles, item_columns)
+    items = with_ids_of_log(items, profiles, connection) if items and not items.format else items
     sources = propose_event_sources(profiles, items, connection)
     if len(sources) > 1 or any(source.format for source in sources):
         _finish(target, items, sources, columns or [], folder)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import duckdb
 
 from mmse.schema.columns import EVENT_COLUMNS
 from mmse.sources.column_names import EVENT_NAMES, ITEM_NAMES, are_of_log, plain_name
-from mmse.sources.profiles import ColumnProfile, FileProfile
+from mmse.sources.profiles import ROWS, ColumnProfile, FileProfile
 from mmse.sources.sql import identifier
 from mmse.sources.tables import ACTIONS
 
@@ -111,7 +111,9 @@ def _items(file: FileProfile) -> TableProposal:
 
 def _events(file: FileProfile, items: TableProposal | None, connection: duckdb.DuckDBPyConnection) -> TableProposal:
     guesses = [_by_name(file, our_name, names) for our_name, names in EVENT_NAMES.items() if our_name != "item_id"]
-    mappings = [mapping for mapping in (*guesses, _item_column(file, items, connection)) if mapping is not None]
+    mappings = [mapping for mapping in guesses if mapping is not None]
+    item_id = _item_column(file, items, [mapping.shop for mapping in mappings], connection)
+    mappings += [item_id] if item_id else []
     our_names = {mapping.ours for mapping in mappings}
     absent = tuple(name for name in EVENT_COLUMNS.required_names if name not in our_names)
     shown = [c for c in file.columns if c.share_lists >= MIN_SHARE]
@@ -150,8 +152,7 @@ def _refuses(our_name: str, column: ColumnProfile) -> bool:
 
 
 def _evidence(our_name: str, column: ColumnProfile, file: FileProfile) -> str:
-    n_looked_at = min(file.n_rows, 50_000)
-    if our_name == "item_id" and column.n_distinct >= 0.98 * n_looked_at * column.share_filled:
+    if our_name == "item_id" and _does_not_repeat(column, file):
         return ", and its values do not repeat"
     if our_name in _TIMES:
         return ", and its values are times"
@@ -164,18 +165,58 @@ def _evidence(our_name: str, column: ColumnProfile, file: FileProfile) -> str:
     return f", {column.n_distinct:,} values"
 
 
+def with_ids_of_log(
+    items: TableProposal, files: list[FileProfile], connection: duckdb.DuckDBPyConnection
+) -> TableProposal:
+    """`items` with the id by which a log calls them, where it is another than their first one."""
+    logs = [file for file in files if file.columns and file.source != items.file.source and _is_log(file)]
+    columns = [(log, column.name) for log in logs for column in log.columns if _is_item_name(column.name)]
+    keys = [c.name for c in items.file.columns if c.share_filled > MIN_SHARE and _does_not_repeat(c, items.file)]
+    first = items.shop_column("item_id")
+    overlaps = {
+        (key, log.source, name): _overlap(log, name, items.file, key, connection)
+        for key in dict.fromkeys((*([first] if first else []), *keys))
+        for log, name in columns
+    }
+    best = max(
+        overlaps, key=lambda pair: (overlaps[pair] >= MIN_OVERLAP and pair[0] == first, overlaps[pair]), default=None
+    )
+    if best is None or overlaps[best] < MIN_OVERLAP or best[0] == first:
+        return items
+    key, source, name = best
+    reason = f"{overlaps[best]:.0%} of the values of {name} in {source} are values of it"
+    mappings = (Mapping("item_id", key, reason), *(m for m in items.mappings if m.ours != "item_id" and m.shop != key))
+    categorical = tuple(column for column in items.categorical if column != key)
+    absent = tuple(name for name in items.absent if name != "item_id")
+    return replace(items, mappings=mappings, absent=absent, categorical=categorical)
+
+
+def _is_item_name(column: str) -> bool:
+    return plain_name(column) in EVENT_NAMES["item_id"]
+
+
+def _does_not_repeat(column: ColumnProfile, file: FileProfile) -> bool:
+    return column.n_distinct >= 0.98 * min(file.n_rows, ROWS) * column.share_filled
+
+
 def _item_column(
-    file: FileProfile, items: TableProposal | None, connection: duckdb.DuckDBPyConnection
+    file: FileProfile, items: TableProposal | None, columns: Collection[str], connection: duckdb.DuckDBPyConnection
 ) -> Mapping | None:
-    """The column whose values are ids of the items; by its name alone where there are no items to compare with."""
+    """The column whose values are ids of the items; by its name alone where there are no items to compare with.
+
+    One with a usual name of ids comes first, and none of `columns`, which have other meanings: small ids are positions,
+    too.
+    """
     key = items.shop_column("item_id") if items else None
     if items is None or key is None:
         return _by_name(file, "item_id", EVENT_NAMES["item_id"])
-    overlaps = {column.name: _overlap(file, column.name, items.file, key, connection) for column in file.columns}
-    name = max(overlaps, key=lambda column: overlaps[column], default=None)
-    if name is None or overlaps[name] < MIN_OVERLAP:
-        return _by_name(file, "item_id", EVENT_NAMES["item_id"])
-    return Mapping("item_id", name, f"{overlaps[name]:.0%} of its values are ids of the items ({key})")
+    names = [column.name for column in file.columns if column.name not in columns]
+    for group in ([n for n in names if _is_item_name(n)], [n for n in names if not _is_item_name(n)]):
+        overlaps = {name: _overlap(file, name, items.file, key, connection) for name in group}
+        name = max(overlaps, key=lambda column: overlaps[column], default=None)
+        if name is not None and overlaps[name] >= MIN_OVERLAP:
+            return Mapping("item_id", name, f"{overlaps[name]:.0%} of its values are ids of the items ({key})")
+    return _by_name(file, "item_id", EVENT_NAMES["item_id"])
 
 
 def _overlap(
