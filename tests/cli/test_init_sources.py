@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cli.called import Call
 from mining import toy
 from mmse.core.config import read_toml
@@ -182,3 +184,38 @@ def test_the_id_of_the_items_is_the_one_that_the_log_has(call: Call, tmp_path: P
     shop = read_toml(tmp_path / "shop.toml")
     assert (shop["items"]["columns"]["item_id"], shop["events"]["columns"]["item_id"]) == ("id", "product")
     assert "100% of the values of product in events.csv are values of it" in (tmp_path / "shop.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "kinds"),
+    [
+        (("Product List Viewed", "Product Clicked", "Product Added", "Order Completed"), "clicked carted ordered"),
+        (("impression", "product_view", "ATC", "purchase"), "clicked carted ordered"),
+        (("shown", "click", "add_to_wishlist", "order_cancelled"), "clicked"),
+        (("0", "1", "2", "3"), ""),
+    ],
+)
+def test_words_of_vendors_for_what_each_row_is(call: Call, tmp_path: Path, words: tuple[str, ...], kinds: str) -> None:
+    toy.write_csv(tmp_path / "products.csv", toy.ITEMS)
+    rows = [
+        {name: row[name] for name in ("request_id", "timestamp", "query", "item_id", "position")} | {"event": word}
+        for row in LOG
+        for word in words
+    ]
+    toy.write_csv(tmp_path / "log.csv", rows)
+    assert "--make-events" not in call("init", tmp_path).out
+    columns = read_toml(tmp_path / "shop.toml")["events"]["columns"]
+    found = {kind: columns[kind]["is"] for kind in kinds.split()}
+    assert found == {kind: [words[("clicked", "carted", "ordered").index(kind) + 1]] for kind in kinds.split()}
+    assert columns.get("ordered", False) is False or "ordered" in kinds
+    others = sorted({*words} - {word for values in found.values() for word in values})
+    assert f"event = {', '.join(map(json.dumps, others))}: " in (tmp_path / "shop.toml").read_text("utf-8")
+
+
+def test_a_position_of_what_was_clicked_is_kept(call: Call, tmp_path: Path) -> None:
+    names = ("timestamp", "query", "user_id", "item_id", "position")
+    toy.write_csv(tmp_path / "products.csv", toy.ITEMS)
+    toy.write_csv(tmp_path / "clicks.csv", [{name: row[name] for name in names} for row in LOG if row["clicked"]])
+    assert call("init", tmp_path, "--make-events").code == 0
+    found = totals(call, tmp_path)
+    assert (found["n_clicked"], found["n_positions"]) == (sum(row["clicked"] for row in LOG), 2)
