@@ -182,6 +182,8 @@ def test_orders_that_have_not_arrived(tmp_path: Path) -> None:
 def test_prices_that_are_no_numbers(tmp_path: Path) -> None:
     items = [item | {"price": "ask" if n < 4 else str(item["price"])} for n, item in enumerate(ITEMS)]
     assert find(examine(tmp_path, healthy_log(), items), "bad_values").numbers == {"values": 4, "of_rows": N_ITEMS}
+    most = examine(tmp_path, healthy_log(), [item | {"price": "ask"} for item in ITEMS])  # as mining stops there
+    assert "40 of 40 values of 'price' (price)" in find(most, "unreadable").cause
 
 
 def test_items_without_words_and_titles_of_many(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def _read_catalogue(session: Session, items: ItemsConfig, base: Path, progress: 
     """Makes `items` and `rejected`; gives a finding for each reason of a rejection."""
     progress("items", 0, 1)
     table = open_items(session.connection, items, base)
-    counts = read_items(session, table, replace(items, max_rejected_share=_ALL_ROWS))
+    counts = read_items(session, table, items, max_rejected_share=_ALL_ROWS)
     findings = _check_rejections(session, "items", counts, items.max_rejected_share)
     return findings + _check_emptied(counts) + _check_variants(counts)
 

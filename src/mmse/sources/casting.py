@@ -73,8 +73,10 @@ class RowCounts:
     variants: VariantCounts = field(default_factory=VariantCounts)
 
 
-def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts:
-    """Makes the tables `items` and `rejected`.
+def read_items(
+    session: Session, table: Table, config: ItemsConfig, *, max_rejected_share: float | None = None
+) -> RowCounts:
+    """Makes the tables `items` and `rejected`; `max_rejected_share` of the rows counts in place of that of `config`.
 
     Items are in the order of the file. Variants of a product that share its `item_id` become one item; of other rows
     with the same `item_id` the first good one stays. A bad value of an optional column is no value, and is counted.
@@ -100,7 +102,8 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts
          WHERE reason IS NOT NULL ORDER BY line""")
     (n_rows,) = session.run("SELECT count(*) FROM items_read")[0]
     reject_bad_lines(session, table)
-    counts = _count_rejected(session, table, n_rows, config.max_rejected_share)
+    row_limit = config.max_rejected_share if max_rejected_share is None else max_rejected_share
+    counts = _count_rejected(session, table, n_rows, row_limit)
     our_values = {name: identifier(name) for name in table.columns}
     emptied: dict[str, int] = {}
     for name in optional:

@@ -5,6 +5,7 @@ A limit on the share of all rows does not see that every order is lost, if order
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,10 @@ def lost_kinds(kinds: Sequence[KindCount], limit: float) -> list[KindCount]:
     ]
 
 
+_MEMBER = re.compile(r"""["'](\w+)["']\s*:\s*""")
+"""A member of an object, as JSON and DuckDB write it."""
+
+
 def check_column(table: Table, name: str, n_values: int, reasons: Mapping[str, tuple[int, str]], limit: float) -> None:
     """Raises `TableError` where most values of an optional column are bad: the column is another than it seems.
 
@@ -69,13 +74,24 @@ def check_column(table: Table, name: str, n_values: int, reasons: Mapping[str, t
         return
     lines = "".join(f"\n  {n} × {reason}, for example {example!r}" for reason, (n, example) in reasons.items())
     ambiguous = any("two numbers" in reason for reason in reasons)
+    example = str(next(iter(reasons.values()))[1])
+    if example.startswith("{") and _MEMBER.search(example):
+        leave_out = name_member(name, table.columns[name], example)
+    else:
+        leave_out = f"Mend them, or leave the column out: {_leave_out(name)} in [items] of shop.toml."
     raise TableError(
         f"{n_bad} of {n_values} values of '{table.columns[name]}' ({name}) in the items table ({table.source}) "
         f"are bad:{lines}",
         'Say which mark stands before the decimals: decimal_mark = "." or "," in [items] of shop.toml.'
         if ambiguous
-        else f"Mend them, or leave the column out: {_leave_out(name)} in [items] of shop.toml.",
+        else leave_out,
     )
+
+
+def name_member(name: str, shop: str, example: str) -> str:
+    """The cure for a column of objects: one of their members is to be read."""
+    members = " or ".join(f'"{shop}.{member}"' for member in _MEMBER.findall(example)[:4])
+    return f"Name the member that counts: {name} = {members or 'its path'} in [items.columns] of shop.toml."
 
 
 def _leave_out(name: str) -> str:
