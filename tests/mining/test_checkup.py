@@ -115,6 +115,8 @@ def test_delisted_items_block_with_the_limit_that_would_do(tmp_path: Path) -> No
     assert "max_rejected_share = 0.3" in finding.cure
     assert '"item_id":"i' in finding.example
     assert "position_gaps" in names(checkup)
+    small = [item | {"item_id": item["item_id"].upper()} if n % 3 else item for n, item in enumerate(ITEMS)]
+    assert "differ only by upper and lower case" in find(examine(tmp_path, healthy_log(), small), "delisted").cure
 
 
 def test_no_id_of_the_log_is_an_item(tmp_path: Path) -> None:

@@ -99,30 +99,10 @@ def _leave_out(name: str) -> str:
 
 
 def explain_unknown_items(session: Session, table: Table) -> str:
-    """Why rejected events name items that the items table does not have; '' where it has nothing to say.
-
-    Ids that meet once `.0`, leading zeros, white space or case are put aside are the same ids, written in two ways.
-    """
-    path = table.shop_columns["item_id"].path or json_path(table.columns["item_id"])
-    event_id = plain_value(f"json_extract_string(row, {literal(path)})")
-    session.run(f"""
-        CREATE OR REPLACE TEMP TABLE unknown_item AS
-        SELECT {event_id} AS item_id, count(*) AS n FROM rejected
-         WHERE "table" = 'events' AND source = {literal(table.source)} AND reason = {literal(UNKNOWN_ITEM)}
-         GROUP BY 1""")
+    """Why rejected events name items that the items table does not have."""
+    if spelling := explain_spellings(session, table):
+        return spelling
     ((n_ids, n_rows),) = session.run("SELECT count(*), coalesce(sum(n), 0) FROM unknown_item")
-    for difference, form in _SPELLINGS.items():
-        (found,) = session.run(f"""
-            SELECT count(*), any_value(unknown_item.item_id), any_value(known.item_id) FROM unknown_item
-              JOIN (SELECT any_value(item_id) AS item_id, {form.format("item_id")} AS form
-                      FROM items GROUP BY form) AS known
-                ON known.form = {form.format("unknown_item.item_id")}""")
-        n_found, in_events, in_items = found
-        if n_found > MOST * n_ids:
-            return (
-                f"The ids of {n_found} of {n_ids} such items differ only by {difference}: {in_events!r} in events, "
-                f"{in_items!r} in items. Write them the same way in both tables."
-            )
     ((n_looked_up, n_rejected),) = session.run(_IN_REJECTED_ITEMS)
     if (n_rejected or 0) > MOST * n_looked_up:
         return (
@@ -135,6 +115,35 @@ def explain_unknown_items(session: Session, table: Table) -> str:
         "If they were delisted, bring their rows too (available = false), or raise max_rejected_share in [events] "
         "to leave their rows out."
     )
+
+
+def explain_spellings(session: Session, table: Table) -> str:
+    """How most ids of rejected events and those of the items differ, if they are the same in another spelling; or "".
+
+    Ids that meet once `.0`, leading zeros, white space or case are put aside are the same ids, written in two ways.
+    Makes the table `unknown_item`.
+    """
+    path = table.shop_columns["item_id"].path or json_path(table.columns["item_id"])
+    event_id = plain_value(f"json_extract_string(row, {literal(path)})")
+    session.run(f"""
+        CREATE OR REPLACE TEMP TABLE unknown_item AS
+        SELECT {event_id} AS item_id, count(*) AS n FROM rejected
+         WHERE "table" = 'events' AND source = {literal(table.source)} AND reason = {literal(UNKNOWN_ITEM)}
+         GROUP BY 1""")
+    ((n_ids,),) = session.run("SELECT count(*) FROM unknown_item")
+    for difference, form in _SPELLINGS.items():
+        (found,) = session.run(f"""
+            SELECT count(*), any_value(unknown_item.item_id), any_value(known.item_id) FROM unknown_item
+              JOIN (SELECT any_value(item_id) AS item_id, {form.format("item_id")} AS form
+                      FROM items GROUP BY form) AS known
+                ON known.form = {form.format("unknown_item.item_id")} AND known.form <> ''""")
+        n_found, in_events, in_items = found
+        if n_found > MOST * n_ids:
+            return (
+                f"The ids of {n_found} of {n_ids} such items differ only by {difference}: {in_events!r} in events, "
+                f"{in_items!r} in items. Write them the same way in both tables."
+            )
+    return ""
 
 
 _IN_REJECTED_ITEMS = """
@@ -150,6 +159,8 @@ _SPELLINGS = {
     "a '.0' at the end and zeros at the front": r"ltrim(regexp_replace({}, '\.0+$', ''), '0')",
     "white space": "trim({})",
     "upper and lower case": "lower(trim({}))",
+    "accents, which Unicode writes in two ways": "nfc_normalize(lower(trim({})))",
+    "marks such as hyphens": r"regexp_replace(lower({}), '[^\p{{L}}\p{{N}}]', '', 'g')",
     "zeros at the end": "rtrim({}, '0')",
     "a prefix or suffix that is no digit": r"regexp_replace({}, '\D', '', 'g')",
 }
