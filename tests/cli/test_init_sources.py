@@ -172,6 +172,10 @@ def test_small_ids_are_no_positions_and_no_shoppers(call: Call, tmp_path: Path) 
     assert call("init", tmp_path).code == 0
     columns = read_toml(tmp_path / "shop.toml")["events"]["columns"]
     assert (columns["item_id"], columns["position"], columns["user_id"]) == ("item_id", "position", "user_id")
+    (tmp_path / "shop.toml").unlink()
+    toy.write_csv(tmp_path / "events.csv", [row | {"Query ": "x"} for row in rows])
+    assert call("init", tmp_path).code == 0
+    assert read_toml(tmp_path / "shop.toml")["events"]["columns"]["query"] == "query"
 
 
 def test_the_id_of_the_items_is_the_one_that_the_log_has(call: Call, tmp_path: Path) -> None:

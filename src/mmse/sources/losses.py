@@ -75,7 +75,7 @@ def check_column(table: Table, name: str, n_values: int, reasons: Mapping[str, t
     lines = "".join(f"\n  {n} × {reason}, for example {example!r}" for reason, (n, example) in reasons.items())
     ambiguous = any("two numbers" in reason for reason in reasons)
     example = str(next(iter(reasons.values()))[1])
-    if example.startswith("{") and _MEMBER.search(example):
+    if has_members(example):
         leave_out = name_member(name, table.columns[name], example)
     else:
         leave_out = f"Mend them, or leave the column out: {_leave_out(name)} in [items] of shop.toml."
@@ -86,6 +86,11 @@ def check_column(table: Table, name: str, n_values: int, reasons: Mapping[str, t
         if ambiguous
         else leave_out,
     )
+
+
+def has_members(example: str) -> bool:
+    """Whether a value is an object with members."""
+    return example.startswith("{") and _MEMBER.search(example) is not None
 
 
 def name_member(name: str, shop: str, example: str) -> str:

@@ -125,7 +125,8 @@ def _events(file: FileProfile, items: TableProposal | None, connection: duckdb.D
 
 def _by_name(file: FileProfile, our_name: str, names: tuple[str, ...]) -> Mapping | None:
     """The column with the first of `names` whose values fit."""
-    by_name = {plain_name(column.name): column for column in file.columns}
+    columns = sorted(file.columns, key=lambda column: column.name == plain_name(column.name))  # the last one counts
+    by_name = {plain_name(column.name): column for column in columns}
     for name in names:
         column = by_name.get(name)
         if column is not None and column.share_filled > 0 and not _refuses(our_name, column):
