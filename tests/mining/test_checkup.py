@@ -115,6 +115,8 @@ def test_delisted_items_block_with_the_limit_that_would_do(tmp_path: Path) -> No
     assert "max_rejected_share = 0.3" in finding.cure
     assert '"item_id":"i' in finding.example
     assert "position_gaps" in names(checkup)
+    small = [item | {"item_id": item["item_id"].upper()} if n % 3 else item for n, item in enumerate(ITEMS)]
+    assert "differ only by upper and lower case" in find(examine(tmp_path, healthy_log(), small), "delisted").cure
 
 
 def test_no_id_of_the_log_is_an_item(tmp_path: Path) -> None:
@@ -182,6 +184,8 @@ def test_orders_that_have_not_arrived(tmp_path: Path) -> None:
 def test_prices_that_are_no_numbers(tmp_path: Path) -> None:
     items = [item | {"price": "ask" if n < 4 else str(item["price"])} for n, item in enumerate(ITEMS)]
     assert find(examine(tmp_path, healthy_log(), items), "bad_values").numbers == {"values": 4, "of_rows": N_ITEMS}
+    most = examine(tmp_path, healthy_log(), [item | {"price": "ask"} for item in ITEMS])  # as mining stops there
+    assert "40 of 40 values of 'price' (price)" in find(most, "unreadable").cause
 
 
 def test_items_without_words_and_titles_of_many(tmp_path: Path) -> None:

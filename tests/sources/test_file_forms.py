@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mining.toy import log, mine_shop, read, write_shop
+from mining.toy import ITEMS, log, mine_shop, read, write_shop
 from mmse.core.config import build
 from mmse.core.errors import TableError, UsageError
 from mmse.sources.tables import ItemsConfig
@@ -259,3 +259,10 @@ def test_words_for_no_number_stop_nothing(tmp_path: Path) -> None:
     text = "item_id,title,price,available\na,Cup,NULL,None\nb,Mug,nan,\nc,Pot,3,yes\n"
     assert titles(tmp_path, text) == ["Cup", "Mug", "Pot"]
     assert [item["price"] for item in read(tmp_path, "items.parquet")] == [None, None, 3.0]
+
+
+def test_text_that_parquet_holds_as_bytes(tmp_path: Path) -> None:
+    items = [item | {"title": str(item["title"]).encode(), "item_id": item["item_id"].encode()} for item in ITEMS]
+    write_shop(tmp_path, [row | {"timestamp": str(row["timestamp"]).encode()} for row in log()], items)
+    mine_shop(tmp_path, items=ItemsConfig("items.parquet"))
+    assert [item["title"] for item in read(tmp_path, "items.parquet")] == [item["title"] for item in ITEMS]

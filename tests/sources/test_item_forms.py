@@ -62,6 +62,32 @@ def test_objects_and_lists_in_lists(tmp_path: Path) -> None:
     assert [item["category"] for item in items] == [["Mugs"], ["Home > Pans", "Sale"], ["5", "Sale"]]
 
 
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "csv"])
+def test_an_object_counts_by_its_name(tmp_path: Path, form: str) -> None:
+    brand = {"id": 3, "name": "Acme"}
+    write_shop(tmp_path, log(), [item | {"brand": brand} for item in ITEMS] if form == "parquet" else None)
+    items = [item | {"brand": json.dumps(brand) if form == "csv" else brand} for item in ITEMS]
+    if form == "csv":
+        write_csv(tmp_path / "items.csv", items)
+    (tmp_path / "items.jsonl").write_text("\n".join(json.dumps(item) for item in items), "utf-8")
+    mine_shop(tmp_path, items=ItemsConfig(f"items.{form}"))
+    assert [item["brand"] for item in read(tmp_path, "items.parquet")] == ["Acme"] * len(ITEMS)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_objects_without_a_name_are_told_which_members_there_are(tmp_path: Path, form: str) -> None:
+    for name, value in (("title", {"en": "Shoe", "de": "Schuh"}), ("price", {"amount": 2.5, "currency": "EUR"})):
+        items = [item | {name: value} for item in ITEMS]
+        write_shop(tmp_path, log(), items)
+        (tmp_path / "items.jsonl").write_text("\n".join(json.dumps(item) for item in items), "utf-8")
+        first, second = value
+        with pytest.raises(TableError) as refusal:
+            mine_shop(tmp_path, items=ItemsConfig(f"items.{form}"), target=tmp_path / "none")
+        assert f'{name} = "{name}.{first}" or "{name}.{second}"' in refusal.value.cure
+        mine_shop(tmp_path, items=ItemsConfig(f"items.{form}", columns={name: f"{name}.{first}"}))
+        assert {item[name] for item in read(tmp_path, "items.parquet")} == {value[first]}
+
+
 def test_a_declared_separator_makes_sets(tmp_path: Path) -> None:
     rows = [{"colour": "red, white", "brand": "A, B"}, {"colour": " blue "}]
     marks = {"colour": ","}

@@ -37,6 +37,8 @@ def test_a_large_part_of_the_clicks(tmp_path: Path) -> None:
         ("00{}7", "{}7", "zeros at the front"),
         ("SKU-{}", "sku-{}", "upper and lower case"),
         ("{}", "shop_{}", "a prefix or suffix that is no digit"),
+        ("e\u0301{}", "\u00e9{}", "accents, which Unicode writes in two ways"),
+        ("A-{}/1", "A{}1", "marks such as hyphens"),
     ],
 )
 def test_ids_that_are_written_in_two_ways_are_named(tmp_path: Path, in_items: str, in_events: str, said: str) -> None:
@@ -46,6 +48,13 @@ def test_ids_that_are_written_in_two_ways_are_named(tmp_path: Path, in_items: st
     with pytest.raises(TableError) as caught:
         mine_shop(tmp_path)
     assert said in caught.value.cure
+
+
+def test_ids_that_a_spreadsheet_made_short_are_no_variants(tmp_path: Path) -> None:
+    write_shop(tmp_path, log(), [{**item, "item_id": "4.00638E+12", "title": "Red shoe"} for item in ITEMS])
+    with pytest.raises(TableError, match="4 × item_id has lost its last digits in a spreadsheet") as refusal:
+        mine_shop(tmp_path)
+    assert "export that column as text" in refusal.value.cure
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ def read_time(text: str, form: TimeForm = NO_FORM) -> dt.datetime | None:
         "Tue, 01 Sep 2026 18:04:00 +0100",
         "Tue, 01 Sep 2026 17:04:00 GMT",
         "01/Sep/2026:18:04:00 +0100",
+        "2026-09-01 17:04:00,000",
+        "202609011704",
         "20260901170400",
         "20260901T170400Z",
         "1788282240",
@@ -69,6 +71,7 @@ def test_a_day_and_a_month_in_numbers_once_their_order_is_known(text: str, order
 
 def test_days_without_a_clock() -> None:
     day = dt.datetime(2026, 9, 1)
+    assert read_time("2026090117") == dt.datetime(2026, 9, 1, 17)
     for text in ("20260901", "46266", "2026-09-01", "1 Sep 2026"):
         assert read_time(text) == day, text
 

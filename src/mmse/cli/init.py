@@ -48,9 +48,9 @@ def init(
 
     from mmse.sources.derived_events import derivable
     from mmse.sources.profiles import profile_folder
-    from mmse.sources.proposals import propose_items
+    from mmse.sources.proposals import propose_items, with_ids_of_log
     from mmse.sources.public_sets import find_public_set
-    from mmse.sources.source_proposals import propose_event_sources, propose_published_items
+    from mmse.sources.source_proposals import as_log, propose_event_sources, propose_published_items
 
     target = folder / _FILE
     if not folder.is_dir():
@@ -67,10 +67,14 @@ def init(
         raise TableError(
             f"{folder} has no table that can be read.", "Export CSV (UTF-8), JSON Lines or Parquet into it."
         )
-    items = propose_published_items(profiles) or propose_items(profiles)
+    log_columns, item_columns = (_shop_columns(profiles, table, columns or []) for table in ("events", "items"))
+    profiles = [as_log(p) if log_columns and p.has_columns(log_columns) else p for p in profiles]
+    items = propose_published_items(profiles) or propose_items(profiles, item_columns)
+    items = with_ids_of_log(items, profiles, connection) if items and not items.format else items
     sources = propose_event_sources(profiles, items, connection)
     if len(sources) > 1 or any(source.format for source in sources):
         _finish(target, items, sources, columns or [], folder)
+        _print_unread(profiles, [items, *sources])
         return
     events = next(iter(sources), None)
     items = _with_columns(items, "items", columns or []) if items else None
@@ -81,6 +85,7 @@ def init(
         target.write_text(render_toml(items, events), "utf-8")
     problems = [profile.source for profile in profiles if profile.problem]
     _print_result(target, items, events, folder, problems)
+    _print_unread(profiles, [items, *sources])
 
 
 def _init_public_set(name: str, folder: Path, connection: duckdb.DuckDBPyConnection, *, is_written: bool) -> None:
@@ -232,6 +237,27 @@ def _with_columns(proposal: TableProposal, table: str, columns: list[str]) -> Ta
     return proposal
 
 
+def _shop_columns(profiles: Sequence[FileProfile], table: str, columns: list[str]) -> list[str]:
+    """The shop's columns that the user names for `table`; raises `UsageError` where no file has all of them."""
+    options = [option.partition("=") for option in columns]
+    names = [shop for name, _, shop in options if name.startswith(f"{table}.") and shop]
+    readable = [profile for profile in profiles if profile.columns]
+    if names and not any(profile.has_columns(names) for profile in readable):
+        known = sorted({column.name for profile in readable for column in profile.columns})
+        cure = f"The files have: {', '.join(known)}."
+        if shop := next((name for name in names if name not in known), None):
+            raise UsageError(f"The exports have no column '{shop}'.", suggest(shop, known, cure))
+        raise UsageError(f"No file has {' and '.join(map(repr, names))} together.", cure)
+    return names
+
+
+def _print_unread(profiles: Sequence[FileProfile], proposals: Sequence[TableProposal | None]) -> None:
+    """Names the files that no table reads."""
+    sources = {proposal.file.source for proposal in proposals if proposal}
+    if names := [profile.source for profile in profiles if profile.columns and profile.source not in sources]:
+        stdout.print(f"Read by no table: {', '.join(names)}.", markup=False, soft_wrap=True)
+
+
 def _print_result(
     target: Path, items: TableProposal | None, events: TableProposal | None, folder: Path, problems: Sequence[str] = ()
 ) -> None:
@@ -258,8 +284,10 @@ def _print_result(
     elif events is None and items is not None and not absent:
         stdout.print("No file looks like a log of searches: the items alone are enough to begin.", soft_wrap=True)
     elif absent:
+        example = next((name for name in absent if "." in name), "items.title")
         hint = (
-            f"Not found: {', '.join(absent)}. Fill it in in {target}, or: mmse init {folder} --column events.query=NAME"
+            f"Not found: {', '.join(absent)}. Fill it in in {target}; or remove that file, and: "
+            f"mmse init {folder} --column {example}=NAME"
         )
         stdout.print(hint, markup=False, soft_wrap=True)
     stdout.print(f"Wrote {target}. Next: mmse doctor {target}", markup=False, soft_wrap=True)

@@ -22,7 +22,7 @@ from mmse.sources.casting import RowCounts, hint_of, read_events, read_items
 from mmse.sources.duckdb_session import Session, open_session
 from mmse.sources.file_locations import files_in
 from mmse.sources.hashed_ids import hash_ids
-from mmse.sources.losses import UNKNOWN_ITEM, lost_kinds
+from mmse.sources.losses import UNKNOWN_ITEM, explain_spellings, lost_kinds
 from mmse.sources.sql import literal
 from mmse.sources.tables import EventsConfig, ItemsConfig, open_event_sources, open_items
 from mmse.sources.variants import COPY
@@ -88,7 +88,7 @@ def _read_catalogue(session: Session, items: ItemsConfig, base: Path, progress: 
     """Makes `items` and `rejected`; gives a finding for each reason of a rejection."""
     progress("items", 0, 1)
     table = open_items(session.connection, items, base)
-    counts = read_items(session, table, replace(items, max_rejected_share=_ALL_ROWS))
+    counts = read_items(session, table, items, max_rejected_share=_ALL_ROWS)
     findings = _check_rejections(session, "items", counts, items.max_rejected_share)
     return findings + _check_emptied(counts) + _check_variants(counts)
 
@@ -107,7 +107,8 @@ def _read_log(
     for table in event_tables:
         part = counts.sources.get(table.source, counts)
         label = f"events ({table.source})" if counts.sources else "events"
-        findings += _check_rejections(session, "events", part, table.max_rejected_share, label)
+        spelling = explain_spellings(session, table) if UNKNOWN_ITEM in part.rejections else ""
+        findings += _check_rejections(session, "events", part, table.max_rejected_share, label, spelling)
     findings += _check_kinds(counts, events.max_rejected_share)
     shards = files_in(folder / "events", "shard=[0-9]*/*.parquet")
     rows = f"read_parquet({shards}, hive_partitioning = false)"
@@ -116,8 +117,13 @@ def _read_log(
     return findings
 
 
-def _check_rejections(session: Session, table: str, counts: RowCounts, limit: float, label: str = "") -> list[Finding]:
-    """The rows of `table`, or of a source of it, `label`, that are left aside; they block above the limit."""
+def _check_rejections(
+    session: Session, table: str, counts: RowCounts, limit: float, label: str = "", spelling: str = ""
+) -> list[Finding]:
+    """The rows of `table`, or of a source of it, `label`, that are left aside; they block above the limit.
+
+    `spelling` is how the ids of unknown items and of the items differ, where they are the same in another spelling.
+    """
     n_bad = sum(n for reason, n in counts.rejections.items() if reason != COPY)
     blocks = n_bad > limit * counts.rows
     findings = []
@@ -129,6 +135,8 @@ def _check_rejections(session: Session, table: str, counts: RowCounts, limit: fl
         name, cure = "rejected_rows", f"{hint_of(reason)} {cure}".lstrip()
         if reason == COPY:
             name, cure = "copies", "Nothing is lost: the first of each is read."
+        elif reason == UNKNOWN_ITEM and spelling:
+            name, cure = "delisted", spelling
         elif reason == UNKNOWN_ITEM:
             name, cause = "delisted", f"{cause} The catalogue is of today and the log is older, or the ids differ."
             cure = (

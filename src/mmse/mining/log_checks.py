@@ -110,7 +110,7 @@ def check_repeats(session: Session, totals: LogTotals) -> list[Finding]:
             "duplicates",
             severity,
             cause,
-            "Nothing to do for the model; look why the tracker sends twice.",
+            "Nothing to do for the model; look why the tracker sends twice, or which actions are not told apart.",
             example=f"request {request!r}, item {item!r}: {n} times",
             numbers={"rows": n_rows, "repeats": n_repeats},
         )

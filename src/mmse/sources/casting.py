@@ -19,7 +19,7 @@ from mmse.schema.value_forms import ValueForms
 from mmse.sources import losses, values
 from mmse.sources.attribution import NO_PAGE, attribute, page_columns
 from mmse.sources.bad_lines import NOT_CSV, reject_bad_lines
-from mmse.sources.column_rules import SQL_TYPES, event_rule, item_rule
+from mmse.sources.column_rules import SHORT_ID, SQL_TYPES, event_rule, item_rule
 from mmse.sources.duckdb_session import Session
 from mmse.sources.file_locations import files_in, hint_no_log
 from mmse.sources.item_forms import read_forms, read_lists, set_values
@@ -73,8 +73,10 @@ class RowCounts:
     variants: VariantCounts = field(default_factory=VariantCounts)
 
 
-def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts:
-    """Makes the tables `items` and `rejected`.
+def read_items(
+    session: Session, table: Table, config: ItemsConfig, *, max_rejected_share: float | None = None
+) -> RowCounts:
+    """Makes the tables `items` and `rejected`; `max_rejected_share` of the rows counts in place of that of `config`.
 
     Items are in the order of the file. Variants of a product that share its `item_id` become one item; of other rows
     with the same `item_id` the first good one stays. A bad value of an optional column is no value, and is counted.
@@ -100,7 +102,8 @@ def read_items(session: Session, table: Table, config: ItemsConfig) -> RowCounts
          WHERE reason IS NOT NULL ORDER BY line""")
     (n_rows,) = session.run("SELECT count(*) FROM items_read")[0]
     reject_bad_lines(session, table)
-    counts = _count_rejected(session, table, n_rows, config.max_rejected_share)
+    row_limit = config.max_rejected_share if max_rejected_share is None else max_rejected_share
+    counts = _count_rejected(session, table, n_rows, row_limit)
     our_values = {name: identifier(name) for name in table.columns}
     emptied: dict[str, int] = {}
     for name in optional:
@@ -400,6 +403,8 @@ def hint_of(reason: str) -> str:
     if reason.endswith(RARE_COLUMN):
         rare = reason.removesuffix(RARE_COLUMN)
         return f'To read it, name it: {rare} = "{rare}" in [events.columns] or [items.columns] of shop.toml.'
+    if reason == SHORT_ID:
+        return "A spreadsheet shows long numbers as 4.00638E+12 and saves what it shows: export that column as text."
     if reason == "position is below 1":
         return "If the log counts positions from 0: first_position = 0 in [events] of shop.toml."
     return ""

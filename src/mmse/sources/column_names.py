@@ -5,6 +5,11 @@ They are written in small letters without accents, with `_` between words.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
+from mmse.text.terms import fold
+
 
 def _names(english: str, others: str = "") -> tuple[str, ...]:
     return (*english.split(), *others.split())
@@ -69,3 +74,17 @@ EVENT_NAMES = {
     "propensity": _names("propensity propensity_score"),
 }
 """Names of the columns of events, by ours."""
+
+
+def plain_name(name: str) -> str:
+    """A column's name as it is written here: `productId`, `Product ID` and `product-id` are one."""
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
+    return re.sub(r"[^a-z0-9]+", "_", fold(snake)).strip("_")
+
+
+def are_of_log(columns: Iterable[str]) -> bool:
+    """Whether `columns` are those of a log: a time, and something that a search or a shopper has."""
+    names = {plain_name(column) for column in columns}
+    has_time = any(name in names for name in EVENT_NAMES["timestamp"])
+    signs = ("query", "clicked", "ordered", "session_id", "user_id", "request_id")
+    return has_time and any(name in names for sign in signs for name in EVENT_NAMES[sign])

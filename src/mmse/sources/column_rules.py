@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mmse.schema.columns import EVENT_COLUMNS, ITEM_COLUMNS, ColumnType
 from mmse.schema.filters import Kind
 from mmse.sources import values
@@ -18,6 +20,9 @@ SQL_TYPES = {
     ColumnType.TIME: "TIMESTAMP",
 }
 """DuckDB's type of a column after it was cast."""
+
+SHORT_ID = "item_id has lost its last digits in a spreadsheet"
+_SHORT_NUMBER = r"\d([.,]\d+)?E\+\d\d"
 
 
 def item_rule(table: Table, config: ItemsConfig, name: str) -> CastRule:
@@ -39,7 +44,11 @@ def item_rule(table: Table, config: ItemsConfig, name: str) -> CastRule:
     elif name != "item_id":
         raw, type_ = list_text(table, name, ", ")
         raw = f"replace(rtrim({raw}, {literal(MARK)}), {literal(MARK)}, ', ')" if type_ == "VARCHAR" else raw
-    return values.text(name, raw, type_, is_required=column is not None and column.is_required)
+    rule = values.text(name, raw, type_, is_required=column is not None and column.is_required)
+    if name != "item_id" or type_ != "VARCHAR":
+        return rule
+    is_short = f"regexp_full_match(item_id, {literal(_SHORT_NUMBER)})"
+    return replace(rule, checks=(*rule.checks, (is_short, SHORT_ID)))
 
 
 def level_mark(name: str) -> str:

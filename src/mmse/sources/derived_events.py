@@ -8,20 +8,36 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mmse.sources.column_names import EVENT_NAMES
-from mmse.sources.profiles import FileProfile
-from mmse.sources.proposals import MIN_SHARE, Mapping, TableProposal, plain_name
+from mmse.sources.column_names import EVENT_NAMES, plain_name
+from mmse.sources.profiles import ROWS, FileProfile
+from mmse.sources.proposals import MIN_SHARE, Mapping, TableProposal
 from mmse.sources.sql import identifier
 
 NEEDED = ("query", "timestamp", "item_id")
 """A log without one of these cannot be made into events."""
+_ROWS_OF_PAGE = 3
+"""With so many rows for each request, a log has what was shown and not what was clicked."""
 OPTIONAL = ("user_id", "session_id", "carted", "explored", "propensity")
 
 
 def derivable(events: TableProposal) -> bool:
     """Whether the columns that the log lacks can be written from those that it has."""
     found = {"item_id"} if _shown_column(events.file) and _taken_columns(events.file) else set[str]()
-    return bool(events.absent) and not set(events.absent) & set(NEEDED) - found
+    return bool(events.absent) and not set(events.absent) & set(NEEDED) - found and not _shows_pages(events)
+
+
+def _shows_pages(events: TableProposal) -> bool:
+    """Whether the rows are items of pages, and nothing says which of them was clicked or ordered."""
+    if "position" in events.absent or not {"clicked", "ordered"} <= {*events.absent} or _shown_column(events.file):
+        return False
+    columns = [events.file.column(events.shop_column(name) or "") for name in ("request_id", "timestamp")]
+    column = next(filter(None, columns), None)
+    is_day = (
+        column is not None
+        and column == columns[1]
+        and all(len(sample) <= len("2026-03-01") for sample in column.samples)
+    )
+    return column is not None and not is_day and _ROWS_OF_PAGE * column.n_distinct <= min(events.file.n_rows, ROWS)
 
 
 def derive_events(events: TableProposal) -> str:
@@ -34,7 +50,7 @@ def derive_events(events: TableProposal) -> str:
     ordered = shop.get("ordered", "false")
     pages, taken = _shown_column(events.file), _taken_columns(events.file)
     if pages is None:
-        clicked = shop.get("clicked") or ("true" if "position" not in shop else ordered)
+        clicked = shop.get("clicked") or (ordered if {"position", "ordered"} <= shop.keys() else "true")
         return f"""SELECT {about}, {shop["item_id"]} AS item_id, {shop.get("position", "1")} AS position,
                           {clicked} AS clicked, {ordered} AS ordered FROM {events.file.relation}"""
     is_taken = {
@@ -56,10 +72,11 @@ def as_made(events: TableProposal, source: str) -> TableProposal:
         reasons |= {"item_id": f"made from {pages}", "position": f"the place in {pages}"}
         reasons["clicked"] = f"it is in {' or '.join(taken.values())}" if taken else "it is the item of the row"
         reasons |= {action: f"it is in {column}" for action, column in taken.items()}
+    is_by_order = {"position", "ordered"} <= reasons.keys()
     guesses = {
         "request_id": "the same shopper, visit, query and time",
         "position": "1: the log does not say where an item stood",
-        "clicked": "true: each row is a click",
+        "clicked": "what was ordered: the log has no clicks" if is_by_order else "true: each row is a click",
         "ordered": "false: the log has no orders",
     }
     names = ("request_id", "timestamp", "query", "item_id", "position", "clicked", "ordered", *OPTIONAL)

@@ -59,10 +59,14 @@ _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def read_parquet(connection: duckdb.DuckDBPyConnection, source: SourceFiles) -> Relation:
-    """Rows of Parquet files; a column that one of them lacks is empty there."""
+    """Rows of Parquet files. A column that one of them lacks is empty there; bytes are text, as Impala writes it."""
     files = _file_list(source.files)
-    scan = f"read_parquet({files}, union_by_name = true, hive_partitioning = false)"
+    options = "union_by_name = true, hive_partitioning = false"
+    scan = f"read_parquet({files}, {options})"
     types = describe(connection, scan)
+    if any("BLOB" in type_ for type_ in types.values()):
+        scan = f"read_parquet({files}, {options}, binary_as_string = true)"
+        types = describe(connection, scan)
     ((n_rows,),) = connection.execute(f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({files})").fetchall()
     return Relation(scan, types, int(n_rows))
 

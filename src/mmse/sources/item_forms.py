@@ -8,7 +8,10 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+from mmse.core.errors import TableError
+from mmse.schema.columns import ITEM_COLUMNS, ColumnType
 from mmse.schema.value_forms import PATH_SEPARATOR, ValueForms
+from mmse.sources import losses
 from mmse.sources.column_rules import level_mark
 from mmse.sources.config import ItemsConfig
 from mmse.sources.duckdb_session import Session
@@ -23,9 +26,28 @@ log = logging.getLogger(__name__)
 
 
 def read_lists(session: Session, table: Table, config: ItemsConfig) -> None:
-    """Reads texts of `items_read` that are lists in JSON."""
+    """Reads texts of `items_read` that are lists or objects in JSON; raises `TableError` for objects without a name."""
     for name in _names(table, config):
         read_lists_in_text(session, name, level_mark(name))
+    for name in table.columns:
+        if name in ITEM_COLUMNS and ITEM_COLUMNS[name].type is ColumnType.TEXT:
+            _check_objects(session, table, name)
+
+
+def _check_objects(session: Session, table: Table, name: str) -> None:
+    """Raises `TableError` where most values of a column are objects in JSON, of which a member should be read."""
+    column = identifier(name)
+    ((n_values, n_objects, example),) = session.run(f"""
+        SELECT count(*), coalesce(count_if(is_object), 0), any_value(value) FILTER (is_object)
+          FROM (SELECT {column} AS value, starts_with({column}, '{{') AND json_valid({column}) AS is_object
+                  FROM items_read WHERE {column} IS NOT NULL)""")
+    if n_objects > losses.MOST * n_values and losses.has_members(example):
+        shop = table.columns[name]
+        raise TableError(
+            f"The values of '{shop}' ({name}) in the items table ({table.source}) are objects, such as "
+            f"{example[:200]}.",
+            losses.name_member(name, shop, example),
+        )
 
 
 def read_forms(session: Session, table: Table, config: ItemsConfig) -> ValueForms:

@@ -5,6 +5,7 @@ A limit on the share of all rows does not see that every order is lost, if order
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,10 @@ def lost_kinds(kinds: Sequence[KindCount], limit: float) -> list[KindCount]:
     ]
 
 
+_MEMBER = re.compile(r"""["'](\w+)["']\s*:\s*""")
+"""A member of an object, as JSON and DuckDB write it."""
+
+
 def check_column(table: Table, name: str, n_values: int, reasons: Mapping[str, tuple[int, str]], limit: float) -> None:
     """Raises `TableError` where most values of an optional column are bad: the column is another than it seems.
 
@@ -69,13 +74,29 @@ def check_column(table: Table, name: str, n_values: int, reasons: Mapping[str, t
         return
     lines = "".join(f"\n  {n} × {reason}, for example {example!r}" for reason, (n, example) in reasons.items())
     ambiguous = any("two numbers" in reason for reason in reasons)
+    example = str(next(iter(reasons.values()))[1])
+    if has_members(example):
+        leave_out = name_member(name, table.columns[name], example)
+    else:
+        leave_out = f"Mend them, or leave the column out: {_leave_out(name)} in [items] of shop.toml."
     raise TableError(
         f"{n_bad} of {n_values} values of '{table.columns[name]}' ({name}) in the items table ({table.source}) "
         f"are bad:{lines}",
         'Say which mark stands before the decimals: decimal_mark = "." or "," in [items] of shop.toml.'
         if ambiguous
-        else f"Mend them, or leave the column out: {_leave_out(name)} in [items] of shop.toml.",
+        else leave_out,
     )
+
+
+def has_members(example: str) -> bool:
+    """Whether a value is an object with members."""
+    return example.startswith("{") and _MEMBER.search(example) is not None
+
+
+def name_member(name: str, shop: str, example: str) -> str:
+    """The cure for a column of objects: one of their members is to be read."""
+    members = " or ".join(f'"{shop}.{member}"' for member in _MEMBER.findall(example)[:4])
+    return f"Name the member that counts: {name} = {members or 'its path'} in [items.columns] of shop.toml."
 
 
 def _leave_out(name: str) -> str:
@@ -83,30 +104,10 @@ def _leave_out(name: str) -> str:
 
 
 def explain_unknown_items(session: Session, table: Table) -> str:
-    """Why rejected events name items that the items table does not have; '' where it has nothing to say.
-
-    Ids that meet once `.0`, leading zeros, white space or case are put aside are the same ids, written in two ways.
-    """
-    path = table.shop_columns["item_id"].path or json_path(table.columns["item_id"])
-    event_id = plain_value(f"json_extract_string(row, {literal(path)})")
-    session.run(f"""
-        CREATE OR REPLACE TEMP TABLE unknown_item AS
-        SELECT {event_id} AS item_id, count(*) AS n FROM rejected
-         WHERE "table" = 'events' AND source = {literal(table.source)} AND reason = {literal(UNKNOWN_ITEM)}
-         GROUP BY 1""")
+    """Why rejected events name items that the items table does not have."""
+    if spelling := explain_spellings(session, table):
+        return spelling
     ((n_ids, n_rows),) = session.run("SELECT count(*), coalesce(sum(n), 0) FROM unknown_item")
-    for difference, form in _SPELLINGS.items():
-        (found,) = session.run(f"""
-            SELECT count(*), any_value(unknown_item.item_id), any_value(known.item_id) FROM unknown_item
-              JOIN (SELECT any_value(item_id) AS item_id, {form.format("item_id")} AS form
-                      FROM items GROUP BY form) AS known
-                ON known.form = {form.format("unknown_item.item_id")}""")
-        n_found, in_events, in_items = found
-        if n_found > MOST * n_ids:
-            return (
-                f"The ids of {n_found} of {n_ids} such items differ only by {difference}: {in_events!r} in events, "
-                f"{in_items!r} in items. Write them the same way in both tables."
-            )
     ((n_looked_up, n_rejected),) = session.run(_IN_REJECTED_ITEMS)
     if (n_rejected or 0) > MOST * n_looked_up:
         return (
@@ -119,6 +120,35 @@ def explain_unknown_items(session: Session, table: Table) -> str:
         "If they were delisted, bring their rows too (available = false), or raise max_rejected_share in [events] "
         "to leave their rows out."
     )
+
+
+def explain_spellings(session: Session, table: Table) -> str:
+    """How most ids of rejected events and those of the items differ, if they are the same in another spelling; or "".
+
+    Ids that meet once `.0`, leading zeros, white space or case are put aside are the same ids, written in two ways.
+    Makes the table `unknown_item`.
+    """
+    path = table.shop_columns["item_id"].path or json_path(table.columns["item_id"])
+    event_id = plain_value(f"json_extract_string(row, {literal(path)})")
+    session.run(f"""
+        CREATE OR REPLACE TEMP TABLE unknown_item AS
+        SELECT {event_id} AS item_id, count(*) AS n FROM rejected
+         WHERE "table" = 'events' AND source = {literal(table.source)} AND reason = {literal(UNKNOWN_ITEM)}
+         GROUP BY 1""")
+    ((n_ids,),) = session.run("SELECT count(*) FROM unknown_item")
+    for difference, form in _SPELLINGS.items():
+        (found,) = session.run(f"""
+            SELECT count(*), any_value(unknown_item.item_id), any_value(known.item_id) FROM unknown_item
+              JOIN (SELECT any_value(item_id) AS item_id, {form.format("item_id")} AS form
+                      FROM items GROUP BY form) AS known
+                ON known.form = {form.format("unknown_item.item_id")} AND known.form <> ''""")
+        n_found, in_events, in_items = found
+        if n_found > MOST * n_ids:
+            return (
+                f"The ids of {n_found} of {n_ids} such items differ only by {difference}: {in_events!r} in events, "
+                f"{in_items!r} in items. Write them the same way in both tables."
+            )
+    return ""
 
 
 _IN_REJECTED_ITEMS = """
@@ -134,6 +164,8 @@ _SPELLINGS = {
     "a '.0' at the end and zeros at the front": r"ltrim(regexp_replace({}, '\.0+$', ''), '0')",
     "white space": "trim({})",
     "upper and lower case": "lower(trim({}))",
+    "accents, which Unicode writes in two ways": "nfc_normalize(lower(trim({})))",
+    "marks such as hyphens": r"regexp_replace(lower({}), '[^\p{{L}}\p{{N}}]', '', 'g')",
     "zeros at the end": "rtrim({}, '0')",
     "a prefix or suffix that is no digit": r"regexp_replace({}, '\D', '', 'g')",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import duckdb
 from mmse.core.errors import TableError
 from mmse.schema import flags
 from mmse.sources.encodings import EncodingError, check_head, copy_as_utf8
+from mmse.sources.export_files import ODD_FORMATS, find_sources
 from mmse.sources.file_contents import DAMAGED, check_content
-from mmse.sources.file_readers import FORMATS, common_format
+from mmse.sources.file_readers import common_format
 from mmse.sources.readers import READERS
 from mmse.sources.relation import Relation, SourceFiles
 from mmse.sources.sql import identifier
@@ -21,8 +23,6 @@ from mmse.sources.times import DAY_FIRST, EARLIEST, MONTH_FIRST, TimeForm, from_
 ROWS = 50_000
 """So many rows of a file are looked at."""
 SAMPLES = 3
-_ODD_FORMATS = {".xml": "merchant_feed", ".tab": "csv"}
-"""Further endings of files that a folder of exports may hold."""
 _MIN_VECTOR = 4
 """A list of so many numbers is taken for a vector."""
 _LARGEST_COUNT = 999
@@ -73,14 +73,18 @@ class FileProfile:
         """The column `name`, None where the file has none."""
         return next((column for column in self.columns if column.name == name), None)
 
+    def has_columns(self, names: Collection[str]) -> bool:
+        """Whether the file has all the columns `names`."""
+        return all(self.column(name) is not None for name in names)
+
 
 def profile_folder(folder: Path) -> list[FileProfile]:
-    """Every readable table in `folder`, files of one folder with the same columns taken together.
+    """Every readable table in `folder`, the files of one taken together.
 
     They are read as mining reads them, each through a connection of its own: a damaged file may be the end of it.
     """
     profiles = []
-    for number, (source, files) in enumerate(_sources(folder).items()):
+    for number, (source, files) in enumerate(find_sources(folder, _columns_of).items()):
         try:
             with duckdb.connect() as connection:
                 profiles.append(_profile_files(connection, source, [str(file) for file in files], number))
@@ -91,34 +95,23 @@ def profile_folder(folder: Path) -> list[FileProfile]:
     return profiles
 
 
-def _sources(folder: Path) -> dict[str, list[Path]]:
-    """Source to files: a file of the folder itself, or all files of one ending in a folder below."""
-    sources: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        inner = path.relative_to(folder)
-        ending = Path(path.name.lower().removesuffix(".gz")).suffix
-        if (
-            ending not in (*FORMATS, *_ODD_FORMATS)
-            or not path.is_file()
-            or any(part.startswith((".", "_")) for part in inner.parts)
-        ):
-            continue
-        if len(inner.parts) > 3 or "run" in inner.parts[:-1]:
-            continue
-        shown = str(inner) if len(inner.parts) == 1 else str(inner.parent / f"*{''.join(_endings(path))}")
-        sources.setdefault(shown, []).append(path)
-    return sources
+def _columns_of(file: Path) -> Collection[str] | None:
+    """The columns of `file`, read through a connection of its own; None where it cannot be read."""
+    try:
+        with duckdb.connect() as connection:
+            return list(READERS[_format_of([str(file)])](connection, SourceFiles([str(file)], "exports", "file")).types)
+    except (duckdb.Error, TableError, *DAMAGED):
+        return None
 
 
-def _endings(path: Path) -> list[str]:
-    name = path.name.lower()
-    return [*([Path(name.removesuffix(".gz")).suffix] if name.endswith(".gz") else []), path.suffix]
+def _format_of(files: Sequence[str]) -> str:
+    ending = Path(files[0].lower().removesuffix(".gz")).suffix
+    return ODD_FORMATS.get(ending) or common_format(files, "")
 
 
 def _profile_files(connection: duckdb.DuckDBPyConnection, source: str, files: list[str], number: int) -> FileProfile:
     """The profile of `files`; values of CSV and JSON are text, so that ids keep their zeros."""
-    ending = Path(files[0].lower().removesuffix(".gz")).suffix
-    format_ = _ODD_FORMATS.get(ending) or common_format(files, "")
+    format_ = _format_of(files)
     encoding, copies = "", None
     for file in files:
         if format_ in ("csv", "json"):

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 
 import duckdb
 
 from mmse.schema.columns import EVENT_COLUMNS
-from mmse.sources.column_names import EVENT_NAMES, ITEM_NAMES
-from mmse.sources.profiles import ColumnProfile, FileProfile
+from mmse.sources.column_names import EVENT_NAMES, ITEM_NAMES, are_of_log, plain_name
+from mmse.sources.profiles import ROWS, ColumnProfile, FileProfile
 from mmse.sources.sql import identifier
 from mmse.sources.tables import ACTIONS
-from mmse.text.terms import fold
 
 _NUMBERS = ("price", "rating", "position", "propensity")
 _TIMES = ("timestamp",)
@@ -65,11 +65,15 @@ class TableProposal:
         return tuple(mapping.ours for mapping in self.mappings if mapping.ours in ACTIONS and mapping.shop in gaps)
 
 
-def propose_items(files: list[FileProfile]) -> TableProposal | None:
-    """The file that looks most like a catalogue: an id, a title, and no query beside a time."""
-    proposals = [_items(file) for file in files if file.columns and not _is_log(file)]
+def propose_items(files: list[FileProfile], columns: Collection[str] = ()) -> TableProposal | None:
+    """The file that looks most like a catalogue: an id, a title, and no query beside a time.
+
+    Where the user names some of its `columns`, it has these, and may have no title.
+    """
+    catalogues = [file for file in files if file.columns and not _is_log(file) and file.has_columns(columns)]
+    proposals = [_items(file) for file in catalogues]
     best = max(proposals, key=lambda proposal: (len(proposal.mappings), proposal.file.n_rows), default=None)
-    return best if best and "title" not in best.absent else None
+    return best if best and (columns or "title" not in best.absent) else None
 
 
 def propose_events(
@@ -81,19 +85,8 @@ def propose_events(
     return max(proposals, key=lambda proposal: (len(proposal.mappings), proposal.file.n_rows), default=None)
 
 
-def plain_name(name: str) -> str:
-    """A column's name as `column_names` writes it: `productId`, `Product ID` and `product-id` are one."""
-    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
-    return re.sub(r"[^a-z0-9]+", "_", fold(snake)).strip("_")
-
-
 def _is_log(file: FileProfile) -> bool:
-    if file.is_log:
-        return True
-    names = {plain_name(column.name) for column in file.columns}
-    has_time = any(name in names for name in EVENT_NAMES["timestamp"])
-    signs = ("query", "clicked", "ordered", "session_id", "user_id", "request_id")
-    return has_time and any(name in names for sign in signs for name in EVENT_NAMES[sign])
+    return file.is_log or are_of_log(column.name for column in file.columns)
 
 
 def _items(file: FileProfile) -> TableProposal:
@@ -118,7 +111,9 @@ def _items(file: FileProfile) -> TableProposal:
 
 def _events(file: FileProfile, items: TableProposal | None, connection: duckdb.DuckDBPyConnection) -> TableProposal:
     guesses = [_by_name(file, our_name, names) for our_name, names in EVENT_NAMES.items() if our_name != "item_id"]
-    mappings = [mapping for mapping in (*guesses, _item_column(file, items, connection)) if mapping is not None]
+    mappings = [mapping for mapping in guesses if mapping is not None]
+    item_id = _item_column(file, items, [mapping.shop for mapping in mappings], connection)
+    mappings += [item_id] if item_id else []
     our_names = {mapping.ours for mapping in mappings}
     absent = tuple(name for name in EVENT_COLUMNS.required_names if name not in our_names)
     shown = [c for c in file.columns if c.share_lists >= MIN_SHARE]
@@ -130,7 +125,8 @@ def _events(file: FileProfile, items: TableProposal | None, connection: duckdb.D
 
 def _by_name(file: FileProfile, our_name: str, names: tuple[str, ...]) -> Mapping | None:
     """The column with the first of `names` whose values fit."""
-    by_name = {plain_name(column.name): column for column in file.columns}
+    columns = sorted(file.columns, key=lambda column: column.name == plain_name(column.name))  # the last one counts
+    by_name = {plain_name(column.name): column for column in columns}
     for name in names:
         column = by_name.get(name)
         if column is not None and column.share_filled > 0 and not _refuses(our_name, column):
@@ -157,8 +153,7 @@ def _refuses(our_name: str, column: ColumnProfile) -> bool:
 
 
 def _evidence(our_name: str, column: ColumnProfile, file: FileProfile) -> str:
-    n_looked_at = min(file.n_rows, 50_000)
-    if our_name == "item_id" and column.n_distinct >= 0.98 * n_looked_at * column.share_filled:
+    if our_name == "item_id" and _does_not_repeat(column, file):
         return ", and its values do not repeat"
     if our_name in _TIMES:
         return ", and its values are times"
@@ -171,18 +166,58 @@ def _evidence(our_name: str, column: ColumnProfile, file: FileProfile) -> str:
     return f", {column.n_distinct:,} values"
 
 
+def with_ids_of_log(
+    items: TableProposal, files: list[FileProfile], connection: duckdb.DuckDBPyConnection
+) -> TableProposal:
+    """`items` with the id by which a log calls them, where it is another than their first one."""
+    logs = [file for file in files if file.columns and file.source != items.file.source and _is_log(file)]
+    columns = [(log, column.name) for log in logs for column in log.columns if _is_item_name(column.name)]
+    keys = [c.name for c in items.file.columns if c.share_filled > MIN_SHARE and _does_not_repeat(c, items.file)]
+    first = items.shop_column("item_id")
+    overlaps = {
+        (key, log.source, name): _overlap(log, name, items.file, key, connection)
+        for key in dict.fromkeys((*([first] if first else []), *keys))
+        for log, name in columns
+    }
+    best = max(
+        overlaps, key=lambda pair: (overlaps[pair] >= MIN_OVERLAP and pair[0] == first, overlaps[pair]), default=None
+    )
+    if best is None or overlaps[best] < MIN_OVERLAP or best[0] == first:
+        return items
+    key, source, name = best
+    reason = f"{overlaps[best]:.0%} of the values of {name} in {source} are values of it"
+    mappings = (Mapping("item_id", key, reason), *(m for m in items.mappings if m.ours != "item_id" and m.shop != key))
+    categorical = tuple(column for column in items.categorical if column != key)
+    absent = tuple(name for name in items.absent if name != "item_id")
+    return replace(items, mappings=mappings, absent=absent, categorical=categorical)
+
+
+def _is_item_name(column: str) -> bool:
+    return plain_name(column) in EVENT_NAMES["item_id"]
+
+
+def _does_not_repeat(column: ColumnProfile, file: FileProfile) -> bool:
+    return column.n_distinct >= 0.98 * min(file.n_rows, ROWS) * column.share_filled
+
+
 def _item_column(
-    file: FileProfile, items: TableProposal | None, connection: duckdb.DuckDBPyConnection
+    file: FileProfile, items: TableProposal | None, columns: Collection[str], connection: duckdb.DuckDBPyConnection
 ) -> Mapping | None:
-    """The column whose values are ids of the items; by its name alone where there are no items to compare with."""
+    """The column whose values are ids of the items; by its name alone where there are no items to compare with.
+
+    One with a usual name of ids comes first, and none of `columns`, which have other meanings: small ids are positions,
+    too.
+    """
     key = items.shop_column("item_id") if items else None
     if items is None or key is None:
         return _by_name(file, "item_id", EVENT_NAMES["item_id"])
-    overlaps = {column.name: _overlap(file, column.name, items.file, key, connection) for column in file.columns}
-    name = max(overlaps, key=lambda column: overlaps[column], default=None)
-    if name is None or overlaps[name] < MIN_OVERLAP:
-        return _by_name(file, "item_id", EVENT_NAMES["item_id"])
-    return Mapping("item_id", name, f"{overlaps[name]:.0%} of its values are ids of the items ({key})")
+    names = [column.name for column in file.columns if column.name not in columns]
+    for group in ([n for n in names if _is_item_name(n)], [n for n in names if not _is_item_name(n)]):
+        overlaps = {name: _overlap(file, name, items.file, key, connection) for name in group}
+        name = max(overlaps, key=lambda column: overlaps[column], default=None)
+        if name is not None and overlaps[name] >= MIN_OVERLAP:
+            return Mapping("item_id", name, f"{overlaps[name]:.0%} of its values are ids of the items ({key})")
+    return _by_name(file, "item_id", EVENT_NAMES["item_id"])
 
 
 def _overlap(

@@ -10,8 +10,9 @@ from dataclasses import replace
 import duckdb
 
 from mmse.schema.columns import ITEM_COLUMNS
+from mmse.sources.column_names import plain_name
 from mmse.sources.profiles import FileProfile
-from mmse.sources.proposals import Mapping, TableProposal, plain_name, propose_events
+from mmse.sources.proposals import Mapping, TableProposal, propose_events
 from mmse.sources.published_formats import FORMATS
 from mmse.sources.sql import identifier
 
@@ -23,25 +24,35 @@ SIGNS: dict[str, tuple[str, ...]] = {
     **{name: form.signs for name, form in FORMATS.items()},
 }
 """The columns that tell files of each format."""
+
+
+def _words(text: str) -> set[str]:
+    return set(text.split())
+
+
 ACTION_NAMES = ("event", "event_type", "event_name", "action", "action_type", "action_name", "type", "behavior_type")
 ACTION_WORDS = {
-    "clicked": {"click", "clicks", "clicked", "clickout", "select", "selected"},
-    "carted": {"cart", "carts", "basket", "bag", "addtocart"},
-    "ordered": {
-        "order",
-        "orders",
-        "ordered",
-        "purchase",
-        "purchases",
-        "purchased",
-        "buy",
-        "transaction",
-        "transactions",
-        "sales",
-    },
+    "clicked": _words("click clicks clicked clickout select selected klick klicks clic clics"),
+    "carted": _words("cart carts basket bag addtocart atc warenkorb panier carrito carrello"),
+    "ordered": _words(
+        "order orders ordered purchase purchases purchased buy transaction transactions sale sales conversion bought "
+        "bestellung kauf commande achat pedido compra ordine"
+    ),
 }
 """Words by which actions of each kind are called, in a column or in the name of a file."""
-_OTHER_WORDS = {"remove", "removed", "sort", "filter", "view", "page", "banner", "home"}
+_ACTION_PHRASES = {
+    "clicked": _words(
+        "product_view product_viewed view_product item_view view_item viewed_product product_detail_view detail_view "
+        "pdp_view view_content product_page_view"
+    ),
+    "carted": _words("product_added item_added add added"),
+    "ordered": _words("checkout_completed checkout_complete paid"),
+}
+"""Names of actions that are of a kind where no value of a column has one of its words."""
+_OTHER_WORDS = _words(
+    "remove removed sort filter view viewed page banner home wishlist favorite favourite compare begin start "
+    "started cancel canceled cancelled cancellation refund refunded return returned"
+)
 """Words of actions that are none of these, whatever else they say."""
 _MAX_ACTIONS = 50
 _CODES = ("sku", "gtin", "handle", "fields", "condition")
@@ -110,7 +121,7 @@ def _propose_actions(
     """`file` as a source of clicks, carts or orders alone; `None` where it cannot be joined to what was shown."""
     if not file.columns:
         return None
-    part = propose_events([_as_log(file)], items, connection)
+    part = propose_events([as_log(file)], items, connection)
     if part is None:
         return None
     part = _with_actions(replace(part, file=file), connection)
@@ -127,7 +138,7 @@ def _propose_actions(
     return replace(part, mappings=mappings, absent=())
 
 
-def _as_log(file: FileProfile) -> FileProfile:
+def as_log(file: FileProfile) -> FileProfile:
     """`file`, which is looked at as a log whatever its columns are: clicks and orders may have no time of their own."""
     return replace(file, is_log=True)
 
@@ -143,20 +154,26 @@ def _with_actions(proposal: TableProposal, connection: duckdb.DuckDBPyConnection
         f"SELECT DISTINCT CAST({name} AS VARCHAR) FROM {proposal.file.relation} WHERE {name} IS NOT NULL"
     ).fetchall()
     values = sorted(value for (value,) in rows)
-    mappings = proposal.mappings
+    mappings, unknown = proposal.mappings, set(values)
     for kind in ACTION_WORDS:
         fits = [value for value in values if _tells_of(kind, value)]
+        fits = fits or [value for value in values if plain_name(value) in _ACTION_PHRASES[kind]]
+        unknown -= set(fits)
         if fits:
             comparison = f"{{column = {_quote(column.name)}, is = [{', '.join(map(_quote, fits))}]}}"
             mappings += (Mapping(kind, column.name, f"values of {column.name}", value=comparison),)
     mapping_names = {mapping.ours for mapping in mappings}
     absent = tuple(name for name in proposal.absent if name not in mapping_names)
-    if mapping_names & set(ACTION_WORDS):
-        absent = tuple(name for name in absent if name not in ("clicked", "ordered"))
-        for kind in ("clicked", "ordered"):
-            if kind not in mapping_names:
-                mappings += (Mapping(kind, "", f"no value of {column.name} is one", value="false"),)
-    return replace(proposal, mappings=mappings, absent=absent)
+    others = f"{column.name} = {', '.join(map(_quote, sorted(unknown)))}"
+    if not mapping_names & set(ACTION_WORDS):
+        note = f'{others}: say which is a click or an order: clicked = {{column = "{column.name}", is = "…"}}'
+        return replace(proposal, notes=(*proposal.notes, note))
+    absent = tuple(name for name in absent if name not in ("clicked", "ordered"))
+    for kind in ("clicked", "ordered"):
+        if kind not in mapping_names:
+            mappings += (Mapping(kind, "", f"no value of {column.name} is known to be one", value="false"),)
+    note = f"{others}: read as items that were shown, and no more; only = {{column = …, is = […]}} leaves rows out"
+    return replace(proposal, mappings=mappings, absent=absent, notes=(*proposal.notes, *([note] if unknown else [])))
 
 
 def _tells_of(kind: str, name: str) -> bool:

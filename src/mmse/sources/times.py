@@ -49,9 +49,10 @@ def from_text(text: str, form: TimeForm) -> str:
     if form.order:
         patterns += [form.order.replace("/", mark) + clock for mark in _MARKS for clock in _CLOCKS]
     number = f"TRY_CAST({text} AS DOUBLE)"
-    iso = f"CAST(TRY_CAST({text} AS TIMESTAMPTZ) AS TIMESTAMP)"
+    with_point = rf"regexp_replace({text}, '(:\d\d),(\d)', '\1.\2')"
+    iso, iso_of_comma = (f"CAST(TRY_CAST({iso_text} AS TIMESTAMPTZ) AS TIMESTAMP)" for iso_text in (text, with_point))
     named = f"CAST(try_strptime({plain}, [{literals(patterns)}]) AS TIMESTAMP)"
-    value = f"CASE WHEN {number} IS NULL THEN coalesce({iso}, {named}) ELSE {from_number(number)} END"
+    value = f"CASE WHEN {number} IS NULL THEN coalesce({iso}, {iso_of_comma}, {named}) ELSE {from_number(number)} END"
     if form.pattern:
         return f"coalesce(CAST(try_strptime(trim({text}), {literal(form.pattern)}) AS TIMESTAMP), {value})"
     return value
@@ -82,6 +83,8 @@ def from_number(number: str) -> str:
         f"CASE WHEN {number} BETWEEN {_SMALLEST_DAY_OF_TABLE} AND {_LARGEST_DAY_OF_TABLE} "
         f"THEN make_timestamp(TRY_CAST({seconds} AS BIGINT)) "
         f"WHEN {number} BETWEEN 19950101 AND 21001231 THEN try_strptime({digits}, '%Y%m%d') "
+        f"WHEN {number} BETWEEN 1995010100 AND 2100123123 THEN try_strptime({digits}, '%Y%m%d%H') "
+        f"WHEN {number} BETWEEN 199501010000 AND 210012312359 THEN try_strptime({digits}, '%Y%m%d%H%M') "
         f"WHEN {number} BETWEEN 19950101000000 AND 21001231235959 THEN try_strptime({digits}, '%Y%m%d%H%M%S') "
         f"ELSE make_timestamp(TRY_CAST(CASE WHEN isfinite({number}) THEN {number} * {scale} END AS BIGINT)) END"
     )

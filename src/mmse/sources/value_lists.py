@@ -28,14 +28,24 @@ def list_text(table: Table, name: str, level_mark: str) -> tuple[str, str]:
         return _join_json(f"to_json({column.sql})", level_mark), "VARCHAR"
     if column.path:
         member = f"json_extract({identifier(table.document)}, {literal(column.path)})"
-        list_sql = _join_json(member, level_mark)
-        return f"CASE WHEN json_type({member}) = 'ARRAY' THEN {list_sql} ELSE {_plain(column.sql)} END", "VARCHAR"
+        list_sql, plain = _join_json(member, level_mark), _plain(column.sql)
+        cases = f"WHEN 'ARRAY' THEN {list_sql} WHEN 'OBJECT' THEN coalesce({_name(member)}, {plain}) ELSE {plain}"
+        return f"CASE json_type({member}) {cases} END", "VARCHAR"
+    if column.type.startswith(("STRUCT", "MAP")):
+        member = f"to_json({column.sql})"
+        return f"coalesce({_name(member)}, CAST({member} AS VARCHAR))", "VARCHAR"
     return (_plain(column.sql), column.type) if column.type == "VARCHAR" else (column.sql, column.type)
 
 
 def read_lists_in_text(session: Session, name: str, level_mark: str) -> None:
-    """Reads texts of the column `name` in `items_read` that are lists in JSON, or as Python prints them."""
+    """Reads texts of the column `name` in `items_read` that are lists in JSON, or as Python prints them.
+
+    Of an object in JSON the name counts.
+    """
     column = identifier(name)
+    is_object = f"starts_with({column}, '{{') AND json_valid({column})"
+    named = f"CASE WHEN {is_object} THEN {_name(column)} END"
+    session.run(f"UPDATE items_read SET {column} = {named} WHERE {named} IS NOT NULL")
     python_list = f"regexp_full_match({column}, {literal(_PYTHON_LIST)})"
     json_text = f"""CASE WHEN {python_list} THEN replace({column}, '''', '"') ELSE {column} END"""
     is_list = (
@@ -89,6 +99,11 @@ def join_set(values: str) -> str:
     return f"array_to_string({values}, {literal(MARK)}) {_END}"
 
 
+def _name(member: str) -> str:
+    """SQL for what an object of JSON is called; NULL where it has no name."""
+    return _plain(f"coalesce({member} ->> '$.name', {member} ->> '$.title')")
+
+
 def _plain(text: str) -> str:
     return f"replace({text}, {literal(MARK)}, chr(32))"
 
@@ -101,7 +116,7 @@ def _join(values: str, value: str) -> str:
 def _join_json(array: str, level_mark: str) -> str:
     """SQL for the text of a JSON array; of an object among its values the name counts."""
     levels = "list_transform(from_json(value, '[\"JSON\"]'), lambda level: level ->> '$')"
-    name = "coalesce(value ->> '$.name', value ->> '$.title', value ->> '$')"
+    name = f"coalesce({_name('value')}, value ->> '$')"
     text = (
         f"CASE json_type(value) WHEN 'ARRAY' THEN array_to_string({levels}, {literal(level_mark)}) "
         f"WHEN 'OBJECT' THEN {name} ELSE value ->> '$' END"
