@@ -29,7 +29,7 @@ TOML = """
 [items]
 source = "items.jsonl"
 categorical = ["colour"]
-shown = ["link"]
+display = ["link"]
 [events]
 source = "events.parquet"
 [train]
@@ -162,7 +162,7 @@ def test_each_value_is_a_feature_and_a_word(shop_run: Path) -> None:
     assert [len(colours & set(row)) for row in features[:4].tolist()] == [1, 2, 1, 1]
 
 
-def test_a_column_that_is_only_shown_is_in_hits_and_edits_and_nowhere_else(shop_run: Path) -> None:
+def test_a_column_of_display_is_in_hits_and_edits_and_nowhere_else(shop_run: Path) -> None:
     retriever = Retriever.open(shop_run)
     answer = retriever.answer(Search("red mug", 3))
     assert [hit.item["link"] for hit in answer.hits] == [

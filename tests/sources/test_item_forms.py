@@ -51,6 +51,21 @@ def test_lists_in_text_are_sets(tmp_path: Path, form: str) -> None:
     assert [item["colour"] for item in items] == expected
 
 
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["""['red', "kid's"]""", "('a', 'b',)", "{'a','b'}", "[]"], [["red", "kid's"], ["a", "b"], ["a", "b"], None]),
+        (['{red,"light, blue"}', "{green}", "{}", "{}"], [["red", "light, blue"], ["green"], None, None]),
+        (["[red, blue]", "[green]", "[]", "[dark red]"], [["red", "blue"], ["green"], None, ["dark red"]]),
+        (["{red,blue}", "green", "[]", "x"], ["{red,blue}", "green", "[]", "x"]),
+        (["[Set of 2]", "[New]", "[]", "[x]"], ["[Set of 2]", "[New]", "[]", "[x]"]),
+    ],
+)
+def test_lists_as_languages_and_databases_print_them(tmp_path: Path, texts: list[str], expected: list[object]) -> None:
+    items = mine_items(tmp_path, [{"colour": text} for text in texts], "csv", categorical=("colour",))
+    assert [item["colour"] for item in items] == expected
+
+
 def test_text_in_brackets_is_text_where_nothing_is_a_list(tmp_path: Path) -> None:
     items = mine_items(tmp_path, [{"brand": "[unplugged]"}, {"brand": "[]"}], "csv")
     assert [item["brand"] for item in items] == ["[unplugged]", "[]"]

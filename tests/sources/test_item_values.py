@@ -40,6 +40,14 @@ def test_a_bad_optional_value_empties_itself_and_not_the_row(
     assert (rows["e"][name], rows["a"]["price"], rows["a"]["rating"], rows["a"]["available"]) == (None, 10, 4.5, True)
 
 
+def test_texts_that_programs_write_for_no_text_are_none(tmp_path: Path) -> None:
+    brands = {"n1": "NULL", "n2": "nan", "n3": "#N/A", "n4": "(not set)", "b1": "NAN", "b2": "None", "b3": "Null"}
+    shop(tmp_path, [*ITEMS, *({"item_id": key, "title": "Mug", "brand": brand} for key, brand in brands.items())])
+    mine_shop(tmp_path, items=ItemsConfig("items.csv"))
+    found = {item["item_id"]: item["brand"] for item in read(tmp_path, "items.parquet")}
+    assert {key: found[key] for key in brands} == brands | dict.fromkeys(("n1", "n2", "n3", "n4"))
+
+
 def test_a_column_of_which_most_is_bad_stops_with_its_cure(tmp_path: Path) -> None:
     shop(tmp_path, [{**item, "rating": "good"} for item in ITEMS])
     with pytest.raises(TableError, match="4 of 4 values of 'rating'") as caught:

@@ -26,7 +26,7 @@ class ItemsConfig:
     `source` is a file, folder, glob or URL, relative to shop.toml; `format` names a reader, `None` for what the files'
     names say; `columns` maps our name to the shop's (`mmse.sources.mapping`);
     `text`, `categorical` and `numeric` name further columns to keep, `vectors` columns of lists of numbers, such as of
-    pictures, `shown` columns that hits carry and nothing else reads, such as a link, `ignore` columns to leave out.
+    pictures, `display` columns that hits carry and nothing else reads, such as a link, `ignore` columns to leave out.
     `decimal_mark` is what stands before the decimals of a number, `None` to find it from the whole column.
     `path_separator` stands between the levels of a category, `None` to find it from the whole column; `list_separators`
     has what stands between several values in one text, by column ("" for one value); `category_lists` says whether a
@@ -41,7 +41,7 @@ class ItemsConfig:
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
-    shown: tuple[str, ...] = ()
+    display: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     decimal_mark: str | None = None
     path_separator: str | None = None
@@ -66,12 +66,12 @@ class ItemsConfig:
             )
         overlap = set(self.numeric) & {*self.text, *self.categorical}
         require(not overlap, "numeric", sorted(overlap), "columns that are not also text or categorical")
-        overlap = set(self.shown) & {*self.text, *self.categorical, *self.numeric, *self.vectors, *ITEM_COLUMNS.names}
-        require(not overlap, "shown", sorted(overlap), "columns that are nothing else, for the others are shown, too")
+        overlap = set(self.display) & {*self.text, *self.categorical, *self.numeric, *self.vectors, *ITEM_COLUMNS.names}
+        require(not overlap, "display", sorted(overlap), "columns that are nothing else: the others are shown, too")
         self._check_vectors()
         self._check_lists()
         names = (*ITEM_COLUMNS.names, *self.extra)
-        cure = "name further columns in text, categorical, numeric, vectors or shown"
+        cure = "name further columns in text, categorical, numeric, vectors or display"
         _check_mapping(self.columns, names, ITEM_COLUMNS, cure)
 
     def _check_vectors(self) -> None:
@@ -98,7 +98,7 @@ class ItemsConfig:
     @property
     def extra(self) -> tuple[str, ...]:
         """The declared columns that are not in the contract, each once, in the order of their declaration."""
-        names = dict.fromkeys((*self.text, *self.categorical, *self.numeric, *self.vectors, *self.shown))
+        names = dict.fromkeys((*self.text, *self.categorical, *self.numeric, *self.vectors, *self.display))
         return tuple(name for name in names if name not in ITEM_COLUMNS)
 
 

@@ -15,7 +15,13 @@ from mmse.sources.tables import Table
 MARK = "\x1f"
 """The unit separator of ASCII. In a shop's own text it is a blank."""
 _JSON_LIST = r'(?s)\s*\[\s*(["\[{].*)?\]\s*'
-_PYTHON_LIST = r"""\[\s*'[^'"\\]*'(\s*,\s*'[^'"\\]*')*\s*\]"""
+_QUOTATION = r"""(?:'[^'"\\]*'|"[^"\\]*")"""
+_QUOTATION_LIST = rf"[\[({{]\s*{_QUOTATION}(?:\s*,\s*{_QUOTATION})*\s*,?\s*[\])}}]"
+"""A list, tuple or set as Python prints it; in Postgres' braces, too."""
+_BARE = r"""(?:"[^"\\]*"|[^,"'\[\]{}()\\]*)"""
+_BARE_LIST = rf"\{{{_BARE}(?:,{_BARE})*\}}|\[{_BARE}(?:,{_BARE})*\]"
+"""A list with few quotes or none, as Postgres and Hive print it; only a whole column of them tells it from a text."""
+_BARE_VALUE = r"""(?:"[^"\\]*"|[^,"\[\]{}]+)"""
 _END = f"|| {literal(MARK)}"
 
 
@@ -38,7 +44,7 @@ def list_text(table: Table, name: str, level_mark: str) -> tuple[str, str]:
 
 
 def read_lists_in_text(session: Session, name: str, level_mark: str) -> None:
-    """Reads texts of the column `name` in `items_read` that are lists in JSON, or as Python prints them.
+    """Reads texts of the column `name` in `items_read` that are lists in JSON, or as Python and databases print them.
 
     Of an object in JSON the name counts.
     """
@@ -46,19 +52,35 @@ def read_lists_in_text(session: Session, name: str, level_mark: str) -> None:
     is_object = f"starts_with({column}, '{{') AND json_valid({column})"
     named = f"CASE WHEN {is_object} THEN {_name(column)} END"
     session.run(f"UPDATE items_read SET {column} = {named} WHERE {named} IS NOT NULL")
-    python_list = f"regexp_full_match({column}, {literal(_PYTHON_LIST)})"
-    json_text = f"""CASE WHEN {python_list} THEN replace({column}, '''', '"') ELSE {column} END"""
     is_list = (
-        f"starts_with(ltrim({column}), '[') AND CASE WHEN {python_list} THEN true "
-        f"WHEN regexp_full_match({column}, {literal(_JSON_LIST)}) AND json_valid({column}) "
-        f"THEN json_type({column}) = 'ARRAY' ELSE false END"
+        f"starts_with(ltrim({column}), '[') AND CASE WHEN regexp_full_match({column}, {literal(_JSON_LIST)}) "
+        f"AND json_valid({column}) THEN json_type({column}) = 'ARRAY' ELSE false END"
     )
-    ((n_lists, n_full),) = session.run(
-        f"SELECT count(*), count_if({column} <> '[]') FROM items_read WHERE coalesce({is_list}, false)"
+    list_sql = _join_json(f"CAST({column} AS JSON)", level_mark)
+    session.run(
+        f"UPDATE items_read SET {column} = {list_sql} WHERE trim({column}) <> '[]' AND coalesce({is_list}, false)"
     )
-    if n_lists and n_full:
-        list_sql = _join_json(f"CAST({json_text} AS JSON)", level_mark)
-        session.run(f"UPDATE items_read SET {column} = {list_sql} WHERE coalesce({is_list}, false)")
+    _read_quoted_lists(session, column)
+    _read_bare_lists(session, column)
+    if has_lists(session, name):
+        session.run(f"UPDATE items_read SET {column} = {literal(MARK)} WHERE trim({column}) IN ('[]', '{{}}', '()')")
+
+
+def _read_quoted_lists(session: Session, column: str) -> None:
+    is_list = f"left(ltrim({column}), 1) IN ('[', '(', '{{') AND regexp_full_match(trim({column}), {literal(_QUOTATION_LIST)})"
+    values = f"list_transform(regexp_extract_all(trim({column}), {literal(_QUOTATION)}), lambda value: value[2:-2])"
+    session.run(f"UPDATE items_read SET {column} = {_join(values, _plain('value'))} WHERE {is_list}")
+
+
+def _read_bare_lists(session: Session, column: str) -> None:
+    is_text = f"{column} <> '' AND NOT contains({column}, {literal(MARK)})"
+    is_list = f"left({column}, 1) IN ('[', '{{') AND regexp_full_match({column}, {literal(_BARE_LIST)})"
+    ((n_texts, n_lists, n_several),) = session.run(f"""
+        SELECT count(*), count_if({is_list}), count_if(contains({column}, ',')) FROM items_read WHERE {is_text}""")
+    if n_lists == n_texts and n_several:
+        values = f"regexp_extract_all({column}, {literal(_BARE_VALUE)})"
+        text = _plain("""trim(value, '" ')""")
+        session.run(f"UPDATE items_read SET {column} = {_join(values, text)} WHERE {is_text}")
 
 
 def split_texts(session: Session, name: str, separator: str) -> None:

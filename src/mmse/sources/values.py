@@ -19,6 +19,13 @@ INTEGERS = frozenset(
 CLOCK_SKEW_DAYS = 2
 NULL_WORDS = ("null", "none", "nan", "nil", "\\n")
 """Texts with which programs write that there is no number, no flag."""
+NO_TEXTS = (
+    *("NULL", "null", "NaN", "nan", "<NA>", "#N/A", "#NA", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!"),
+    *("undefined", "(null)", "(not set)", "(none)"),
+)
+"""Texts with which programs write that there is no text, as they write them: NAN is a brand, and None a pattern."""
+NO_QUERIES = ("NULL", "null", "undefined", "(null)", "(not set)", "(none)", "*", "*:*")
+"""What trackers and engines log where nobody typed anything; nan may be bread."""
 _AS_IN_URL = r"[^\s+]\+[^\s+]|%[0-9A-Fa-f]{2}"
 """Signs of a text without blanks that is written as in a URL."""
 
@@ -38,13 +45,13 @@ class CastRule:
 
 
 def text(name: str, raw: str, type_: str, *, is_required: bool, unless: str = "") -> CastRule:
-    """Text, unchanged; if `is_required` it may not be missing or blank.
+    """Text, unchanged; if `is_required` it may not be missing or blank, and if not, it may be one of `NO_TEXTS`.
 
     `unless` is SQL that is true for the rows that need no value.
     """
     column, value = identifier(name), as_text(_raw_column(name), type_)
     if not is_required:
-        return CastRule(name, raw, f"nullif({value}, '')", ())
+        return CastRule(name, raw, f"CASE WHEN {value} NOT IN ({literals(('', *NO_TEXTS))}) THEN {value} END", ())
     empty = f"({column} IS NULL OR {_blank(column)})" + (f" AND NOT ({unless})" if unless else "")
     return CastRule(name, raw, value, ((empty, f"{name} is empty"),))
 
@@ -130,11 +137,16 @@ def fault(name: str, type_: str, value: str) -> str:
 
 
 def query(name: str, raw: str, type_: str, *, is_required: bool, unless: str = "") -> CastRule:
-    """Text as `text` gives it; one without blanks that is written as in a URL (`red%20shoe`, `red+shoe`) is read so."""
+    """Text as `text` gives it; one without blanks that is written as in a URL (`red%20shoe`, `red+shoe`) is read so.
+
+    One of `NO_QUERIES` is none.
+    """
     rule = text(name, raw, type_, is_required=is_required, unless=unless)
     blanks = rf"regexp_replace({rule.value}, '([^\s+])\+', '\1 ', 'g')"
     is_url = rf"NOT contains({rule.value}, ' ') AND regexp_matches({rule.value}, {literal(_AS_IN_URL)})"
-    value = f"CASE WHEN {is_url} THEN coalesce(TRY(url_decode({blanks})), {rule.value}) ELSE {rule.value} END"
+    is_none = f"{rule.value} IN ({literals(NO_QUERIES)})"
+    plain = f"CASE WHEN NOT {is_none} THEN {rule.value} END"
+    value = f"CASE WHEN {is_url} THEN coalesce(TRY(url_decode({blanks})), {rule.value}) ELSE {plain} END"
     return replace(rule, value=value)
 
 
