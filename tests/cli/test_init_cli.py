@@ -207,3 +207,21 @@ def test_a_damaged_file_spoils_no_other(call: Call, exports: Path) -> None:
     assert done.code == 0
     assert "a_damaged.parquet: cannot be read" in done.out
     assert read_toml(exports / "shop.toml")["items"]["source"] == "products.csv"
+
+
+def test_article_numbers_are_searched_links_are_shown_and_what_is_left_out_is_named(call: Call, tmp_path: Path) -> None:
+    items = [
+        {"sku": f"s{n}", "name": f"Good cup number {n}", "ean": f"400638133{n:04}", "Model Number": f"CX-{n}0"}
+        | {"image_link": f"https://shop.example/{n}.jpg", "link": f"/p/{n}", "added": f"2026-01-{1 + n % 9:02}"}
+        for n in range(40)
+    ]
+    toy.write_csv(tmp_path / "items.csv", items)
+    assert call("init", tmp_path).code == 0
+    text = (tmp_path / "shop.toml").read_text("utf-8")
+    shop = read_toml(tmp_path / "shop.toml")["items"]
+    assert shop["text"] == ["ean", "Model Number"]
+    assert shop["display"] == ["image_url", "link"]
+    assert shop["columns"]["image_url"] == "image_link"
+    assert "categorical" not in shop
+    assert "# Left out: added." in text
+    assert call("doctor", tmp_path / "shop.toml").code == 0

@@ -146,7 +146,7 @@ def render_toml(
             lines += [f"# No file looks like {table}.", f'source = "{table}.csv"', ""]
             continue
         lines += _source_lines(proposal)
-        for key in ("text", "categorical", "numeric", "vectors"):
+        for key in ("text", "categorical", "numeric", "vectors", "display"):
             names = [name for name in getattr(proposal, key) if '"' not in name][:_MAX_EXTRA]
             lines += [f"{key} = [{', '.join(map(_quote, names))}]"] if names else []
         lines += [f"# {note}." for note in proposal.notes]

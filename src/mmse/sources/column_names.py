@@ -18,18 +18,21 @@ def _names(english: str, others: str = "") -> tuple[str, ...]:
 ITEM_NAMES = {
     "item_id": _names(
         "item_id sku product_id id article_id article asin object_id handle upc",
-        "artikelnummer artikel_nr artnr artikel_id produkt_id produktnummer id_produit id_producto id_prodotto codigo",
+        "matnr artikelnummer artikel_nr artnr artikel_id produkt_id produktnummer id_produit id_producto id_prodotto "
+        "codigo",
     ),
     "title": _names(
         "title name product_title product_name item_name item_title label",
-        "titel bezeichnung artikelbezeichnung produktname titre nom nom_produit designation nombre titulo nome titolo",
+        "maktx titel bezeichnung artikelbezeichnung produktname titre nom nom_produit designation nombre titulo nome "
+        "titolo",
     ),
     "category": _names(
-        "category category_path categories product_type google_product_category breadcrumb",
+        "category category_path primary_category categories product_type google_product_category breadcrumb",
         "kategorie warengruppe categorie categoria rubrik",
     ),
     "brand": _names(
-        "brand manufacturer vendor make brand_name product_brand", "marke hersteller marque fabricant marca merk"
+        "brand manufacturer vendor make brand_name product_brand manufacturer_name",
+        "marke hersteller marque fabricant marca merk",
     ),
     "seller": _names("seller merchant shop store seller_name"),
     "price": _names(
@@ -37,13 +40,25 @@ ITEM_NAMES = {
         "preis verkaufspreis prix precio prezzo prijs preco",
     ),
     "available": _names(
-        "available in_stock availability online_availability is_available active",
+        "available in_stock is_in_stock availability online_availability is_available active",
         "verfuegbar verfugbar lieferbar disponible disponibile",
     ),
     "rating": _names("rating review_average average_rating avg_rating stars", "bewertung"),
     "item_group": _names("item_group item_group_id product_group_id parent_sku parent_asin parent_product_id"),
 }
 """Names of the columns of items, by ours."""
+CODE_NAMES = _names(
+    "upc ean ean13 gtin gtin13 gtin14 barcode isbn mpn model_number model_no part_number article_number item_number "
+    "manufacturer_number manufacturer_part_number oem_number asin sku style_number",
+    "herstellernummer artikelnummer hersteller_artikelnummer modellnummer reference_fabricant",
+)
+"""Names of the columns of numbers that shoppers type to find an item."""
+PICTURE_NAMES = _names(
+    "image image_url image_link picture picture_url thumbnail thumbnail_url img img_url photo photo_url",
+    "bild bild_url",
+)
+LINK_NAMES = _names("link url product_url product_link item_url page_url canonical_url permalink")
+"""Names of the columns that a page shows and no search reads."""
 EVENT_NAMES = {
     "request_id": _names("request_id search_id query_id impression_id serp_id req_id"),
     "timestamp": _names(

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 import duckdb
 
 from mmse.schema.columns import EVENT_COLUMNS
-from mmse.sources.column_names import EVENT_NAMES, ITEM_NAMES, are_of_log, plain_name
+from mmse.sources.column_names import (
+    CODE_NAMES,
+    EVENT_NAMES,
+    ITEM_NAMES,
+    LINK_NAMES,
+    PICTURE_NAMES,
+    are_of_log,
+    plain_name,
+)
 from mmse.sources.profiles import ROWS, ColumnProfile, FileProfile
 from mmse.sources.sql import identifier
 from mmse.sources.tables import ACTIONS
@@ -51,6 +59,7 @@ class TableProposal:
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
+    display: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
     format: str = ""
 
@@ -93,20 +102,47 @@ def _items(file: FileProfile) -> TableProposal:
     guesses = [_by_name(file, our_name, names) for our_name, names in ITEM_NAMES.items()]
     mappings = [mapping for mapping in guesses if mapping is not None]
     shop_columns = {mapping.shop for mapping in mappings}
-    others = [column for column in file.columns if column.name not in shop_columns and column.share_filled > 0.02]
-    vectors = [c.name for c in others if c.share_vectors >= MIN_SHARE and "." not in c.name]
-    others = [c for c in others if c.share_vectors < MIN_SHARE]
+    rest = [column for column in file.columns if column.name not in shop_columns and column.share_filled > 0.02]
+    addresses = [c for c in rest if plain_name(c.name) in (*PICTURE_NAMES, *LINK_NAMES) and _has_addresses(c)]
+    codes = [c for c in rest if plain_name(c.name) in CODE_NAMES]
+    vectors = [c for c in rest if c.share_vectors >= MIN_SHARE and "." not in c.name]
+    others = [c for c in rest if c not in (*addresses, *codes) and c.share_vectors < MIN_SHARE]
     numbers = [c for c in others if c.share_numbers >= 0.95 and c.n_distinct < 0.9 * file.n_rows]
-    later = [c.name for c in numbers if LATER_WORDS.search(c.name)]
-    numeric = [c.name for c in numbers if c.name not in later and c.share_flags < 1]
+    later = [c for c in numbers if LATER_WORDS.search(c.name)]
+    numeric = [c for c in numbers if c not in later and c.share_flags < 1]
     texts = [c for c in others if c.share_numbers < 0.5 and c.share_times < 0.5 and c.share_flags < 0.9]
-    categorical = [c.name for c in texts if c.words < 4 and c.n_distinct <= max(20, file.n_rows / 10)]
-    text = [c.name for c in texts if c.words >= 4]
-    notes = [f"{name} was left out: it may be counted from the log, and so know the future" for name in later]
+    categorical = [c for c in texts if c.words < 4 and c.n_distinct <= max(20, file.n_rows / 10)]
+    text = [c for c in texts if c.words >= 4] + codes
+    notes = [f"{c.name} was left out: it may be counted from the log, and so know the future" for c in later]
+    if codes:
+        notes.append(f"{_join_names(codes)}: numbers that shoppers type, so that a search for one finds its item")
+    if left_out := [c for c in rest if c not in (*addresses, *vectors, *later, *numeric, *categorical, *text)]:
+        notes.append(f"Left out: {_join_names(left_out)}. In text, categorical, numeric or display they would be kept")
     absent = tuple(name for name in ("item_id", "title") if name not in {mapping.ours for mapping in mappings})
+    pictures = [c.name for c in addresses if plain_name(c.name) in PICTURE_NAMES]
+    if pictures and not {"image", "image_url"} & set(pictures):
+        mappings.append(Mapping("image_url", pictures[0], "the page shows pictures under this name"))
+    renamed = {mapping.shop: mapping.ours for mapping in mappings if mapping.ours == "image_url"}
     return TableProposal(
-        file, tuple(mappings), absent, tuple(text), tuple(categorical), tuple(numeric), tuple(vectors), tuple(notes)
+        file,
+        tuple(mappings),
+        absent,
+        text=tuple(c.name for c in text),
+        categorical=tuple(c.name for c in categorical),
+        numeric=tuple(c.name for c in numeric),
+        vectors=tuple(c.name for c in vectors),
+        display=tuple(renamed.get(c.name, c.name) for c in addresses),
+        notes=tuple(notes),
     )
+
+
+def _has_addresses(column: ColumnProfile) -> bool:
+    """Whether the values of a column are addresses of pages or pictures."""
+    return bool(column.samples) and all(sample.startswith(("http://", "https://", "/")) for sample in column.samples)
+
+
+def _join_names(columns: Iterable[ColumnProfile]) -> str:
+    return ", ".join(column.name for column in columns)
 
 
 def _events(file: FileProfile, items: TableProposal | None, connection: duckdb.DuckDBPyConnection) -> TableProposal:

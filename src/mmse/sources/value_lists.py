@@ -67,7 +67,8 @@ def read_lists_in_text(session: Session, name: str, level_mark: str) -> None:
 
 
 def _read_quoted_lists(session: Session, column: str) -> None:
-    is_list = f"left(ltrim({column}), 1) IN ('[', '(', '{{') AND regexp_full_match(trim({column}), {literal(_QUOTATION_LIST)})"
+    matches = f"regexp_full_match(trim({column}), {literal(_QUOTATION_LIST)})"
+    is_list = f"left(ltrim({column}), 1) IN ('[', '(', '{{') AND {matches}"
     values = f"list_transform(regexp_extract_all(trim({column}), {literal(_QUOTATION)}), lambda value: value[2:-2])"
     session.run(f"UPDATE items_read SET {column} = {_join(values, _plain('value'))} WHERE {is_list}")
 
