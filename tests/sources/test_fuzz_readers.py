@@ -18,6 +18,11 @@ FOUND = {
         b'item_id,title, "price\ni1,tok1x cup,1\ni2,tok2x cup,2"\ni3,tok3x cup,3\n',
         "is not valid CSV",
     ),
+    "a header with two texts in quotes behind a blank": (
+        "items.csv",
+        b'item_id,title, "price"x"a"\ni1,tok1x cup\ni2,tok2x cup\n',
+        "is not valid CSV",
+    ),
     "a carriage return in the header": ("items.csv", b"item_id;title;price\r[i0;tok0x;9\r\ni1;tok1x;2\r\n", ""),
     "a gzip that is cut off": ("items.jsonl.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00", "cannot be read"),
     "a key that comes twice": (

@@ -208,7 +208,7 @@ def _read_names(file: str, body: str, form: CsvForm) -> list[str]:
     try:
         names = next(_reader(body, form), [])
         if form.quote and any(_is_open(name, form.quote) for name in names):
-            raise csv.Error("a quote behind a blank is not closed")
+            raise csv.Error("a quote behind a blank does not end where its name does")
         return names
     except csv.Error as error:
         raise TableError(
@@ -218,9 +218,10 @@ def _read_names(file: str, body: str, form: CsvForm) -> list[str]:
 
 
 def _is_open(name: str, quote: str) -> bool:
-    """Whether a name begins with a quote behind blanks that does not end it: DuckDB reads on to the next quote."""
-    text = name.strip()
-    return name != text and text.startswith(quote) and not (len(text) > 1 and text.endswith(quote))
+    """Whether a name begins with a quote behind blanks that does not end it: DuckDB reads on and takes rows away."""
+    text, mark = name.strip(), re.escape(quote)
+    is_whole = re.fullmatch(f"{mark}(?:[^{mark}]|{mark}{mark})*{mark}", text)
+    return name != text and text.startswith(quote) and not is_whole
 
 
 def _reader(body: str, form: CsvForm) -> _csv.Reader:
