@@ -177,9 +177,9 @@ def test_shoppers_without_an_id_are_counted(tmp_path: Path) -> None:
 
 
 def test_one_id_of_many_shoppers_is_named(tmp_path: Path) -> None:
-    rows = [values | ({"user_id": "null"} if i % 5 < 2 else {}) for i, values in enumerate(shop_rows())]
+    rows = [values | ({"user_id": "guest"} if i % 5 < 2 else {}) for i, values in enumerate(shop_rows())]
     sample = read_units(table(tmp_path, rows), tmp_path, "user", Window())
-    assert (sample.n_leaks, sample.leak_examples, sample.gaps.heaviest_leak) == (1, ("null",), 240)
+    assert (sample.n_leaks, sample.leak_examples, sample.gaps.heaviest_leak) == (1, ("guest",), 240)
     warnings = by(sample, "orders_per_unit").checks.warnings
     assert "1 user was in several arms and is left out, with 240 of 600 requests." in warnings
     assert any(text.startswith("One id in several arms has 40% of all requests") for text in warnings)

@@ -49,6 +49,9 @@ def read_lists_in_text(session: Session, name: str, level_mark: str) -> None:
     Of an object in JSON the name counts.
     """
     column = identifier(name)
+    begins = f"left(ltrim({column}), 1) IN ('[', '{{', '(')"
+    if not session.run(f"SELECT 1 FROM items_read WHERE {begins} LIMIT 1"):
+        return
     is_object = f"starts_with({column}, '{{') AND json_valid({column})"
     named = f"CASE WHEN {is_object} THEN {_name(column)} END"
     session.run(f"UPDATE items_read SET {column} = {named} WHERE {named} IS NOT NULL")
@@ -68,7 +71,7 @@ def read_lists_in_text(session: Session, name: str, level_mark: str) -> None:
 
 def _read_quoted_lists(session: Session, column: str) -> None:
     matches = f"regexp_full_match(trim({column}), {literal(_QUOTATION_LIST)})"
-    is_list = f"left(ltrim({column}), 1) IN ('[', '(', '{{') AND {matches}"
+    is_list = f"left(ltrim({column}), 1) IN ('[', '{{', '(') AND {matches}"
     values = f"list_transform(regexp_extract_all(trim({column}), {literal(_QUOTATION)}), lambda value: value[2:-2])"
     session.run(f"UPDATE items_read SET {column} = {_join(values, _plain('value'))} WHERE {is_list}")
 
