@@ -18,6 +18,7 @@ BAD_EVENTS: list[tuple[Row, str]] = [
     ({"timestamp": "yesterday"}, "timestamp is not a time"),
     ({"timestamp": "infinity"}, "timestamp is not a time"),
     ({"timestamp": ""}, "timestamp is missing"),
+    ({"timestamp": "1.77236E+12"}, "timestamp has lost its last digits in a spreadsheet"),
     ({"query": " \t"}, "query is empty"),
     ({"query": "\u3000\u00a0"}, "query is empty"),
     ({"query": "(not set)"}, "query is empty"),

@@ -19,7 +19,7 @@ from mmse.schema.value_forms import ValueForms
 from mmse.sources import losses, values
 from mmse.sources.attribution import NO_PAGE, attribute, page_columns
 from mmse.sources.bad_lines import NOT_CSV, reject_bad_lines
-from mmse.sources.column_rules import SHORT_ID, SQL_TYPES, event_rule, item_rule
+from mmse.sources.column_rules import SPREADSHEET_LOSS, SQL_TYPES, event_rule, item_rule
 from mmse.sources.duckdb_session import Session
 from mmse.sources.file_locations import files_in, hint_no_log
 from mmse.sources.item_forms import read_forms, read_lists, set_values
@@ -403,7 +403,7 @@ def hint_of(reason: str) -> str:
     if reason.endswith(RARE_COLUMN):
         rare = reason.removesuffix(RARE_COLUMN)
         return f'To read it, name it: {rare} = "{rare}" in [events.columns] or [items.columns] of shop.toml.'
-    if reason == SHORT_ID:
+    if reason.endswith(SPREADSHEET_LOSS):
         return "A spreadsheet shows long numbers as 4.00638E+12 and saves what it shows: export that column as text."
     if reason == "position is below 1":
         return "If the log counts positions from 0: first_position = 0 in [events] of shop.toml."

@@ -21,7 +21,7 @@ SQL_TYPES = {
 }
 """DuckDB's type of a column after it was cast."""
 
-SHORT_ID = "item_id has lost its last digits in a spreadsheet"
+SPREADSHEET_LOSS = "has lost its last digits in a spreadsheet"
 _SHORT_NUMBER = r"\d([.,]\d+)?E\+\d\d"
 
 
@@ -45,10 +45,16 @@ def item_rule(table: Table, config: ItemsConfig, name: str) -> CastRule:
         raw, type_ = list_text(table, name, ", ")
         raw = f"replace(rtrim({raw}, {literal(MARK)}), {literal(MARK)}, ', ')" if type_ == "VARCHAR" else raw
     rule = values.text(name, raw, type_, is_required=column is not None and column.is_required)
-    if name != "item_id" or type_ != "VARCHAR":
+    return _refuse_short_numbers(rule, type_) if name == "item_id" else rule
+
+
+def _refuse_short_numbers(rule: CastRule, type_: str) -> CastRule:
+    """`rule` with a check for texts such as `4.00638E+12`, as which a spreadsheet shows and saves long numbers."""
+    if type_ != "VARCHAR":
         return rule
-    is_short = f"regexp_full_match(item_id, {literal(_SHORT_NUMBER)})"
-    return replace(rule, checks=(*rule.checks, (is_short, SHORT_ID)))
+    raw = identifier(f"raw_{rule.name}")
+    is_short = f"contains({raw}, 'E+') AND regexp_full_match(trim({raw}), {literal(_SHORT_NUMBER)})"
+    return replace(rule, checks=((is_short, f"{rule.name} {SPREADSHEET_LOSS}"), *rule.checks))
 
 
 def level_mark(name: str) -> str:
@@ -68,7 +74,7 @@ def event_rule(table: Table, name: str, not_shown: str = "", *, empty_means_no: 
     column, raw, type_ = EVENT_COLUMNS[name], table.column(name), table.types[name]
     actions = [f"coalesce({flag}, false)" for flag in ACTIONS if flag in table.columns]
     if column.type is ColumnType.TIME:
-        return values.time(name, raw, type_, table.time_form)
+        return _refuse_short_numbers(values.time(name, raw, type_, table.time_form), type_)
     if column.type is ColumnType.FLAG:
         return values.flag(name, raw, type_, is_required=column.is_required and not empty_means_no, unless=not_shown)
     if name == "position":
