@@ -225,3 +225,17 @@ def test_article_numbers_are_searched_links_are_shown_and_what_is_left_out_is_na
     assert "categorical" not in shop
     assert "# Left out: added." in text
     assert call("doctor", tmp_path / "shop.toml").code == 0
+
+
+def test_an_id_that_the_log_tells_is_not_named_as_left_out(call: Call, tmp_path: Path) -> None:
+    items = [{"sku": f"s{n}", "id": f"{700 + n}", "name": f"Good cup number {n}"} for n in range(40)]
+    toy.write_csv(tmp_path / "items.csv", items)
+    log = [
+        {"timestamp": f"2026-03-01 10:{n % 60:02}:00", "query": "cup", "id": f"{700 + n % 40}", "user": f"u{n % 7}"}
+        for n in range(200)
+    ]
+    toy.write_csv(tmp_path / "log.csv", log)
+    assert call("init", tmp_path).code == 0
+    shop = read_toml(tmp_path / "shop.toml")["items"]
+    assert (shop["columns"]["item_id"], shop["text"]) == ("id", ["sku"])
+    assert "Left out" not in (tmp_path / "shop.toml").read_text("utf-8")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import duckdb
 
@@ -98,9 +98,12 @@ def _is_log(file: FileProfile) -> bool:
     return file.is_log or are_of_log(column.name for column in file.columns)
 
 
-def _items(file: FileProfile) -> TableProposal:
+def _items(file: FileProfile, item_id: Mapping | None = None) -> TableProposal:
+    """`file` as a catalogue, whose id is that of `item_id` if it is given."""
     guesses = [_by_name(file, our_name, names) for our_name, names in ITEM_NAMES.items()]
     mappings = [mapping for mapping in guesses if mapping is not None]
+    if item_id is not None:
+        mappings = [item_id, *(m for m in mappings if m.ours != "item_id" and m.shop != item_id.shop)]
     shop_columns = {mapping.shop for mapping in mappings}
     rest = [column for column in file.columns if column.name not in shop_columns and column.share_filled > 0.02]
     addresses = [c for c in rest if plain_name(c.name) in (*PICTURE_NAMES, *LINK_NAMES) and _has_addresses(c)]
@@ -222,10 +225,7 @@ def with_ids_of_log(
         return items
     key, source, name = best
     reason = f"{overlaps[best]:.0%} of the values of {name} in {source} are values of it"
-    mappings = (Mapping("item_id", key, reason), *(m for m in items.mappings if m.ours != "item_id" and m.shop != key))
-    categorical = tuple(column for column in items.categorical if column != key)
-    absent = tuple(name for name in items.absent if name != "item_id")
-    return replace(items, mappings=mappings, absent=absent, categorical=categorical)
+    return _items(items.file, Mapping("item_id", key, reason))
 
 
 def _is_item_name(column: str) -> bool:
